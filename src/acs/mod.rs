@@ -1,0 +1,1 @@
+//! The client of the ACS identity service. Knows nothing of Kubernetes.

@@ -1,0 +1,1 @@
+//! A look-alike of the ACS identity service for tests, demos and CI.

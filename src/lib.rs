@@ -1,0 +1,4 @@
+//! Short-lived Azure Communication Services credentials as Kubernetes resources.
+
+pub mod acs;
+pub mod emulator;

@@ -1,0 +1,123 @@
+//! The key that signs requests.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{Context, SHA256};
+use ring::hmac;
+use secrecy::zeroize::Zeroizing;
+
+/// Keeps the fingerprint of a key from being the plain hash of the key, which others may publish.
+const FINGERPRINT_DOMAIN: &[u8] = b"acs-identity-operator/credential:";
+
+/// An access key of an ACS resource. Can't be printed.
+#[derive(Clone)]
+pub struct AccessKey {
+    key: hmac::Key,
+    fingerprint: [u8; 8],
+}
+
+impl AccessKey {
+    /// Reads a key in standard base64, of any length: 88 and 84 characters are in circulation.
+    pub fn parse(text: &str) -> Result<Self, AccessKeyError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(AccessKeyError::Empty);
+        }
+        let bytes = Zeroizing::new(
+            STANDARD
+                .decode(text)
+                .map_err(|_| AccessKeyError::NotBase64)?,
+        );
+        if bytes.is_empty() {
+            return Err(AccessKeyError::Empty);
+        }
+        let mut context = Context::new(&SHA256);
+        context.update(FINGERPRINT_DOMAIN);
+        context.update(&bytes);
+        let mut fingerprint = [0; 8];
+        for (to, from) in fingerprint.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
+            fingerprint,
+        })
+    }
+
+    /// Tells keys apart without telling the key: 16 hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        format!("{:016x}", u64::from_be_bytes(self.fingerprint))
+    }
+
+    pub(super) fn hmac_sha256(&self, message: &[u8]) -> hmac::Tag {
+        hmac::sign(&self.key, message)
+    }
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessKey([REDACTED])")
+    }
+}
+
+/// Why a text is no access key. Never contains the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessKeyError {
+    /// Nothing but white space.
+    #[error("the access key is empty; copy the whole key of the ACS resource")]
+    Empty,
+    /// Not base64, or cut off.
+    #[error("the access key is not valid base64; copy the whole key, with any = at its end")]
+    NotBase64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_every_length_are_read() {
+        for length in [1, 2, 3, 14, 32, 63, 64, 100] {
+            let text = STANDARD.encode(vec![7; length]);
+            assert!(AccessKey::parse(&text).is_ok(), "{length} bytes");
+            assert!(
+                AccessKey::parse(&format!(" {text}\n")).is_ok(),
+                "{length} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_showing_it() {
+        for (text, expected) in [
+            ("", AccessKeyError::Empty),
+            (" \n", AccessKeyError::Empty),
+            ("secret!", AccessKeyError::NotBase64),
+            ("c2VjcmV0LWtleQ", AccessKeyError::NotBase64),
+            ("c2Vj cmV0", AccessKeyError::NotBase64),
+            ("c2VjcmV0-_==", AccessKeyError::NotBase64),
+        ] {
+            assert_eq!(AccessKey::parse(text).unwrap_err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_keys_apart_and_is_no_plain_hash() {
+        let fingerprint = |text: &str| AccessKey::parse(text).unwrap().fingerprint();
+        let one = fingerprint("c2VjcmV0LWtleTE=");
+        assert_eq!(one, fingerprint(" c2VjcmV0LWtleTE=\n"));
+        assert_ne!(one, fingerprint("c2VjcmV0LWtleTI="));
+        assert_eq!(one.len(), 16);
+        // The first 8 bytes of SHA-256("acs-identity-operator/credential:secret-key1").
+        assert_eq!(one, "9b34cef57e8e1dc1");
+    }
+
+    #[test]
+    fn a_key_can_not_be_printed() {
+        let key = AccessKey::parse("c2VjcmV0LWtleTE=").unwrap();
+        assert_eq!(format!("{key:?}"), "AccessKey([REDACTED])");
+    }
+}

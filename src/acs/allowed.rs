@@ -1,0 +1,277 @@
+//! Where a credential may be sent.
+
+use super::Endpoint;
+
+/// The host names of the Azure clouds' ACS resources: public, US Government, China, Germany.
+const AZURE_SUFFIXES: [&str; 4] = [
+    "communication.azure.com",
+    "communication.azure.us",
+    "communication.azure.cn",
+    "communication.azure.de",
+];
+
+/// The endpoints to which a credential may be sent: the administrator's decision, since whoever
+/// writes a connection would otherwise choose who gets to see its credentials in use.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    suffixes: Vec<String>,
+    insecure: Vec<HostPort>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HostPort {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Allowed {
+    /// The Azure clouds, plus what the flags name.
+    ///
+    /// * `allow` (`--allow-endpoint`): host names. A name allows itself and every name below it.
+    /// * `insecure` (`--allow-insecure-endpoint`): hosts, each optionally with `:port`, that may
+    ///   be reached over plain http. Matched exactly; they need no `--allow-endpoint`.
+    pub fn new(allow: Vec<String>, insecure: Vec<String>) -> Result<Self, AllowedError> {
+        let mut suffixes: Vec<String> = AZURE_SUFFIXES.map(str::to_owned).into();
+        for text in allow {
+            match HostPort::parse(&text) {
+                Some(HostPort { host, port: None }) => suffixes.push(host),
+                _ => {
+                    return Err(AllowedError {
+                        flag: "--allow-endpoint",
+                        text,
+                        with_port: "",
+                    });
+                }
+            }
+        }
+        let insecure = insecure
+            .into_iter()
+            .map(|text| {
+                HostPort::parse(&text).ok_or(AllowedError {
+                    flag: "--allow-insecure-endpoint",
+                    text,
+                    with_port: ", optionally with :port",
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { suffixes, insecure })
+    }
+
+    /// Whether a credential may be sent to this endpoint.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), NotAllowed> {
+        let host = endpoint.host();
+        let port = HostPort::parse(endpoint.authority()).and_then(|parsed| parsed.port);
+        let may_be_insecure = self.insecure.iter().any(|allowed| {
+            allowed.host == host && (allowed.port.is_none() || allowed.port == port)
+        });
+        if may_be_insecure {
+            return Ok(());
+        }
+        if !endpoint.is_tls() {
+            return Err(NotAllowed::Insecure {
+                authority: endpoint.authority().to_owned(),
+            });
+        }
+        let is_below = |suffix: &String| {
+            host.strip_suffix(suffix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        if self.suffixes.iter().any(is_below) {
+            return Ok(());
+        }
+        Err(NotAllowed::Unknown {
+            host: host.to_owned(),
+        })
+    }
+}
+
+impl HostPort {
+    /// Reads `host` or `host:port` by the rules of an endpoint, so that both are normalised alike.
+    fn parse(text: &str) -> Option<Self> {
+        if text.contains('/') {
+            return None;
+        }
+        // Under http so that :443 stays; :80, which is then the default, is read from the text.
+        let endpoint = Endpoint::parse(&format!("http://{text}")).ok()?;
+        let port = match endpoint
+            .authority()
+            .strip_prefix(endpoint.host())?
+            .strip_prefix(':')
+        {
+            Some(port) => Some(port.parse().ok()?),
+            None if text.trim_end().ends_with(":80") => Some(80),
+            None => None,
+        };
+        Some(Self {
+            host: endpoint.host().to_owned(),
+            port,
+        })
+    }
+}
+
+/// A flag's value that names no host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{flag} must be a host name such as acs.example.com{with_port}, without scheme or path; got {text:?}"
+)]
+pub struct AllowedError {
+    flag: &'static str,
+    text: String,
+    with_port: &'static str,
+}
+
+/// Why no credential may be sent to an endpoint. Names the flag that would change it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// The host belongs to none of the Azure clouds and to no flag.
+    #[error(
+        "{host} is not an Azure Communication Services host, so no credential is sent to it; an \
+         administrator can allow it with --allow-endpoint {host}"
+    )]
+    Unknown {
+        /// The endpoint's host.
+        host: String,
+    },
+    /// Plain http.
+    #[error(
+        "{authority} would be reached over plain http, so no credential is sent to it; use https, \
+         or an administrator can allow it with --allow-insecure-endpoint {authority}"
+    )]
+    Insecure {
+        /// The endpoint's host, with its port if it has one.
+        authority: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(allow: &[&str], insecure: &[&str]) -> Allowed {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        Allowed::new(owned(allow), owned(insecure)).unwrap()
+    }
+
+    fn verdict(allowed: &Allowed, endpoint: &str) -> Result<(), NotAllowed> {
+        allowed.check(&Endpoint::parse(endpoint).unwrap())
+    }
+
+    #[test]
+    fn the_azure_clouds_are_allowed_over_https() {
+        let allowed = allowed(&[], &[]);
+        for endpoint in [
+            "https://contoso.communication.azure.com",
+            "https://CONTOSO.COMMUNICATION.AZURE.COM:443",
+            "https://contoso.communication.azure.com:8443",
+            "https://contoso.unitedstates.communication.azure.com",
+            "https://contoso.usgov.communication.azure.us",
+            "https://contoso.communication.azure.cn",
+            "https://contoso.communication.azure.de",
+            "https://contoso。communication。azure。com",
+        ] {
+            assert_eq!(verdict(&allowed, endpoint), Ok(()), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn look_alikes_are_refused() {
+        let allowed = allowed(&["acs.example.com"], &["emulator:8765"]);
+        for endpoint in [
+            "https://evilcommunication.azure.com",
+            "https://communication.azure.com.evil.example",
+            "https://contoso.communication.azure.com.evil.example",
+            "https://contoso-communication.azure.com",
+            "https://azure.com",
+            "https://contoso.azure.com",
+            "https://contoso.communication.azure.net",
+            "https://contoso.c\u{43e}mmunication.azure.com",
+            "https://evilacs.example.com",
+            "https://example.com",
+            "https://127.0.0.1",
+            "https://[::1]",
+            "https://169.254.169.254",
+            "https://emulator",
+            "https://emulator:8766",
+            "https://a.emulator:8765",
+        ] {
+            assert!(
+                matches!(verdict(&allowed, endpoint), Err(NotAllowed::Unknown { .. })),
+                "{endpoint}"
+            );
+        }
+    }
+
+    #[test]
+    fn plain_http_needs_its_own_flag() {
+        let allowed = allowed(
+            &["acs.example.com"],
+            &["emulator:8765", "LOCALHOST", "[::1]", "plain:80"],
+        );
+        for endpoint in [
+            "http://contoso.communication.azure.com",
+            "http://acs.example.com",
+            "http://emulator",
+            "http://emulator:8766",
+            "http://a.localhost",
+            "http://plain:8080",
+        ] {
+            assert!(
+                matches!(
+                    verdict(&allowed, endpoint),
+                    Err(NotAllowed::Insecure { .. })
+                ),
+                "{endpoint}"
+            );
+        }
+        for endpoint in [
+            "http://emulator:8765",
+            "https://emulator:8765",
+            "http://localhost",
+            "http://localhost:1234",
+            "https://localhost",
+            "http://[::1]:8765",
+            "http://plain",
+        ] {
+            assert_eq!(verdict(&allowed, endpoint), Ok(()), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_flag() {
+        let allowed = allowed(&[], &[]);
+        let text = verdict(&allowed, "https://acs.example.com")
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("--allow-endpoint acs.example.com"), "{text}");
+        let text = verdict(&allowed, "http://127.0.0.1:8765")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("--allow-insecure-endpoint 127.0.0.1:8765"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_flag_that_names_no_host_is_refused() {
+        for text in [
+            "",
+            "https://a.example",
+            "a.example/",
+            "a.example:443",
+            "*.a.example",
+            ".",
+            "a b",
+        ] {
+            let error = Allowed::new(vec![text.to_owned()], vec![]).expect_err(text);
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("--allow-endpoint must be a host name"),
+                "{error}"
+            );
+        }
+        assert!(Allowed::new(vec![], vec!["http://localhost:8765".to_owned()]).is_err());
+        assert!(Allowed::new(vec![".example.com".to_owned()], vec![]).is_err());
+    }
+}

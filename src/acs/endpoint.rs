@@ -1,0 +1,269 @@
+//! Where an ACS resource answers.
+
+use std::fmt;
+
+use url::{Host, Url};
+
+/// The base address of an ACS resource: scheme, host and port, nothing else.
+///
+/// Normalised: scheme and host in lower case, international names in their ASCII form, no default
+/// port, no trailing slash. Two texts for the same address are equal as endpoints.
+///
+/// The host is taken as given and never built from a resource's name: its form differs between
+/// clouds, regions and the ages of resources.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    text: String,
+    authority_start: usize,
+    host_end: usize,
+}
+
+impl Endpoint {
+    /// Reads an absolute `http` or `https` address without user info, path, query or fragment.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(EndpointError::Empty);
+        }
+        // The URL standard forgives and drops these, so that what a person reads isn't what a
+        // program connects to.
+        if text.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control()) {
+            return Err(EndpointError::ForbiddenCharacter);
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(EndpointError::NotAbsolute);
+        };
+        if !["http", "https"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+        {
+            return Err(EndpointError::Scheme);
+        }
+        let (authority, tail) = match rest.find(['/', '?', '#']) {
+            Some(end) => rest.split_at(end),
+            None => (rest, ""),
+        };
+        if authority.contains('@') {
+            return Err(EndpointError::UserInfo);
+        }
+        match tail {
+            "" | "/" => {}
+            _ if tail.contains('?') => return Err(EndpointError::Query),
+            _ if tail.contains('#') => return Err(EndpointError::Fragment),
+            _ => return Err(EndpointError::Path),
+        }
+        let url = Url::parse(text).map_err(EndpointError::Malformed)?;
+        let host = match url.host() {
+            Some(Host::Domain(name)) if name.ends_with('.') => {
+                return Err(EndpointError::TrailingDot);
+            }
+            Some(host) if !authority.is_empty() => host.to_string(),
+            _ => return Err(EndpointError::NoHost),
+        };
+        if url.port() == Some(0) {
+            return Err(EndpointError::PortZero);
+        }
+        let scheme = url.scheme();
+        let authority_start = scheme.len() + "://".len();
+        let host_end = authority_start + host.len();
+        let text = match url.port() {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        };
+        Ok(Self {
+            text,
+            authority_start,
+            host_end,
+        })
+    }
+
+    /// The host without its port; an IPv6 address in its brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.text
+            .get(self.authority_start..self.host_end)
+            .unwrap_or_default()
+    }
+
+    /// The host, and the port where it isn't the scheme's default: the `Host` header.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.text.get(self.authority_start..).unwrap_or_default()
+    }
+
+    /// Whether requests travel encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.text.starts_with("https:")
+    }
+
+    /// The normalised address, without a trailing slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a text is no endpoint. Never contains the text: it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Nothing but white space.
+    #[error(
+        "the endpoint is empty; give an address such as https://contoso.communication.azure.com"
+    )]
+    Empty,
+    /// A backslash, white space or a control character inside.
+    #[error("the endpoint contains white space, a control character or a backslash; remove it")]
+    ForbiddenCharacter,
+    /// No scheme.
+    #[error("the endpoint has no scheme; it must start with https://")]
+    NotAbsolute,
+    /// A scheme other than http and https.
+    #[error("the endpoint's scheme must be https, or http for an emulator")]
+    Scheme,
+    /// A name or password in front of the host.
+    #[error("the endpoint must not contain user info; remove everything up to the @")]
+    UserInfo,
+    /// A path other than `/`.
+    #[error("the endpoint must have no path; remove what follows the host")]
+    Path,
+    /// A query.
+    #[error("the endpoint must have no query; remove the ? and what follows")]
+    Query,
+    /// A fragment.
+    #[error("the endpoint must have no fragment; remove the # and what follows")]
+    Fragment,
+    /// No host.
+    #[error(
+        "the endpoint has no host; give an address such as https://contoso.communication.azure.com"
+    )]
+    NoHost,
+    /// A host that ends in a dot: the same machine under a name that matches no rule.
+    #[error("the endpoint's host must not end in a dot; remove it")]
+    TrailingDot,
+    /// Port 0.
+    #[error("the endpoint's port must be between 1 and 65535")]
+    PortZero,
+    /// Not a URL for another reason.
+    #[error("the endpoint is not a valid URL: {0}")]
+    Malformed(url::ParseError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_normalised() {
+        for (given, expected) in [
+            (
+                "https://contoso.communication.azure.com",
+                "https://contoso.communication.azure.com",
+            ),
+            (
+                "https://contoso.communication.azure.com/",
+                "https://contoso.communication.azure.com",
+            ),
+            (
+                " https://contoso.communication.azure.com \n",
+                "https://contoso.communication.azure.com",
+            ),
+            (
+                "HTTPS://Contoso.Communication.AZURE.com:443",
+                "https://contoso.communication.azure.com",
+            ),
+            (
+                "https://contoso.unitedstates.communication.azure.com",
+                "https://contoso.unitedstates.communication.azure.com",
+            ),
+            ("http://127.0.0.1:8765/", "http://127.0.0.1:8765"),
+            ("http://localhost:80", "http://localhost"),
+            ("http://[::1]:8765", "http://[::1]:8765"),
+            ("https://[0:0:0:0:0:0:0:1]", "https://[::1]"),
+            ("http://0x7f.1", "http://127.0.0.1"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ] {
+            let endpoint = Endpoint::parse(given).unwrap();
+            assert_eq!(endpoint.as_str(), expected, "{given}");
+            assert_eq!(endpoint.to_string(), expected);
+            assert_eq!(Endpoint::parse(expected).unwrap(), endpoint);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_knows_its_parts() {
+        let endpoint = Endpoint::parse("http://[::1]:8765").unwrap();
+        assert_eq!(
+            (endpoint.host(), endpoint.authority(), endpoint.is_tls()),
+            ("[::1]", "[::1]:8765", false)
+        );
+        let endpoint = Endpoint::parse("https://a.example:443/").unwrap();
+        assert_eq!(
+            (endpoint.host(), endpoint.authority(), endpoint.is_tls()),
+            ("a.example", "a.example", true)
+        );
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_with_its_reason() {
+        use EndpointError as E;
+        for (given, expected) in [
+            ("", E::Empty),
+            ("  ", E::Empty),
+            ("contoso.communication.azure.com", E::NotAbsolute),
+            ("https:contoso.communication.azure.com", E::NotAbsolute),
+            ("https:/contoso.communication.azure.com", E::NotAbsolute),
+            ("//contoso.communication.azure.com", E::NotAbsolute),
+            ("ftp://contoso.communication.azure.com", E::Scheme),
+            ("file:///etc/passwd", E::Scheme),
+            ("https://", E::Malformed(url::ParseError::EmptyHost)),
+            ("https:///contoso.communication.azure.com", E::Path),
+            ("https://user@contoso.communication.azure.com", E::UserInfo),
+            (
+                "https://user:word@contoso.communication.azure.com",
+                E::UserInfo,
+            ),
+            ("https://@contoso.communication.azure.com", E::UserInfo),
+            (
+                "https://contoso.communication.azure.com@evil.example",
+                E::UserInfo,
+            ),
+            (
+                "https://contoso.communication.azure.com/identities",
+                E::Path,
+            ),
+            ("https://contoso.communication.azure.com//", E::Path),
+            ("https://contoso.communication.azure.com/.", E::Path),
+            ("https://contoso.communication.azure.com/a/..", E::Path),
+            ("https://contoso.communication.azure.com?a=b", E::Query),
+            ("https://contoso.communication.azure.com/?", E::Query),
+            ("https://contoso.communication.azure.com#", E::Fragment),
+            ("https://contoso.communication.azure.com.", E::TrailingDot),
+            ("https://contoso.communication.azure.com:0", E::PortZero),
+            (
+                "https://contoso.communication.azure.com:99999",
+                E::Malformed(url::ParseError::InvalidPort),
+            ),
+            (
+                "https://evil.example\\@contoso.communication.azure.com",
+                E::ForbiddenCharacter,
+            ),
+            (
+                "https://evil.example\t.communication.azure.com",
+                E::ForbiddenCharacter,
+            ),
+            (
+                "https://con toso.communication.azure.com",
+                E::ForbiddenCharacter,
+            ),
+        ] {
+            assert_eq!(Endpoint::parse(given), Err(expected), "{given}");
+        }
+    }
+}

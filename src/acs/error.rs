@@ -1,0 +1,255 @@
+//! What can go wrong with a call, and what it means.
+
+use std::fmt;
+
+use jiff::SignedDuration;
+
+use super::Operation;
+
+/// What went wrong, by what there is to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// 401 or 403 that speaks of the caller: wrong or regenerated key, wrong resource, no role.
+    CredentialRefused,
+    /// 401 that speaks of the identity: it belongs to another resource, or was never made.
+    IdentityNotOwned,
+    /// The identity was deleted.
+    IdentityNotFound,
+    /// 401 that speaks of the Teams user's token in the request.
+    InvalidUserToken,
+    /// The request is wrong in another way; the message tells.
+    Invalid,
+    /// The API version lacks what was asked for. Mostly found out without a call.
+    Unsupported,
+    /// 429.
+    Throttled,
+    /// 5xx or 408: the service, or what stands in front of it, answered that it can't.
+    Unavailable,
+    /// No connection: name resolution, refusal, TLS, or a timeout of these. Nothing was sent.
+    Unreachable,
+    /// Sent, and the answer was lost to a timeout or a broken connection.
+    NoAnswer,
+    /// Something answered that isn't the ACS identity service.
+    NotTheService,
+    /// Nothing was sent: this process may no longer act ([`ServiceConfig::may_send`]).
+    ///
+    /// [`ServiceConfig::may_send`]: super::ServiceConfig::may_send
+    Withheld,
+}
+
+impl Kind {
+    /// One word for conditions, events and metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::CredentialRefused => "CredentialRefused",
+            Self::IdentityNotOwned => "IdentityNotOwned",
+            Self::IdentityNotFound => "IdentityNotFound",
+            Self::InvalidUserToken => "InvalidUserToken",
+            Self::Invalid => "InvalidRequest",
+            Self::Unsupported => "UnsupportedByApiVersion",
+            Self::Throttled => "Throttled",
+            Self::Unavailable => "ServiceUnavailable",
+            Self::Unreachable => "ServiceUnreachable",
+            Self::NoAnswer => "NoAnswer",
+            Self::NotTheService => "NotTheService",
+            Self::Withheld => "Withheld",
+        }
+    }
+
+    fn what_happened(self) -> &'static str {
+        match self {
+            Self::CredentialRefused => "the service refused the credential",
+            Self::IdentityNotOwned => "the identity doesn't belong to this ACS resource",
+            Self::IdentityNotFound => "the identity doesn't exist",
+            Self::InvalidUserToken => "the service refused the Teams user's token",
+            Self::Invalid => "the service refused the request",
+            Self::Unsupported => "the API version doesn't support it",
+            Self::Throttled => "the service's rate limit is reached",
+            Self::Unavailable => "the service is unavailable",
+            Self::Unreachable => "the service can't be reached",
+            Self::NoAnswer => "the request was sent but its answer was lost",
+            Self::NotTheService => "the answer isn't one of the ACS identity service",
+            Self::Withheld => "this process may no longer act, so nothing was sent",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::CredentialRefused => {
+                "Check that the credential belongs to this resource and hasn't been regenerated or expired"
+            }
+            Self::IdentityNotOwned => {
+                "Check that the connection leads to the resource in which the identity was made"
+            }
+            Self::IdentityNotFound => {
+                "It was deleted, or its id is wrong; a new identity is needed"
+            }
+            Self::InvalidUserToken => {
+                "Sign the Teams user in again and supply a fresh token of the right application and user"
+            }
+            Self::Invalid => "Correct what the message names",
+            Self::Unsupported => {
+                "Choose another API version for the connection, or don't ask for it"
+            }
+            Self::Throttled => "It is tried again when the limit allows",
+            Self::Unavailable | Self::NoAnswer => "It is tried again",
+            Self::Unreachable => {
+                "Check the endpoint, and that network, name resolution and proxies let it be reached"
+            }
+            Self::NotTheService => {
+                "Check that the endpoint is that of an ACS resource and that no proxy answers in its place"
+            }
+            Self::Withheld => "The process that may act carries on",
+        }
+    }
+}
+
+/// Whether a failed call may have had its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It surely had none.
+    NotDone,
+    /// It may have had it, or, where the error [is lost](Error::is_lost), may still get it.
+    Unknown,
+}
+
+/// A call that failed, after all its retries.
+///
+/// Displays as a sentence of what happened and a sentence of what to do, without anything that
+/// changes from one attempt to the next, so that it can stand in a status. Never contains a
+/// secret: what the service says is scrubbed of what was sent and of all that looks like a token.
+#[derive(Clone)]
+pub struct Error {
+    details: Box<Details>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Details {
+    pub operation: Operation,
+    pub endpoint: String,
+    pub kind: Kind,
+    pub status: Option<u16>,
+    pub code: Option<String>,
+    pub message: Option<String>,
+    pub ms_cv: Option<String>,
+    pub retry_after: Option<SignedDuration>,
+    pub outcome: Outcome,
+    pub lost: bool,
+}
+
+impl Error {
+    pub(super) fn new(details: Details) -> Self {
+        Self {
+            details: Box::new(details),
+        }
+    }
+
+    /// Adds what earlier attempts of the same call may have done.
+    pub(super) fn after(mut self, outcome: Outcome, lost: bool) -> Self {
+        self.details.outcome = self.details.outcome.max(outcome);
+        self.details.lost |= lost;
+        self
+    }
+
+    /// What went wrong with the last attempt.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.details.kind
+    }
+
+    /// One word for conditions, events and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.kind().reason()
+    }
+
+    /// Whether any attempt of the call may have had its effect.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.details.outcome
+    }
+
+    /// Whether the answer to any attempt was lost: the service may act on it even after this
+    /// error, up to the call's [total timeout](super::ServiceConfig::total_timeout) from now.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.details.lost
+    }
+
+    /// How long the service asked to wait, at most a day.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<SignedDuration> {
+        self.details.retry_after
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.details.operation
+    }
+
+    /// The HTTP status of the last answer, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.details.status
+    }
+
+    /// The service's error code, such as `IdentityNotOwned`.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.details.code.as_deref()
+    }
+
+    /// What the service said, or what broke, in at most some hundred bytes.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.details.message.as_deref()
+    }
+
+    /// The answer's `MS-CV` header, by which Microsoft's support finds a call. For logs.
+    #[must_use]
+    pub fn ms_cv(&self) -> Option<&str> {
+        self.details.ms_cv.as_deref()
+    }
+
+    /// What to do about it, as a sentence without its full stop.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        self.kind().advice()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details {
+            operation,
+            endpoint,
+            kind,
+            status,
+            code,
+            message,
+            ..
+        } = &*self.details;
+        write!(
+            f,
+            "Could not {operation} at {endpoint}: {}",
+            kind.what_happened()
+        )?;
+        let status = status.map(|status| status.to_string());
+        let facts = [status.as_deref(), code.as_deref(), message.as_deref()];
+        let facts: Vec<&str> = facts.into_iter().flatten().collect();
+        if !facts.is_empty() {
+            write!(f, " ({})", facts.join(", "))?;
+        }
+        write!(f, ". {}.", kind.advice())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.details.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,82 @@
+//! What the client counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Operation;
+
+/// Every attempt of every call, in counts and times. Clones share their numbers.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    calls: Family<CallLabels, Counter>,
+    seconds: Family<OperationLabel, Histogram, fn() -> Histogram>,
+}
+
+/// What an attempt asked for and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// [`Operation::label`].
+    pub operation: &'static str,
+    /// `Ok`, or [`Kind::reason`](super::Kind::reason).
+    pub outcome: &'static str,
+}
+
+/// What an attempt asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperationLabel {
+    /// [`Operation::label`].
+    pub operation: &'static str,
+}
+
+impl Metrics {
+    /// Makes the numbers visible: `acs_calls_total` and `acs_call_duration_seconds`, behind the
+    /// registry's own prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "acs_calls",
+            "Requests to the ACS identity service, retries included, by operation and outcome",
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "acs_call_duration",
+            "Time from sending a request to the ACS identity service to the end of its answer",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+    }
+
+    /// How many attempts came out so.
+    #[must_use]
+    pub fn calls(&self, operation: Operation, outcome: &'static str) -> u64 {
+        let labels = CallLabels {
+            operation: operation.label(),
+            outcome,
+        };
+        self.calls.get(&labels).map_or(0, |counter| counter.get())
+    }
+
+    pub(super) fn record(&self, operation: Operation, outcome: &'static str, seconds: f64) {
+        let operation = operation.label();
+        self.calls
+            .get_or_create(&CallLabels { operation, outcome })
+            .inc();
+        self.seconds
+            .get_or_create(&OperationLabel { operation })
+            .observe(seconds);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From what a service nearby needs to the total timeout.
+        let histogram =
+            || Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
+        Self {
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(histogram),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What all calls of the process share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::{AccessKey, ApiVersion, Client, Endpoint, Metrics};
+
+/// How the process talks to the service. The defaults are right for production.
+#[derive(Clone)]
+pub struct ServiceConfig {
+    /// For a connection, TLS included. 10 s.
+    pub connect_timeout: Duration,
+    /// For the next byte of an answer, the first included. 20 s.
+    pub read_timeout: Duration,
+    /// For a call with all its retries and the waits between them, but without its time in the
+    /// queue. 30 s.
+    pub total_timeout: Duration,
+    /// Before the first retry, doubling from there, with jitter. 500 ms.
+    pub first_retry_delay: Duration,
+    /// Requests on the wire at a time, per endpoint. 32.
+    pub max_in_flight: usize,
+    /// Certificate authorities to trust beside the platform's, as a PEM bundle.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// Asked right before each request goes out, retries included and after any time in the
+    /// queue. Where it says no, nothing is sent and the call ends as [`Kind::Withheld`].
+    ///
+    /// [`Kind::Withheld`]: super::Kind::Withheld
+    pub may_send: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    /// What counts the calls.
+    pub metrics: Metrics,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(20),
+            total_timeout: Duration::from_secs(30),
+            first_retry_delay: Duration::from_millis(500),
+            max_in_flight: 32,
+            extra_ca_pem: None,
+            may_send: None,
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Connections, limits and clocks for all endpoints. One per process; clones share everything.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ServiceConfig,
+}
+
+impl Service {
+    /// Prepares the HTTP client. Needs the process's TLS provider to be installed.
+    pub fn new(config: ServiceConfig) -> Result<Self, ServiceError> {
+        Ok(Self {
+            inner: Arc::new(Inner { config }),
+        })
+    }
+
+    /// A client for one resource. Cheap: make one whenever it is needed.
+    #[must_use]
+    pub fn client(&self, endpoint: &Endpoint, version: &ApiVersion, key: &AccessKey) -> Client {
+        let _ = &self.inner.config;
+        Client::new(endpoint.clone(), version.clone(), key.clone())
+    }
+
+    /// The endpoint's clock minus the local one, as of its last answer. None before the first.
+    #[must_use]
+    pub fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration> {
+        let _ = endpoint;
+        None
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
+    }
+}
+
+/// Why the HTTP client can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The CA bundle holds no certificate.
+    #[error("the CA bundle must hold at least one certificate in PEM form")]
+    CaBundle,
+    /// TLS can't be set up, mostly for want of the platform's CA certificates.
+    #[error("cannot set up the HTTP client: {0}")]
+    Http(reqwest::Error),
+}

@@ -29,8 +29,14 @@ impl Health {
     /// Registers a watch; it counts as failing until its first list is complete.
     #[must_use]
     pub fn watch(&self, what: String) -> WatchHealth {
-        lock(&self.watches).insert(what.clone(), Some("its first list is not complete".to_owned()));
-        WatchHealth { health: self.clone(), what }
+        lock(&self.watches).insert(
+            what.clone(),
+            Some("its first list is not complete".to_owned()),
+        );
+        WatchHealth {
+            health: self.clone(),
+            what,
+        }
     }
 
     /// What fails, a line each; `None` when all works.
@@ -54,14 +60,18 @@ impl WatchHealth {
         let text = error.to_string();
         let former = lock(&self.health.watches).insert(self.what.clone(), Some(text.clone()));
         if former.flatten().as_deref() != Some(text.as_str()) {
-            warn!(watch = self.what, error = text, "a watch fails and is tried again");
+            warn!(
+                watch = self.what,
+                error = text,
+                "a watch fails and is tried again"
+            );
         }
     }
 
-    /// An event came; with `is_whole` all that is there is known.
-    pub fn works(&self, is_whole: bool) {
-        if is_whole {
-            lock(&self.health.watches).insert(self.what.clone(), None);
+    /// The watch works: its list is complete, or an event came.
+    pub fn works(&self) {
+        if let Some(problem) = lock(&self.health.watches).get_mut(&self.what) {
+            *problem = None;
         }
     }
 }
@@ -73,7 +83,11 @@ impl Drop for WatchHealth {
 }
 
 /// Serves `/livez`, `/readyz` and `/metrics` at `address`. Never returns but with an error.
-pub async fn serve(address: SocketAddr, health: Health, metrics: Arc<Metrics>) -> std::io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    health: Health,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route(

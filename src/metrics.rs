@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::acs::CallMetrics;
+use crate::acs;
 
 /// Labels of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,7 +31,7 @@ pub struct ReasonLabels {
 pub struct Metrics {
     registry: Registry,
     /// Calls to ACS.
-    pub acs: CallMetrics,
+    pub acs: acs::Metrics,
     /// Runs of a reconcile, by kind.
     pub reconciles: Family<KindLabels, Counter>,
     /// Steps that failed, by kind and reason.
@@ -51,13 +51,22 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("acs_identity_operator");
-        let acs = CallMetrics::register(&mut registry);
+        let acs = acs::Metrics::default();
+        acs.register(&mut registry);
         let reconciles = Family::default();
         registry.register("reconciles", "Runs of a reconcile", reconciles.clone());
         let failures = Family::default();
-        registry.register("failures", "Steps of a reconcile that failed", failures.clone());
+        registry.register(
+            "failures",
+            "Steps of a reconcile that failed",
+            failures.clone(),
+        );
         let issued = Family::default();
-        registry.register("tokens_issued", "Tokens issued into Secrets", issued.clone());
+        registry.register(
+            "tokens_issued",
+            "Tokens issued into Secrets",
+            issued.clone(),
+        );
         let abandoned = Family::default();
         registry.register(
             "abandoned",

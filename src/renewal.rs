@@ -50,11 +50,15 @@ pub fn renew_at(
 /// 5 min, up to a quarter less from `seed`, never past a quarter of what is `left` of the life.
 #[must_use]
 pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> SignedDuration {
-    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(9);
+    let doublings = u32::try_from(attempts.saturating_sub(1))
+        .unwrap_or(0)
+        .min(9);
     let full = SignedDuration::from_secs(1_i64 << doublings).min(SignedDuration::from_mins(5));
     let jittered = full - fraction(&format!("{seed}/{attempts}"), full / 4);
     match left {
-        Some(left) if left.is_positive() => jittered.min((left / 4).max(SignedDuration::from_secs(1))),
+        Some(left) if left.is_positive() => {
+            jittered.min((left / 4).max(SignedDuration::from_secs(1)))
+        }
         _ => jittered.min(SignedDuration::from_mins(1)),
     }
 }
@@ -62,7 +66,11 @@ pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> Signe
 /// `when + span`, at the end of time where that overflows.
 #[must_use]
 pub fn add(when: Timestamp, span: SignedDuration) -> Timestamp {
-    let end = if span.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    let end = if span.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
     when.checked_add(span).unwrap_or(end)
 }
 
@@ -75,9 +83,17 @@ pub fn whole_seconds(when: Timestamp) -> Timestamp {
 /// A part of `whole` between nothing and all of it, the same for the same seed.
 fn fraction(seed: &str, whole: SignedDuration) -> SignedDuration {
     let digest = Sha256::digest(seed);
-    let share = digest.iter().take(4).fold(0_u32, |share, byte| share << 8 | u32::from(*byte)) % 1000;
+    let share = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |share, byte| share << 8 | u32::from(*byte))
+        % 1000;
     let share = i32::try_from(share).unwrap_or(0);
-    if whole.is_positive() { whole / 1000 * share } else { SignedDuration::ZERO }
+    if whole.is_positive() {
+        whole / 1000 * share
+    } else {
+        SignedDuration::ZERO
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +112,10 @@ mod tests {
     #[test]
     fn the_margin_is_raised_to_twelve_minutes_or_half_the_life() {
         let minute = SignedDuration::from_mins(1);
-        assert_eq!(margin(hours(1), Some(minute)), SignedDuration::from_mins(12));
+        assert_eq!(
+            margin(hours(1), Some(minute)),
+            SignedDuration::from_mins(12)
+        );
         let short = SignedDuration::from_secs(60);
         assert_eq!(margin(short, Some(minute)), SignedDuration::from_secs(40));
         assert_eq!(margin(short, None), SignedDuration::from_secs(30));

@@ -1,5 +1,6 @@
 //! Effects on the cluster that every slice shares.
 
+pub mod control;
 pub mod event;
 pub mod finalizer;
 pub mod input;
@@ -94,9 +95,14 @@ pub async fn call<T>(
 ) -> Result<T, Error> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => {
-            Err(Error::Api { operation, object: object.to_owned(), source: Box::new(source) })
-        }
-        Err(_) => Err(Error::Timeout { operation, object: object.to_owned() }),
+        Ok(Err(source)) => Err(Error::Api {
+            operation,
+            object: object.to_owned(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(Error::Timeout {
+            operation,
+            object: object.to_owned(),
+        }),
     }
 }

@@ -1,13 +1,23 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use kube::{
     Resource, ResourceExt,
-    runtime::reflector::{ObjectRef, Store},
+    runtime::{
+        reflector::{
+            ObjectRef, Store,
+            store::{Writer, store},
+        },
+        watcher::Event,
+    },
 };
+use tokio::sync::Notify;
 
 /// An object that other objects look up by more than its name.
 pub trait Indexed {
@@ -15,7 +25,8 @@ pub trait Indexed {
     fn index_keys(&self) -> Vec<String>;
 }
 
-/// What we know of all objects of one kind: the caches of our watches, with our own writes on top.
+/// What we know of all objects of one kind: one cache for all watched namespaces, with our own
+/// writes on top.
 ///
 /// A watch tells us of our own write some time after the API server confirmed it. Deciding from the
 /// older object would do things twice; so a confirmed write is kept until the watch has caught up.
@@ -24,9 +35,12 @@ pub struct View<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + 'static,
 {
-    scopes: Vec<(Option<String>, Store<K>)>,
+    reader: Store<K>,
+    writer: Mutex<Writer<K>>,
     written: Mutex<HashMap<ObjectRef<K>, Arc<K>>>,
     index: Mutex<Index<K>>,
+    lists_missing: AtomicUsize,
+    lists_done: Notify,
 }
 
 #[derive(Debug)]
@@ -42,29 +56,48 @@ impl<K> View<K>
 where
     K: Resource<DynamicType = ()> + Indexed + Clone + Debug + 'static,
 {
-    /// A view of the given caches, one per watched namespace (`None` = all of them).
+    /// An empty view that `watches` watches will fill.
     #[must_use]
-    pub fn new(scopes: Vec<(Option<String>, Store<K>)>) -> Self {
-        let index = Index { by_key: HashMap::new(), keys_of: HashMap::new() };
-        Self { scopes, written: Mutex::default(), index: Mutex::new(index) }
+    pub fn new(watches: usize) -> Self {
+        let (reader, mut writer) = store();
+        // Several watches share the cache, so none of them may replace it as a whole; whether all
+        // have listed is counted here instead.
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        Self {
+            reader,
+            writer: Mutex::new(writer),
+            written: Mutex::default(),
+            index: Mutex::new(Index {
+                by_key: HashMap::new(),
+                keys_of: HashMap::new(),
+            }),
+            lists_missing: AtomicUsize::new(watches),
+            lists_done: Notify::new(),
+        }
     }
 
-    /// Waits until every cache was filled once; before that, absent means unknown.
+    /// Waits until every watch has listed once; before that, absent means unknown.
     pub async fn ready(&self) {
-        for (_, store) in &self.scopes {
-            // An error means that the watch ended, and with it the process.
-            let _ = store.wait_until_ready().await;
+        loop {
+            let done = self.lists_done.notified();
+            if self.lists_missing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            done.await;
         }
+    }
+
+    /// The cache, for a controller that looks its objects up.
+    #[must_use]
+    pub fn reader(&self) -> Store<K> {
+        self.reader.clone()
     }
 
     /// The newest that we know of the object.
     #[must_use]
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
-        let cached = self
-            .scopes
-            .iter()
-            .find(|(scope, _)| scope.is_none() || *scope == key.namespace)
-            .and_then(|(_, store)| store.get(key));
+        let cached = self.reader.get(key);
         let mut written = lock(&self.written);
         match (cached, written.get(key)) {
             (Some(cached), Some(ours)) if !is_newer(ours.as_ref(), cached.as_ref()) => {
@@ -79,21 +112,30 @@ where
     /// The newest of all objects that are found by `key`.
     #[must_use]
     pub fn find(&self, key: &str) -> Vec<Arc<K>> {
-        let names = lock(&self.index).by_key.get(key).cloned().unwrap_or_default();
+        let refs = self.find_refs(key);
+        refs.iter().filter_map(|key| self.get(key)).collect()
+    }
+
+    /// The names of all objects that are found by `key`.
+    #[must_use]
+    pub fn find_refs(&self, key: &str) -> Vec<ObjectRef<K>> {
+        let index = lock(&self.index);
+        let names = index.by_key.get(key).into_iter().flatten();
         names
-            .into_iter()
-            .filter_map(|(namespace, name)| {
-                let mut key = ObjectRef::new(&name);
-                key.namespace = namespace;
-                self.get(&key)
-            })
+            .map(|(namespace, name)| object_ref(namespace.as_deref(), name))
             .collect()
+    }
+
+    /// How many objects are found by `key`.
+    #[must_use]
+    pub fn count(&self, key: &str) -> usize {
+        lock(&self.index).by_key.get(key).map_or(0, BTreeSet::len)
     }
 
     /// Everything that the watches hold.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.scopes.iter().flat_map(|(_, store)| store.state()).collect()
+        self.reader.state()
     }
 
     /// Remembers what the API server confirmed of a write of ours.
@@ -109,17 +151,22 @@ where
         lock(&self.written).remove(key);
     }
 
-    /// Forgets our writes: a list that was made after them has just told everything.
-    pub(super) fn forget_all(&self) {
-        lock(&self.written).clear();
+    /// A watch tells an object.
+    pub(super) fn apply(&self, object: &K) {
+        lock(&self.writer).apply_watcher_event(&Event::Apply(object.clone()));
+        self.index(&ObjectRef::from_obj(object), Some(object));
     }
 
-    /// Takes in what a watch tells: the object, or `None` for one that is gone.
-    pub(super) fn told(&self, key: &ObjectRef<K>, object: Option<&K>) {
-        match object {
-            Some(_) => self.index(key, object),
-            None => self.forget(key),
-        }
+    /// A watch tells that an object is gone.
+    pub(super) fn delete(&self, object: &K) {
+        lock(&self.writer).apply_watcher_event(&Event::Delete(object.clone()));
+        self.forget(&ObjectRef::from_obj(object));
+    }
+
+    /// A watch has listed for the first time.
+    pub(super) fn listed(&self) {
+        self.lists_missing.fetch_sub(1, Ordering::Release);
+        self.lists_done.notify_waiters();
     }
 
     fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
@@ -131,7 +178,11 @@ where
         } else {
             index.keys_of.insert(key.clone(), keys.clone())
         };
-        for gone in former.into_iter().flatten().filter(|former| !keys.contains(former)) {
+        for gone in former
+            .into_iter()
+            .flatten()
+            .filter(|former| !keys.contains(former))
+        {
             if let Some(names) = index.by_key.get_mut(&gone) {
                 names.remove(&name);
                 if names.is_empty() {
@@ -145,16 +196,31 @@ where
     }
 }
 
+/// Names an object.
+#[must_use]
+pub fn object_ref<K: Resource<DynamicType = ()>>(
+    namespace: Option<&str>,
+    name: &str,
+) -> ObjectRef<K> {
+    let mut key = ObjectRef::new(name);
+    key.namespace = namespace.map(ToOwned::to_owned);
+    key
+}
+
 /// Whether `left` is newer than `right`, or another object of the same name.
 ///
 /// Kubernetes promises since 1.35 that resource versions of one kind compare as numbers; earlier
 /// servers do it too.
 fn is_newer<K: Resource>(left: &K, right: &K) -> bool {
-    let version = |object: &K| object.resource_version().and_then(|v| v.parse::<u64>().ok());
+    let version = |object: &K| {
+        object
+            .resource_version()
+            .and_then(|v| v.parse::<u64>().ok())
+    };
     version(left) > version(right)
 }
 
-/// A lock that a panic elsewhere does not poison: what it guards is replaced as a whole.
+/// A lock that a panic elsewhere does not poison: what our locks guard is never half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,8 +5,8 @@ use kube::{
     Api, Resource,
     runtime::{
         WatchStreamExt,
-        reflector::{ObjectRef, store::Writer},
-        watcher,
+        reflector::ObjectRef,
+        watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -22,71 +22,93 @@ const PAGE: u32 = 100;
 /// What every watch asks for.
 #[must_use]
 pub fn config() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
+    watcher::Config::default()
+        .timeout(WATCH_SECONDS)
+        .page_size(PAGE)
 }
 
-/// Keeps a cache current, and tells `changed` of every object that came, changed or went.
+/// Keeps a view current, and tells `changed` of every object that came, changed or went.
 ///
-/// `changed` is called *after* the cache knows; whoever it wakes sees what woke it. That is why one
-/// watch serves all controllers, and why an initial list is told only when it is complete.
-/// Never returns.
+/// `changed` is called *after* the view knows, so whoever it wakes sees what woke it. That is why
+/// one watch serves all controllers, and why a list is told only when it is complete.
+/// `scope` is the watched namespace, `None` for all. Never returns.
 pub async fn keep<K>(
     api: Api<K>,
     config: watcher::Config,
-    mut writer: Writer<K>,
+    scope: Option<String>,
     view: Arc<View<K>>,
     health: Health,
-    what: String,
-    changed: impl Fn(&ObjectRef<K>, Option<&K>),
+    changed: impl Fn(&K, bool),
 ) where
     K: Resource<DynamicType = ()> + Indexed + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let reader = writer.as_reader();
+    let what = match &scope {
+        Some(namespace) => format!("{} in {namespace}", K::plural(&())),
+        None => K::plural(&()).into_owned(),
+    };
     let watch = health.watch(what);
-    let mut listed: Vec<K> = Vec::new();
+    let mut listed: Option<Vec<K>> = None;
+    let mut has_listed = false;
     // Two thirds of a cached object would be field managers, which no decision reads.
     let events = watcher(api, config)
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None);
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                watch.failed(&error);
-                continue;
-            }
-        };
-        let before: Vec<_> = match &event {
-            watcher::Event::InitDone => reader.state(),
-            _ => Vec::new(),
-        };
-        writer.apply_watcher_event(&event);
-        watch.works(!matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)));
         match event {
-            watcher::Event::Init => listed.clear(),
-            watcher::Event::InitApply(object) => listed.push(object),
-            watcher::Event::Apply(object) => tell(&view, &changed, &object, true),
-            watcher::Event::Delete(object) => tell(&view, &changed, &object, false),
-            watcher::Event::InitDone => {
-                view.forget_all();
-                let there: HashSet<_> = listed.iter().map(ObjectRef::from_obj).collect();
-                for gone in before.iter().filter(|old| !there.contains(&ObjectRef::from_obj(&***old))) {
-                    tell(&view, &changed, gone, false);
+            Err(error) => watch.failed(&error),
+            Ok(Event::Init) => listed = Some(Vec::new()),
+            Ok(Event::InitApply(object)) => listed.get_or_insert_default().push(object),
+            Ok(Event::InitDone) => {
+                take_over(
+                    &view,
+                    scope.as_deref(),
+                    listed.take().unwrap_or_default(),
+                    &changed,
+                );
+                if !has_listed {
+                    has_listed = true;
+                    view.listed();
                 }
-                for object in listed.drain(..) {
-                    tell(&view, &changed, &object, true);
-                }
+                watch.works();
+            }
+            Ok(Event::Apply(object)) => {
+                view.apply(&object);
+                changed(&object, true);
+                watch.works();
+            }
+            Ok(Event::Delete(object)) => {
+                view.delete(&object);
+                changed(&object, false);
+                watch.works();
             }
         }
     }
 }
 
-fn tell<K>(view: &View<K>, changed: &impl Fn(&ObjectRef<K>, Option<&K>), object: &K, is_there: bool)
+/// Takes a complete list over: what is not in it is gone.
+fn take_over<K>(view: &View<K>, scope: Option<&str>, listed: Vec<K>, changed: &impl Fn(&K, bool))
 where
     K: Resource<DynamicType = ()> + Indexed + Clone + Debug + 'static,
 {
-    let key = ObjectRef::from_obj(object);
-    view.told(&key, is_there.then_some(object));
-    changed(&key, is_there.then_some(object));
+    let there: HashSet<_> = listed.iter().map(ObjectRef::from_obj).collect();
+    let is_gone = |object: &K| {
+        let key = ObjectRef::from_obj(object);
+        (scope.is_none() || key.namespace.as_deref() == scope) && !there.contains(&key)
+    };
+    let gone: Vec<_> = view
+        .all()
+        .into_iter()
+        .filter(|object| is_gone(object))
+        .collect();
+    for object in &listed {
+        view.apply(object);
+    }
+    for object in gone {
+        view.delete(&object);
+        changed(&object, false);
+    }
+    for object in &listed {
+        changed(object, true);
+    }
 }

@@ -45,17 +45,26 @@ pub enum Verdict {
 impl Verdict {
     /// We go on by ourselves.
     pub fn reconciling(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self::Reconciling { reason: reason.into(), message: message.into() }
+        Self::Reconciling {
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 
     /// A human must act.
     pub fn stalled(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self::Stalled { reason: reason.into(), message: message.into() }
+        Self::Stalled {
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 
     /// It does its job.
     pub fn ready(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self::Ready { reason: reason.into(), message: message.into() }
+        Self::Ready {
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -98,7 +107,10 @@ impl Conditions<'_> {
             .former
             .iter()
             .find(|former| former.type_ == type_ && former.status == status)
-            .map_or_else(|| Time(self.now), |former| former.last_transition_time.clone());
+            .map_or_else(
+                || Time(self.now),
+                |former| former.last_transition_time.clone(),
+            );
         Condition {
             last_transition_time: since,
             message: message.to_owned(),
@@ -113,7 +125,9 @@ impl Conditions<'_> {
 /// Whether `conditions` say Ready.
 #[must_use]
 pub fn is_ready(conditions: &[Condition]) -> bool {
-    conditions.iter().any(|condition| condition.type_ == READY && condition.status == "True")
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == READY && condition.status == "True")
 }
 
 /// The reason of the `Ready` condition, empty where there is none yet.

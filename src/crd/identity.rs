@@ -17,14 +17,46 @@ use super::connection::ConnectionRef;
     category = "acs",
     derive = "PartialEq",
     doc = "One user (identity) of an Azure Communication Services resource: created with this object, or adopted, and deleted with it.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Identity", type_ = "string", json_path = ".status.identityId"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Origin", type_ = "string", json_path = ".status.origin", priority = "1"),
-    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint", priority = "1"),
-    printcolumn(name = "Revoked", type_ = "string", json_path = ".status.tokensValidAfter", priority = "1"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = "1")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Origin",
+        type_ = "string",
+        json_path = ".status.origin",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Revoked",
+        type_ = "string",
+        json_path = ".status.tokensValidAfter",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = "1"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.identityId) == has(oldSelf.identityId)", "identityId can neither be added nor removed later: an AcsIdentity keeps one identity for life; make another AcsIdentity"))]

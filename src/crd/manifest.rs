@@ -6,15 +6,18 @@ use serde_json::json;
 
 use super::{AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection};
 
-/// The file name below `crds/` and the YAML of every kind.
-pub fn manifests() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
-    [AcsConnection::crd(), ClusterAcsConnection::crd(), AcsIdentity::crd(), AcsToken::crd()]
-        .into_iter()
-        .map(|mut crd| {
-            mark_new_objects_as_unobserved(&mut crd);
-            Ok((format!("{}.yaml", crd.spec.names.plural), serde_saphyr::to_string(&crd)?))
-        })
-        .collect()
+/// All kinds as one YAML text, as it stands in `crds/`.
+pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
+    let mut yaml = String::new();
+    for mut crd in
+        [AcsConnection::crd(), ClusterAcsConnection::crd(), AcsIdentity::crd(), AcsToken::crd()]
+    {
+        mark_new_objects_as_unobserved(&mut crd);
+        yaml.push_str("---\n");
+        yaml.push_str(serde_saphyr::to_string(&crd)?.trim_end());
+        yaml.push('\n');
+    }
+    Ok(yaml)
 }
 
 /// A new object's status says generation -1, so that kstatus does not take it for current before

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Scope {
-    #[allow(missing_docs, reason = "per-variant docs reorder the enum in the schema")]
+    #[allow(
+        missing_docs,
+        reason = "per-variant docs reorder the enum in the schema"
+    )]
     #[serde(rename = "chat")]
     Chat,
     #[allow(missing_docs, reason = "as above")]

@@ -19,15 +19,47 @@ use super::scope::Scope;
     category = "acs",
     derive = "PartialEq",
     doc = "An access token of an AcsIdentity, kept valid in a Secret: issued, renewed before it expires, and revoked when its scopes or life change or this object is deleted.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Renews", type_ = "string", json_path = ".status.renewAt"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Secret", type_ = "string", json_path = ".status.secretName", priority = "1"),
-    printcolumn(name = "Identity", type_ = "string", json_path = ".spec.identityRef.name", priority = "1"),
-    printcolumn(name = "Scopes", type_ = "string", json_path = ".status.scopes", priority = "1"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = "1")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.secretName",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Identity",
+        type_ = "string",
+        json_path = ".spec.identityRef.name",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Scopes",
+        type_ = "string",
+        json_path = ".status.scopes",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = "1"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.renewBefore) || duration(self.renewBefore) < duration(has(self.expiresIn) ? self.expiresIn : '24h')", "renewBefore must be shorter than the token's life (expiresIn, default 24h)"))]

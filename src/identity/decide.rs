@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    crd::{AcsIdentity, AcsIdentityStatus, ConnectionRef, DeletionPolicy, FINALIZER, Origin, Verdict},
+    connection::Unusable,
+    crd::{
+        AcsIdentity, AcsIdentityStatus, ConnectionRef, DeletionPolicy, FINALIZER, Origin, Verdict,
+    },
     renewal,
     token::Claim,
 };
@@ -82,19 +85,6 @@ pub enum ConnectionView {
     Unusable(Unusable),
 }
 
-/// Why a connection can't be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unusable {
-    /// Why, in a word.
-    pub reason: Cow<'static, str>,
-    /// What to do, in a sentence.
-    pub message: String,
-    /// Whether a human must act.
-    pub is_stalled: bool,
-    /// When to look again, unless an event comes first.
-    pub retry_at: Option<Timestamp>,
-}
-
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -169,11 +159,19 @@ pub struct Decision {
 
 impl Decision {
     fn step(step: Step) -> Self {
-        Self { step, verdict: None, wake: None }
+        Self {
+            step,
+            verdict: None,
+            wake: None,
+        }
     }
 
     fn rest(verdict: Verdict, wake: Option<Timestamp>) -> Self {
-        Self { step: Step::Rest, verdict: Some(verdict), wake }
+        Self {
+            step: Step::Rest,
+            verdict: Some(verdict),
+            wake,
+        }
     }
 }
 
@@ -181,7 +179,11 @@ impl Decision {
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let metadata = &observed.identity.metadata;
-    let is_held = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    let is_held = metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == FINALIZER);
     match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision::step(Step::Rest),
         (Some(since), true) => decide_deletion(observed, since.0),
@@ -193,26 +195,23 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 fn decide_life(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
     let (reference, endpoint, allows_adoption, knows_custom_id) = match &observed.connection {
-        ConnectionView::Usable { reference, endpoint, allows_adoption, knows_custom_id } => {
-            (reference, endpoint, *allows_adoption, *knows_custom_id)
+        ConnectionView::Usable {
+            reference,
+            endpoint,
+            allows_adoption,
+            knows_custom_id,
+        } => (reference, endpoint, *allows_adoption, *knows_custom_id),
+        // An identity that exists does not cease to because its connection fails: its tokens and
+        // the connection itself tell that.
+        ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
+            if status.identity_id.is_some() && why.reason != "EndpointChanged" =>
+        {
+            return Decision::rest(exists(), why.retry_at);
         }
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
             return Decision::rest(verdict_of(why), why.retry_at);
         }
     };
-    if status.endpoint.as_ref().is_some_and(|recorded| recorded != endpoint) {
-        return Decision::rest(
-            Verdict::stalled(
-                "EndpointChanged",
-                format!(
-                    "this identity belongs to {}, but its connection leads to {endpoint} now; \
-                     point the connection back, or delete this AcsIdentity",
-                    status.endpoint.as_deref().unwrap_or_default()
-                ),
-            ),
-            None,
-        );
-    }
     if observed.others == Others::Conflicting {
         return Decision::rest(
             Verdict::stalled(
@@ -224,15 +223,27 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         );
     }
     let Some(id) = &status.identity_id else {
-        return decide_birth(observed, reference, endpoint, allows_adoption, knows_custom_id);
+        return decide_birth(
+            observed,
+            reference,
+            endpoint,
+            allows_adoption,
+            knows_custom_id,
+        );
     };
     if status.connection_ref.as_ref() != Some(reference) {
-        return Decision::step(Step::FollowConnection { reference: reference.clone() });
+        return Decision::step(Step::FollowConnection {
+            reference: reference.clone(),
+        });
     }
     if let Some(decision) = decide_revocation(observed, id) {
         return decision;
     }
-    Decision::rest(Verdict::ready("IdentityReady", "the identity exists in ACS"), None)
+    Decision::rest(exists(), None)
+}
+
+fn exists() -> Verdict {
+    Verdict::ready("IdentityReady", "the identity exists in ACS")
 }
 
 /// Once in the life of an object: create or adopt (I1).
@@ -256,12 +267,18 @@ fn decide_birth(
                 None,
             );
         }
-        return Decision::step(Step::Adopt { reference, endpoint, id: id.clone() });
+        return Decision::step(Step::Adopt {
+            reference,
+            endpoint,
+            id: id.clone(),
+        });
     }
     if let Some(wait) = wait_after_failure(observed) {
         return wait;
     }
-    let custom_id = knows_custom_id.then(|| observed.identity.metadata.uid.clone()).flatten();
+    let custom_id = knows_custom_id
+        .then(|| observed.identity.metadata.uid.clone())
+        .flatten();
     match (&status.pending_create, observed.is_intent_fresh) {
         (Some(_), true) => Decision::step(Step::Create { custom_id }),
         // Recorded, but not by this run: a call was lost, or the process was. With a custom id the
@@ -271,7 +288,11 @@ fn decide_birth(
             endpoint,
             was_lost: custom_id.is_none(),
         }),
-        (None, _) => Decision::step(Step::RecordCreate { reference, endpoint, was_lost: false }),
+        (None, _) => Decision::step(Step::RecordCreate {
+            reference,
+            endpoint,
+            was_lost: false,
+        }),
     }
 }
 
@@ -298,17 +319,31 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
                 unsettled_until: until,
             }));
         }
-        let marked = observed.claims.iter().filter(alive).all(|claim| claim.is_marked);
+        let marked = observed
+            .claims
+            .iter()
+            .filter(alive)
+            .all(|claim| claim.is_marked);
         if marked || age >= MARKING || age.is_negative() {
             return Some(Decision::step(Step::Revoke { id: id.to_owned() }));
         }
         let wake = renewal::add(pending.time.0, MARKING);
-        return Some(Decision { wake: Some(wake), ..Decision::step(Step::Rest) });
+        return Some(Decision {
+            wake: Some(wake),
+            ..Decision::step(Step::Rest)
+        });
     }
-    let reason = observed.claims.iter().filter(alive).find_map(|claim| claim.asks)?;
+    let reason = observed
+        .claims
+        .iter()
+        .filter(alive)
+        .find_map(|claim| claim.asks)?;
     let due = renewal::add(observed.asked_since.unwrap_or(observed.now), GATHERING);
     if observed.now < due {
-        return Some(Decision { wake: Some(due), ..Decision::step(Step::Rest) });
+        return Some(Decision {
+            wake: Some(due),
+            ..Decision::step(Step::Rest)
+        });
     }
     if let Some(wait) = wait_after_failure(observed) {
         return Some(wait);
@@ -331,7 +366,11 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
         )));
     };
     let adopted = status.origin == Some(Origin::Adopted);
-    let by_default = if adopted { DeletionPolicy::Orphan } else { DeletionPolicy::Delete };
+    let by_default = if adopted {
+        DeletionPolicy::Orphan
+    } else {
+        DeletionPolicy::Delete
+    };
     let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
     let is_last = observed.others != Others::Sharing;
     let deletes = policy == DeletionPolicy::Delete && is_last;
@@ -355,13 +394,19 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
         }
         let deadline = renewal::add(since, observed.deletion_deadline);
         return Decision::rest(
-            Verdict::reconciling("Deleting", format!("can't be deleted in ACS: {}", why.message)),
+            Verdict::reconciling(
+                "Deleting",
+                format!("can't be deleted in ACS: {}", why.message),
+            ),
             Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
         );
     }
     if let Some(wait) = wait_after_failure(observed) {
         let deadline = renewal::add(since, observed.deletion_deadline);
-        return Decision { wake: wait.wake.map(|wake| wake.min(deadline)), ..wait };
+        return Decision {
+            wake: wait.wake.map(|wake| wake.min(deadline)),
+            ..wait
+        };
     }
     if deletes {
         return Decision::step(Step::Delete { id: id.clone() });
@@ -369,19 +414,33 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
     Decision::step(Step::Revoke { id: id.clone() })
 }
 
+/// Reasons of failures that only a human can end; they are retried all the same, slowly.
+const STALLING: [&str; 3] = [
+    "UnsupportedByApiVersion",
+    "InvalidRequest",
+    "IdentityNotOwned",
+];
+
 /// After a failed call, the wait until the next one is due.
 fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
     let status = status(observed);
     let failure = status.last_failure.as_ref()?;
     let is_same_spec = status.observed_generation == observed.identity.metadata.generation;
-    let seed = observed.identity.metadata.uid.as_deref().unwrap_or_default();
+    let seed = observed
+        .identity
+        .metadata
+        .uid
+        .as_deref()
+        .unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), None, seed);
     let retry = renewal::add(failure.time.0, wait);
-    let retry = observed.not_before.map_or(retry, |not_before| not_before.max(retry));
+    let retry = observed
+        .not_before
+        .map_or(retry, |not_before| not_before.max(retry));
     if retry <= observed.now || !is_same_spec {
         return None;
     }
-    let verdict = if ["Unsupported", "Invalid", "IdentityNotOwned"].contains(&failure.reason.as_str()) {
+    let verdict = if STALLING.contains(&failure.reason.as_str()) {
         Verdict::stalled(failure.reason.clone(), failure.message.clone())
     } else {
         Verdict::reconciling(failure.reason.clone(), failure.message.clone())
@@ -403,7 +462,10 @@ fn service_time(observed: &Observed<'_>, local: Timestamp) -> Timestamp {
 }
 
 fn is_dead(issued_at: Timestamp, status: &AcsIdentityStatus) -> bool {
-    status.tokens_valid_after.as_ref().is_some_and(|after| issued_at <= after.0)
+    status
+        .tokens_valid_after
+        .as_ref()
+        .is_some_and(|after| issued_at <= after.0)
 }
 
 fn status(observed: &Observed<'_>) -> AcsIdentityStatus {

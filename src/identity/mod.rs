@@ -13,3 +13,4 @@ mod report;
 
 pub use controller::run;
 pub use decide::{Decision, Observed, Step, decide};
+pub use observe::{namespace_key, siblings};

@@ -233,11 +233,21 @@ pub struct Decision {
 
 impl Decision {
     fn step(step: Step) -> Self {
-        Self { step, verdict: None, facts: None, wake: None }
+        Self {
+            step,
+            verdict: None,
+            facts: None,
+            wake: None,
+        }
     }
 
     fn rest(verdict: Verdict, facts: Option<&TokenFacts>, wake: Option<Timestamp>) -> Self {
-        Self { step: Step::Rest, verdict: Some(verdict), facts: facts.cloned(), wake }
+        Self {
+            step: Step::Rest,
+            verdict: Some(verdict),
+            facts: facts.cloned(),
+            wake,
+        }
     }
 }
 
@@ -245,9 +255,16 @@ impl Decision {
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let metadata = &observed.token.metadata;
-    let is_held = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    let is_held = metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == FINALIZER);
     match (&metadata.deletion_timestamp, is_held) {
-        (Some(_), false) => Decision { wake: None, ..Decision::step(Step::Rest) },
+        (Some(_), false) => Decision {
+            wake: None,
+            ..Decision::step(Step::Rest)
+        },
         (Some(since), true) => decide_deletion(observed, since.0),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
@@ -259,7 +276,11 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
         return Decision::step(step);
     }
     let deadline = renewal::add(since, observed.deletion_deadline);
-    let abandon = |why| Decision::step(Step::RemoveFinalizer { abandoned: Some(why) });
+    let abandon = |why| {
+        Decision::step(Step::RemoveFinalizer {
+            abandoned: Some(why),
+        })
+    };
     match revocation_owed(observed) {
         Owed::Nothing => Decision::step(Step::RemoveFinalizer { abandoned: None }),
         Owed::Revocation { can_be_sent: false } => abandon("the connection's credential is gone"),
@@ -267,7 +288,10 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
             abandon("the service did not answer in time")
         }
         Owed::Revocation { .. } => Decision::rest(
-            Verdict::reconciling("Deleting", "waiting until the identity's tokens are revoked"),
+            Verdict::reconciling(
+                "Deleting",
+                "waiting until the identity's tokens are revoked",
+            ),
             None,
             Some(deadline),
         ),
@@ -286,8 +310,11 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
         // The identity's own deletion kills its tokens, or revokes them; it is bounded itself.
         IdentityView::Deleting => {
             let asks = observed.token.spec.revocation.unwrap_or_default() != Revocation::Never;
-            let was_issued =
-                observed.token.status.as_ref().is_some_and(|status| status.issued_at.is_some());
+            let was_issued = observed
+                .token
+                .status
+                .as_ref()
+                .is_some_and(|status| status.issued_at.is_some());
             if asks && was_issued {
                 Owed::Revocation { can_be_sent: true }
             } else {
@@ -298,7 +325,9 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
             let lives = claim(observed.token, &identity.id)
                 .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity));
             if lives {
-                Owed::Revocation { can_be_sent: identity.can_revoke }
+                Owed::Revocation {
+                    can_be_sent: identity.can_revoke,
+                }
             } else {
                 Owed::Nothing
             }
@@ -310,7 +339,10 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
 fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Option<Step> {
     let name = match &observed.secret {
         SecretView::Ours { facts, .. } => {
-            if facts.as_ref().is_some_and(|facts| is_untold(observed.token, facts)) {
+            if facts
+                .as_ref()
+                .is_some_and(|facts| is_untold(observed.token, facts))
+            {
                 return Some(Step::Record);
             }
             observed.token.secret_name()
@@ -318,7 +350,10 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
         SecretView::Unknown => return Some(Step::ReadSecret),
         SecretView::Absent | SecretView::Foreign { .. } => observed.former.as_ref()?.name.clone(),
     };
-    Some(Step::DeleteSecret { name, only_without_identity })
+    Some(Step::DeleteSecret {
+        name,
+        only_without_identity,
+    })
 }
 
 fn decide_life(observed: &Observed<'_>) -> Decision {
@@ -342,14 +377,29 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
                 observed.token.spec.identity_ref.name,
                 if is_missing { "" } else { " any longer" }
             );
-            Decision::rest(Verdict::reconciling("IdentityNotFound", message), None, None)
+            Decision::rest(
+                Verdict::reconciling("IdentityNotFound", message),
+                None,
+                None,
+            )
         }
-        IdentityView::NotReady { reason, message, is_brief } => {
+        IdentityView::NotReady {
+            reason,
+            message,
+            is_brief,
+        } => {
             let verdict = Verdict::reconciling(reason.clone(), message.clone());
             let told_at = renewal::add(created_at(observed.token), QUIET_WAIT);
-            let is_new = observed.token.status.as_ref().is_none_or(|s| s.conditions.is_empty());
+            let is_new = observed
+                .token
+                .status
+                .as_ref()
+                .is_none_or(|s| s.conditions.is_empty());
             if *is_brief && is_new && observed.now < told_at {
-                return Decision { wake: Some(told_at), ..Decision::step(Step::Rest) };
+                return Decision {
+                    wake: Some(told_at),
+                    ..Decision::step(Step::Rest)
+                };
             }
             Decision::rest(verdict, None, None)
         }
@@ -370,19 +420,26 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             );
         }
         SecretView::Absent => (None, false, false, false),
-        SecretView::Ours { facts, is_outdated, is_immutable } => {
-            (facts.as_ref(), *is_outdated, *is_immutable, true)
-        }
+        SecretView::Ours {
+            facts,
+            is_outdated,
+            is_immutable,
+        } => (facts.as_ref(), *is_outdated, *is_immutable, true),
     };
     if let Some(facts) = facts.filter(|facts| is_untold(observed.token, facts)) {
-        return Decision { facts: Some(facts.clone()), ..Decision::step(Step::Record) };
+        return Decision {
+            facts: Some(facts.clone()),
+            ..Decision::step(Step::Record)
+        };
     }
     if let (Some(former), false) = (&observed.former, is_there) {
         let is_good = former.facts.as_ref().is_some_and(|facts| {
             facts.identity_id == identity.id && !is_dead(facts.issued_at, identity)
         });
         if is_good {
-            return Decision::step(Step::CopySecret { from: former.name.clone() });
+            return Decision::step(Step::CopySecret {
+                from: former.name.clone(),
+            });
         }
     }
     let facts = facts.filter(|facts| facts.identity_id == identity.id);
@@ -412,7 +469,9 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             observed,
             good,
             "SecretImmutable",
-            format!("Secret {name} was made immutable, so no token can be renewed in it; delete it and it comes back"),
+            format!(
+                "Secret {name} was made immutable, so no token can be renewed in it; delete it and it comes back"
+            ),
             true,
             None,
         );
@@ -436,9 +495,7 @@ fn settle(
             only_without_identity: false,
         });
     }
-    let wake = facts.map(|facts| {
-        renew_at(observed.token, facts).min(facts.expires_at)
-    });
+    let wake = facts.map(|facts| renew_at(observed.token, facts).min(facts.expires_at));
     Decision::rest(ready(observed.token), facts, wake)
 }
 
@@ -448,19 +505,36 @@ fn issue_or_wait(
     good: Option<&TokenFacts>,
     why: Why,
 ) -> Decision {
-    if let ConnectionView::Unusable { reason, message, is_stalled, retry_at } = &identity.connection
+    if let ConnectionView::Unusable {
+        reason,
+        message,
+        is_stalled,
+        retry_at,
+    } = &identity.connection
     {
-        return unable(observed, good, reason.clone(), message.clone(), *is_stalled, *retry_at);
+        return unable(
+            observed,
+            good,
+            reason.clone(),
+            message.clone(),
+            *is_stalled,
+            *retry_at,
+        );
     }
     let local = |service: Timestamp| {
         renewal::add(observed.now, service.duration_since(observed.service_now))
     };
     let second = SignedDuration::from_secs(1);
-    if let Some(after) = identity.tokens_valid_after.map(|after| renewal::add(after, second))
+    if let Some(after) = identity
+        .tokens_valid_after
+        .map(|after| renewal::add(after, second))
         && observed.service_now < after
     {
         // A token of the very second of the revocation might be hit by it (R3).
-        return Decision { wake: Some(local(after)), ..Decision::step(Step::Rest) };
+        return Decision {
+            wake: Some(local(after)),
+            ..Decision::step(Step::Rest)
+        };
     }
     let earliest = [
         retry_at(observed, good),
@@ -470,12 +544,29 @@ fn issue_or_wait(
             .filter(|_| why == Why::SecretEdited)
             .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
     ];
-    if let Some(earliest) = earliest.into_iter().flatten().max().filter(|at| *at > observed.now) {
-        return match observed.token.status.as_ref().and_then(|s| s.last_failure.as_ref()) {
+    if let Some(earliest) = earliest
+        .into_iter()
+        .flatten()
+        .max()
+        .filter(|at| *at > observed.now)
+    {
+        return match observed
+            .token
+            .status
+            .as_ref()
+            .and_then(|s| s.last_failure.as_ref())
+        {
             Some(failure) => {
                 let is_stalled = STALLING.contains(&failure.reason.as_str());
                 let message = failure.message.clone();
-                unable(observed, good, failure.reason.clone(), message, is_stalled, Some(earliest))
+                unable(
+                    observed,
+                    good,
+                    failure.reason.clone(),
+                    message,
+                    is_stalled,
+                    Some(earliest),
+                )
             }
             None => unable(
                 observed,
@@ -521,7 +612,10 @@ fn unable(
     let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
     let shape_is_current = facts.shape.is_same_as(&Shape::wanted(observed.token));
     let verdict = if is_stalled && !shape_is_current {
-        Verdict::ReadyButStalled { reason: reason.into(), message }
+        Verdict::ReadyButStalled {
+            reason: reason.into(),
+            message,
+        }
     } else {
         ready(observed.token)
     };
@@ -533,7 +627,10 @@ fn stalled(reason: &'static str, message: String) -> Decision {
 }
 
 fn ready(token: &AcsToken) -> Verdict {
-    Verdict::ready("TokenIssued", format!("Secret {} holds a valid token", token.secret_name()))
+    Verdict::ready(
+        "TokenIssued",
+        format!("Secret {} holds a valid token", token.secret_name()),
+    )
 }
 
 /// Why a new token is needed, if one is.
@@ -546,7 +643,10 @@ fn why_issue(
     let Some(facts) = facts else {
         let was_issued = observed.token.status.as_ref().is_some_and(|status| {
             status.identity_id.as_deref() == Some(identity.id.as_str())
-                && status.issued_at.as_ref().is_some_and(|at| !is_dead(at.0, identity))
+                && status
+                    .issued_at
+                    .as_ref()
+                    .is_some_and(|at| !is_dead(at.0, identity))
         });
         return Some(match (was_issued, is_there) {
             (false, _) => Why::First,
@@ -579,9 +679,18 @@ fn why_issue(
 /// When the token is due for renewal, by the operator's clock.
 #[must_use]
 pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
-    let wanted = token.spec.renew_before.as_deref().and_then(|text| parse_duration(text).ok());
+    let wanted = token
+        .spec
+        .renew_before
+        .as_deref()
+        .and_then(|text| parse_duration(text).ok());
     let seed = token.metadata.uid.as_deref().unwrap_or_default();
-    renewal::whole_seconds(renewal::renew_at(facts.expires_at, facts.life, wanted, seed))
+    renewal::whole_seconds(renewal::renew_at(
+        facts.expires_at,
+        facts.life,
+        wanted,
+        seed,
+    ))
 }
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {
@@ -593,12 +702,16 @@ fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFact
 }
 
 fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
-    identity.tokens_valid_after.is_some_and(|after| issued_at <= after)
+    identity
+        .tokens_valid_after
+        .is_some_and(|after| issued_at <= after)
 }
 
 /// Whether the Secret knows of a token that the status does not.
 fn is_untold(token: &AcsToken, facts: &TokenFacts) -> bool {
-    let Some(status) = &token.status else { return true };
+    let Some(status) = &token.status else {
+        return true;
+    };
     !facts.is_told_by(status)
 }
 
@@ -616,14 +729,26 @@ fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timest
 }
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.
-const STALLING: [&str; 4] = ["Unsupported", "Invalid", "IdentityNotOwned", "IdentityNotFound"];
+const STALLING: [&str; 4] = [
+    "UnsupportedByApiVersion",
+    "InvalidRequest",
+    "IdentityNotOwned",
+    "IdentityNotFound",
+];
 
 fn created_at(token: &AcsToken) -> Timestamp {
-    token.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+    token
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// Whether `token` says of itself that it is fine.
 #[must_use]
 pub fn is_told_ready(token: &AcsToken) -> bool {
-    token.status.as_ref().is_some_and(|status| is_ready(&status.conditions))
+    token
+        .status
+        .as_ref()
+        .is_some_and(|status| is_ready(&status.conditions))
 }

@@ -37,7 +37,11 @@ impl Shape {
     pub fn wanted(token: &AcsToken) -> Self {
         Self {
             scopes: token.spec.scopes.clone(),
-            expires_in: token.spec.expires_in.clone().unwrap_or_else(|| DEFAULT_LIFE.to_owned()),
+            expires_in: token
+                .spec
+                .expires_in
+                .clone()
+                .unwrap_or_else(|| DEFAULT_LIFE.to_owned()),
         }
     }
 
@@ -117,7 +121,10 @@ impl TokenFacts {
             .collect::<Option<_>>()?;
         Some(Self {
             identity_id: text(IDENTITY_ID)?,
-            shape: Shape { scopes, expires_in: text(EXPIRES_IN)? },
+            shape: Shape {
+                scopes,
+                expires_in: text(EXPIRES_IN)?,
+            },
             issued_at: text(ISSUED_AT)?.parse().ok()?,
             expires_at: text(EXPIRES_AT)?.parse().ok()?,
             life: text(LIFE)?.parse().ok()?,
@@ -161,7 +168,10 @@ pub fn claim(token: &AcsToken, identity_id: &str) -> Option<Claim> {
         return None;
     }
     let issued_at = status.issued_at.as_ref()?.0;
-    let held = Shape { scopes: status.scopes.clone()?, expires_in: status.expires_in.clone()? };
+    let held = Shape {
+        scopes: status.scopes.clone()?,
+        expires_in: status.expires_in.clone()?,
+    };
     let wanted = Shape::wanted(token);
     let revocation = token.spec.revocation.unwrap_or_default();
     let asks_at_the_end = revocation != Revocation::Never;
@@ -209,7 +219,10 @@ mod tests {
     use super::*;
 
     fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
-        Shape { scopes: scopes.iter().copied().collect(), expires_in: expires_in.to_owned() }
+        Shape {
+            scopes: scopes.iter().copied().collect(),
+            expires_in: expires_in.to_owned(),
+        }
     }
 
     #[test]

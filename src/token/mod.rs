@@ -15,5 +15,6 @@ mod observe;
 mod report;
 
 pub use controller::run;
-pub use decide::{Decision, Observed, Step, decide};
-pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint};
+pub use decide::{Decision, Observed, Step, decide, renew_at};
+pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint, scopes_text};
+pub use observe::{identity_key, identity_of, secret_key, uid_key};

@@ -112,13 +112,13 @@ pub struct SecretTemplate {
     pub name: Option<String>,
     /// Labels for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = ("self.all(key, key.size() <= 316 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))", "secret.labels must be labels of Kubernetes: keys like team or example.com/team, values of at most 63 letters, digits, -, _ and ."))]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = ("self.all(key, key.size() <= 316 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))", "secret.labels must have keys of Kubernetes, like team or example.com/team"))]
     #[x_kube(validation = ("!self.exists(key, key.contains('/') && (key.split('/')[0] in ['acs-identity.dev', 'kubernetes.io', 'k8s.io'] || key.split('/')[0].endsWith('.acs-identity.dev') || key.split('/')[0].endsWith('.kubernetes.io') || key.split('/')[0].endsWith('.k8s.io')))", "secret.labels must not use keys under acs-identity.dev, kubernetes.io or k8s.io: other controllers obey them"))]
     pub labels: Option<BTreeMap<String, ShortText>>,
     /// Annotations for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = ("self.all(key, key.size() <= 316 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))", "secret.annotations must have keys of Kubernetes, like note or example.com/note"))]
     #[x_kube(validation = ("!self.exists(key, key.contains('/') && (key.split('/')[0] in ['acs-identity.dev', 'kubernetes.io', 'k8s.io'] || key.split('/')[0].endsWith('.acs-identity.dev') || key.split('/')[0].endsWith('.kubernetes.io') || key.split('/')[0].endsWith('.k8s.io')))", "secret.annotations must not use keys under acs-identity.dev, kubernetes.io or k8s.io: other controllers obey them"))]
     pub annotations: Option<BTreeMap<String, LongText>>,
@@ -130,6 +130,10 @@ pub struct SecretTemplate {
 /// The value of a label: at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
+    "message": "the value of a label must be letters, digits, -, _ and ., beginning and ending with a letter or digit"
+}]))]
 pub struct ShortText(#[schemars(length(max = 63))] pub String);
 
 /// The value of an annotation: at most 1024 characters.

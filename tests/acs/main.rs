@@ -1,0 +1,12 @@
+//! The ACS client against servers: wire formats, faults, attacks.
+
+// A test's way to fail. The clippy.toml exceptions don't reach the helpers beside the tests.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod connection_strings;
+mod vectors;

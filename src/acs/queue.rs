@@ -233,4 +233,46 @@ mod tests {
         };
         assert_eq!(futures::join!(issue, revoke), (20, 5));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_at_any_moment_loses_no_slot() {
+        let slots = 3;
+        let queue = Queue::new(slots);
+        let mut held: Vec<Permit> = Vec::new();
+        let mut waiting = Vec::new();
+        for step in 0..1000_usize {
+            let operation = if step % 3 == 0 {
+                IssueToken
+            } else {
+                RevokeTokens
+            };
+            let deadline = at(i64::try_from(step * 31 % 17).unwrap());
+            let mut turn = Box::pin(queue.turn(operation, deadline));
+            match turn.as_mut().now_or_never() {
+                Some(permit) => held.push(permit),
+                None => waiting.push(turn),
+            }
+            if step % 2 == 0 && !held.is_empty() {
+                drop(held.swap_remove(step % held.len()));
+            }
+            // Before its turn, or after it without having noticed.
+            if step % 5 < 3 && !waiting.is_empty() {
+                drop(waiting.swap_remove(step * 7 % waiting.len()));
+            }
+            assert!(held.len() <= slots);
+        }
+        drop(waiting);
+        held.clear();
+        advance(Duration::from_secs(31)).await;
+        assert!(queue.is_idle());
+        for _ in 0..slots {
+            held.push(
+                queue
+                    .turn(IssueToken, at(0))
+                    .now_or_never()
+                    .expect("a free slot"),
+            );
+        }
+        assert!(queue.turn(IssueToken, at(0)).now_or_never().is_none());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -11,6 +11,10 @@ use super::clock::Clock;
 use super::queue::Queue;
 use super::transport::http_client;
 use super::{AccessKey, ApiVersion, Client, Endpoint, Metrics};
+
+/// Endpoints come and go with connections that others write. Beyond this many, those that no one
+/// uses and whose calls no longer count are forgotten, with their clocks.
+const MOST_RESOURCES: usize = 100;
 
 /// How the process talks to the service. The defaults are right for production.
 #[derive(Clone)]
@@ -103,23 +107,23 @@ impl Service {
     /// Good to a second or so, which is how finely answers are dated.
     #[must_use]
     pub fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration> {
-        self.shared.resource(endpoint).clock.offset()
+        self.shared
+            .resources()
+            .get(endpoint)
+            .and_then(|resource| resource.clock.offset())
     }
 }
 
 impl Shared {
     fn resource(&self, endpoint: &Endpoint) -> Arc<Resource> {
-        let mut resources = self
-            .resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut resources = self.resources();
         if let Some(resource) = resources.get(endpoint) {
             return Arc::clone(resource);
         }
-        // Endpoints come and go with connections that others write; what no one uses is dropped,
-        // but for the time that its calls count.
-        resources
-            .retain(|_, resource| Arc::strong_count(resource) > 1 || !resource.queue.is_idle());
+        if resources.len() >= MOST_RESOURCES {
+            resources
+                .retain(|_, resource| Arc::strong_count(resource) > 1 || !resource.queue.is_idle());
+        }
         let resource = Arc::new(Resource {
             endpoint: endpoint.clone(),
             queue: Queue::new(self.config.max_in_flight),
@@ -127,6 +131,13 @@ impl Shared {
         });
         resources.insert(endpoint.clone(), Arc::clone(&resource));
         resource
+    }
+
+    fn resources(&self) -> MutexGuard<'_, HashMap<Endpoint, Arc<Resource>>> {
+        // Nothing panics half-way through a change.
+        self.resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reqwest::Method;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER,
 };
 use secrecy::ExposeSecret as _;
 
@@ -69,6 +70,9 @@ pub(super) async fn exchange(
     headers.insert(ACCEPT, JSON);
     if !body.is_empty() {
         headers.insert(CONTENT_TYPE, JSON);
+    } else if request.method == Method::POST {
+        // Left out otherwise, and front doors refuse a POST without it (411).
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     for (name, value, is_sensitive) in [
         // The signature covers the host, so it isn't left to the HTTP client.

@@ -9,4 +9,9 @@
 )]
 
 mod connection_strings;
+mod faults;
+mod layering;
+mod requests;
+mod tls;
 mod vectors;
+mod wire;

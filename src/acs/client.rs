@@ -1,18 +1,28 @@
 //! The service's operations.
 
+use std::fmt;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::answer::{Answer, CreateAnswer, TokenAnswer};
+use super::call::{Call, Done};
 use super::error::Details;
-use super::{AccessKey, ApiVersion, Endpoint, Error, Kind, Operation, Outcome};
+use super::request::{BadId, Request};
+use super::service::{Resource, Shared};
+use super::{AccessKey, ApiVersion, Error, Kind, Operation};
 
 /// The operations of one ACS resource, with one credential.
 ///
 /// Every operation takes a `deadline`: not a timeout, but how urgent it is. When more calls are
-/// wanted than the service's limits allow, the earliest deadline goes first.
-#[derive(Clone, Debug)]
+/// wanted than the service's limits allow, the earliest deadline goes first. There is no bound on
+/// that wait; dropping the future ends it. Once a call's turn has come it ends within
+/// [`ServiceConfig::total_timeout`](super::ServiceConfig::total_timeout).
+#[derive(Clone)]
 pub struct Client {
-    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    resource: Arc<Resource>,
     version: ApiVersion,
     key: AccessKey,
 }
@@ -56,9 +66,15 @@ pub struct Deleted {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: Endpoint, version: ApiVersion, key: AccessKey) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        resource: Arc<Resource>,
+        version: ApiVersion,
+        key: AccessKey,
+    ) -> Self {
         Self {
-            endpoint,
+            shared,
+            resource,
             version,
             key,
         }
@@ -66,15 +82,19 @@ impl Client {
 
     /// Makes an identity, or finds the one made with the same `custom_id`.
     ///
-    /// Without `custom_id`, an [unknown outcome](Outcome::Unknown) may have left an identity that
-    /// nobody can find again.
+    /// Without `custom_id`, an [unknown outcome](super::Outcome::Unknown) may have left an identity
+    /// that nobody can find again, so the call is only tried again when it surely had no effect.
     pub async fn create_identity(
         &self,
         custom_id: Option<&str>,
         deadline: Timestamp,
     ) -> Result<CreatedIdentity, Error> {
-        let _ = (custom_id, deadline);
-        Err(self.withheld(Operation::CreateIdentity))
+        self.check_custom_id(Operation::CreateIdentity, custom_id)?;
+        let request = Request::create(&self.version, custom_id, None);
+        let done = self.call(&request).make(deadline, created).await?;
+        Ok(CreatedIdentity {
+            id: done.value.identity.id,
+        })
     }
 
     /// Makes an identity, as [`create_identity`](Self::create_identity), and a token for it.
@@ -85,8 +105,27 @@ impl Client {
         expires_in_minutes: u32,
         deadline: Timestamp,
     ) -> Result<(CreatedIdentity, IssuedToken), Error> {
-        let _ = (custom_id, scopes, expires_in_minutes, deadline);
-        Err(self.withheld(Operation::CreateIdentityWithToken))
+        let operation = Operation::CreateIdentityWithToken;
+        self.check_custom_id(operation, custom_id)?;
+        self.check_scopes(operation, scopes)?;
+        let request = Request::create(&self.version, custom_id, Some((scopes, expires_in_minutes)));
+        let read = |answer: &Answer| {
+            let CreateAnswer {
+                identity,
+                access_token,
+            } = created(answer)?;
+            Some((identity.id, access_token.filter(TokenAnswer::is_sound)?))
+        };
+        let Done {
+            value: (id, token),
+            date,
+            received_at,
+            ..
+        } = self.call(&request).make(deadline, read).await?;
+        Ok((
+            CreatedIdentity { id },
+            IssuedToken::new(token, date, received_at),
+        ))
     }
 
     /// Issues one more token for an identity. `expires_in_minutes` is 60 to 1440.
@@ -97,8 +136,12 @@ impl Client {
         expires_in_minutes: u32,
         deadline: Timestamp,
     ) -> Result<IssuedToken, Error> {
-        let _ = (identity_id, scopes, expires_in_minutes, deadline);
-        Err(self.withheld(Operation::IssueToken))
+        let operation = Operation::IssueToken;
+        self.check_scopes(operation, scopes)?;
+        let request = Request::issue(&self.version, identity_id, scopes, expires_in_minutes)
+            .map_err(|bad| self.bad_id(operation, bad))?;
+        let done = self.call(&request).make(deadline, issued).await?;
+        Ok(IssuedToken::new(done.value, done.date, done.received_at))
     }
 
     /// Revokes every token of an identity.
@@ -107,8 +150,18 @@ impl Client {
         identity_id: &str,
         deadline: Timestamp,
     ) -> Result<Revoked, Error> {
-        let _ = (identity_id, deadline);
-        Err(self.withheld(Operation::RevokeTokens))
+        let request = Request::revoke(&self.version, identity_id)
+            .map_err(|bad| self.bad_id(Operation::RevokeTokens, bad))?;
+        let read = |answer: &Answer| (answer.status == 204).then_some(());
+        let Done {
+            date,
+            earlier_attempt_lost,
+            ..
+        } = self.call(&request).make(deadline, read).await?;
+        Ok(Revoked {
+            date,
+            earlier_attempt_lost,
+        })
     }
 
     /// Deletes an identity for good. One that is gone already is deleted too; one of another
@@ -118,8 +171,20 @@ impl Client {
         identity_id: &str,
         deadline: Timestamp,
     ) -> Result<Deleted, Error> {
-        let _ = (identity_id, deadline);
-        Err(self.withheld(Operation::DeleteIdentity))
+        let operation = Operation::DeleteIdentity;
+        let request = Request::delete(&self.version, identity_id)
+            .map_err(|bad| self.bad_id(operation, bad))?;
+        let read = |answer: &Answer| match answer.status {
+            204 => Some(Deleted { was_gone: false }),
+            200..300 => None,
+            // A second delete's answer is documented nowhere.
+            _ => (answer.meaning(Operation::DeleteIdentity).0 == Kind::IdentityNotFound)
+                .then_some(Deleted { was_gone: true }),
+        };
+        self.call(&request)
+            .make(deadline, read)
+            .await
+            .map(|done| done.value)
     }
 
     /// Exchanges a Teams user's Entra token, obtained with the application `app_id` by the user
@@ -131,24 +196,79 @@ impl Client {
         user_id: &str,
         deadline: Timestamp,
     ) -> Result<IssuedToken, Error> {
-        let _ = (token, app_id, user_id, deadline);
-        Err(self.withheld(Operation::ExchangeTeamsToken))
+        let request = Request::exchange(&self.version, token, app_id, user_id);
+        let done = self.call(&request).make(deadline, issued).await?;
+        Ok(IssuedToken::new(done.value, done.date, done.received_at))
     }
 
-    fn withheld(&self, operation: Operation) -> Error {
-        let _ = (&self.version, &self.key);
-        Error::new(Details {
-            operation,
-            endpoint: self.endpoint.to_string(),
-            kind: Kind::Withheld,
-            status: None,
-            code: None,
-            message: None,
-            ms_cv: None,
-            retry_after: None,
-            outcome: Outcome::NotDone,
-            lost: false,
-        })
-        .after(Outcome::NotDone, false)
+    fn call<'a>(&'a self, request: &'a Request) -> Call<'a> {
+        Call {
+            shared: &self.shared,
+            resource: &self.resource,
+            key: &self.key,
+            request,
+        }
     }
+
+    fn check_custom_id(&self, operation: Operation, custom_id: Option<&str>) -> Result<(), Error> {
+        if custom_id.is_none() || self.version.knows_custom_id() {
+            return Ok(());
+        }
+        let message = format!("{} has no customId", self.version);
+        Err(self.local_error(operation, Kind::Unsupported, message))
+    }
+
+    fn check_scopes(&self, operation: Operation, scopes: &[&str]) -> Result<(), Error> {
+        match scopes.iter().find(|scope| !self.version.knows_scope(scope)) {
+            None => Ok(()),
+            Some(scope) => {
+                let message = format!("{} has no scope {scope}", self.version);
+                Err(self.local_error(operation, Kind::Unsupported, message))
+            }
+        }
+    }
+
+    fn bad_id(&self, operation: Operation, bad: BadId) -> Error {
+        self.local_error(operation, Kind::Invalid, bad.to_string())
+    }
+
+    fn local_error(&self, operation: Operation, kind: Kind, message: String) -> Error {
+        let details = Details::new(operation, self.resource.endpoint.to_string(), kind);
+        Error::new(Details {
+            message: Some(message),
+            ..details
+        })
+    }
+}
+
+impl IssuedToken {
+    fn new(answer: TokenAnswer, date: Timestamp, received_at: Timestamp) -> Self {
+        Self {
+            token: answer.token,
+            expires_on: answer.expires_on,
+            date,
+            received_at,
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("endpoint", &self.resource.endpoint)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+fn created(answer: &Answer) -> Option<CreateAnswer> {
+    answer
+        .success::<CreateAnswer>()
+        .filter(|created| created.identity.is_sound())
+}
+
+fn issued(answer: &Answer) -> Option<TokenAnswer> {
+    answer
+        .success::<TokenAnswer>()
+        .filter(TokenAnswer::is_sound)
 }

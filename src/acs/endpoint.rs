@@ -16,6 +16,7 @@ pub struct Endpoint {
     text: String,
     authority_start: usize,
     host_end: usize,
+    port: u16,
 }
 
 impl Endpoint {
@@ -54,15 +55,16 @@ impl Endpoint {
         }
         let url = Url::parse(text).map_err(EndpointError::Malformed)?;
         let host = match url.host() {
-            Some(Host::Domain(name)) if name.ends_with('.') => {
-                return Err(EndpointError::TrailingDot);
+            Some(Host::Domain(name)) if name.split('.').any(str::is_empty) => {
+                return Err(EndpointError::EmptyLabel);
             }
             Some(host) if !authority.is_empty() => host.to_string(),
             _ => return Err(EndpointError::NoHost),
         };
-        if url.port() == Some(0) {
-            return Err(EndpointError::PortZero);
-        }
+        let port = match url.port_or_known_default() {
+            Some(port) if port != 0 => port,
+            _ => return Err(EndpointError::PortZero),
+        };
         let scheme = url.scheme();
         let authority_start = scheme.len() + "://".len();
         let host_end = authority_start + host.len();
@@ -74,6 +76,7 @@ impl Endpoint {
             text,
             authority_start,
             host_end,
+            port,
         })
     }
 
@@ -89,6 +92,12 @@ impl Endpoint {
     #[must_use]
     pub fn authority(&self) -> &str {
         self.text.get(self.authority_start..).unwrap_or_default()
+    }
+
+    /// The port, where none is given the scheme's default.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether requests travel encrypted.
@@ -144,9 +153,10 @@ pub enum EndpointError {
         "the endpoint has no host; give an address such as https://contoso.communication.azure.com"
     )]
     NoHost,
-    /// A host that ends in a dot: the same machine under a name that matches no rule.
-    #[error("the endpoint's host must not end in a dot; remove it")]
-    TrailingDot,
+    /// A host that starts or ends with a dot, or has two in a row: perhaps the same machine, under a
+    /// name that matches no rule.
+    #[error("the endpoint's host has a dot too many; remove it")]
+    EmptyLabel,
     /// Port 0.
     #[error("the endpoint's port must be between 1 and 65535")]
     PortZero,
@@ -244,7 +254,9 @@ mod tests {
             ("https://contoso.communication.azure.com?a=b", E::Query),
             ("https://contoso.communication.azure.com/?", E::Query),
             ("https://contoso.communication.azure.com#", E::Fragment),
-            ("https://contoso.communication.azure.com.", E::TrailingDot),
+            ("https://contoso.communication.azure.com.", E::EmptyLabel),
+            ("https://.communication.azure.com", E::EmptyLabel),
+            ("https://contoso..communication.azure.com", E::EmptyLabel),
             ("https://contoso.communication.azure.com:0", E::PortZero),
             (
                 "https://contoso.communication.azure.com:99999",

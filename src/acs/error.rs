@@ -138,6 +138,24 @@ pub(super) struct Details {
     pub lost: bool,
 }
 
+impl Details {
+    /// An error of which nothing more is known, and without any effect.
+    pub(super) fn new(operation: Operation, endpoint: String, kind: Kind) -> Self {
+        Self {
+            operation,
+            endpoint,
+            kind,
+            status: None,
+            code: None,
+            message: None,
+            ms_cv: None,
+            retry_after: None,
+            outcome: Outcome::NotDone,
+            lost: false,
+        }
+    }
+}
+
 impl Error {
     pub(super) fn new(details: Details) -> Self {
         Self {

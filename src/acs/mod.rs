@@ -1,15 +1,44 @@
 //! The client of the ACS identity service. Knows nothing of Kubernetes.
+//!
+//! The way of a call:
+//!
+//! 1. [`Client`] checks what can be known without asking and makes a `request`.
+//! 2. `call` waits for its turn in the endpoint's `queue`, where a `schedule` of the service's
+//!    `limits` lets the most urgent go first.
+//! 3. It takes the service's time from the endpoint's `clock` and makes the [`signing::Signature`].
+//! 4. `transport` sends the request and reads the `answer`, which has its `meaning`.
+//! 5. What isn't a success becomes an [`Error`], with everything `scrub`bed that could be a secret,
+//!    and `retry` decides whether the call begins again at 2.
+//!
+//! Guarantees:
+//!
+//! * A create without `customId` goes out a second time only if the first surely had no effect.
+//! * An [`Error`] says truthfully whether any of its attempts may have had an effect
+//!   ([`Outcome`]), and whether one still may ([`Error::is_lost`]).
+//! * No key, token or signature is in any text that comes out of here.
 
 mod access_key;
 mod allowed;
+mod answer;
 mod api_version;
+mod call;
 mod client;
+mod clock;
 mod connection_string;
 mod endpoint;
 mod error;
+mod limits;
+mod meaning;
 mod metrics;
 mod operation;
+mod queue;
+mod request;
+mod retry;
+mod schedule;
+mod scrub;
 mod service;
+pub mod signing;
+mod transport;
 
 pub use access_key::{AccessKey, AccessKeyError};
 pub use allowed::{Allowed, AllowedError, NotAllowed};

@@ -1,12 +1,20 @@
 //! What all calls of the process share.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::clock::Clock;
+use super::queue::Queue;
+use super::transport::http_client;
 use super::{AccessKey, ApiVersion, Client, Endpoint, Metrics};
+
+/// Endpoints come and go with connections that others write. Beyond this many, those that no one
+/// uses and whose calls no longer count are forgotten, with their clocks.
+const MOST_RESOURCES: usize = 100;
 
 /// How the process talks to the service. The defaults are right for production.
 #[derive(Clone)]
@@ -51,39 +59,91 @@ impl Default for ServiceConfig {
 /// Connections, limits and clocks for all endpoints. One per process; clones share everything.
 #[derive(Clone)]
 pub struct Service {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
-struct Inner {
-    config: ServiceConfig,
+pub(super) struct Shared {
+    pub config: ServiceConfig,
+    pub http: reqwest::Client,
+    resources: Mutex<HashMap<Endpoint, Arc<Resource>>>,
+}
+
+/// What all calls to one endpoint share.
+pub(super) struct Resource {
+    pub endpoint: Endpoint,
+    pub queue: Queue,
+    pub clock: Clock,
 }
 
 impl Service {
     /// Prepares the HTTP client. Needs the process's TLS provider to be installed.
     pub fn new(config: ServiceConfig) -> Result<Self, ServiceError> {
+        let http = http_client(&config)?;
         Ok(Self {
-            inner: Arc::new(Inner { config }),
+            shared: Arc::new(Shared {
+                config,
+                http,
+                resources: Mutex::default(),
+            }),
         })
     }
 
     /// A client for one resource. Cheap: make one whenever it is needed.
+    ///
+    /// Whether the endpoint may be sent a credential is for the caller to check
+    /// ([`Allowed`](super::Allowed)).
     #[must_use]
     pub fn client(&self, endpoint: &Endpoint, version: &ApiVersion, key: &AccessKey) -> Client {
-        let _ = &self.inner.config;
-        Client::new(endpoint.clone(), version.clone(), key.clone())
+        let resource = self.shared.resource(endpoint);
+        Client::new(
+            Arc::clone(&self.shared),
+            resource,
+            version.clone(),
+            key.clone(),
+        )
     }
 
     /// The endpoint's clock minus the local one, as of its last answer. None before the first.
+    /// Good to a second or so, which is how finely answers are dated.
     #[must_use]
     pub fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration> {
-        let _ = endpoint;
-        None
+        self.shared
+            .resources()
+            .get(endpoint)
+            .and_then(|resource| resource.clock.offset())
+    }
+}
+
+impl Shared {
+    fn resource(&self, endpoint: &Endpoint) -> Arc<Resource> {
+        let mut resources = self.resources();
+        if let Some(resource) = resources.get(endpoint) {
+            return Arc::clone(resource);
+        }
+        if resources.len() >= MOST_RESOURCES {
+            resources
+                .retain(|_, resource| Arc::strong_count(resource) > 1 || !resource.queue.is_idle());
+        }
+        let resource = Arc::new(Resource {
+            endpoint: endpoint.clone(),
+            queue: Queue::new(self.config.max_in_flight),
+            clock: Clock::default(),
+        });
+        resources.insert(endpoint.clone(), Arc::clone(&resource));
+        resource
+    }
+
+    fn resources(&self) -> MutexGuard<'_, HashMap<Endpoint, Arc<Resource>>> {
+        // Nothing panics half-way through a change.
+        self.resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Service")
+        f.debug_struct("Service").finish_non_exhaustive()
     }
 }
 
@@ -91,9 +151,9 @@ impl fmt::Debug for Service {
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The CA bundle holds no certificate.
-    #[error("the CA bundle must hold at least one certificate in PEM form")]
+    #[error("the CA bundle must hold at least one certificate in PEM form, and nothing broken")]
     CaBundle,
     /// TLS can't be set up, mostly for want of the platform's CA certificates.
-    #[error("cannot set up the HTTP client: {0}")]
-    Http(reqwest::Error),
+    #[error("cannot set up the HTTP client; are the system's CA certificates installed?")]
+    Http(#[source] reqwest::Error),
 }

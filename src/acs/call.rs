@@ -1,0 +1,260 @@
+//! A call: wait for its turn, sign, send, judge the answer, perhaps try again.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, Unit};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep};
+
+use super::answer::{Answer, Body};
+use super::clock::is_far_off;
+use super::error::Details;
+use super::request::Request;
+use super::retry::{Effort, Failed};
+use super::scrub::scrubbed;
+use super::service::{Resource, Shared};
+use super::signing::Signature;
+use super::transport::{NoAnswer, exchange};
+use super::{AccessKey, Error, Kind, Outcome};
+
+/// The longest error code that is believed to be one.
+const LONGEST_CODE: usize = 64;
+
+/// What a successful call brought.
+pub(super) struct Done<T> {
+    pub value: T,
+    /// When the service answered, by its own clock, in whole seconds.
+    pub date: Timestamp,
+    /// When the answer arrived, by the local clock.
+    pub received_at: Timestamp,
+    /// Whether the answer to an earlier attempt was lost.
+    pub earlier_attempt_lost: bool,
+}
+
+/// Everything that a call needs beside its request.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub shared: &'a Shared,
+    pub resource: &'a Resource,
+    pub key: &'a AccessKey,
+    pub request: &'a Request,
+}
+
+/// Makes a value of an answer; None if it isn't a success that the service would give.
+type Read<T> = fn(&Answer) -> Option<T>;
+
+impl Call<'_> {
+    /// Makes the call.
+    pub(super) async fn make<T>(
+        self,
+        deadline: Timestamp,
+        read: Read<T>,
+    ) -> Result<Done<T>, Error> {
+        let Self {
+            shared,
+            resource,
+            request,
+            ..
+        } = self;
+        let config = &shared.config;
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let mut effort = Effort::new(
+            config.total_timeout,
+            config.connect_timeout,
+            config.first_retry_delay,
+            request.is_repeatable,
+        );
+        loop {
+            let permit = resource.queue.turn(request.operation, deadline).await;
+            if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {
+                return Err(self
+                    .error(Kind::Withheld)
+                    .after(effort.outcome(), effort.is_lost()));
+            }
+            let began = Instant::now();
+            let signed_at = resource.clock.at(Timestamp::now());
+            let result = self
+                .attempt(signed_at, &request_id, effort.left(), read)
+                .await;
+            let took = began.elapsed();
+            drop(permit);
+            let outcome = result
+                .as_ref()
+                .map_or_else(|failure| failure.error.reason(), |_| "Ok");
+            config
+                .metrics
+                .record(request.operation, outcome, took.as_secs_f64());
+            let failure = match result {
+                Ok(done) => {
+                    return Ok(Done {
+                        earlier_attempt_lost: effort.is_lost(),
+                        ..done
+                    });
+                }
+                Err(failure) => failure,
+            };
+            let error = failure.error;
+            tracing::debug!(
+                operation = request.operation.label(),
+                endpoint = %resource.endpoint,
+                request_id,
+                status = error.status(),
+                code = error.code(),
+                ms_cv = error.ms_cv(),
+                reason = error.reason(),
+                message = error.message(),
+                "a request to ACS failed"
+            );
+            let wait = effort.another(Failed {
+                kind: error.kind(),
+                status: error.status(),
+                outcome: error.outcome(),
+                lost: error.is_lost(),
+                retry_after: error.retry_after(),
+                was_far_off: failure.date.is_some_and(|date| is_far_off(signed_at, date)),
+                took,
+            });
+            if error.kind() == Kind::Throttled {
+                let asked = error.retry_after().map(SignedDuration::unsigned_abs);
+                let pause = asked.or(wait).unwrap_or(config.first_retry_delay);
+                resource.queue.pause(request.operation, pause);
+            }
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => return Err(error.after(effort.outcome(), effort.is_lost())),
+            }
+        }
+    }
+
+    async fn attempt<T>(
+        self,
+        signed_at: Timestamp,
+        request_id: &str,
+        timeout: Duration,
+        read: Read<T>,
+    ) -> Result<Done<T>, Failure> {
+        let Self {
+            shared,
+            resource,
+            key,
+            request,
+        } = self;
+        let endpoint = &resource.endpoint;
+        let signature = Signature::of(
+            key,
+            request.method.as_str(),
+            endpoint.authority(),
+            &request.target,
+            signed_at,
+            request.body.expose_secret(),
+        );
+        let answer = exchange(
+            &shared.http,
+            endpoint,
+            request,
+            &signature,
+            request_id,
+            timeout,
+        )
+        .await;
+        let answer = answer.map_err(|none| Failure {
+            error: self.no_answer(&none),
+            date: None,
+        })?;
+        if let Some(date) = answer.date {
+            resource.clock.learn(date, answer.received_at);
+        }
+        let Some(value) = read(&answer) else {
+            let error = self.refused(&answer, &signature);
+            return Err(Failure {
+                error,
+                date: answer.date,
+            });
+        };
+        let date = answer.date.unwrap_or_else(|| {
+            let now = resource.clock.at(answer.received_at);
+            now.round(Unit::Second).unwrap_or(now)
+        });
+        let received_at = answer.received_at;
+        Ok(Done {
+            value,
+            date,
+            received_at,
+            earlier_attempt_lost: false,
+        })
+    }
+
+    /// An error for a call that was never sent, or of which nothing more is known.
+    pub(super) fn error(self, kind: Kind) -> Error {
+        Error::new(self.details(kind))
+    }
+
+    fn details(self, kind: Kind) -> Details {
+        Details::new(
+            self.request.operation,
+            self.resource.endpoint.to_string(),
+            kind,
+        )
+    }
+
+    fn no_answer(self, none: &NoAnswer) -> Error {
+        let lost = none.kind == Kind::NoAnswer;
+        Error::new(Details {
+            message: Some(scrubbed(&none.cause, &[])),
+            outcome: if lost {
+                Outcome::Unknown
+            } else {
+                Outcome::NotDone
+            },
+            lost,
+            ..self.details(none.kind)
+        })
+    }
+
+    fn refused(self, answer: &Answer, signature: &Signature) -> Error {
+        let is_cut_off = answer.is_success() && matches!(answer.body, Body::Broken);
+        let (kind, outcome) = if is_cut_off {
+            // The service has acted, and said so; only the words are missing.
+            (Kind::NoAnswer, Outcome::Unknown)
+        } else {
+            answer.meaning(self.request.operation)
+        };
+        let user_token = self
+            .request
+            .user_token
+            .as_ref()
+            .map(ExposeSecret::expose_secret);
+        let signature = signature
+            .authorization
+            .rsplit_once("Signature=")
+            .map(|(_, text)| text);
+        let secrets: Vec<&str> = [user_token, signature].into_iter().flatten().collect();
+        let complaint = answer.complaint().unwrap_or_default();
+        let is_code = |code: &String| {
+            code.len() <= LONGEST_CODE
+                && code
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                && scrubbed(code, &secrets) == *code
+        };
+        Error::new(Details {
+            status: Some(answer.status),
+            code: complaint.code.filter(is_code),
+            message: answer
+                .words()
+                .map(|text| scrubbed(&text, &secrets))
+                .filter(|text| !text.is_empty()),
+            ms_cv: answer.ms_cv.as_ref().map(|text| scrubbed(text, &secrets)),
+            retry_after: answer.retry_after,
+            outcome,
+            ..self.details(kind)
+        })
+    }
+}
+
+/// A failed attempt.
+struct Failure {
+    error: Error,
+    /// The answer's.
+    date: Option<Timestamp>,
+}

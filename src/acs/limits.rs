@@ -1,0 +1,196 @@
+//! How often the service may be called.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Operation;
+
+/// The span over which the service counts calls.
+const SPAN: Duration = Duration::from_secs(30);
+
+impl Operation {
+    /// Calls in 30 s that the service takes, per resource ("Service limits for Azure
+    /// Communication Services", section Identity).
+    #[must_use]
+    pub fn limit(self) -> usize {
+        match self {
+            Self::CreateIdentity | Self::CreateIdentityWithToken | Self::IssueToken => 1000,
+            Self::RevokeTokens | Self::DeleteIdentity | Self::ExchangeTeamsToken => 500,
+        }
+    }
+}
+
+/// When an operation's next call may go out. Pure: told the time, never asks for it.
+///
+/// A call counts from its start until 30 s after its end: the service counted it somewhere in
+/// between, so its own window is never exceeded, however long a call was under way.
+#[derive(Debug)]
+pub(super) struct Window {
+    limit: usize,
+    under_way: usize,
+    ended: VecDeque<Instant>,
+    closed_until: Option<Instant>,
+}
+
+/// The answer to whether a call may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// At once.
+    Now,
+    /// Then, or earlier if nothing else is waited for.
+    At(Instant),
+    /// When a call under way has ended.
+    AfterACall,
+}
+
+impl Window {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            under_way: 0,
+            ended: VecDeque::new(),
+            closed_until: None,
+        }
+    }
+
+    /// Whether a call may go out at `now`.
+    pub(super) fn opening(&mut self, now: Instant) -> Opening {
+        if let Some(until) = self.closed_until {
+            if now < until {
+                return Opening::At(until);
+            }
+            self.closed_until = None;
+        }
+        while self.ended.front().is_some_and(|&ended| ended + SPAN <= now) {
+            self.ended.pop_front();
+        }
+        if self.under_way + self.ended.len() < self.limit {
+            return Opening::Now;
+        }
+        self.ended
+            .front()
+            .map_or(Opening::AfterACall, |&ended| Opening::At(ended + SPAN))
+    }
+
+    /// A call goes out.
+    pub(super) fn begin(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// A call has ended.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.ended.push_back(now);
+    }
+
+    /// A call that was about to go out never did.
+    pub(super) fn give_back(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// The service asked for a pause. One of more than the span is left to the callers, who then
+    /// say so instead of waiting in silence.
+    pub(super) fn close(&mut self, now: Instant, pause: Duration) {
+        let until = now + pause.min(SPAN);
+        self.closed_until = Some(self.closed_until.map_or(until, |closed| closed.max(until)));
+    }
+
+    /// Whether nothing of it matters any more.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.under_way == 0 && self.ended.back().is_none_or(|&ended| ended + SPAN <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_call_counts_until_30_s_after_its_end() {
+        let start = Instant::now();
+        let mut window = Window::new(2);
+        window.begin();
+        window.begin();
+        assert_eq!(window.opening(start + seconds(100)), Opening::AfterACall);
+        window.end(start + seconds(100));
+        assert_eq!(
+            window.opening(start + seconds(101)),
+            Opening::At(start + seconds(130))
+        );
+        window.end(start + seconds(110));
+        assert_eq!(
+            window.opening(start + seconds(129)),
+            Opening::At(start + seconds(130))
+        );
+        assert_eq!(window.opening(start + seconds(130)), Opening::Now);
+        window.begin();
+        assert_eq!(
+            window.opening(start + seconds(130)),
+            Opening::At(start + seconds(140))
+        );
+        assert!(!window.is_idle(start + seconds(200)));
+    }
+
+    #[test]
+    fn no_30_s_of_the_service_see_more_than_the_limit() {
+        // Calls of very different lengths, each counted by the service at its start or its end.
+        let start = Instant::now();
+        let limit = 5;
+        let mut window = Window::new(limit);
+        let mut under_way: Vec<(Instant, Instant)> = Vec::new();
+        let mut calls = Vec::new();
+        for step in 0..2000_u32 {
+            let now = start + Duration::from_millis(100) * step;
+            under_way.retain(|&(began, ends)| {
+                if ends <= now {
+                    window.end(now);
+                    calls.push(if step % 2 == 0 { began } else { now });
+                }
+                ends > now
+            });
+            while window.opening(now) == Opening::Now {
+                window.begin();
+                under_way.push((
+                    now,
+                    now + Duration::from_millis(u64::from(step * 37 % 19) * 500),
+                ));
+            }
+        }
+        assert!(calls.len() > 20);
+        for &from in &calls {
+            let seen = calls
+                .iter()
+                .filter(|&&at| at >= from && at < from + SPAN)
+                .count();
+            assert!(seen <= limit, "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_never_went_out_does_not_count() {
+        let now = Instant::now();
+        let mut window = Window::new(1);
+        window.begin();
+        window.give_back();
+        assert_eq!(window.opening(now), Opening::Now);
+        assert!(window.is_idle(now));
+    }
+
+    #[test]
+    fn a_pause_holds_calls_back_for_at_most_the_span() {
+        let start = Instant::now();
+        let mut window = Window::new(10);
+        window.close(start, seconds(7));
+        window.close(start, seconds(3));
+        assert_eq!(window.opening(start), Opening::At(start + seconds(7)));
+        assert_eq!(window.opening(start + seconds(7)), Opening::Now);
+        window.close(start, seconds(3600));
+        assert_eq!(window.opening(start), Opening::At(start + SPAN));
+    }
+}

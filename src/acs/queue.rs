@@ -1,0 +1,278 @@
+//! Waiting for one's turn at an endpoint.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::Operation;
+use super::schedule::{Place, Schedule};
+
+/// The [`Schedule`] of one endpoint, with those who wait. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    schedule: Schedule,
+    waiting: HashMap<Place, oneshot::Sender<()>>,
+    /// When the timer under way goes off. Several may be under way; only the earliest counts.
+    timer: Option<Instant>,
+}
+
+/// The right to make one call; dropping it says that the call has ended.
+#[derive(Debug)]
+pub(super) struct Permit {
+    queue: Queue,
+    operation: Operation,
+}
+
+/// A place in the queue. Dropping it before its turn gives the place up.
+struct Waiting {
+    queue: Queue,
+    operation: Operation,
+    place: Place,
+    is_over: bool,
+}
+
+impl Queue {
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        let state = State {
+            schedule: Schedule::new(max_in_flight.max(1)),
+            waiting: HashMap::new(),
+            timer: None,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Waits for the turn of a call. May be dropped at any time.
+    pub(super) async fn turn(&self, operation: Operation, deadline: Timestamp) -> Permit {
+        let (sender, turn) = oneshot::channel();
+        let place = {
+            let mut state = self.lock();
+            let place = state.schedule.join(operation, deadline);
+            state.waiting.insert(place, sender);
+            place
+        };
+        let mut waiting = Waiting {
+            queue: self.clone(),
+            operation,
+            place,
+            is_over: false,
+        };
+        self.serve();
+        // The sender stays in the map until it is used, so this always brings a turn.
+        let _ = turn.await;
+        waiting.is_over = true;
+        Permit {
+            queue: self.clone(),
+            operation,
+        }
+    }
+
+    /// Holds back an operation for as long as the service asked.
+    pub(super) fn pause(&self, operation: Operation, pause: Duration) {
+        self.lock().schedule.pause(operation, Instant::now(), pause);
+    }
+
+    /// Whether the queue could be made anew without anyone noticing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().schedule.is_idle(Instant::now())
+    }
+
+    /// Calls all whose turn has come, and sees to it that someone calls the next.
+    fn serve(&self) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        while let Some((_, place)) = state.schedule.next(now) {
+            if let Some(sender) = state.waiting.remove(&place) {
+                // Who is dropped meanwhile gives the turn back itself.
+                let _ = sender.send(());
+            }
+        }
+        let Some(opening) = state.schedule.next_opening(now) else {
+            return;
+        };
+        if state.timer.is_some_and(|timer| timer <= opening) {
+            return;
+        }
+        state.timer = Some(opening);
+        let queue = self.clone();
+        tokio::spawn(async move {
+            sleep_until(opening).await;
+            {
+                let mut state = queue.lock();
+                if state.timer == Some(opening) {
+                    state.timer = None;
+                }
+            }
+            queue.serve();
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.queue
+            .lock()
+            .schedule
+            .end(self.operation, Instant::now());
+        self.queue.serve();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        {
+            let mut state = self.queue.lock();
+            state.waiting.remove(&self.place);
+            if !state.schedule.leave(self.operation, self.place) {
+                state.schedule.give_back(self.operation);
+            }
+        }
+        self.queue.serve();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use tokio::time::advance;
+
+    use super::Operation::{IssueToken, RevokeTokens};
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_by_deadline() {
+        let queue = Queue::new(1);
+        let held = queue.turn(IssueToken, at(0)).await;
+        let mut late = Box::pin(queue.turn(IssueToken, at(2)));
+        let mut early = Box::pin(queue.turn(IssueToken, at(1)));
+        assert!(late.as_mut().now_or_never().is_none());
+        assert!(early.as_mut().now_or_never().is_none());
+        drop(held);
+        assert!(late.as_mut().now_or_never().is_none());
+        let permit = early.as_mut().now_or_never().expect("its turn");
+        drop(permit);
+        assert!(late.as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_is_passed_over() {
+        let queue = Queue::new(1);
+        let held = queue.turn(IssueToken, at(0)).await;
+        let mut gives_up = Box::pin(queue.turn(IssueToken, at(1)));
+        let mut stays = Box::pin(queue.turn(IssueToken, at(2)));
+        assert!(gives_up.as_mut().now_or_never().is_none());
+        assert!(stays.as_mut().now_or_never().is_none());
+        drop(gives_up);
+        drop(held);
+        assert!(stays.as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_comes_to_someone_who_gave_up_is_passed_on() {
+        let queue = Queue::new(1);
+        let held = queue.turn(IssueToken, at(0)).await;
+        let mut gives_up = Box::pin(queue.turn(IssueToken, at(1)));
+        let mut stays = Box::pin(queue.turn(IssueToken, at(2)));
+        assert!(gives_up.as_mut().now_or_never().is_none());
+        assert!(stays.as_mut().now_or_never().is_none());
+        drop(held);
+        drop(gives_up);
+        assert!(stays.as_mut().now_or_never().is_some());
+        drop(stays);
+        advance(Duration::from_secs(31)).await;
+        assert!(queue.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_opens_lets_the_waiting_through() {
+        let queue = Queue::new(1000);
+        let begun = Instant::now();
+        for _ in 0..RevokeTokens.limit() {
+            drop(queue.turn(RevokeTokens, at(0)).await);
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(queue.turn(RevokeTokens, at(0)).await);
+        assert!(begun.elapsed() >= Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_opening_is_not_missed_for_a_later_one() {
+        let queue = Queue::new(10);
+        let begun = Instant::now();
+        queue.pause(IssueToken, Duration::from_secs(20));
+        queue.pause(RevokeTokens, Duration::from_secs(5));
+        let issue = async {
+            drop(queue.turn(IssueToken, at(0)).await);
+            begun.elapsed().as_secs()
+        };
+        let revoke = async {
+            drop(queue.turn(RevokeTokens, at(0)).await);
+            begun.elapsed().as_secs()
+        };
+        assert_eq!(futures::join!(issue, revoke), (20, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_at_any_moment_loses_no_slot() {
+        let slots = 3;
+        let queue = Queue::new(slots);
+        let mut held: Vec<Permit> = Vec::new();
+        let mut waiting = Vec::new();
+        for step in 0..1000_usize {
+            let operation = if step % 3 == 0 {
+                IssueToken
+            } else {
+                RevokeTokens
+            };
+            let deadline = at(i64::try_from(step * 31 % 17).unwrap());
+            let mut turn = Box::pin(queue.turn(operation, deadline));
+            match turn.as_mut().now_or_never() {
+                Some(permit) => held.push(permit),
+                None => waiting.push(turn),
+            }
+            if step % 2 == 0 && !held.is_empty() {
+                drop(held.swap_remove(step % held.len()));
+            }
+            // Before its turn, or after it without having noticed.
+            if step % 5 < 3 && !waiting.is_empty() {
+                drop(waiting.swap_remove(step * 7 % waiting.len()));
+            }
+            assert!(held.len() <= slots);
+        }
+        drop(waiting);
+        held.clear();
+        advance(Duration::from_secs(31)).await;
+        assert!(queue.is_idle());
+        for _ in 0..slots {
+            held.push(
+                queue
+                    .turn(IssueToken, at(0))
+                    .now_or_never()
+                    .expect("a free slot"),
+            );
+        }
+        assert!(queue.turn(IssueToken, at(0)).now_or_never().is_none());
+    }
+}

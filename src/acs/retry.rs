@@ -1,0 +1,271 @@
+//! Whether a call is tried again, and when. Pure: no clock.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use jiff::SignedDuration;
+
+use super::{Kind, Outcome};
+
+/// The most retries of one call; the callers have a patience of their own.
+const MOST_RETRIES: usize = 3;
+
+/// What matters of a failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failed {
+    pub kind: Kind,
+    pub status: Option<u16>,
+    pub outcome: Outcome,
+    /// No answer came, and the service may still act.
+    pub lost: bool,
+    pub retry_after: Option<SignedDuration>,
+    /// The service's clock shows that the signature was made for another time.
+    pub was_far_off: bool,
+    /// How long the attempt took.
+    pub took: Duration,
+}
+
+/// One call's attempts so far.
+#[derive(Debug)]
+pub(super) struct Effort {
+    left: Duration,
+    least: Duration,
+    is_repeatable: bool,
+    delays: ExponentialBackoff,
+    clock_corrected: bool,
+    outcome: Outcome,
+    lost: bool,
+}
+
+impl Effort {
+    /// A call that may take `total`, and isn't tried again with less than `least` to go, in which
+    /// not even a connection could be made.
+    pub(super) fn new(
+        total: Duration,
+        least: Duration,
+        first_delay: Duration,
+        is_repeatable: bool,
+    ) -> Self {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(first_delay)
+            .with_max_times(MOST_RETRIES)
+            .with_jitter()
+            .build();
+        Self {
+            left: total,
+            least,
+            is_repeatable,
+            delays,
+            clock_corrected: false,
+            outcome: Outcome::NotDone,
+            lost: false,
+        }
+    }
+
+    /// How long the next attempt may take.
+    pub(super) fn left(&self) -> Duration {
+        self.left
+    }
+
+    /// What all failed attempts together may have done.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Whether the answer to any attempt was lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// How long to wait before another attempt; None to give up.
+    pub(super) fn another(&mut self, failed: Failed) -> Option<Duration> {
+        self.left = self.left.saturating_sub(failed.took);
+        self.outcome = self.outcome.max(failed.outcome);
+        self.lost |= failed.lost;
+        let wait = self.wait(failed)?;
+        self.left = self.left.checked_sub(wait)?;
+        (self.left >= self.least).then_some(wait)
+    }
+
+    fn wait(&mut self, failed: Failed) -> Option<Duration> {
+        if failed.kind == Kind::CredentialRefused && failed.was_far_off && !self.clock_corrected {
+            self.clock_corrected = true;
+            return Some(Duration::ZERO);
+        }
+        let is_passing = match failed.kind {
+            Kind::Unreachable | Kind::Throttled => true,
+            Kind::NoAnswer => self.is_repeatable,
+            Kind::Unavailable => {
+                self.is_repeatable && matches!(failed.status, Some(408 | 500 | 502 | 503 | 504))
+            }
+            _ => false,
+        };
+        if !is_passing {
+            return None;
+        }
+        let asked = failed
+            .retry_after
+            .map_or(Duration::ZERO, SignedDuration::unsigned_abs);
+        Some(self.delays.next()?.max(asked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn effort(is_repeatable: bool) -> Effort {
+        Effort::new(
+            seconds(30),
+            seconds(10),
+            Duration::from_millis(500),
+            is_repeatable,
+        )
+    }
+
+    fn failed(kind: Kind, status: Option<u16>, outcome: Outcome) -> Failed {
+        let took = Duration::ZERO;
+        let lost = kind == Kind::NoAnswer;
+        Failed {
+            kind,
+            status,
+            outcome,
+            lost,
+            retry_after: None,
+            was_far_off: false,
+            took,
+        }
+    }
+
+    #[test]
+    fn what_passes_is_tried_again() {
+        for (kind, status, outcome, repeatable, create) in [
+            (Kind::Unreachable, None, Outcome::NotDone, true, true),
+            (Kind::Throttled, Some(429), Outcome::NotDone, true, true),
+            (Kind::NoAnswer, None, Outcome::Unknown, true, false),
+            (Kind::Unavailable, Some(408), Outcome::Unknown, true, false),
+            (Kind::Unavailable, Some(500), Outcome::Unknown, true, false),
+            (Kind::Unavailable, Some(501), Outcome::Unknown, false, false),
+            (Kind::Unavailable, Some(502), Outcome::Unknown, true, false),
+            (Kind::Unavailable, Some(503), Outcome::Unknown, true, false),
+            (Kind::Unavailable, Some(504), Outcome::Unknown, true, false),
+            (Kind::Unavailable, Some(505), Outcome::Unknown, false, false),
+            (
+                Kind::CredentialRefused,
+                Some(401),
+                Outcome::NotDone,
+                false,
+                false,
+            ),
+            (
+                Kind::IdentityNotOwned,
+                Some(401),
+                Outcome::NotDone,
+                false,
+                false,
+            ),
+            (
+                Kind::IdentityNotFound,
+                Some(404),
+                Outcome::NotDone,
+                false,
+                false,
+            ),
+            (
+                Kind::InvalidUserToken,
+                Some(401),
+                Outcome::NotDone,
+                false,
+                false,
+            ),
+            (Kind::Invalid, Some(400), Outcome::NotDone, false, false),
+            (Kind::Unsupported, None, Outcome::NotDone, false, false),
+            (
+                Kind::NotTheService,
+                Some(200),
+                Outcome::Unknown,
+                false,
+                false,
+            ),
+            (Kind::Withheld, None, Outcome::NotDone, false, false),
+        ] {
+            let failed = failed(kind, status, outcome);
+            assert_eq!(
+                effort(true).another(failed).is_some(),
+                repeatable,
+                "{kind:?} {status:?}"
+            );
+            assert_eq!(
+                effort(false).another(failed).is_some(),
+                create,
+                "create, {kind:?} {status:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_end() {
+        let mut effort = effort(true);
+        let failed = failed(Kind::Unavailable, Some(500), Outcome::Unknown);
+        for least in [500, 1000, 2000] {
+            let least = Duration::from_millis(least);
+            let wait = effort.another(failed).expect("another attempt");
+            assert!(wait >= least && wait <= 2 * least, "{wait:?}");
+        }
+        assert_eq!(effort.another(failed), None);
+    }
+
+    #[test]
+    fn the_service_says_how_long_to_wait_as_far_as_time_allows() {
+        let throttled = |secs| Failed {
+            retry_after: Some(SignedDuration::from_secs(secs)),
+            ..failed(Kind::Throttled, Some(429), Outcome::NotDone)
+        };
+        assert_eq!(effort(true).another(throttled(20)), Some(seconds(20)));
+        assert_eq!(
+            effort(true).another(throttled(21)),
+            None,
+            "too little would be left"
+        );
+        assert_eq!(effort(true).another(throttled(86_400)), None);
+        let mut effort = effort(true);
+        let slow = Failed {
+            took: seconds(15),
+            ..throttled(6)
+        };
+        assert_eq!(effort.another(slow), None);
+    }
+
+    #[test]
+    fn a_clock_is_corrected_once_and_at_once() {
+        let refused = Failed {
+            was_far_off: true,
+            ..failed(Kind::CredentialRefused, Some(401), Outcome::NotDone)
+        };
+        for is_repeatable in [true, false] {
+            let mut effort = effort(is_repeatable);
+            assert_eq!(effort.another(refused), Some(Duration::ZERO));
+            assert_eq!(effort.another(refused), None);
+        }
+        let not_owned = Failed {
+            kind: Kind::IdentityNotOwned,
+            ..refused
+        };
+        assert_eq!(effort(true).another(not_owned), None);
+    }
+
+    #[test]
+    fn what_any_attempt_may_have_done_is_remembered() {
+        let mut effort = effort(true);
+        effort.another(failed(Kind::NoAnswer, None, Outcome::Unknown));
+        effort.another(failed(Kind::Throttled, Some(429), Outcome::NotDone));
+        assert_eq!(
+            (effort.outcome(), effort.is_lost()),
+            (Outcome::Unknown, true)
+        );
+    }
+}

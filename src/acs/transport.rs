@@ -1,0 +1,174 @@
+//! One request on the wire.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Method;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER,
+};
+use secrecy::ExposeSecret as _;
+
+use super::answer::{Answer, Body, retry_after};
+use super::clock::http_date;
+use super::request::Request;
+use super::signing::Signature;
+use super::{Endpoint, Kind, ServiceConfig, ServiceError};
+
+/// More than any answer of the service has; a token is a few kilobytes.
+const LARGEST_BODY: usize = 256 * 1024;
+/// Less than servers and proxies keep an idle connection, so that few requests meet one that is
+/// being closed: their answer would be lost.
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-ms-content-sha256");
+const MS_CV: HeaderName = HeaderName::from_static("ms-cv");
+const MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
+
+/// Why no answer came, and what broke.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub kind: Kind,
+    pub cause: String,
+}
+
+/// The HTTP client: no redirects, no retries of its own, no TLS but rustls.
+pub(super) fn http_client(config: &ServiceConfig) -> Result<reqwest::Client, ServiceError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("acs-identity-operator/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .connect_timeout(config.connect_timeout)
+        .read_timeout(config.read_timeout);
+    if let Some(pem) = &config.extra_ca_pem {
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ServiceError::CaBundle)?;
+        if certificates.is_empty() {
+            return Err(ServiceError::CaBundle);
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(ServiceError::Http)
+}
+
+/// Sends one signed request and reads its answer, within `timeout`.
+pub(super) async fn exchange(
+    http: &reqwest::Client,
+    endpoint: &Endpoint,
+    request: &Request,
+    signature: &Signature,
+    request_id: &str,
+    timeout: Duration,
+) -> Result<Answer, NoAnswer> {
+    let body = request.body.expose_secret();
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, JSON);
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, JSON);
+    } else if request.method == Method::POST {
+        // Left out otherwise, and front doors refuse a POST without it (411).
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    for (name, value, is_sensitive) in [
+        // The signature covers the host, so it isn't left to the HTTP client.
+        (HOST, endpoint.authority(), false),
+        (CLIENT_REQUEST_ID, request_id, false),
+        (MS_DATE, &signature.date, false),
+        (CONTENT_SHA256, &signature.content_sha256, false),
+        (AUTHORIZATION, &signature.authorization, true),
+    ] {
+        let Ok(mut value) = HeaderValue::from_str(value) else {
+            let cause = format!("the header {name} would be malformed");
+            return Err(NoAnswer {
+                kind: Kind::Invalid,
+                cause,
+            });
+        };
+        value.set_sensitive(is_sensitive);
+        headers.insert(name, value);
+    }
+    let response = http
+        .request(
+            request.method.clone(),
+            format!("{endpoint}{}", request.target),
+        )
+        .headers(headers)
+        .body(body.to_vec())
+        .timeout(timeout)
+        .send()
+        .await
+        .map_err(NoAnswer::from)?;
+    Ok(read(response).await)
+}
+
+async fn read(mut response: reqwest::Response) -> Answer {
+    let received_at = Timestamp::now();
+    let text = |name| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let date = text(DATE).and_then(http_date);
+    let content_type = text(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        is_json: content_type.starts_with("application/json"),
+        is_html: content_type.starts_with("text/html"),
+        date,
+        received_at,
+        ms_cv: text(MS_CV).map(str::to_owned),
+        retry_after: text(RETRY_AFTER)
+            .and_then(|text| retry_after(text, date.unwrap_or(received_at))),
+        body: Body::Broken,
+    };
+    let mut bytes = Vec::new();
+    answer.body = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() > LARGEST_BODY => break Body::TooLarge,
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => break Body::Whole(bytes),
+            Err(_) => break Body::Broken,
+        }
+    };
+    answer
+}
+
+impl From<reqwest::Error> for NoAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        let kind = if error.is_connect() {
+            Kind::Unreachable
+        } else if error.is_builder() {
+            Kind::Invalid
+        } else {
+            // Also a timeout of which it isn't known whether the request had gone out.
+            Kind::NoAnswer
+        };
+        let cause = if error.is_dns() {
+            "the host name can't be resolved".to_owned()
+        } else if error.is_timeout() {
+            "timed out".to_owned()
+        } else {
+            innermost(&error)
+        };
+        Self { kind, cause }
+    }
+}
+
+/// What broke at the bottom, without the URL that the layers above put in: ids are personal data.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if std::ptr::addr_eq(cause, error) {
+        "the request failed".to_owned()
+    } else {
+        cause.to_string()
+    }
+}

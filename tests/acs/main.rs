@@ -1,0 +1,17 @@
+//! The ACS client against servers: wire formats, faults, attacks.
+
+// A test's way to fail. The clippy.toml exceptions don't reach the helpers beside the tests.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod connection_strings;
+mod faults;
+mod layering;
+mod requests;
+mod tls;
+mod vectors;
+mod wire;

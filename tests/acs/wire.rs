@@ -1,0 +1,271 @@
+//! A server that answers with the bytes that a test puts in, however wrong, and keeps what it got.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use acs_identity_operator::acs::{AccessKey, ApiVersion, Client, Endpoint, Service, ServiceConfig};
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// The key of every client here.
+pub const KEY: &str = "dGhlLWtleS1vZi10aGUtd2lyZS10ZXN0cw==";
+
+/// An identity of the kind the service makes.
+pub const ID: &str =
+    "8:acs:11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502";
+
+/// What the server does with a request, after reading all of it.
+#[derive(Clone)]
+pub enum Reply {
+    /// Sends these bytes and closes the connection.
+    Bytes(Vec<u8>),
+    /// Breaks the connection.
+    Reset,
+    /// Keeps the connection and says nothing.
+    Hang,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub method: String,
+    pub target: String,
+    headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// A server with a list of replies. Once they are used up, it repeats the last.
+pub struct Wire {
+    pub endpoint: Endpoint,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    replies: VecDeque<Reply>,
+    got: Vec<Got>,
+}
+
+/// An answer with a length, and with `headers` of lines that end in CRLF.
+pub fn answer(status: u16, headers: &str, body: &str) -> Reply {
+    let length = body.len();
+    Reply::Bytes(
+        format!("HTTP/1.1 {status} Status\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+            .into(),
+    )
+}
+
+/// An answer of JSON.
+pub fn json(status: u16, body: &str) -> Reply {
+    answer(status, "Content-Type: application/json\r\n", body)
+}
+
+/// The service's error object.
+pub fn complaint(status: u16, code: &str, message: &str) -> Reply {
+    json(
+        status,
+        &format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#),
+    )
+}
+
+/// The answer to an issue that went well.
+pub fn token() -> Reply {
+    json(
+        200,
+        r#"{"token":"fresh","expiresOn":"2030-01-01T00:00:00.0000000+00:00"}"#,
+    )
+}
+
+/// The answer to a create that went well.
+pub fn created() -> Reply {
+    json(201, &format!(r#"{{"identity":{{"id":"{ID}"}}}}"#))
+}
+
+impl Wire {
+    /// A server over plain http.
+    pub async fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::start(replies, None).await
+    }
+
+    /// A server over TLS.
+    pub async fn tls(replies: impl IntoIterator<Item = Reply>, acceptor: TlsAcceptor) -> Self {
+        Self::start(replies, Some(acceptor)).await
+    }
+
+    async fn start(
+        replies: impl IntoIterator<Item = Reply>,
+        acceptor: Option<TlsAcceptor>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::parse(&format!("{scheme}://{address}")).unwrap();
+        let state = State {
+            replies: replies.into_iter().collect(),
+            got: Vec::new(),
+        };
+        let state = Arc::new(Mutex::new(state));
+        tokio::spawn(accept(listener, acceptor, Arc::clone(&state)));
+        Self { endpoint, state }
+    }
+
+    /// All requests so far.
+    pub fn got(&self) -> Vec<Got> {
+        self.state.lock().unwrap().got.clone()
+    }
+
+    /// A client that isn't patient.
+    pub fn client(&self) -> Client {
+        self.client_of(&service(config()))
+    }
+
+    /// A client of a service of one's own.
+    pub fn client_of(&self, service: &Service) -> Client {
+        service.client(&self.endpoint, &ApiVersion::default(), &key())
+    }
+}
+
+impl Got {
+    /// A header's value, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Timeouts for tests: long enough for a busy machine where something is to succeed.
+pub fn config() -> ServiceConfig {
+    ServiceConfig {
+        connect_timeout: Duration::from_secs(10),
+        read_timeout: Duration::from_secs(10),
+        total_timeout: Duration::from_mins(1),
+        first_retry_delay: Duration::from_millis(1),
+        ..ServiceConfig::default()
+    }
+}
+
+/// Timeouts for tests of silence.
+pub fn impatient() -> ServiceConfig {
+    ServiceConfig {
+        read_timeout: Duration::from_millis(200),
+        ..config()
+    }
+}
+
+/// A service, with the process's TLS provider in place.
+pub fn service(config: ServiceConfig) -> Service {
+    // A second installation fails, and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Service::new(config).unwrap()
+}
+
+/// The key of every client here.
+pub fn key() -> AccessKey {
+    AccessKey::parse(KEY).unwrap()
+}
+
+/// Any urgency.
+pub fn soon() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
+        tokio::spawn(async move {
+            match acceptor {
+                None => serve(stream, &state).await,
+                Some(acceptor) => match acceptor.accept(stream).await {
+                    Ok(stream) => serve(stream, &state).await,
+                    // The client didn't like the certificate.
+                    Err(_) => None,
+                },
+            }
+        });
+    }
+}
+
+trait Linger {
+    /// Makes the coming close a reset.
+    fn reset(&self);
+}
+
+impl Linger for TcpStream {
+    fn reset(&self) {
+        self.set_zero_linger().unwrap();
+    }
+}
+
+impl Linger for tokio_rustls::server::TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+/// Serves one request. None at the end, or where the client has gone.
+async fn serve<S: AsyncRead + AsyncWrite + Linger + Unpin>(
+    mut stream: S,
+    state: &Mutex<State>,
+) -> Option<()> {
+    let got = read(&mut stream).await?;
+    let reply = {
+        let mut state = state.lock().unwrap();
+        state.got.push(got);
+        match state.replies.len() {
+            0 => return None,
+            1 => state.replies[0].clone(),
+            _ => state.replies.pop_front()?,
+        }
+    };
+    match reply {
+        Reply::Bytes(bytes) => {
+            stream.write_all(&bytes).await.ok()?;
+            stream.shutdown().await.ok()
+        }
+        Reply::Reset => {
+            stream.reset();
+            None
+        }
+        Reply::Hang => std::future::pending().await,
+    }
+}
+
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Got> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let mut request_line = lines.next()?.split(' ').map(str::to_owned);
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut got = Got {
+        method: request_line.next()?,
+        target: request_line.next()?,
+        headers,
+        body: Vec::new(),
+    };
+    let length: usize = got
+        .header("content-length")
+        .map_or(0, |text| text.parse().unwrap());
+    while bytes.len() < head_end + 4 + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    got.body = bytes[head_end + 4..].to_vec();
+    Some(got)
+}

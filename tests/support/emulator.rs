@@ -1,0 +1,154 @@
+//! The emulator as a process, and its control API.
+
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::process::Process;
+
+/// The emulator of one test.
+pub struct Emulator {
+    /// The process.
+    pub process: Process,
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    /// The connection string of the primary key.
+    pub connection_string: String,
+    http: reqwest::Client,
+}
+
+/// An identity as the emulator knows it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Its id.
+    pub id: String,
+    /// When it was deleted.
+    pub deleted_at: Option<String>,
+    /// Its tokens, oldest first.
+    pub tokens: Vec<Token>,
+}
+
+/// A token as the emulator knows it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Token {
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// What ACS would say to a chat client with a token.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// Whether it is good.
+    pub valid: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Whose it is.
+    pub identity_id: Option<String>,
+    /// What it allows.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// Which operation.
+    pub operation: String,
+    /// What was answered.
+    pub status: Option<u16>,
+    /// For which identity.
+    pub identity_id: Option<String>,
+}
+
+impl Emulator {
+    /// Starts one on free ports.
+    pub fn start(arguments: &[&str]) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut process = Process::start(
+            Command::new(env!("CARGO_BIN_EXE_acs-emulator"))
+                .args(["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"])
+                .args(arguments),
+        );
+        let connection_string = process.wait_for("the emulator's connection string", |line| {
+            line.strip_prefix("connection-string: ").map(ToOwned::to_owned)
+        });
+        let url = connection_string
+            .split(';')
+            .find_map(|part| part.strip_prefix("endpoint="))
+            .expect("an endpoint")
+            .trim_end_matches('/')
+            .to_owned();
+        Self { process, url, connection_string, http: reqwest::Client::new() }
+    }
+
+    /// The key in its connection string.
+    pub fn access_key(&self) -> &str {
+        self.connection_string.split_once("accesskey=").expect("a key").1
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> T {
+        let answer = self.http.get(format!("{}/_emulator/{path}", self.url)).send().await;
+        let bytes = answer.expect("the emulator answers").bytes().await.expect("a body");
+        serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{path}: {error}: {}", String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Sends to the control API; tells the answer's body.
+    pub async fn send(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.http.request(method, format!("{}/_emulator/{path}", self.url));
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.expect("the emulator answers");
+        let status = answer.status();
+        let bytes = answer.bytes().await.expect("a body");
+        assert!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+    }
+
+    /// All identities, the deleted ones too.
+    pub async fn identities(&self) -> Vec<Identity> {
+        self.get("identities").await
+    }
+
+    /// All identities that are not deleted.
+    pub async fn living(&self) -> Vec<Identity> {
+        let mut identities = self.identities().await;
+        identities.retain(|identity| identity.deleted_at.is_none());
+        identities
+    }
+
+    /// How many requests of an operation were answered.
+    pub async fn count(&self, operation: &str) -> usize {
+        let requests: Vec<Request> = self.get("requests").await;
+        requests.iter().filter(|request| request.operation == operation).count()
+    }
+
+    /// Every request so far.
+    pub async fn requests(&self) -> Vec<Request> {
+        self.get("requests").await
+    }
+
+    /// What ACS would say to a client with this token.
+    pub async fn check(&self, token: &str) -> Check {
+        let body = Some(json!({"token": token}));
+        let answer = self.send(reqwest::Method::POST, "check", body).await;
+        serde_json::from_value(answer).expect("a check")
+    }
+
+    /// Sets the faults.
+    pub async fn faults(&self, faults: Value) {
+        self.send(reqwest::Method::PUT, "faults", Some(faults)).await;
+    }
+
+    /// Ends all faults.
+    pub async fn heal(&self) {
+        self.send(reqwest::Method::DELETE, "faults", None).await;
+    }
+}

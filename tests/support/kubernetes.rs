@@ -1,0 +1,133 @@
+//! The control plane of a test binary, and kubectl.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+};
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+/// A cluster and the tools for it.
+pub struct Cluster {
+    /// The cluster-admin's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// The folder with kubectl.
+    pub programs: PathBuf,
+    /// Ends the control plane when this process ends, however it ends: its stdin closes.
+    _control_plane: Option<Child>,
+}
+
+/// The cluster of this test binary: `KUBECONFIG` where it is set, else a control plane of its own.
+/// Our CRDs are installed.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = start();
+        cluster.kubectl(&["apply", "--server-side", "-f", &root("crds")]);
+        for kind in ["acsconnections", "clusteracsconnections", "acsidentities", "acstokens"] {
+            let crd = format!("crd/{kind}.acs-identity.dev");
+            cluster.kubectl(&["wait", "--for=condition=Established", &crd]);
+        }
+        cluster
+    })
+}
+
+/// A control plane of the caller's own, without our CRDs.
+pub fn start() -> Cluster {
+    let scripts = root("tests/support/control-plane");
+    let built = Command::new(format!("{scripts}/build.sh"))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("bash runs");
+    assert!(built.status.success(), "the control plane could not be built");
+    let programs = String::from_utf8(built.stdout).expect("a path").trim().into();
+    if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
+        return Cluster { kubeconfig: kubeconfig.into(), programs, _control_plane: None };
+    }
+    let folder = tempfile::Builder::new().prefix("acs-control-plane-").tempdir().expect("a folder");
+    let folder = folder.keep();
+    let mut child = Command::new(format!("{scripts}/run.sh"))
+        .arg(&folder)
+        .arg("--until-stdin-closes")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bash runs");
+    let mut ready = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut ready, &mut line).expect("readable");
+    assert_eq!(line.trim(), "ready", "the control plane did not start");
+    Cluster { kubeconfig: folder.join("kubeconfig"), programs, _control_plane: Some(child) }
+}
+
+/// A path of the repo.
+pub fn root(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+}
+
+impl Cluster {
+    /// A client for the calling test: its connections live and die with the test's runtime.
+    pub async fn client(&self) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("a usable kubeconfig");
+        Client::try_from(config).expect("a client")
+    }
+
+    /// Runs kubectl; tells its stdout.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl_command(arguments).output().expect("kubectl runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {stderr}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `kubectl apply` with a manifest; tells whether it went well, and all it said.
+    pub fn try_apply(&self, namespace: &str, manifest: &str) -> (bool, String) {
+        let mut child = self
+            .kubectl_command(&["apply", "-n", namespace, "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl runs");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(manifest.as_bytes()).expect("kubectl reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("kubectl ends");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Runs `kubectl apply` with a manifest that is fine.
+    pub fn apply(&self, namespace: &str, manifest: &str) {
+        let (fine, said) = self.try_apply(namespace, manifest);
+        assert!(fine, "kubectl apply: {said}\n{manifest}");
+    }
+
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.join("kubectl"));
+        command.env("KUBECONFIG", &self.kubeconfig).args(arguments).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut child) = self._control_plane.take() {
+            drop(child.stdin.take());
+            let _ = child.wait();
+            if let Some(folder) = self.kubeconfig.parent() {
+                let _ = fs::remove_dir_all(folder);
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What the tests stand on: a real control plane, the emulator and the operator as processes, and
+//! waits for conditions. Everything ends with the test.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod emulator;
+pub mod kubernetes;
+pub mod process;
+pub mod world;
+
+use std::time::{Duration, Instant};
+
+/// No condition takes longer than this; a test that waits in vain ends with a sentence.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` finds something.
+pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}

@@ -1,0 +1,332 @@
+//! One test's world: a namespace, an emulator and an operator that watches just that namespace.
+
+use std::{
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken, READY};
+use k8s_openapi::{
+    api::{core::v1::{Namespace, Secret}, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    emulator::Emulator,
+    eventually,
+    kubernetes::{Cluster, cluster},
+    process::Process,
+};
+
+/// One test's world.
+pub struct World {
+    /// The cluster, shared with the other tests of the binary.
+    pub cluster: &'static Cluster,
+    /// The test's own namespace.
+    pub namespace: String,
+    /// The cluster-admin's client.
+    pub client: Client,
+    /// The test's own emulator.
+    pub emulator: Emulator,
+    /// The operator, while it runs.
+    pub operator: Option<Operator>,
+    arguments: Vec<String>,
+}
+
+/// The operator as a process.
+pub struct Operator {
+    /// The process; its log is kept.
+    pub process: Process,
+    /// Where /metrics, /livez and /readyz are.
+    pub url: String,
+}
+
+impl World {
+    /// A world with a connection called `default` that works, and the operator running.
+    pub async fn new() -> Self {
+        Self::with(&[], &[]).await
+    }
+
+    /// The same, with further arguments for the emulator and the operator.
+    pub async fn with(emulator: &[&str], operator: &[&str]) -> Self {
+        let mut world = Self::bare(emulator, operator).await;
+        world.connect("default", &world.emulator.connection_string.clone());
+        world.start_operator();
+        world
+    }
+
+    /// A world without a connection, and with the operator not yet running.
+    pub async fn bare(emulator: &[&str], operator: &[&str]) -> Self {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let cluster = cluster();
+        let client = cluster.client().await;
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("story-{}-{number}", std::process::id());
+        let object = Namespace {
+            metadata: kube::core::ObjectMeta { name: Some(namespace.clone()), ..Default::default() },
+            ..Namespace::default()
+        };
+        let created = Api::all(client.clone()).create(&PostParams::default(), &object).await;
+        created.expect("a namespace");
+        let arguments = operator.iter().map(ToString::to_string).collect();
+        let emulator = Emulator::start(emulator);
+        Self { cluster, namespace, client, emulator, operator: None, arguments }
+    }
+
+    /// Makes a Secret with a connection string, and a connection that uses it.
+    pub fn connect(&self, name: &str, connection_string: &str) {
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}-acs}}\nstringData: {{connectionString: \"{connection_string}\"}}\n\
+             ---\napiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: {name}}}\n\
+             spec: {{auth: {{connectionString: {{secretRef: {{name: {name}-acs, key: connectionString}}}}}}}}\n"
+        ));
+    }
+
+    /// Starts the operator, for this namespace only, and waits until it works.
+    pub fn start_operator(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
+        command
+            .env("KUBECONFIG", &self.cluster.kubeconfig)
+            .env("RUST_LOG", "info,acs_identity_operator=debug,kube_client::client::builder=off")
+            .args(["--watch-namespace", &self.namespace])
+            .args(["--cluster-resource-namespace", &self.namespace])
+            .args(["--address", "127.0.0.1:0", "--log-format", "text"])
+            .args(["--allow-insecure-endpoint", "127.0.0.1"])
+            .args(&self.arguments);
+        self.operator = Some(Operator::start(&mut command));
+    }
+
+    /// Kills the operator without warning.
+    pub fn kill_operator(&mut self) {
+        self.operator = None;
+    }
+
+    /// The running operator.
+    pub fn operator(&mut self) -> &mut Operator {
+        self.operator.as_mut().expect("the operator runs")
+    }
+
+    /// The objects of one kind in the test's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Applies a manifest that is fine.
+    pub fn apply(&self, manifest: &str) {
+        self.cluster.apply(&self.namespace, manifest);
+    }
+
+    /// Applies a manifest that is not; tells what the user is told.
+    pub fn refuse(&self, manifest: &str) -> String {
+        let (fine, said) = self.cluster.try_apply(&self.namespace, manifest);
+        assert!(!fine, "the API server took it: {said}\n{manifest}");
+        said
+    }
+
+    /// Makes an `AcsIdentity` with `spec` (flow-style YAML without braces).
+    pub fn identity(&self, name: &str, spec: &str) {
+        self.apply(&format!(
+            "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+        ));
+    }
+
+    /// Makes an `AcsToken` of an identity with `spec` (flow-style YAML without braces).
+    pub fn token(&self, name: &str, identity: &str, spec: &str) {
+        self.apply(&token_manifest(name, identity, spec));
+    }
+
+    /// Merges `change` into an object.
+    pub async fn patch<K>(&self, name: &str, change: Value)
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let patched = self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(&change));
+        patched.await.expect("a patch that is fine");
+    }
+
+    /// Asks for the deletion of an object.
+    pub async fn delete<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        self.api::<K>().delete(name, &DeleteParams::default()).await.expect("a deletion");
+    }
+
+    /// Waits until an object is gone.
+    pub async fn gone<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api = self.api::<K>();
+        let kind = K::kind(&());
+        eventually(&format!("{kind} {name} is gone"), || async {
+            api.get_opt(name).await.expect("readable").is_none().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a token satisfies `is`.
+    pub async fn token_where(&self, what: &str, name: &str, is: impl Fn(&AcsToken) -> bool) -> AcsToken {
+        let api = self.api::<AcsToken>();
+        eventually(&format!("AcsToken {name} {what}"), || async {
+            api.get_opt(name).await.expect("readable").filter(|token| is(token))
+        })
+        .await
+    }
+
+    /// Waits until a token is Ready for its current spec.
+    pub async fn ready(&self, name: &str) -> AcsToken {
+        self.token_where("is Ready", name, |token| {
+            let status = token.status.clone().unwrap_or_default();
+            status.observed_generation == token.metadata.generation
+                && condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True")
+                && status.scopes.as_ref() == Some(&token.spec.scopes)
+        })
+        .await
+    }
+
+    /// Waits until the Ready condition of a token has this reason; tells its message.
+    pub async fn token_says(&self, name: &str, reason: &str) -> String {
+        let token = self
+            .token_where(&format!("says {reason}"), name, |token| {
+                let status = token.status.clone().unwrap_or_default();
+                condition(&status.conditions, READY).is_some_and(|ready| ready.reason == reason)
+            })
+            .await;
+        let conditions = token.status.unwrap_or_default().conditions;
+        condition(&conditions, READY).expect("just seen").message.clone()
+    }
+
+    /// Waits until the Ready condition of an identity has this reason; tells its message.
+    pub async fn identity_says(&self, name: &str, reason: &str) -> String {
+        let api = self.api::<AcsIdentity>();
+        eventually(&format!("AcsIdentity {name} says {reason}"), || async {
+            let status = api.get_opt(name).await.expect("readable")?.status?;
+            let ready = condition(&status.conditions, READY)?;
+            (ready.reason == reason).then(|| ready.message.clone())
+        })
+        .await
+    }
+
+    /// Waits until the Ready condition of a connection has this reason; tells its message.
+    pub async fn connection_says(&self, name: &str, reason: &str) -> String {
+        let api = self.api::<AcsConnection>();
+        eventually(&format!("AcsConnection {name} says {reason}"), || async {
+            let status = api.get_opt(name).await.expect("readable")?.status?;
+            let ready = condition(&status.conditions, READY)?;
+            (ready.reason == reason).then(|| ready.message.clone())
+        })
+        .await
+    }
+
+    /// The value of a Secret's key, if there is one.
+    pub async fn secret_value(&self, secret: &str, key: &str) -> Option<String> {
+        let secret = self.api::<Secret>().get_opt(secret).await.expect("readable")?;
+        let value = secret.data?.remove(key)?;
+        Some(String::from_utf8(value.0).expect("text"))
+    }
+
+    /// Waits until a Secret holds a token that the service takes and that is not one of `former`.
+    pub async fn live_token(&self, secret: &str, former: &[&str]) -> String {
+        eventually(&format!("Secret {secret} holds a new live token"), || async {
+            let token = self.secret_value(secret, "token").await?;
+            let is_new = !former.contains(&token.as_str());
+            (is_new && self.emulator.check(&token).await.valid).then_some(token)
+        })
+        .await
+    }
+
+    /// Waits until an Event with this reason is on the object; tells its note.
+    pub async fn event(&self, object: &str, reason: &str) -> String {
+        let api = self.api::<Event>();
+        eventually(&format!("an Event {reason} on {object}"), || async {
+            let events = api.list(&ListParams::default()).await.expect("readable");
+            events.items.into_iter().find_map(|event| {
+                let is_it = event.reason.as_deref() == Some(reason)
+                    && event.regarding.as_ref()?.name.as_deref() == Some(object);
+                is_it.then(|| event.note.unwrap_or_default())
+            })
+        })
+        .await
+    }
+
+    /// How many times the service was asked to issue a token.
+    pub async fn issued(&self) -> usize {
+        self.emulator.count("issueToken").await
+    }
+
+    /// Waits until a run of the operator that was woken by a new object has come to rest: whatever
+    /// was asked for before has been looked at by then.
+    pub async fn settled(&self) {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("settled-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.identity(&name, "connectionRef: {kind: AcsConnection, name: no-such-connection}");
+        self.identity_says(&name, "ConnectionNotFound").await;
+        self.delete::<AcsIdentity>(&name).await;
+        self.gone::<AcsIdentity>(&name).await;
+    }
+}
+
+impl Operator {
+    /// Starts it and waits until /readyz is fine.
+    pub fn start(command: &mut Command) -> Self {
+        let mut operator = Self::start_unready(command);
+        operator.process.wait_for("the operator's controllers", |line| {
+            line.contains("the controllers start").then_some(())
+        });
+        operator
+    }
+
+    /// Starts it and waits until it serves /readyz, fine or not.
+    pub fn start_unready(command: &mut Command) -> Self {
+        let mut process = Process::start(command);
+        let url = process.wait_for("the operator's address", |line| {
+            let address = line.split_once("/metrics address=")?.1;
+            Some(format!("http://{}", address.split_whitespace().next()?))
+        });
+        Self { process, url }
+    }
+
+    /// The status and body of a path.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
+    }
+}
+
+/// The manifest of an `AcsToken`.
+pub fn token_manifest(name: &str, identity: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsToken\nmetadata: {{name: {name}}}\n\
+         spec: {{identityRef: {{name: {identity}}}, {spec}}}\n"
+    )
+}
+
+/// A condition by its type.
+pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// A merge patch of a spec.
+pub fn spec(change: Value) -> Value {
+    json!({"spec": change})
+}
+

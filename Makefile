@@ -1,0 +1,70 @@
+# `make help` lists the targets.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+CONTROL_PLANE := tests/support/control-plane
+# cargo-deny is a tool, not a dependency: one version of it, kept outside the clone.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/acs-identity-operator
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+# How many identities and tokens `make bench` makes.
+N ?= 1000
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: prerequisites ## Build the operator and the emulator
+	$(CARGO) build --locked --bins
+
+.PHONY: test
+test: prerequisites control-plane ## Set up everything and pass all tests
+	@echo "==> building and running the tests"
+	$(CARGO) test --locked
+
+.PHONY: check
+check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
+	@echo "==> rustfmt"; $(CARGO) fmt --check
+	@echo "==> clippy"; $(CARGO) clippy --locked --all-targets -- -D warnings
+	@echo "==> cargo-deny"; $(DENY) --log-level error check bans licenses sources
+	@echo "==> generated files are current"
+	@$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | diff -u crds/acs-identity.dev.yaml - \
+		|| { echo "crds/ is not what the types say: run make generate and commit"; exit 1; }
+
+.PHONY: advisories
+advisories: $(DENY) ## Look for known vulnerabilities (needs the advisory database)
+	$(DENY) check advisories
+
+.PHONY: generate
+generate: prerequisites ## Write crds/ from the Rust types
+	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds > crds/acs-identity.dev.yaml
+
+.PHONY: demo
+demo: build control-plane ## Show the main job, from nothing to a renewed token, in a minute
+	@examples/demo.sh
+
+.PHONY: dev
+dev: build control-plane ## Keep a control plane, an emulator and the operator running
+	@tests/support/dev.sh
+
+.PHONY: bench
+bench: prerequisites control-plane ## Make N (1000) identities and tokens; compare with a raw writer
+	@echo "==> building with optimisation"
+	N=$(N) $(CARGO) bench --locked --bench throughput
+
+.PHONY: control-plane
+control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and helm (once)
+	@$(CONTROL_PLANE)/build.sh > /dev/null
+	@$(CONTROL_PLANE)/build.sh helm > /dev/null
+
+.PHONY: prerequisites
+prerequisites:
+	@command -v $(CARGO) > /dev/null || { echo "Rust is missing; install $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or later: https://rustup.rs"; exit 1; }
+	@command -v cc > /dev/null || { echo "a C compiler is missing, which ring needs; install one (Debian: gcc)"; exit 1; }
+
+$(DENY):
+	@echo "==> building cargo-deny $(DENY_VERSION) (once)"
+	$(CARGO) install --quiet --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION) --version $(DENY_VERSION) cargo-deny

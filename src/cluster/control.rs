@@ -1,3 +1,5 @@
+//! Runs a controller: dedupe, repeat, survive.
+
 use std::{
     collections::HashMap, fmt::Debug, panic::AssertUnwindSafe, sync::Arc, sync::Mutex,
     time::Duration,

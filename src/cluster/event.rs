@@ -1,3 +1,5 @@
+//! Events.
+
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},

@@ -1,3 +1,5 @@
+//! Our finalizer, added and removed.
+
 use std::fmt::Debug;
 
 use kube::{

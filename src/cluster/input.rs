@@ -1,3 +1,5 @@
+//! Secrets that are not ours, each watched by name.
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,

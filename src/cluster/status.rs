@@ -1,3 +1,5 @@
+//! Status writes, compare-and-swap.
+
 use std::fmt::Debug;
 
 use kube::{Api, Resource, ResourceExt, api::PostParams};

@@ -1,3 +1,5 @@
+//! What the watches know, with our own writes on top.
+
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Debug,

@@ -1,3 +1,5 @@
+//! Keeps a view current.
+
 use std::{collections::HashSet, fmt::Debug, pin::pin, sync::Arc};
 
 use futures::StreamExt;

@@ -9,9 +9,12 @@ use super::{AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection};
 /// All kinds as one YAML text, as it stands in `crds/`.
 pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
     let mut yaml = String::new();
-    for mut crd in
-        [AcsConnection::crd(), ClusterAcsConnection::crd(), AcsIdentity::crd(), AcsToken::crd()]
-    {
+    for mut crd in [
+        AcsConnection::crd(),
+        ClusterAcsConnection::crd(),
+        AcsIdentity::crd(),
+        AcsToken::crd(),
+    ] {
         mark_new_objects_as_unobserved(&mut crd);
         yaml.push_str("---\n");
         yaml.push_str(serde_saphyr::to_string(&crd)?.trim_end());

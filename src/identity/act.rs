@@ -178,7 +178,6 @@ async fn revoke(
     };
     remember_intent(context, &identity, None);
     let mut next = identity.status.clone().unwrap_or_default();
-    let begun = context.service_now(next.endpoint.as_deref(), Timestamp::now());
     let pending = next.pending_revocation.take();
     match client.revoke_tokens(id, Timestamp::now()).await {
         Ok(revoked) => {
@@ -211,7 +210,9 @@ async fn revoke(
             context.note_failure(&key, &resolved, &error);
             let stays = error.outcome() == acs::Outcome::Unknown || error.is_lost();
             next.pending_revocation = pending.filter(|_| stays).map(|pending| {
-                let lost = error.is_lost().then(|| renewal::add(begun, CALL + CALL));
+                // Counted from now: how long the call waited in the queue is not known.
+                let now = context.service_now(next.endpoint.as_deref(), Timestamp::now());
+                let lost = error.is_lost().then(|| renewal::add(now, CALL));
                 let known = pending.unsettled_until.as_ref().map(|until| until.0);
                 let until = known.into_iter().chain(lost).max();
                 PendingRevocation {

@@ -76,7 +76,8 @@ impl Emulator {
                 .args(arguments),
         );
         let connection_string = process.wait_for("the emulator's connection string", |line| {
-            line.strip_prefix("connection-string: ").map(ToOwned::to_owned)
+            line.strip_prefix("connection-string: ")
+                .map(ToOwned::to_owned)
         });
         let url = connection_string
             .split(';')
@@ -84,31 +85,55 @@ impl Emulator {
             .expect("an endpoint")
             .trim_end_matches('/')
             .to_owned();
-        Self { process, url, connection_string, http: reqwest::Client::new() }
+        Self {
+            process,
+            url,
+            connection_string,
+            http: reqwest::Client::new(),
+        }
     }
 
     /// The key in its connection string.
     pub fn access_key(&self) -> &str {
-        self.connection_string.split_once("accesskey=").expect("a key").1
+        self.connection_string
+            .split_once("accesskey=")
+            .expect("a key")
+            .1
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> T {
-        let answer = self.http.get(format!("{}/_emulator/{path}", self.url)).send().await;
-        let bytes = answer.expect("the emulator answers").bytes().await.expect("a body");
+        let answer = self
+            .http
+            .get(format!("{}/_emulator/{path}", self.url))
+            .send()
+            .await;
+        let bytes = answer
+            .expect("the emulator answers")
+            .bytes()
+            .await
+            .expect("a body");
         serde_json::from_slice(&bytes)
             .unwrap_or_else(|error| panic!("{path}: {error}: {}", String::from_utf8_lossy(&bytes)))
     }
 
     /// Sends to the control API; tells the answer's body.
     pub async fn send(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
-        let mut request = self.http.request(method, format!("{}/_emulator/{path}", self.url));
+        let mut request = self
+            .http
+            .request(method, format!("{}/_emulator/{path}", self.url));
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
         }
         let answer = request.send().await.expect("the emulator answers");
         let status = answer.status();
         let bytes = answer.bytes().await.expect("a body");
-        assert!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
+        assert!(
+            status.is_success(),
+            "{path}: {status}: {}",
+            String::from_utf8_lossy(&bytes)
+        );
         serde_json::from_slice(&bytes).unwrap_or(Value::Null)
     }
 
@@ -127,7 +152,10 @@ impl Emulator {
     /// How many requests of an operation were answered.
     pub async fn count(&self, operation: &str) -> usize {
         let requests: Vec<Request> = self.get("requests").await;
-        requests.iter().filter(|request| request.operation == operation).count()
+        requests
+            .iter()
+            .filter(|request| request.operation == operation)
+            .count()
     }
 
     /// Every request so far.
@@ -144,7 +172,8 @@ impl Emulator {
 
     /// Sets the faults.
     pub async fn faults(&self, faults: Value) {
-        self.send(reqwest::Method::PUT, "faults", Some(faults)).await;
+        self.send(reqwest::Method::PUT, "faults", Some(faults))
+            .await;
     }
 
     /// Ends all faults.

@@ -30,7 +30,12 @@ pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let cluster = start();
         cluster.kubectl(&["apply", "--server-side", "-f", &root("crds")]);
-        for kind in ["acsconnections", "clusteracsconnections", "acsidentities", "acstokens"] {
+        for kind in [
+            "acsconnections",
+            "clusteracsconnections",
+            "acsidentities",
+            "acstokens",
+        ] {
             let crd = format!("crd/{kind}.acs-identity.dev");
             cluster.kubectl(&["wait", "--for=condition=Established", &crd]);
         }
@@ -45,12 +50,25 @@ pub fn start() -> Cluster {
         .stderr(Stdio::inherit())
         .output()
         .expect("bash runs");
-    assert!(built.status.success(), "the control plane could not be built");
-    let programs = String::from_utf8(built.stdout).expect("a path").trim().into();
+    assert!(
+        built.status.success(),
+        "the control plane could not be built"
+    );
+    let programs = String::from_utf8(built.stdout)
+        .expect("a path")
+        .trim()
+        .into();
     if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
-        return Cluster { kubeconfig: kubeconfig.into(), programs, _control_plane: None };
+        return Cluster {
+            kubeconfig: kubeconfig.into(),
+            programs,
+            _control_plane: None,
+        };
     }
-    let folder = tempfile::Builder::new().prefix("acs-control-plane-").tempdir().expect("a folder");
+    let folder = tempfile::Builder::new()
+        .prefix("acs-control-plane-")
+        .tempdir()
+        .expect("a folder");
     let folder = folder.keep();
     let mut child = Command::new(format!("{scripts}/run.sh"))
         .arg(&folder)
@@ -63,12 +81,19 @@ pub fn start() -> Cluster {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut ready, &mut line).expect("readable");
     assert_eq!(line.trim(), "ready", "the control plane did not start");
-    Cluster { kubeconfig: folder.join("kubeconfig"), programs, _control_plane: Some(child) }
+    Cluster {
+        kubeconfig: folder.join("kubeconfig"),
+        programs,
+        _control_plane: Some(child),
+    }
 }
 
 /// A path of the repo.
 pub fn root(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(path)
+        .display()
+        .to_string()
 }
 
 impl Cluster {
@@ -84,7 +109,10 @@ impl Cluster {
 
     /// Runs kubectl; tells its stdout.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = self.kubectl_command(arguments).output().expect("kubectl runs");
+        let output = self
+            .kubectl_command(arguments)
+            .output()
+            .expect("kubectl runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {arguments:?}: {stderr}");
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -104,7 +132,10 @@ impl Cluster {
         drop(stdin);
         let output = child.wait_with_output().expect("kubectl ends");
         let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
     }
 
     /// Runs `kubectl apply` with a manifest that is fine.
@@ -115,7 +146,10 @@ impl Cluster {
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
-        command.env("KUBECONFIG", &self.kubeconfig).args(arguments).stdin(Stdio::null());
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .args(arguments)
+            .stdin(Stdio::null());
         command
     }
 }

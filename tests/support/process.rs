@@ -39,12 +39,26 @@ impl Process {
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(found) = self.lines.lock().unwrap().iter().find_map(|line| find(line)) {
+            if let Some(found) = self
+                .lines
+                .lock()
+                .unwrap()
+                .iter()
+                .find_map(|line| find(line))
+            {
                 return found;
             }
             let ended = self.child.try_wait().expect("a child can be asked");
-            assert!(ended.is_none(), "{what}: the program ended: {ended:?}\n{}", self.output());
-            assert!(Instant::now() < deadline, "{what}: waited in vain\n{}", self.output());
+            assert!(
+                ended.is_none(),
+                "{what}: the program ended: {ended:?}\n{}",
+                self.output()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "{what}: waited in vain\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -63,7 +77,10 @@ impl Process {
     /// Asks it to end (SIGTERM) and waits until it has.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        let sent = Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .expect("kill runs");
         assert!(sent.success());
         self.child.wait().expect("a child can be waited for")
     }

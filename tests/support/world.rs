@@ -7,7 +7,10 @@ use std::{
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken, READY};
 use k8s_openapi::{
-    api::{core::v1::{Namespace, Secret}, events::v1::Event},
+    api::{
+        core::v1::{Namespace, Secret},
+        events::v1::Event,
+    },
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
@@ -69,14 +72,26 @@ impl World {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("story-{}-{number}", std::process::id());
         let object = Namespace {
-            metadata: kube::core::ObjectMeta { name: Some(namespace.clone()), ..Default::default() },
+            metadata: kube::core::ObjectMeta {
+                name: Some(namespace.clone()),
+                ..Default::default()
+            },
             ..Namespace::default()
         };
-        let created = Api::all(client.clone()).create(&PostParams::default(), &object).await;
+        let created = Api::all(client.clone())
+            .create(&PostParams::default(), &object)
+            .await;
         created.expect("a namespace");
         let arguments = operator.iter().map(ToString::to_string).collect();
         let emulator = Emulator::start(emulator);
-        Self { cluster, namespace, client, emulator, operator: None, arguments }
+        Self {
+            cluster,
+            namespace,
+            client,
+            emulator,
+            operator: None,
+            arguments,
+        }
     }
 
     /// Makes a Secret with a connection string, and a connection that uses it.
@@ -90,10 +105,36 @@ impl World {
 
     /// Starts the operator, for this namespace only, and waits until it works.
     pub fn start_operator(&mut self) {
+        self.start_operator_with(&self.cluster.kubeconfig);
+    }
+
+    /// Starts the operator with the rights of a ServiceAccount of this namespace.
+    pub fn start_operator_as(&mut self, account: &str) {
+        let token = self
+            .cluster
+            .kubectl(&["create", "token", account, "-n", &self.namespace]);
+        let text = std::fs::read_to_string(&self.cluster.kubeconfig).expect("a kubeconfig");
+        let text = text.replace("{token: admin}", &format!("{{token: {}}}", token.trim()));
+        assert!(
+            text.contains(token.trim()),
+            "only our own kubeconfig can be rewritten"
+        );
+        let file = self
+            .cluster
+            .kubeconfig
+            .with_file_name(format!("{}-{account}", self.namespace));
+        std::fs::write(&file, text).expect("writable");
+        self.start_operator_with(&file);
+    }
+
+    fn start_operator_with(&mut self, kubeconfig: &std::path::Path) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
         command
-            .env("KUBECONFIG", &self.cluster.kubeconfig)
-            .env("RUST_LOG", "info,acs_identity_operator=debug,kube_client::client::builder=off")
+            .env("KUBECONFIG", kubeconfig)
+            .env(
+                "RUST_LOG",
+                "info,acs_identity_operator=debug,kube_client::client::builder=off",
+            )
             .args(["--watch-namespace", &self.namespace])
             .args(["--cluster-resource-namespace", &self.namespace])
             .args(["--address", "127.0.0.1:0", "--log-format", "text"])
@@ -152,8 +193,9 @@ impl World {
             + std::fmt::Debug
             + DeserializeOwned,
     {
-        let patched = self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(&change));
-        patched.await.expect("a patch that is fine");
+        let api = self.api::<K>();
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await;
+        patched.expect("a patch that is fine");
     }
 
     /// Asks for the deletion of an object.
@@ -164,7 +206,10 @@ impl World {
             + std::fmt::Debug
             + DeserializeOwned,
     {
-        self.api::<K>().delete(name, &DeleteParams::default()).await.expect("a deletion");
+        self.api::<K>()
+            .delete(name, &DeleteParams::default())
+            .await
+            .expect("a deletion");
     }
 
     /// Waits until an object is gone.
@@ -178,16 +223,40 @@ impl World {
         let api = self.api::<K>();
         let kind = K::kind(&());
         eventually(&format!("{kind} {name} is gone"), || async {
-            api.get_opt(name).await.expect("readable").is_none().then_some(())
+            api.get_opt(name)
+                .await
+                .expect("readable")
+                .is_none()
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until an `AcsIdentity` that is being deleted is gone; one that is not may stay.
+    pub async fn gone_if_deleting(&self, name: &str) {
+        let api = self.api::<AcsIdentity>();
+        eventually(&format!("AcsIdentity {name} is gone or stays"), || async {
+            let found = api.get_opt(name).await.expect("readable");
+            found
+                .is_none_or(|found| found.metadata.deletion_timestamp.is_none())
+                .then_some(())
         })
         .await;
     }
 
     /// Waits until a token satisfies `is`.
-    pub async fn token_where(&self, what: &str, name: &str, is: impl Fn(&AcsToken) -> bool) -> AcsToken {
+    pub async fn token_where(
+        &self,
+        what: &str,
+        name: &str,
+        is: impl Fn(&AcsToken) -> bool,
+    ) -> AcsToken {
         let api = self.api::<AcsToken>();
         eventually(&format!("AcsToken {name} {what}"), || async {
-            api.get_opt(name).await.expect("readable").filter(|token| is(token))
+            api.get_opt(name)
+                .await
+                .expect("readable")
+                .filter(|token| is(token))
         })
         .await
     }
@@ -212,7 +281,10 @@ impl World {
             })
             .await;
         let conditions = token.status.unwrap_or_default().conditions;
-        condition(&conditions, READY).expect("just seen").message.clone()
+        condition(&conditions, READY)
+            .expect("just seen")
+            .message
+            .clone()
     }
 
     /// Waits until the Ready condition of an identity has this reason; tells its message.
@@ -239,18 +311,25 @@ impl World {
 
     /// The value of a Secret's key, if there is one.
     pub async fn secret_value(&self, secret: &str, key: &str) -> Option<String> {
-        let secret = self.api::<Secret>().get_opt(secret).await.expect("readable")?;
+        let secret = self
+            .api::<Secret>()
+            .get_opt(secret)
+            .await
+            .expect("readable")?;
         let value = secret.data?.remove(key)?;
         Some(String::from_utf8(value.0).expect("text"))
     }
 
     /// Waits until a Secret holds a token that the service takes and that is not one of `former`.
     pub async fn live_token(&self, secret: &str, former: &[&str]) -> String {
-        eventually(&format!("Secret {secret} holds a new live token"), || async {
-            let token = self.secret_value(secret, "token").await?;
-            let is_new = !former.contains(&token.as_str());
-            (is_new && self.emulator.check(&token).await.valid).then_some(token)
-        })
+        eventually(
+            &format!("Secret {secret} holds a new live token"),
+            || async {
+                let token = self.secret_value(secret, "token").await?;
+                let is_new = !former.contains(&token.as_str());
+                (is_new && self.emulator.check(&token).await.valid).then_some(token)
+            },
+        )
         .await
     }
 
@@ -278,7 +357,10 @@ impl World {
     pub async fn settled(&self) {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("settled-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        self.identity(&name, "connectionRef: {kind: AcsConnection, name: no-such-connection}");
+        self.identity(
+            &name,
+            "connectionRef: {kind: AcsConnection, name: no-such-connection}",
+        );
         self.identity_says(&name, "ConnectionNotFound").await;
         self.delete::<AcsIdentity>(&name).await;
         self.gone::<AcsIdentity>(&name).await;
@@ -289,9 +371,11 @@ impl Operator {
     /// Starts it and waits until /readyz is fine.
     pub fn start(command: &mut Command) -> Self {
         let mut operator = Self::start_unready(command);
-        operator.process.wait_for("the operator's controllers", |line| {
-            line.contains("the controllers start").then_some(())
-        });
+        operator
+            .process
+            .wait_for("the operator's controllers", |line| {
+                line.contains("the controllers start").then_some(())
+            });
         operator
     }
 
@@ -307,8 +391,13 @@ impl Operator {
 
     /// The status and body of a path.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("a body"))
+        let answer = reqwest::get(format!("{}{path}", self.url))
+            .await
+            .expect("an answer");
+        (
+            answer.status().as_u16(),
+            answer.text().await.expect("a body"),
+        )
     }
 }
 
@@ -329,4 +418,3 @@ pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Con
 pub fn spec(change: Value) -> Value {
     json!({"spec": change})
 }
-

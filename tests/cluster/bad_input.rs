@@ -1,0 +1,213 @@
+//! What `kubectl apply` refuses, with the sentence that says what is right.
+
+use crate::support::world::{World, token_manifest};
+
+fn connection(spec: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: bad}}\nspec: {{{spec}}}\n"
+    )
+}
+
+fn identity(spec: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: bad}}\nspec: {{{spec}}}\n"
+    )
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_with_a_sentence() {
+    let world = World::bare(&[], &[]).await;
+    let token = |spec: &str| token_manifest("bad", "alice", spec);
+    let key = "accessKey: {secretRef: {name: a, key: k}}";
+    let text = "connectionString: {secretRef: {name: a, key: k}}";
+    let table = [
+        (token("scopes: [vidoe]"), "supported values: \"chat\""),
+        (token("scopes: []"), "should have at least 1 items"),
+        (token("expiresIn: 1h"), "spec.scopes: Required value"),
+        (token("scopes: [chat, chat]"), "Duplicate value"),
+        (
+            token("scopes: [chat], expiresIn: 30m"),
+            "expiresIn must be a duration from 1h to 24h",
+        ),
+        (
+            token("scopes: [chat], expiresIn: 25h"),
+            "expiresIn must be a duration from 1h to 24h",
+        ),
+        (
+            token("scopes: [chat], expiresIn: 1d"),
+            "for example 90m or 24h",
+        ),
+        (
+            token("scopes: [chat], expiresIn: tomorrow"),
+            "for example 90m or 24h",
+        ),
+        (
+            token("scopes: [chat], renewBefore: 24h"),
+            "renewBefore must be shorter than the token's life",
+        ),
+        (
+            token("scopes: [chat], expiresIn: 2h, renewBefore: 3h"),
+            "renewBefore must be shorter",
+        ),
+        (
+            token("scopes: [chat], renewBefore: soon"),
+            "renewBefore must be a duration",
+        ),
+        (
+            token("scopes: [chat], revocation: Sometimes"),
+            "supported values: \"OnChange\"",
+        ),
+        (
+            token("scopes: [chat], secret: {name: No_Name}"),
+            "secret.name must be a name of Kubernetes",
+        ),
+        (
+            token("scopes: [chat], secret: {keys: {token: endpoint}}"),
+            "secret.keys must be distinct",
+        ),
+        (
+            token("scopes: [chat], secret: {keys: {token: \"a/b\"}}"),
+            "should match",
+        ),
+        (
+            token("scopes: [chat], secret: {labels: {acs-identity.dev/x: y}}"),
+            "other controllers obey them",
+        ),
+        (
+            token("scopes: [chat], secret: {labels: {app.kubernetes.io/name: y}}"),
+            "other controllers obey them",
+        ),
+        (
+            token("scopes: [chat], secret: {annotations: {x.k8s.io/y: z}}"),
+            "other controllers obey them",
+        ),
+        (
+            token("scopes: [chat], secret: {labels: {\"a b\": y}}"),
+            "keys of Kubernetes",
+        ),
+        (
+            token("scopes: [chat], secret: {labels: {a: \"y z\"}}"),
+            "the value of a label must be",
+        ),
+        (
+            identity("identityId: bob"),
+            "identityId must be a whole id of ACS",
+        ),
+        (
+            identity("identityId: \"8:acs:a/../b\""),
+            "identityId must be a whole id of ACS",
+        ),
+        (
+            identity("deletionPolicy: Keep"),
+            "supported values: \"Delete\", \"Orphan\"",
+        ),
+        (
+            identity("connectionRef: {kind: Connection, name: x}"),
+            "supported values: \"AcsConnection\"",
+        ),
+        (
+            connection(&format!("auth: {{{key}}}")),
+            "endpoint is required with auth.accessKey",
+        ),
+        (connection("auth: {}"), "auth"),
+        (
+            connection(&format!(
+                "auth: {{{key}, {text}}}, endpoint: \"https://a.example\""
+            )),
+            "auth",
+        ),
+        (
+            connection(&format!("auth: {{{text}}}, endpoint: contoso")),
+            "endpoint must be an absolute URL",
+        ),
+        (
+            connection(&format!(
+                "auth: {{{text}}}, endpoint: \"https://u:p@a.example\""
+            )),
+            "endpoint must be an absolute URL",
+        ),
+        (
+            connection(&format!("auth: {{{text}}}, apiVersion: \"2021-03-07\"")),
+            "apiVersion must be a stable date",
+        ),
+        (
+            connection(&format!("auth: {{{text}}}, apiVersion: latest")),
+            "apiVersion must be a stable date",
+        ),
+        (
+            connection(&format!("auth: {{{text}}}, policy: {{adoption: Maybe}}")),
+            "supported values: \"Allow\", \"Deny\"",
+        ),
+        (
+            connection(&format!(
+                "auth: {{{text}}}, policy: {{maxTokensPerIdentity: 4}}"
+            )),
+            "unknown field",
+        ),
+    ];
+    for (manifest, sentence) in table {
+        let said = world.refuse(&manifest);
+        assert!(
+            said.contains(sentence),
+            "wanted: {sentence}\nsaid: {said}\n{manifest}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_immutable_says_so() {
+    let world = World::bare(&[], &[]).await;
+    world.token("web", "alice", "scopes: [chat]");
+    let said = world.refuse(&token_manifest("web", "bob", "scopes: [chat]"));
+    assert!(said.contains("identityRef is immutable"), "{said}");
+    let id = |name: &str| format!("identityId: \"8:acs:a_{name}\"");
+    world.apply(&identity(&id("x")));
+    let said = world.refuse(&identity(&id("y")));
+    assert!(said.contains("identityId is immutable"), "{said}");
+    let said = world.refuse(&identity(""));
+    assert!(said.contains("can neither be added nor removed"), "{said}");
+    world.identity("created", "");
+    let said = world.refuse(&identity(&id("x")).replace("name: bad", "name: created"));
+    assert!(said.contains("can neither be added nor removed"), "{said}");
+}
+
+#[tokio::test]
+async fn nothing_is_defaulted_into_a_spec_and_a_new_object_is_not_taken_for_current() {
+    let world = World::bare(&[], &[]).await;
+    world.token("web", "alice", "scopes: [chat]");
+    let path = ["get", "acstoken", "web", "-n", &world.namespace, "-o"];
+    let spec = world
+        .cluster
+        .kubectl(&[&path[..], &["jsonpath={.spec}"]].concat());
+    assert_eq!(
+        spec,
+        r#"{"identityRef":{"name":"alice"},"scopes":["chat"]}"#
+    );
+    let generation = world
+        .cluster
+        .kubectl(&[&path[..], &["jsonpath={.status.observedGeneration}"]].concat());
+    assert_eq!(generation, "-1");
+}
+
+#[tokio::test]
+async fn kubectl_explain_is_a_manual() {
+    let world = World::bare(&[], &[]).await;
+    for (field, sentence) in [
+        ("acstoken.spec.expiresIn", "1h to 24h"),
+        ("acstoken.spec.renewBefore", "A third of the"),
+        ("acstoken.spec.revocation", "OnNarrowing"),
+        ("acsidentity.spec.deletionPolicy", "Orphan"),
+        ("acsconnection.spec.apiVersion", "2023-10-01"),
+        (
+            "clusteracsconnection.spec.policy.namespaces",
+            "absent means none",
+        ),
+    ] {
+        let said = world.cluster.kubectl(&["explain", field]);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            said.to_lowercase().contains(&sentence.to_lowercase()),
+            "{field}: {said}"
+        );
+    }
+}

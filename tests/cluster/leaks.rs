@@ -1,0 +1,130 @@
+//! No token and no key is anywhere but where it belongs (C2).
+
+use acs_identity_operator::crd::{AcsConnection, AcsToken};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+
+use crate::support::world::{World, spec};
+
+#[tokio::test]
+async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
+    let mut world = World::new().await;
+    let mut secrets = vec![world.emulator.access_key().to_owned()];
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat, voip]");
+    world.ready("web").await;
+    let first = world.live_token("web", &[]).await;
+    // Everything that makes noise: an edit, a revocation, refused calls, a broken connection string.
+    world
+        .patch::<Secret>(
+            "web",
+            json!({"stringData": {"token": "an-edit-that-is-secret-too"}}),
+        )
+        .await;
+    let second = world.live_token("web", &[&first]).await;
+    world
+        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .await;
+    let third = world.live_token("web", &[&second]).await;
+    let answer = world
+        .emulator
+        .send(reqwest::Method::POST, "keys/primary/regenerate", None)
+        .await;
+    let fresh = answer["connectionString"]
+        .as_str()
+        .expect("a string")
+        .to_owned();
+    world.token("other", "alice", "scopes: [voip]");
+    world.connection_says("default", "CredentialRefused").await;
+    let broken = format!("{fresh};accesskey=c2Vjb25kLWtleQ==");
+    world
+        .patch::<Secret>(
+            "default-acs",
+            json!({"stringData": {"connectionString": broken}}),
+        )
+        .await;
+    world
+        .connection_says("default", "InvalidConnectionString")
+        .await;
+    world
+        .patch::<Secret>(
+            "default-acs",
+            json!({"stringData": {"connectionString": fresh}}),
+        )
+        .await;
+    world.ready("other").await;
+    let fourth = world.live_token("web", &[&third]).await;
+    secrets.extend([
+        first,
+        second,
+        third,
+        fourth,
+        "an-edit-that-is-secret-too".to_owned(),
+    ]);
+    secrets.extend([
+        fresh.split_once("accesskey=").expect("a key").1.to_owned(),
+        "c2Vjb25kLWtleQ==".to_owned(),
+    ]);
+
+    let namespace = world.namespace.clone();
+    let (_, metrics) = world.operator().get("/metrics").await;
+    let (_, ready) = world.operator().get("/readyz").await;
+    let kubectl = |kind: &str| {
+        world
+            .cluster
+            .kubectl(&["get", kind, "-n", &namespace, "-o", "yaml"])
+    };
+    let outputs = [
+        ("metrics", metrics),
+        ("readyz", ready),
+        ("tokens", kubectl("acstokens")),
+        ("identities", kubectl("acsidentities")),
+        ("connections", kubectl("acsconnections")),
+        ("events", kubectl("events.events.k8s.io")),
+        ("the annotations of Secrets", annotations(&world).await),
+        (
+            "the log",
+            world.operator.as_ref().expect("it runs").process.output(),
+        ),
+        (
+            "the emulator's journal",
+            format!("{:?}", world.emulator.requests().await),
+        ),
+    ];
+    for (what, output) in outputs {
+        assert!(!output.is_empty(), "{what} is empty");
+        for secret in &secrets {
+            assert!(!output.contains(secret.as_str()), "{what} holds a secret");
+            // The part that is not the same in every token: its signature.
+            let signature = secret.rsplit('.').next().expect("a part");
+            assert!(
+                !output.contains(signature),
+                "{what} holds a part of a secret"
+            );
+        }
+        assert!(
+            !output.contains("HMAC-SHA256"),
+            "{what} holds an Authorization value"
+        );
+    }
+    assert!(world.api::<AcsConnection>().get("default").await.is_ok());
+}
+
+async fn annotations(world: &World) -> String {
+    let secrets = world
+        .api::<Secret>()
+        .list(&Default::default())
+        .await
+        .expect("readable");
+    secrets
+        .iter()
+        .filter_map(|secret| secret.metadata.annotations.as_ref())
+        .map(|all| {
+            // What kubectl itself keeps of a Secret that a person applied is not ours.
+            let ours = all
+                .iter()
+                .filter(|(key, _)| key.starts_with("acs-identity.dev/"));
+            format!("{:?}\n", ours.collect::<Vec<_>>())
+        })
+        .collect()
+}

@@ -1,0 +1,20 @@
+//! The operator as a user meets it: a real API server, the emulator over HTTP, the real program.
+//! One module per story; every name is a sentence.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod adoption;
+mod bad_input;
+mod bad_world;
+mod clocks;
+mod cluster_connection;
+mod crash;
+mod credentials;
+mod deletion;
+mod issuing;
+mod leaks;
+mod rest;
+mod restart;
+mod revocation;
+mod secrets;

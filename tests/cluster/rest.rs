@@ -1,0 +1,94 @@
+//! At rest nothing happens (K4), and foreign Secrets are nobody's business (K1).
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::support::world::World;
+
+#[tokio::test]
+async fn a_settled_world_costs_neither_calls_nor_writes() {
+    let mut world = World::new().await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    world.settled().await;
+    let calls = world.emulator.requests().await.len();
+    let token = world
+        .api::<AcsToken>()
+        .get("web")
+        .await
+        .expect("a token")
+        .resource_version();
+    let identity = world
+        .api::<AcsIdentity>()
+        .get("alice")
+        .await
+        .expect("one")
+        .resource_version();
+    // A resync: every watch begins anew, every object is looked at again.
+    world.kill_operator();
+    world.start_operator();
+    world.settled().await;
+    assert_eq!(world.emulator.requests().await.len(), calls);
+    let now = world
+        .api::<AcsToken>()
+        .get("web")
+        .await
+        .expect("a token")
+        .resource_version();
+    assert_eq!(now, token, "the token was written without need");
+    let now = world
+        .api::<AcsIdentity>()
+        .get("alice")
+        .await
+        .expect("one")
+        .resource_version();
+    assert_eq!(now, identity, "the identity was written without need");
+}
+
+#[tokio::test]
+async fn foreign_secrets_are_neither_watched_nor_touched() {
+    let mut world = World::new().await;
+    let foreign: Secret = serde_json::from_value(json!({
+        "metadata": {"name": "foreign", "labels": {"app.kubernetes.io/managed-by": "somebody"}},
+        "stringData": {"password": "hunter2"},
+    }))
+    .expect("a Secret");
+    let api = world.api::<Secret>();
+    let made = api
+        .create(&Default::default(), &foreign)
+        .await
+        .expect("created");
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    world
+        .patch::<Secret>("foreign", json!({"stringData": {"password": "other"}}))
+        .await;
+    world.settled().await;
+    let now = api.get("foreign").await.expect("still there");
+    assert_eq!(now.uid(), made.uid());
+    assert!(!world.operator().process.output().contains("foreign"));
+}
+
+#[tokio::test]
+async fn metrics_tell_runs_calls_and_tokens_without_naming_objects() {
+    let mut world = World::new().await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    let (status, text) = world.operator().get("/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "acs_identity_operator_reconciles_total{kind=\"AcsToken\"}",
+        "acs_identity_operator_tokens_issued_total{kind=\"AcsToken\",reason=\"First\"} 1",
+        "acs_identity_operator_acs_calls_total{",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("alice"), "an object's name is a label");
+    assert_eq!(world.operator().get("/livez").await.0, 200);
+    assert_eq!(world.operator().get("/readyz").await.0, 200);
+}

@@ -1,4 +1,29 @@
 //! Short-lived Azure Communication Services credentials as Kubernetes resources.
+//!
+//! How an event flows: a watch ([`cluster`]) keeps a view current and wakes the objects that it
+//! concerns; the controller of a kind ([`connection`], [`identity`], [`token`]) observes, decides,
+//! acts and reports, one step at a time, until there is nothing left to do.
+//!
+//! - [`crd`]: what users write.
+//! - [`token`], [`identity`], [`connection`]: a slice per kind, each read alone.
+//! - [`acs`]: the client of the service; knows nothing of Kubernetes.
+//! - [`cluster`]: effects on the cluster that the slices share.
+//! - [`renewal`]: when something is due.
+//! - [`gate`], [`memory`], [`context`]: what the controllers share.
+//! - [`operator`], [`health`], [`metrics`]: the process.
+//! - [`emulator`]: a look-alike of the service for tests, demos and CI.
 
 pub mod acs;
+pub mod cluster;
+pub mod connection;
+pub mod context;
+pub mod crd;
 pub mod emulator;
+pub mod gate;
+pub mod health;
+pub mod identity;
+pub mod memory;
+pub mod metrics;
+pub mod operator;
+pub mod renewal;
+pub mod token;

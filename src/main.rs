@@ -1,2 +1,175 @@
-//! The operator's program.
-fn main() {}
+//! The operator's program: flags, signals, wiring.
+
+use std::{io::IsTerminal, net::SocketAddr, process::ExitCode, sync::Arc};
+
+use acs_identity_operator::{
+    acs::{Allowed, Service, ServiceConfig},
+    context::Config,
+    crd,
+    metrics::Metrics,
+    operator,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::FutureExt;
+use jiff::SignedDuration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Keeps Azure Communication Services identities and access tokens as Kubernetes resources.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controllers (the default)
+    Run(Run),
+    /// Print the CustomResourceDefinitions as YAML
+    Crds,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Namespace to watch; repeat it for several [default: all namespaces]
+    #[arg(
+        long = "watch-namespace",
+        value_name = "NAMESPACE",
+        env = "ACS_OPERATOR_WATCH_NAMESPACE",
+        value_delimiter = ','
+    )]
+    watch_namespaces: Vec<String>,
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ACS_OPERATOR_ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    address: SocketAddr,
+    /// How log lines are written
+    #[arg(long, value_enum, env = "ACS_OPERATOR_LOG_FORMAT", default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// Namespace in which ClusterAcsConnections find their Secrets
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "ACS_OPERATOR_CLUSTER_RESOURCE_NAMESPACE",
+        default_value = "acs-identity-operator"
+    )]
+    cluster_resource_namespace: String,
+    /// How long a deletion waits for ACS, for example 10m or 1h, before it goes on without
+    #[arg(long, value_name = "DURATION", env = "ACS_OPERATOR_DELETION_DEADLINE", default_value = "10m", value_parser = duration)]
+    deletion_deadline: SignedDuration,
+    /// Further host, or suffix of hosts, that credentials may be sent to over https; repeatable
+    #[arg(
+        long = "allow-endpoint",
+        value_name = "HOST",
+        env = "ACS_OPERATOR_ALLOW_ENDPOINT",
+        value_delimiter = ','
+    )]
+    allow_endpoints: Vec<String>,
+    /// Host that credentials may be sent to over plain http, for an emulator; repeatable
+    #[arg(
+        long = "allow-insecure-endpoint",
+        value_name = "HOST",
+        env = "ACS_OPERATOR_ALLOW_INSECURE_ENDPOINT",
+        value_delimiter = ','
+    )]
+    allow_insecure_endpoints: Vec<String>,
+    /// Prefix of label and annotation keys that AcsTokens may not put on Secrets; repeatable
+    #[arg(
+        long = "forbid-secret-metadata",
+        value_name = "PREFIX",
+        env = "ACS_OPERATOR_FORBID_SECRET_METADATA",
+        value_delimiter = ',',
+        default_value = "argocd.argoproj.io"
+    )]
+    forbidden_metadata: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    match text.parse::<SignedDuration>() {
+        Ok(duration) if duration.is_positive() => Ok(duration),
+        _ => Err("write a duration such as 30s, 10m or 1h".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Some(Command::Crds) => print_crds(),
+        Some(Command::Run(run)) => start(run),
+        None => start(cli.run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("acs-identity-operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+#[allow(clippy::print_stdout, reason = "the CRDs are this command's output")]
+fn print_crds() -> Result<(), Failure> {
+    print!("{}", crd::manifests()?);
+    Ok(())
+}
+
+#[tokio::main]
+async fn start(run: Run) -> Result<(), Failure> {
+    // The one TLS provider of the process; kube and reqwest would each look for their own.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    log(run.log_format);
+    let allowed = Allowed::new(run.allow_endpoints, run.allow_insecure_endpoints)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    let metrics = Arc::new(Metrics::new());
+    let acs = Service::new(ServiceConfig {
+        metrics: metrics.acs.clone(),
+        ..ServiceConfig::default()
+    })?;
+    let client = kube::Client::try_default().await.map_err(|error| {
+        format!("no way to the API server: {error}; set KUBECONFIG, or run in a cluster")
+    })?;
+    let config = Config {
+        watch_namespaces: run.watch_namespaces,
+        address: run.address,
+        cluster_resource_namespace: run.cluster_resource_namespace,
+        deletion_deadline: run.deletion_deadline,
+        allowed,
+        forbidden_metadata: run.forbidden_metadata,
+    };
+    operator::run(client, config, acs, metrics, stop.boxed().shared()).await?;
+    Ok(())
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env()
+        // kube logs every 5xx as an error although it then tries again.
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client::client::builder=off"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+}

@@ -1,0 +1,143 @@
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex},
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        reflector::ObjectRef,
+        watcher::{Event, watcher},
+    },
+};
+use tokio::task::AbortHandle;
+use tracing::warn;
+
+use super::{view::lock, watch};
+use crate::{connection::ConnectionKey, crd::AcsToken};
+
+/// Who wants to know when a Secret changes that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Follower {
+    /// A connection whose credential is in it.
+    Connection(ConnectionKey),
+    /// A token whose name it has taken.
+    Token(ObjectRef<AcsToken>),
+}
+
+/// Whether a followed Secret is there, as far as its watch knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// The watch has not answered yet.
+    #[default]
+    Unknown,
+    /// There is none.
+    Absent,
+    /// There is one, at this resource version.
+    At(String),
+}
+
+/// Watches of single Secrets that are not ours, by name: K1 allows no more, so that memory does not
+/// depend on how many there are.
+#[derive(Clone)]
+pub struct Inputs {
+    client: Client,
+    wake: Arc<dyn Fn(&Follower) + Send + Sync>,
+    followed: Arc<Mutex<HashMap<(String, String), Followed>>>,
+}
+
+struct Followed {
+    presence: Presence,
+    followers: HashSet<Follower>,
+    task: AbortHandle,
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs").finish_non_exhaustive()
+    }
+}
+
+impl Inputs {
+    /// Watches that tell their followers through `wake`.
+    pub fn new(client: Client, wake: impl Fn(&Follower) + Send + Sync + 'static) -> Self {
+        Self {
+            client,
+            wake: Arc::new(wake),
+            followed: Arc::default(),
+        }
+    }
+
+    /// Follows the Secret, and nothing else, for `follower`; tells what is known of it now.
+    #[must_use]
+    pub fn follow(&self, namespace: &str, name: &str, follower: &Follower) -> Presence {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.unfollow_but(follower, Some(&key));
+        let mut followed = lock(&self.followed);
+        let entry = followed.entry(key.clone()).or_insert_with(|| Followed {
+            presence: Presence::Unknown,
+            followers: HashSet::new(),
+            task: tokio::spawn(self.clone().keep(key)).abort_handle(),
+        });
+        entry.followers.insert(follower.clone());
+        entry.presence.clone()
+    }
+
+    /// Follows nothing any longer for `follower`.
+    pub fn unfollow(&self, follower: &Follower) {
+        self.unfollow_but(follower, None);
+    }
+
+    fn unfollow_but(&self, follower: &Follower, but: Option<&(String, String)>) {
+        lock(&self.followed).retain(|key, followed| {
+            if Some(key) != but {
+                followed.followers.remove(follower);
+            }
+            let is_needed = Some(key) == but || !followed.followers.is_empty();
+            if !is_needed {
+                followed.task.abort();
+            }
+            is_needed
+        });
+    }
+
+    async fn keep(self, key: (String, String)) {
+        let (namespace, name) = &key;
+        let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
+        let config = watch::config().fields(&format!("metadata.name={name}"));
+        let mut events = pin!(watcher(api, config).default_backoff());
+        let mut listed = Presence::Absent;
+        while let Some(event) = events.next().await {
+            let at = |secret: &PartialObjectMeta<Secret>| {
+                Presence::At(secret.resource_version().unwrap_or_default())
+            };
+            match event {
+                Ok(Event::Init) => listed = Presence::Absent,
+                Ok(Event::InitApply(secret)) => listed = at(&secret),
+                Ok(Event::InitDone) => self.tell(&key, listed.clone()),
+                Ok(Event::Apply(secret)) => self.tell(&key, at(&secret)),
+                Ok(Event::Delete(_)) => self.tell(&key, Presence::Absent),
+                Err(error) => {
+                    warn!(namespace, secret = name, %error, "can't watch a Secret; tried again");
+                }
+            }
+        }
+    }
+
+    fn tell(&self, key: &(String, String), presence: Presence) {
+        let followers = match lock(&self.followed).get_mut(key) {
+            Some(followed) if followed.presence != presence => {
+                followed.presence = presence;
+                followed.followers.clone()
+            }
+            _ => return,
+        };
+        followers.iter().for_each(|follower| (self.wake)(follower));
+    }
+}

@@ -1,0 +1,108 @@
+//! Effects on the cluster that every slice shares.
+
+pub mod control;
+pub mod event;
+pub mod finalizer;
+pub mod input;
+pub mod secret;
+pub mod status;
+pub mod view;
+pub mod watch;
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// No single call to the API server takes longer; kube itself would wait for minutes.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A call to the API server that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or can't be reached.
+    #[error("could not {operation} {object}: {source}")]
+    Api {
+        /// The verb, as one would say it.
+        operation: &'static str,
+        /// `Kind namespace/name`.
+        object: String,
+        /// What the API server said.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("could not {operation} {object}: no answer from the API server in {} s", CALL_TIMEOUT.as_secs())]
+    Timeout {
+        /// The verb, as one would say it.
+        operation: &'static str,
+        /// `Kind namespace/name`.
+        object: String,
+    },
+}
+
+impl Error {
+    fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Self::Timeout { .. } => None,
+        }
+    }
+
+    /// Someone else changed the object since we read it.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status().is_some_and(Status::is_conflict)
+    }
+
+    /// There is one already.
+    #[must_use]
+    pub fn is_already_exists(&self) -> bool {
+        self.status().is_some_and(Status::is_already_exists)
+    }
+
+    /// It is gone.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(Status::is_not_found)
+    }
+
+    /// Our rights, or a quota, or a namespace that is being deleted, do not allow it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(Status::is_forbidden)
+    }
+
+    /// One word for conditions and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        if self.is_conflict() {
+            "Conflict"
+        } else if self.is_forbidden() {
+            "Forbidden"
+        } else {
+            "ApiServerError"
+        }
+    }
+}
+
+/// Makes one call to the API server, bounded in time and named for its errors.
+pub async fn call<T>(
+    operation: &'static str,
+    object: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(Error::Api {
+            operation,
+            object: object.to_owned(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(Error::Timeout {
+            operation,
+            object: object.to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,430 @@
+//! Secrets that we own: whose they are, what is in them, how they are written (T3, T5, T6).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+    core::PartialObjectMeta,
+};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::{Error, call, view::Indexed};
+use crate::{
+    crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
+    memory::ReadSecret,
+    token::{TokenFacts, fingerprint, renew_at, scopes_text},
+};
+
+/// Names the key that holds the token: bytes under another key are not the token.
+const TOKEN_KEY: &str = "acs-identity.dev/token-key";
+/// Names the labels and annotations that come from the spec, so that they go when it drops them.
+const APPLIED: &str = "acs-identity.dev/applied";
+
+/// Whose a Secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The `AcsToken`'s that asks.
+    Ours,
+    /// Someone else's; says whose, as the end of the sentence "Secret x exists and ...".
+    Other(String),
+}
+
+/// Whose the Secret with `metadata` is (T5): ours when its controller is `token`, or when it has no
+/// controller and carries our UID.
+#[must_use]
+pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
+    let uid = token.metadata.uid.as_deref().unwrap_or_default();
+    let controller = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    if let Some(controller) = controller {
+        return if controller.uid == uid {
+            Owner::Ours
+        } else {
+            Owner::Other(format!(
+                "belongs to {} {}",
+                controller.kind, controller.name
+            ))
+        };
+    }
+    match metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(TOKEN_UID_LABEL))
+    {
+        Some(claimed) if claimed == uid => Owner::Ours,
+        _ => Owner::Other("was not made by this operator".to_owned()),
+    }
+}
+
+/// What the Secret is meant to hold beside the token, and around it.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Whose it is.
+    pub token: &'a AcsToken,
+    /// What it tells of its token.
+    pub facts: &'a TokenFacts,
+    /// The resource's endpoint.
+    pub endpoint: &'a str,
+}
+
+impl Wanted<'_> {
+    /// The key of the data that holds the token.
+    fn token_key(&self) -> String {
+        self.key(|keys| keys.token.as_ref(), "token")
+    }
+
+    fn key(
+        &self,
+        renamed: impl Fn(&crate::crd::SecretKeys) -> Option<&String>,
+        default: &str,
+    ) -> String {
+        let keys = self
+            .token
+            .spec
+            .secret
+            .as_ref()
+            .and_then(|secret| secret.keys.as_ref());
+        keys.and_then(renamed)
+            .map_or_else(|| default.to_owned(), Clone::clone)
+    }
+
+    /// The data but for the token.
+    fn plain_data(&self) -> BTreeMap<String, String> {
+        let expires_on = self.facts.issued_at.as_second() + self.facts.life.as_secs();
+        let expires_on = jiff::Timestamp::from_second(expires_on).unwrap_or(self.facts.expires_at);
+        [
+            (
+                self.key(|keys| keys.expires_on.as_ref(), "expiresOn"),
+                expires_on.to_string(),
+            ),
+            (
+                self.key(|keys| keys.identity_id.as_ref(), "identityId"),
+                self.facts.identity_id.clone(),
+            ),
+            (
+                self.key(|keys| keys.endpoint.as_ref(), "endpoint"),
+                self.endpoint.to_owned(),
+            ),
+            (
+                self.key(|keys| keys.scopes.as_ref(), "scopes"),
+                scopes_text(&self.facts.shape.scopes),
+            ),
+        ]
+        .into()
+    }
+
+    /// Digest of the data as it should be.
+    fn digest(&self) -> String {
+        let mut data = self.plain_data();
+        data.insert(self.token_key(), self.facts.fingerprint.clone());
+        digest(
+            data.iter()
+                .map(|(key, value)| (key.as_str(), value.as_bytes())),
+        )
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let uid = self.token.uid().unwrap_or_default();
+        let template = self
+            .token
+            .spec
+            .secret
+            .as_ref()
+            .and_then(|secret| secret.labels.as_ref());
+        let mut labels: BTreeMap<_, _> = template
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.0.clone()))
+            .collect();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), OPERATOR.to_owned());
+        labels.insert(TOKEN_UID_LABEL.to_owned(), uid);
+        labels
+    }
+
+    fn annotations(&self) -> BTreeMap<String, String> {
+        let template = self.token.spec.secret.as_ref();
+        let labels = template.and_then(|secret| secret.labels.as_ref());
+        let notes = template.and_then(|secret| secret.annotations.as_ref());
+        let applied: Vec<_> = labels
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .map(|key| format!("label:{key}"))
+            .chain(
+                notes
+                    .into_iter()
+                    .flat_map(BTreeMap::keys)
+                    .map(|key| format!("annotation:{key}")),
+            )
+            .collect();
+        let mut annotations = self.facts.annotations(renew_at(self.token, self.facts));
+        annotations.extend(
+            notes
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.0.clone())),
+        );
+        annotations.insert(
+            TOKEN_UID_LABEL.to_owned(),
+            self.token.uid().unwrap_or_default(),
+        );
+        annotations.insert(TOKEN_KEY.to_owned(), self.token_key());
+        annotations.insert(APPLIED.to_owned(), applied.join(" "));
+        annotations
+    }
+
+    /// Whether the Secret with `metadata`, whose data was read as `read`, is all that it should be.
+    #[must_use]
+    pub fn is_met_by(&self, metadata: &ObjectMeta, read: &ReadSecret) -> bool {
+        let has = |all: Option<&BTreeMap<String, String>>, wanted: BTreeMap<String, String>| {
+            wanted
+                .iter()
+                .all(|(key, value)| all.and_then(|all| all.get(key)) == Some(value))
+        };
+        has(metadata.labels.as_ref(), self.labels())
+            && has(metadata.annotations.as_ref(), self.annotations())
+            && read.digest == self.digest()
+            && metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .any(|owner| owner.controller == Some(true))
+    }
+
+    /// The Secret as it should be, around `token`; labels and annotations of others stay.
+    fn build(&self, token: &SecretString, existing: Option<&ObjectMeta>) -> Secret {
+        let mut labels = existing
+            .and_then(|meta| meta.labels.clone())
+            .unwrap_or_default();
+        let mut annotations = existing
+            .and_then(|meta| meta.annotations.clone())
+            .unwrap_or_default();
+        let applied = annotations.get(APPLIED).cloned().unwrap_or_default();
+        for entry in applied.split(' ') {
+            if let Some(key) = entry.strip_prefix("label:") {
+                labels.remove(key);
+            } else if let Some(key) = entry.strip_prefix("annotation:") {
+                annotations.remove(key);
+            }
+        }
+        labels.extend(self.labels());
+        annotations.extend(self.annotations());
+        let mut data: BTreeMap<_, _> = self
+            .plain_data()
+            .into_iter()
+            .map(|(key, value)| (key, ByteString(value.into_bytes())))
+            .collect();
+        data.insert(
+            self.token_key(),
+            ByteString(token.expose_secret().as_bytes().to_vec()),
+        );
+        let others = existing
+            .into_iter()
+            .flat_map(|meta| meta.owner_references.iter().flatten());
+        let owners = others
+            .filter(|owner| owner.controller != Some(true))
+            .cloned()
+            .chain(owner_reference(self.token))
+            .collect();
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(self.token.secret_name()),
+                namespace: self.token.namespace(),
+                labels: Some(labels),
+                annotations: Some(annotations),
+                owner_references: Some(owners),
+                resource_version: existing.and_then(|meta| meta.resource_version.clone()),
+                uid: existing.and_then(|meta| meta.uid.clone()),
+                finalizers: existing.and_then(|meta| meta.finalizers.clone()),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Opaque".to_owned()),
+            data: Some(data),
+            ..Secret::default()
+        }
+    }
+}
+
+fn owner_reference(token: &AcsToken) -> Option<OwnerReference> {
+    token.controller_owner_ref(&())
+}
+
+/// A Secret without its data, and what was seen of the data.
+pub type SeenSecret = (PartialObjectMeta<Secret>, ReadSecret);
+
+/// Secrets of one namespace.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    api: Api<Secret>,
+    namespace: String,
+}
+
+impl Secrets {
+    /// Secrets of `namespace`.
+    #[must_use]
+    pub fn of(client: &Client, namespace: &str) -> Self {
+        let api = Api::namespaced(client.clone(), namespace);
+        Self {
+            api,
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// Reads a Secret and tells what is in it, not the token itself.
+    pub async fn read(&self, name: &str) -> Result<Option<SeenSecret>, Error> {
+        let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
+        Ok(found.map(see))
+    }
+
+    /// Reads all of a Secret's data.
+    pub async fn data(&self, name: &str) -> Result<Option<BTreeMap<String, ByteString>>, Error> {
+        let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
+        Ok(found.map(|secret| secret.data.unwrap_or_default()))
+    }
+
+    /// Reads the token out of a Secret of ours, if its bytes match the `fingerprint`.
+    pub async fn token(&self, name: &str, wanted: &str) -> Result<Option<SecretString>, Error> {
+        let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
+        let token = found.as_ref().and_then(token_in);
+        Ok(token.filter(|token| fingerprint(token) == wanted))
+    }
+
+    /// Writes the wanted Secret around `token`: a new one, or over one of ours that was last seen
+    /// with the metadata `existing`. Someone else's is never touched; that is `None`.
+    pub async fn write(
+        &self,
+        wanted: &Wanted<'_>,
+        token: &SecretString,
+        existing: Option<ObjectMeta>,
+    ) -> Result<Option<SeenSecret>, Error> {
+        let name = wanted.token.secret_name();
+        let named = self.named(&name);
+        let mut existing = existing;
+        // Who else writes the Secret does so rarely; a token in hand is worth more than one try.
+        for _ in 0..4 {
+            let secret = wanted.build(token, existing.as_ref());
+            let parameters = PostParams::default();
+            let written = if existing.is_none() {
+                call("create", &named, self.api.create(&parameters, &secret)).await
+            } else {
+                call(
+                    "write",
+                    &named,
+                    self.api.replace(&name, &parameters, &secret),
+                )
+                .await
+            };
+            match written {
+                Ok(secret) => return Ok(Some(see(secret))),
+                Err(error)
+                    if error.is_conflict() || error.is_already_exists() || error.is_not_found() =>
+                {
+                    let found = call("read", &named, self.api.get_metadata_opt(&name)).await?;
+                    existing = found.map(|found| found.metadata);
+                    let is_ours = existing
+                        .as_ref()
+                        .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
+                    if !is_ours {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes a Secret of ours, and none that took its place.
+    pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid,
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match call(
+            "delete",
+            &self.named(name),
+            self.api.delete(name, &parameters),
+        )
+        .await
+        {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn named(&self, name: &str) -> String {
+        format!("Secret {}/{name}", self.namespace)
+    }
+}
+
+fn token_in(secret: &Secret) -> Option<SecretString> {
+    let key = secret.annotations().get(TOKEN_KEY)?;
+    let bytes = secret.data.as_ref()?.get(key)?;
+    Some(SecretString::from(String::from_utf8(bytes.0.clone()).ok()?))
+}
+
+/// Keeps of a Secret what may be kept (C2): metadata, digests, no bytes.
+fn see(mut secret: Secret) -> SeenSecret {
+    let token = token_in(&secret).map(|token| fingerprint(&token));
+    let token_key = secret.annotations().get(TOKEN_KEY).cloned();
+    let data = secret.data.take().unwrap_or_default();
+    let digest = digest(data.iter().map(|(key, value)| match (&token_key, &token) {
+        (Some(token_key), Some(token)) if token_key == key => (key.as_str(), token.as_bytes()),
+        _ => (key.as_str(), value.0.as_slice()),
+    }));
+    let read = ReadSecret {
+        name: secret.name_any(),
+        version: secret.resource_version().unwrap_or_default(),
+        digest,
+        fingerprint: token,
+        is_immutable: secret.immutable == Some(true),
+    };
+    let metadata = ObjectMeta {
+        managed_fields: None,
+        ..secret.metadata
+    };
+    (
+        PartialObjectMeta {
+            metadata,
+            ..PartialObjectMeta::default()
+        },
+        read,
+    )
+}
+
+fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut hasher = Sha256::new();
+    let entries: BTreeSet<_> = entries.collect();
+    for (key, value) in entries {
+        hasher.update(key.len().to_be_bytes());
+        hasher.update(key);
+        hasher.update(value.len().to_be_bytes());
+        hasher.update(value);
+    }
+    format!("{:x}", hasher.finalize())
+}
+
+impl Indexed for PartialObjectMeta<Secret> {
+    fn index_keys(&self) -> Vec<String> {
+        let uid = self.labels().get(TOKEN_UID_LABEL);
+        uid.map(|uid| owned_by(uid)).into_iter().collect()
+    }
+}
+
+/// The key by which the Secrets of an `AcsToken` are indexed.
+#[must_use]
+pub fn owned_by(token_uid: &str) -> String {
+    format!("token:{token_uid}")
+}

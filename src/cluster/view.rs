@@ -1,0 +1,226 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use kube::{
+    Resource, ResourceExt,
+    runtime::{
+        reflector::{
+            ObjectRef, Store,
+            store::{Writer, store},
+        },
+        watcher::Event,
+    },
+};
+use tokio::sync::Notify;
+
+/// An object that other objects look up by more than its name.
+pub trait Indexed {
+    /// The keys that it is found by.
+    fn index_keys(&self) -> Vec<String>;
+}
+
+/// What we know of all objects of one kind: one cache for all watched namespaces, with our own
+/// writes on top.
+///
+/// A watch tells us of our own write some time after the API server confirmed it. Deciding from the
+/// older object would do things twice; so a confirmed write is kept until the watch has caught up.
+#[derive(Debug)]
+pub struct View<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
+{
+    reader: Store<K>,
+    writer: Mutex<Writer<K>>,
+    written: Mutex<HashMap<ObjectRef<K>, Arc<K>>>,
+    index: Mutex<Index<K>>,
+    lists_missing: AtomicUsize,
+    lists_done: Notify,
+}
+
+#[derive(Debug)]
+struct Index<K>
+where
+    K: Resource<DynamicType = ()> + 'static,
+{
+    by_key: HashMap<String, BTreeSet<(Option<String>, String)>>,
+    keys_of: HashMap<ObjectRef<K>, Vec<String>>,
+}
+
+impl<K> View<K>
+where
+    K: Resource<DynamicType = ()> + Indexed + Clone + Debug + 'static,
+{
+    /// An empty view that `watches` watches will fill.
+    #[must_use]
+    pub fn new(watches: usize) -> Self {
+        let (reader, mut writer) = store();
+        // Several watches share the cache, so none of them may replace it as a whole; whether all
+        // have listed is counted here instead.
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        Self {
+            reader,
+            writer: Mutex::new(writer),
+            written: Mutex::default(),
+            index: Mutex::new(Index {
+                by_key: HashMap::new(),
+                keys_of: HashMap::new(),
+            }),
+            lists_missing: AtomicUsize::new(watches),
+            lists_done: Notify::new(),
+        }
+    }
+
+    /// Waits until every watch has listed once; before that, absent means unknown.
+    pub async fn ready(&self) {
+        loop {
+            let done = self.lists_done.notified();
+            if self.lists_missing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// The cache, for a controller that looks its objects up.
+    #[must_use]
+    pub fn reader(&self) -> Store<K> {
+        self.reader.clone()
+    }
+
+    /// The newest that we know of the object.
+    #[must_use]
+    pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
+        let cached = self.reader.get(key);
+        let mut written = lock(&self.written);
+        match (cached, written.get(key)) {
+            (Some(cached), Some(ours)) if !is_newer(ours.as_ref(), cached.as_ref()) => {
+                written.remove(key);
+                Some(cached)
+            }
+            (_, Some(ours)) => Some(Arc::clone(ours)),
+            (cached, None) => cached,
+        }
+    }
+
+    /// The newest of all objects that are found by `key`.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Vec<Arc<K>> {
+        let refs = self.find_refs(key);
+        refs.iter().filter_map(|key| self.get(key)).collect()
+    }
+
+    /// The names of all objects that are found by `key`.
+    #[must_use]
+    pub fn find_refs(&self, key: &str) -> Vec<ObjectRef<K>> {
+        let index = lock(&self.index);
+        let names = index.by_key.get(key).into_iter().flatten();
+        names
+            .map(|(namespace, name)| object_ref(namespace.as_deref(), name))
+            .collect()
+    }
+
+    /// How many objects are found by `key`.
+    #[must_use]
+    pub fn count(&self, key: &str) -> usize {
+        lock(&self.index).by_key.get(key).map_or(0, BTreeSet::len)
+    }
+
+    /// Everything that the watches hold.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.reader.state()
+    }
+
+    /// Remembers what the API server confirmed of a write of ours.
+    pub fn wrote(&self, object: K) {
+        let key = ObjectRef::from_obj(&object);
+        self.index(&key, Some(&object));
+        lock(&self.written).insert(key, Arc::new(object));
+    }
+
+    /// Forgets our write of an object that is gone.
+    pub fn forget(&self, key: &ObjectRef<K>) {
+        self.index(key, None);
+        lock(&self.written).remove(key);
+    }
+
+    /// A watch tells an object.
+    pub(super) fn apply(&self, object: &K) {
+        lock(&self.writer).apply_watcher_event(&Event::Apply(object.clone()));
+        self.index(&ObjectRef::from_obj(object), Some(object));
+    }
+
+    /// A watch tells that an object is gone.
+    pub(super) fn delete(&self, object: &K) {
+        lock(&self.writer).apply_watcher_event(&Event::Delete(object.clone()));
+        self.forget(&ObjectRef::from_obj(object));
+    }
+
+    /// A watch has listed for the first time.
+    pub(super) fn listed(&self) {
+        self.lists_missing.fetch_sub(1, Ordering::Release);
+        self.lists_done.notify_waiters();
+    }
+
+    fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
+        let keys = object.map(Indexed::index_keys).unwrap_or_default();
+        let mut index = lock(&self.index);
+        let name = (key.namespace.clone(), key.name.clone());
+        let former = if keys.is_empty() {
+            index.keys_of.remove(key)
+        } else {
+            index.keys_of.insert(key.clone(), keys.clone())
+        };
+        for gone in former
+            .into_iter()
+            .flatten()
+            .filter(|former| !keys.contains(former))
+        {
+            if let Some(names) = index.by_key.get_mut(&gone) {
+                names.remove(&name);
+                if names.is_empty() {
+                    index.by_key.remove(&gone);
+                }
+            }
+        }
+        for key in keys {
+            index.by_key.entry(key).or_default().insert(name.clone());
+        }
+    }
+}
+
+/// Names an object.
+#[must_use]
+pub fn object_ref<K: Resource<DynamicType = ()>>(
+    namespace: Option<&str>,
+    name: &str,
+) -> ObjectRef<K> {
+    let mut key = ObjectRef::new(name);
+    key.namespace = namespace.map(ToOwned::to_owned);
+    key
+}
+
+/// Whether `left` is newer than `right`, or another object of the same name.
+///
+/// Kubernetes promises since 1.35 that resource versions of one kind compare as numbers; earlier
+/// servers do it too.
+fn is_newer<K: Resource>(left: &K, right: &K) -> bool {
+    let version = |object: &K| {
+        object
+            .resource_version()
+            .and_then(|v| v.parse::<u64>().ok())
+    };
+    version(left) > version(right)
+}
+
+/// A lock that a panic elsewhere does not poison: what our locks guard is never half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,300 @@
+use std::{borrow::Cow, collections::HashMap, sync::Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::kinds::ConnectionKey;
+use crate::{
+    acs::{AccessKey, ApiVersion, Endpoint},
+    cluster::view::lock,
+    crd::ConnectionStatus,
+    renewal,
+};
+
+/// All that a call to the service needs.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Where to.
+    pub endpoint: Endpoint,
+    /// In which version.
+    pub version: ApiVersion,
+    /// Signed by what.
+    pub key: AccessKey,
+    /// Fingerprint of the key.
+    pub credential: String,
+}
+
+/// Why a connection can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Why, in a word.
+    pub reason: Cow<'static, str>,
+    /// What to do, in a sentence.
+    pub message: String,
+    /// Whether a human must act.
+    pub is_stalled: bool,
+    /// When to look again, unless an event comes first.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What was read to resolve a connection: as long as it is the same, nothing is read again.
+pub type Source = (Option<i64>, String);
+
+/// What the operator remembers of a connection, beside what is in its status.
+#[derive(Debug)]
+struct Entry {
+    source: Option<Source>,
+    current: Result<Resolved, Unusable>,
+    /// The last that worked, for revokes and deletes after its Secret is gone (I3).
+    remembered: Option<Resolved>,
+    accepted: Option<String>,
+    refusal: Option<Refusal>,
+    /// A credential that was accepted once and is refused now.
+    refused: Option<String>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    credential: String,
+    message: String,
+    attempts: i32,
+    next: Timestamp,
+}
+
+/// So long a caller that tries a refused credential again keeps the others waiting.
+const PROBE: SignedDuration = SignedDuration::from_secs(35);
+
+/// What a connection's status tells of its credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialState {
+    /// The fingerprint in use, if the service has accepted it.
+    pub accepted: Option<String>,
+    /// A former one that the service refuses now.
+    pub refused: Option<String>,
+}
+
+/// The credentials of all connections, in memory only.
+#[derive(Debug, Default)]
+pub struct Registry {
+    entries: Mutex<HashMap<ConnectionKey, Entry>>,
+}
+
+impl Registry {
+    /// What the connection was resolved from, if it was.
+    #[must_use]
+    pub fn source(&self, key: &ConnectionKey) -> Option<Source> {
+        lock(&self.entries).get(key)?.source.clone()
+    }
+
+    /// Takes in what a connection resolves to now; true when that is something else than before.
+    pub fn set(
+        &self,
+        key: &ConnectionKey,
+        source: Option<Source>,
+        current: Result<Resolved, Unusable>,
+        told: Option<&ConnectionStatus>,
+    ) -> bool {
+        let mut entries = lock(&self.entries);
+        let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
+            source: None,
+            current: Err(unknown(key)),
+            remembered: None,
+            accepted: told.and_then(|status| status.credential.clone()),
+            refusal: None,
+            refused: told.and_then(|status| status.refused_credential.clone()),
+        });
+        let changed = match (&entry.current, &current) {
+            (Ok(old), Ok(new)) => {
+                old.endpoint != new.endpoint
+                    || old.version != new.version
+                    || old.credential != new.credential
+            }
+            (Err(old), Err(new)) => old != new,
+            _ => true,
+        };
+        if let Ok(new) = &current {
+            entry.remembered = Some(new.clone());
+            if entry
+                .refusal
+                .as_ref()
+                .is_some_and(|refusal| refusal.credential != new.credential)
+            {
+                entry.refusal = None;
+            }
+        }
+        entry.source = source;
+        entry.current = current;
+        changed
+    }
+
+    /// What a call needs now.
+    pub fn usable(&self, key: &ConnectionKey, now: Timestamp) -> Result<Resolved, Unusable> {
+        let entries = lock(&self.entries);
+        let entry = entries.get(key).ok_or_else(|| unknown(key))?;
+        let resolved = entry.current.clone()?;
+        match &entry.refusal {
+            Some(refusal) if now < refusal.next => Err(Unusable {
+                reason: "CredentialRefused".into(),
+                message: refusal.message.clone(),
+                is_stalled: false,
+                retry_at: Some(refusal.next),
+            }),
+            _ => Ok(resolved),
+        }
+    }
+
+    /// Asked right before a call: a refused credential is tried again by one caller at a time.
+    pub fn may_call(&self, key: &ConnectionKey, credential: &str, now: Timestamp) -> bool {
+        let mut entries = lock(&self.entries);
+        match entries
+            .get_mut(key)
+            .and_then(|entry| entry.refusal.as_mut())
+        {
+            Some(refusal) if refusal.credential == credential => {
+                let may = now >= refusal.next;
+                if may {
+                    refusal.next = renewal::add(now, PROBE);
+                }
+                may
+            }
+            _ => true,
+        }
+    }
+
+    /// What a revoke or a delete at `endpoint` can use: what is current, else what is remembered.
+    #[must_use]
+    pub fn for_cleanup(&self, key: &ConnectionKey, endpoint: &str) -> Option<Resolved> {
+        let entries = lock(&self.entries);
+        let entry = entries.get(key)?;
+        [entry.current.as_ref().ok(), entry.remembered.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|resolved| resolved.endpoint.as_str() == endpoint)
+            .cloned()
+    }
+
+    /// The connection's own view of itself: without the pause after a refusal.
+    pub fn current(&self, key: &ConnectionKey) -> Result<(), Unusable> {
+        let entries = lock(&self.entries);
+        let entry = entries.get(key).ok_or_else(|| unknown(key))?;
+        if let Err(why) = &entry.current {
+            return Err(why.clone());
+        }
+        match &entry.refusal {
+            None => Ok(()),
+            Some(refusal) => Err(Unusable {
+                reason: "CredentialRefused".into(),
+                message: refusal.message.clone(),
+                is_stalled: false,
+                retry_at: None,
+            }),
+        }
+    }
+
+    /// Where the connection leads.
+    #[must_use]
+    pub fn endpoint(&self, key: &ConnectionKey) -> Option<Endpoint> {
+        Some(
+            lock(&self.entries)
+                .get(key)?
+                .current
+                .as_ref()
+                .ok()?
+                .endpoint
+                .clone(),
+        )
+    }
+
+    /// What the status tells of the credential.
+    #[must_use]
+    pub fn credential(&self, key: &ConnectionKey) -> CredentialState {
+        let entries = lock(&self.entries);
+        let Some(entry) = entries.get(key) else {
+            return CredentialState::default();
+        };
+        let current = entry
+            .current
+            .as_ref()
+            .ok()
+            .map(|resolved| &resolved.credential);
+        CredentialState {
+            accepted: entry
+                .accepted
+                .clone()
+                .filter(|accepted| Some(accepted) == current),
+            refused: entry.refused.clone(),
+        }
+    }
+
+    /// The service accepted the credential; true when that is news.
+    pub fn accepted(&self, key: &ConnectionKey, credential: &str) -> bool {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.get_mut(key) else {
+            return false;
+        };
+        if !entry
+            .current
+            .as_ref()
+            .is_ok_and(|current| current.credential == credential)
+        {
+            return false;
+        }
+        let news = entry.refusal.is_some() || entry.accepted.as_deref() != Some(credential);
+        entry.refusal = None;
+        entry.accepted = Some(credential.to_owned());
+        if entry.refused.as_deref() == Some(credential) {
+            entry.refused = None;
+        }
+        news
+    }
+
+    /// The service refused the credential (a 401 that speaks of the caller); true when that is news.
+    pub fn refused(
+        &self,
+        key: &ConnectionKey,
+        credential: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> bool {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.get_mut(key) else {
+            return false;
+        };
+        if !entry
+            .current
+            .as_ref()
+            .is_ok_and(|current| current.credential == credential)
+        {
+            return false;
+        }
+        if entry.accepted.as_deref() == Some(credential) {
+            entry.refused = Some(credential.to_owned());
+        }
+        let former = entry.refusal.as_ref();
+        let attempts = former
+            .map_or(0, |refusal| refusal.attempts)
+            .saturating_add(1);
+        // Calls that were on the way together count as one try.
+        let attempts = match former {
+            Some(refusal) if now < refusal.next => refusal.attempts,
+            _ => attempts,
+        };
+        let news = former.is_none();
+        let wait = renewal::backoff(attempts.saturating_add(3), None, credential);
+        entry.refusal = Some(Refusal {
+            credential: credential.to_owned(),
+            message: message.to_owned(),
+            attempts,
+            next: renewal::add(now, wait),
+        });
+        news
+    }
+}
+
+fn unknown(key: &ConnectionKey) -> Unusable {
+    Unusable {
+        reason: "ConnectionNotReady".into(),
+        message: format!("waiting until {key} is looked at"),
+        is_stalled: false,
+        retry_at: None,
+    }
+}

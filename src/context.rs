@@ -1,0 +1,388 @@
+//! What all controllers share.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Client, Resource,
+    core::{PartialObjectMeta, Selector, SelectorExt},
+    runtime::reflector::ObjectRef,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::{
+    acs::{self, Allowed, Service},
+    cluster::{
+        event::Events,
+        input::Inputs,
+        view::{Indexed, View, object_ref},
+    },
+    connection::{AnyConnection, ConnectionKey, Registry, Resolved, Unusable},
+    crd::{AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind},
+    gate::Gates,
+    memory::Memory,
+    metrics::Metrics,
+    token,
+};
+
+/// What a person can set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The namespaces to watch; none means all.
+    pub watch_namespaces: Vec<String>,
+    /// Where `/metrics`, `/livez` and `/readyz` are served.
+    pub address: SocketAddr,
+    /// Where `ClusterAcsConnection`s find their Secrets.
+    pub cluster_resource_namespace: String,
+    /// After this long a deletion goes on without ACS (I3).
+    pub deletion_deadline: SignedDuration,
+    /// Where a credential may be sent.
+    pub allowed: Allowed,
+    /// Prefixes of label and annotation keys that users may not put on Secrets.
+    pub forbidden_metadata: Vec<String>,
+}
+
+/// The views of everything that we watch.
+#[derive(Debug)]
+pub struct Views {
+    /// All `AcsConnection`s.
+    pub connections: Arc<View<AcsConnection>>,
+    /// All `ClusterAcsConnection`s.
+    pub cluster_connections: Arc<View<ClusterAcsConnection>>,
+    /// All `AcsIdentity`s.
+    pub identities: Arc<View<AcsIdentity>>,
+    /// All `AcsToken`s.
+    pub tokens: Arc<View<AcsToken>>,
+    /// The Secrets that we own, without their data.
+    pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
+    /// All namespaces.
+    pub namespaces: Arc<View<PartialObjectMeta<Namespace>>>,
+}
+
+impl Views {
+    /// Empty views, to be filled by one watch per namespace.
+    #[must_use]
+    pub fn new(scopes: usize) -> Self {
+        Self {
+            connections: Arc::new(View::new(scopes)),
+            cluster_connections: Arc::new(View::new(1)),
+            identities: Arc::new(View::new(scopes)),
+            tokens: Arc::new(View::new(scopes)),
+            secrets: Arc::new(View::new(scopes)),
+            namespaces: Arc::new(View::new(1)),
+        }
+    }
+
+    /// Waits until all that is there is known; before that, absent means unknown.
+    pub async fn ready(&self) {
+        self.connections.ready().await;
+        self.cluster_connections.ready().await;
+        self.identities.ready().await;
+        self.tokens.ready().await;
+        self.secrets.ready().await;
+        self.namespaces.ready().await;
+    }
+}
+
+/// Asks for a run of an object.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    /// Of an `AcsConnection`.
+    pub connections: UnboundedSender<ObjectRef<AcsConnection>>,
+    /// Of a `ClusterAcsConnection`.
+    pub cluster_connections: UnboundedSender<ObjectRef<ClusterAcsConnection>>,
+    /// Of an `AcsIdentity`.
+    pub identities: UnboundedSender<ObjectRef<AcsIdentity>>,
+    /// Of an `AcsToken`.
+    pub tokens: UnboundedSender<ObjectRef<AcsToken>>,
+}
+
+/// The other ends of [`Wake`].
+#[derive(Debug)]
+pub struct Triggers {
+    /// For the controller of `AcsConnection`s.
+    pub connections: UnboundedReceiver<ObjectRef<AcsConnection>>,
+    /// For the controller of `ClusterAcsConnection`s.
+    pub cluster_connections: UnboundedReceiver<ObjectRef<ClusterAcsConnection>>,
+    /// For the controller of `AcsIdentity`s.
+    pub identities: UnboundedReceiver<ObjectRef<AcsIdentity>>,
+    /// For the controller of `AcsToken`s.
+    pub tokens: UnboundedReceiver<ObjectRef<AcsToken>>,
+}
+
+impl Wake {
+    /// Both ends.
+    #[must_use]
+    pub fn channels() -> (Self, Triggers) {
+        let (connections, for_connections) = unbounded_channel();
+        let (cluster_connections, for_cluster_connections) = unbounded_channel();
+        let (identities, for_identities) = unbounded_channel();
+        let (tokens, for_tokens) = unbounded_channel();
+        (
+            Self {
+                connections,
+                cluster_connections,
+                identities,
+                tokens,
+            },
+            Triggers {
+                connections: for_connections,
+                cluster_connections: for_cluster_connections,
+                identities: for_identities,
+                tokens: for_tokens,
+            },
+        )
+    }
+}
+
+/// What all controllers share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The ACS identity service.
+    pub acs: Service,
+    /// What a person has set.
+    pub config: Config,
+    /// What the watches know.
+    pub views: Views,
+    /// Asks for runs.
+    pub wake: Wake,
+    /// The credentials.
+    pub registry: Registry,
+    /// Keeps issuing and revoking apart.
+    pub gates: Gates,
+    /// What is remembered of single objects.
+    pub memory: Memory,
+    /// Watches of single Secrets that are not ours.
+    pub inputs: Inputs,
+    /// Publishes Events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// The service's clock, or up to a second earlier: its `Date` has whole seconds.
+    #[must_use]
+    pub fn service_now(&self, endpoint: Option<&str>, now: Timestamp) -> Timestamp {
+        let offset = endpoint
+            .and_then(|endpoint| crate::acs::Endpoint::parse(endpoint).ok())
+            .and_then(|endpoint| self.acs.clock_offset(&endpoint))
+            .unwrap_or_default();
+        crate::renewal::add(now, offset)
+    }
+}
+
+impl Context {
+    /// What a call through the connection needs, if an object of `namespace` may make one now.
+    pub fn usable_connection(
+        &self,
+        key: &ConnectionKey,
+        namespace: &str,
+        now: Timestamp,
+    ) -> Result<Resolved, Unusable> {
+        let reference = object_ref(key.namespace.as_deref(), &key.name);
+        let is_there = match key.kind {
+            ConnectionKind::AcsConnection => self.views.connections.get(&reference).is_some(),
+            ConnectionKind::ClusterAcsConnection => {
+                let reference = object_ref(None, &key.name);
+                let connection = self.views.cluster_connections.get(&reference);
+                if let Some(connection) = &connection {
+                    self.check_namespace(connection, key, namespace)?;
+                }
+                connection.is_some()
+            }
+        };
+        if !is_there {
+            return Err(Unusable {
+                reason: "ConnectionNotFound".into(),
+                message: format!("waiting for {key}, which does not exist"),
+                is_stalled: false,
+                retry_at: None,
+            });
+        }
+        self.registry.usable(key, now)
+    }
+
+    fn check_namespace(
+        &self,
+        connection: &ClusterAcsConnection,
+        key: &ConnectionKey,
+        namespace: &str,
+    ) -> Result<(), Unusable> {
+        let Some(Some(policy)) = connection.namespaces() else {
+            return Err(denied(
+                key,
+                namespace,
+                "its policy.namespaces is not set, so nobody may",
+            ));
+        };
+        let is_named = policy.names.iter().flatten().any(|name| name == namespace);
+        let is_selected = policy.selector.as_ref().is_some_and(|selector| {
+            let labels = self.views.namespaces.get(&object_ref(None, namespace));
+            let labels = labels.and_then(|namespace| namespace.metadata.labels.clone());
+            let selector = Selector::try_from(selector.clone());
+            selector.is_ok_and(|selector| selector.matches(&labels.unwrap_or_default()))
+        });
+        if is_named || is_selected {
+            return Ok(());
+        }
+        Err(denied(
+            key,
+            namespace,
+            "neither names nor selector of its policy.namespaces fit",
+        ))
+    }
+
+    /// Whether the namespace is being deleted: nothing can be created in it any more.
+    #[must_use]
+    pub fn is_terminating(&self, namespace: &str) -> bool {
+        let namespace = self.views.namespaces.get(&object_ref(None, namespace));
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether identities that exist may be taken over through the connection.
+    #[must_use]
+    pub fn allows_adoption(&self, key: &ConnectionKey) -> bool {
+        self.policy(
+            key,
+            AnyConnection::allows_adoption,
+            AnyConnection::allows_adoption,
+        )
+    }
+
+    /// Whether several objects may use one identity of the connection.
+    #[must_use]
+    pub fn shares_identities(&self, key: &ConnectionKey) -> bool {
+        self.policy(
+            key,
+            AnyConnection::shares_identities,
+            AnyConnection::shares_identities,
+        )
+    }
+
+    fn policy(
+        &self,
+        key: &ConnectionKey,
+        namespaced: fn(&AcsConnection) -> bool,
+        of_cluster: fn(&ClusterAcsConnection) -> bool,
+    ) -> bool {
+        match key.kind {
+            ConnectionKind::AcsConnection => {
+                let reference = object_ref(key.namespace.as_deref(), &key.name);
+                self.views
+                    .connections
+                    .get(&reference)
+                    .is_some_and(|found| namespaced(&found))
+            }
+            ConnectionKind::ClusterAcsConnection => {
+                let reference = object_ref(None, &key.name);
+                self.views
+                    .cluster_connections
+                    .get(&reference)
+                    .is_some_and(|found| of_cluster(&found))
+            }
+        }
+    }
+
+    /// A call went through: the credential is good.
+    pub fn note_success(&self, key: &ConnectionKey, resolved: &Resolved) {
+        if self.registry.accepted(key, &resolved.credential) {
+            self.wake_connection(key);
+            self.wake_users(key);
+        }
+    }
+
+    /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
+    pub fn note_failure(&self, key: &ConnectionKey, resolved: &Resolved, error: &acs::Error) {
+        let now = Timestamp::now();
+        match error.kind() {
+            acs::Kind::CredentialRefused => {
+                let message = error.to_string();
+                if self
+                    .registry
+                    .refused(key, &resolved.credential, &message, now)
+                {
+                    self.wake_connection(key);
+                }
+            }
+            // These come only after the service has accepted the signature.
+            acs::Kind::IdentityNotOwned | acs::Kind::IdentityNotFound | acs::Kind::Invalid => {
+                self.note_success(key, resolved);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks for a run of the connection.
+    pub fn wake_connection(&self, key: &ConnectionKey) {
+        // A closed channel means that the process is ending.
+        let _ = match key.kind {
+            ConnectionKind::AcsConnection => {
+                let reference = object_ref(key.namespace.as_deref(), &key.name);
+                self.wake.connections.send(reference).is_ok()
+            }
+            ConnectionKind::ClusterAcsConnection => self
+                .wake
+                .cluster_connections
+                .send(object_ref(None, &key.name))
+                .is_ok(),
+        };
+    }
+
+    /// Asks for a run of everything that uses the connection.
+    pub fn wake_users(&self, key: &ConnectionKey) {
+        for identity in self.views.identities.find_refs(&key.index_key()) {
+            self.wake_tokens(&identity);
+            let _ = self.wake.identities.send(identity);
+        }
+    }
+
+    /// Asks for a run of all tokens of an identity.
+    pub fn wake_tokens(&self, identity: &ObjectRef<AcsIdentity>) {
+        let namespace = identity.namespace.clone().unwrap_or_default();
+        let key = token::identity_key(&namespace, &identity.name);
+        for token in self.views.tokens.find_refs(&key) {
+            let _ = self.wake.tokens.send(token);
+        }
+    }
+
+    /// Tells on an object what is left behind in ACS; on its namespace where the object's own
+    /// Events can no longer be created (I3).
+    pub async fn tell_abandoned<K>(&self, object: &K, namespace: &str, message: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        if self.is_terminating(namespace) {
+            let namespace = Namespace {
+                metadata: ObjectMeta {
+                    name: Some(namespace.to_owned()),
+                    ..ObjectMeta::default()
+                },
+                ..Namespace::default()
+            };
+            self.events.warning(&namespace, "Abandoned", message).await;
+        } else {
+            self.events.warning(object, "Abandoned", message).await;
+        }
+    }
+}
+
+fn denied(key: &ConnectionKey, namespace: &str, why: &str) -> Unusable {
+    Unusable {
+        reason: "PolicyDenied".into(),
+        message: format!("{key} may not be used in namespace {namespace}: {why}; ask who owns it"),
+        is_stalled: true,
+        retry_at: None,
+    }
+}
+
+impl Indexed for PartialObjectMeta<Namespace> {
+    fn index_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

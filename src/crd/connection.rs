@@ -1,0 +1,321 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where one ACS resource is and how to authenticate, for the objects of one namespace.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "acs-identity.dev",
+    version = "v1alpha1",
+    kind = "AcsConnection",
+    namespaced,
+    status = "ConnectionStatus",
+    shortname = "acsconn",
+    category = "acs",
+    derive = "PartialEq",
+    doc = "Where one Azure Communication Services resource is, and how to authenticate to it. Objects of the same namespace use it.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Identities",
+        type_ = "integer",
+        json_path = ".status.identities"
+    ),
+    printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Credential",
+        type_ = "string",
+        json_path = ".status.credential",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required with auth.accessKey: an access key does not say which resource it belongs to"))]
+pub struct AcsConnectionSpec {
+    /// The resource's endpoint, for example `https://contoso.communication.azure.com`. Required with
+    /// `auth.accessKey`. A connection string brings its own; if both are given they must agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = ("self.matches('^https?://[^/?#@ ]+/?$')", "endpoint must be an absolute URL without path, query or user, for example https://contoso.communication.azure.com"))]
+    pub endpoint: Option<String>,
+    /// The date of the REST API to speak; default `2023-10-01`. `2025-03-02-preview` makes the
+    /// creation of identities exactly-once (custom ids); being a preview, Azure may withdraw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion must be a stable date of the ACS REST API from 2022-10-01 on, for example 2023-10-01, or 2025-03-02-preview"))]
+    pub api_version: Option<String>,
+    /// How to authenticate: exactly one of the members.
+    pub auth: Auth,
+    /// What may be asked of this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+}
+
+/// Where one ACS resource is and how to authenticate, for the namespaces that its policy names.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "acs-identity.dev",
+    version = "v1alpha1",
+    kind = "ClusterAcsConnection",
+    status = "ConnectionStatus",
+    shortname = "cacsconn",
+    category = "acs",
+    derive = "PartialEq",
+    doc = "Where one Azure Communication Services resource is, and how to authenticate to it. Objects of the namespaces in policy.namespaces use it; its Secrets are read from the operator's own namespace.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Identities",
+        type_ = "integer",
+        json_path = ".status.identities"
+    ),
+    printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Credential",
+        type_ = "string",
+        json_path = ".status.credential",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required with auth.accessKey: an access key does not say which resource it belongs to"))]
+pub struct ClusterAcsConnectionSpec {
+    /// The resource's endpoint, for example `https://contoso.communication.azure.com`. Required with
+    /// `auth.accessKey`. A connection string brings its own; if both are given they must agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = ("self.matches('^https?://[^/?#@ ]+/?$')", "endpoint must be an absolute URL without path, query or user, for example https://contoso.communication.azure.com"))]
+    pub endpoint: Option<String>,
+    /// The date of the REST API to speak; default `2023-10-01`. `2025-03-02-preview` makes the
+    /// creation of identities exactly-once (custom ids); being a preview, Azure may withdraw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion must be a stable date of the ACS REST API from 2022-10-01 on, for example 2023-10-01, or 2025-03-02-preview"))]
+    pub api_version: Option<String>,
+    /// How to authenticate: exactly one of the members. Secrets are read from the operator's own
+    /// namespace.
+    pub auth: Auth,
+    /// What may be asked of this connection, and by which namespaces. Without
+    /// `policy.namespaces` nobody may use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<ClusterPolicy>,
+}
+
+/// How to authenticate to ACS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Auth {
+    /// A connection string, as the Azure portal shows it.
+    ConnectionString(ConnectionStringAuth),
+    /// One of the resource's two access keys; `endpoint` says which resource.
+    AccessKey(AccessKeyAuth),
+}
+
+/// A connection string in a Secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionStringAuth {
+    /// The Secret and the key in it that hold the connection string.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// An access key in a Secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessKeyAuth {
+    /// The Secret and the key in it that hold the access key, in base64 as the Azure portal shows it.
+    pub secret_ref: SecretKeyRef,
+}
+
+impl Auth {
+    /// The Secret that the credential is read from.
+    #[must_use]
+    pub fn secret_ref(&self) -> &SecretKeyRef {
+        match self {
+            Self::ConnectionString(auth) => &auth.secret_ref,
+            Self::AccessKey(auth) => &auth.secret_ref,
+        }
+    }
+}
+
+/// One key of one Secret, in the namespace of the object that names it (for a
+/// `ClusterAcsConnection`, in the operator's own).
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in the Secret's data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// What may be asked of a connection of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// Whether an `AcsIdentity` may take over an identity that exists in ACS (`identityId`);
+    /// default `Allow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
+    /// Whether several `AcsIdentity` objects may use one identity of ACS; default `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_identities: Option<bool>,
+}
+
+/// What may be asked of a cluster's connection, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterPolicy {
+    /// Whether an `AcsIdentity` may take over an identity that exists in ACS (`identityId`);
+    /// default `Deny`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
+    /// Whether several `AcsIdentity` objects may use one identity of ACS; default `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_identities: Option<bool>,
+    /// Which namespaces may use the connection; absent means none. One of `names` and `selector`
+    /// suffices; `selector: {}` means all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespacePolicy>,
+}
+
+/// A set of namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespacePolicy {
+    /// Namespaces by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)))]
+    pub names: Option<Vec<String>>,
+    /// Namespaces by label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Whether an identity that exists in ACS may be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adoption {
+    #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
+    Allow,
+    #[allow(missing_docs, reason = "as above")]
+    Deny,
+}
+
+/// Names a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionRef {
+    /// `AcsConnection` (of the same namespace) or `ClusterAcsConnection`.
+    pub kind: ConnectionKind,
+    /// The connection's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The kinds of connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConnectionKind {
+    #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
+    AcsConnection,
+    #[allow(missing_docs, reason = "as above")]
+    ClusterAcsConnection,
+}
+
+impl ConnectionKind {
+    /// The kind's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AcsConnection => "AcsConnection",
+            Self::ClusterAcsConnection => "ClusterAcsConnection",
+        }
+    }
+}
+
+/// What the operator knows of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionStatus {
+    /// The endpoint in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Fingerprint of the credential in use; shown once the service has accepted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// Fingerprint of a credential that worked once and that the service refuses now: tokens made
+    /// with it may be dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_credential: Option<String>,
+    /// By how much the service's clock is ahead of the operator's (behind: negative); shown when it
+    /// is over a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset: Option<String>,
+    /// How many `AcsIdentity` objects use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identities: Option<i64>,
+    /// How many `AcsToken` objects use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<i64>,
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, and `Reconciling` or `Stalled` while they are True.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,44 @@
+//! What users write: the kinds of the group `acs-identity.dev`, as they are stored in the cluster.
+//!
+//! `crds/` is generated from these types. Everything that a schema can hold is in the schema, so
+//! that `kubectl apply` refuses nonsense with a sentence; nothing is defaulted into `spec`, so that
+//! GitOps tools see no drift. This module knows neither ACS nor the controllers.
+
+mod condition;
+mod connection;
+mod duration;
+mod identity;
+mod manifest;
+mod scope;
+mod token;
+
+pub use condition::{Conditions, READY, RECONCILING, STALLED, Verdict, is_ready, ready_reason};
+pub use connection::{
+    AccessKeyAuth, AcsConnection, AcsConnectionSpec, Adoption, Auth, ClusterAcsConnection,
+    ClusterAcsConnectionSpec, ClusterPolicy, ConnectionKind, ConnectionRef, ConnectionStatus,
+    ConnectionStringAuth, NamespacePolicy, Policy, SecretKeyRef,
+};
+pub use duration::{DurationError, parse_duration};
+pub use identity::{
+    AcsIdentity, AcsIdentitySpec, AcsIdentityStatus, DeletionPolicy, LastRevocation, Origin,
+    PendingRevocation,
+};
+pub use manifest::manifests;
+pub use scope::Scope;
+pub use token::{
+    AcsToken, AcsTokenSpec, AcsTokenStatus, IdentityRef, LastFailure, Revocation, SecretKeys,
+    SecretTemplate,
+};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "acs-identity.dev";
+/// Holds an object until ACS and its Secret are cleaned up.
+pub const FINALIZER: &str = "acs-identity.dev/cleanup";
+/// Labels every Secret that we own with the UID of its AcsToken; we watch Secrets by it.
+pub const TOKEN_UID_LABEL: &str = "acs-identity.dev/token-uid";
+/// Names us as the one who writes the Secret, for people and their tools.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Field manager, Event reporter and value of [`MANAGED_BY_LABEL`].
+pub const OPERATOR: &str = "acs-identity-operator";
+/// The connection that an object without a `connectionRef` uses.
+pub const DEFAULT_CONNECTION: &str = "default";

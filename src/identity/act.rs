@@ -1,0 +1,358 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, ResourceExt};
+use tracing::info;
+
+use super::{
+    decide::{CALL, Decision, Observed, Step},
+    observe::siblings,
+    report,
+};
+use crate::{
+    acs::{self, Client},
+    cluster::{
+        self, finalizer,
+        secret::{Secrets, owned_by},
+        status,
+        view::object_ref,
+    },
+    connection::{ConnectionKey, Resolved},
+    context::Context,
+    crd::{AcsIdentity, AcsIdentityStatus, LastRevocation, Origin, PendingRevocation},
+    renewal, token,
+};
+
+/// What a step led to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The cluster is another one: look again.
+    Done,
+    /// Nothing was done, because something has changed since the decision.
+    Overtaken,
+    /// The object is gone.
+    Gone,
+}
+
+/// Carries out one step.
+pub async fn carry_out(
+    context: &Arc<Context>,
+    identity: &AcsIdentity,
+    observed: &Observed<'_>,
+    decision: &Decision,
+) -> Result<Outcome, cluster::Error> {
+    let api = api(context, identity);
+    let mut next = identity.status.clone().unwrap_or_default();
+    let now = renewal::whole_seconds(observed.now);
+    match &decision.step {
+        Step::Rest => {}
+        Step::AddFinalizer => finalizer::add(&api, &context.views.identities, identity).await?,
+        Step::RecordCreate {
+            reference,
+            endpoint,
+            was_lost,
+        } => {
+            next.connection_ref = Some(reference.clone());
+            next.endpoint = Some(endpoint.clone());
+            next.pending_create = Some(Time(now));
+            if *was_lost {
+                next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+            }
+            write(context, identity, next).await?;
+            remember_intent(context, identity, Some(now));
+            if *was_lost {
+                report::unknown_create(context, identity).await;
+            }
+        }
+        Step::Create { custom_id } => {
+            return create(context, identity, custom_id.as_deref()).await;
+        }
+        Step::Adopt {
+            reference,
+            endpoint,
+            id,
+        } => {
+            next.connection_ref = Some(reference.clone());
+            next.endpoint = Some(endpoint.clone());
+            next.identity_id = Some(id.clone());
+            next.origin = Some(Origin::Adopted);
+            info!(identity_id = id, "adopted an identity");
+            report::ready(context, identity, next).await?;
+        }
+        Step::FollowConnection { reference } => {
+            next.connection_ref = Some(reference.clone());
+            write(context, identity, next).await?;
+        }
+        Step::RecordRevocation {
+            reason,
+            unsettled_until,
+        } => {
+            next.pending_revocation = Some(PendingRevocation {
+                time: Time(now),
+                reason: reason.clone(),
+                unsettled_until: unsettled_until.map(|until| Time(renewal::whole_seconds(until))),
+            });
+            write(context, identity, next).await?;
+            remember_intent(context, identity, Some(now));
+        }
+        Step::Revoke { id } => return revoke(context, identity, id).await,
+        Step::DeleteSecrets => delete_secrets(context, identity).await?,
+        Step::Delete { id } => return delete(context, identity, id).await,
+        Step::RemoveFinalizer { abandoned } => {
+            if let Some(why) = abandoned {
+                report::abandoned(context, identity, why).await;
+            }
+            finalizer::remove(&api, &context.views.identities, identity).await?;
+            context.memory.forget(&identity.uid().unwrap_or_default());
+            return Ok(Outcome::Gone);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Makes the one call of the object's life (I1): the intent is in the status, the id goes there
+/// before anything else.
+async fn create(
+    context: &Context,
+    identity: &AcsIdentity,
+    custom_id: Option<&str>,
+) -> Result<Outcome, cluster::Error> {
+    // From here on the intent is used up: whatever comes, it is not fresh any longer.
+    remember_intent(context, identity, None);
+    let Some((key, resolved, client)) = client(context, identity, false) else {
+        return Ok(Outcome::Overtaken);
+    };
+    let mut next = identity.status.clone().unwrap_or_default();
+    let deadline = identity
+        .creation_timestamp()
+        .map_or_else(Timestamp::now, |time| time.0);
+    match client.create_identity(custom_id, deadline).await {
+        Ok(created) => {
+            context.note_success(&key, &resolved);
+            info!(identity_id = created.id, "created an identity");
+            next.identity_id = Some(created.id);
+            next.origin = Some(Origin::Created);
+            next.pending_create = None;
+            report::ready(context, identity, next).await?;
+        }
+        Err(error) => {
+            context.note_failure(&key, &resolved, &error);
+            if error.outcome() == acs::Outcome::NotDone {
+                next.pending_create = None;
+            } else if custom_id.is_none() {
+                // Counted now; the next intent is a new one.
+                next.pending_create = None;
+                next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+            }
+            let unknown =
+                next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
+            report::failed(context, identity, next, &error).await?;
+            if unknown {
+                report::unknown_create(context, identity).await;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Revokes all tokens, while none is being issued, and has the answer in the status before one is
+/// issued again (R3).
+async fn revoke(
+    context: &Arc<Context>,
+    identity: &AcsIdentity,
+    id: &str,
+) -> Result<Outcome, cluster::Error> {
+    let _guard = context.gates.revoke(id).await;
+    // Waiting for the gate may have taken longer than the intent is good for.
+    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
+    let Some(identity) = context.views.identities.get(&reference) else {
+        return Ok(Outcome::Gone);
+    };
+    let still_wanted = matches!(&super::decide(&super::observe::observe(context, &identity)).step, Step::Revoke { id: now } if now == id);
+    let is_deleting = identity.metadata.deletion_timestamp.is_some();
+    let Some((key, resolved, client)) =
+        client(context, &identity, is_deleting).filter(|_| still_wanted)
+    else {
+        return Ok(Outcome::Overtaken);
+    };
+    remember_intent(context, &identity, None);
+    let mut next = identity.status.clone().unwrap_or_default();
+    let begun = context.service_now(next.endpoint.as_deref(), Timestamp::now());
+    let pending = next.pending_revocation.take();
+    match client.revoke_tokens(id, Timestamp::now()).await {
+        Ok(revoked) => {
+            context.note_success(&key, &resolved);
+            let date = renewal::whole_seconds(revoked.date);
+            let lost = revoked
+                .earlier_attempt_lost
+                .then(|| renewal::add(date, CALL));
+            let known = pending
+                .as_ref()
+                .and_then(|p| p.unsettled_until.as_ref().map(|until| until.0));
+            let until = known
+                .into_iter()
+                .chain(lost)
+                .max()
+                .filter(|until| *until > date);
+            let reason = pending.map_or_else(|| "IdentityDeleted".to_owned(), |p| p.reason);
+            next.tokens_valid_after = Some(Time(date));
+            next.last_revocation = Some(LastRevocation {
+                time: Time(date),
+                reason: reason.clone(),
+                unsettled_until: until.map(|until| Time(renewal::whole_seconds(until))),
+            });
+            info!(reason, "revoked all tokens of the identity");
+            tell_siblings(context, &identity, &next).await?;
+            report::ready(context, &identity, next).await?;
+            report::revoked(context, &identity, &reason).await;
+        }
+        Err(error) => {
+            context.note_failure(&key, &resolved, &error);
+            let stays = error.outcome() == acs::Outcome::Unknown || error.is_lost();
+            next.pending_revocation = pending.filter(|_| stays).map(|pending| {
+                let lost = error.is_lost().then(|| renewal::add(begun, CALL + CALL));
+                let known = pending.unsettled_until.as_ref().map(|until| until.0);
+                let until = known.into_iter().chain(lost).max();
+                PendingRevocation {
+                    unsettled_until: until.map(Time),
+                    ..pending
+                }
+            });
+            report::failed(context, &identity, next, &error).await?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Where an id is shared, the tokens of the other objects died too: they look at their own object.
+async fn tell_siblings(
+    context: &Context,
+    identity: &AcsIdentity,
+    told: &AcsIdentityStatus,
+) -> Result<(), cluster::Error> {
+    let (Some(id), Some(endpoint)) = (&told.identity_id, &told.endpoint) else {
+        return Ok(());
+    };
+    for sibling in siblings(context, id, endpoint) {
+        if sibling.uid() == identity.uid() {
+            continue;
+        }
+        let mut next = sibling.status.clone().unwrap_or_default();
+        next.tokens_valid_after.clone_from(&told.tokens_valid_after);
+        next.last_revocation.clone_from(&told.last_revocation);
+        write(context, &sibling, next).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the Secrets of the identity's tokens: they are about to hold dead tokens (I5).
+async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(), cluster::Error> {
+    let namespace = identity.namespace().unwrap_or_default();
+    let secrets = Secrets::of(&context.client, &namespace);
+    for token in context
+        .views
+        .tokens
+        .find(&token::identity_key(&namespace, &identity.name_any()))
+    {
+        for secret in context
+            .views
+            .secrets
+            .find(&owned_by(&token.uid().unwrap_or_default()))
+        {
+            let name = secret.name_any();
+            secrets.delete(&name, secret.uid()).await?;
+            context
+                .views
+                .secrets
+                .forget(&object_ref(Some(&namespace), &name));
+            info!(secret = name, token = token.name_any(), "deleted a Secret");
+        }
+    }
+    Ok(())
+}
+
+async fn delete(
+    context: &Arc<Context>,
+    identity: &AcsIdentity,
+    id: &str,
+) -> Result<Outcome, cluster::Error> {
+    // A token on its way into a Secret would outlive its identity's object.
+    let _guard = context.gates.revoke(id).await;
+    let Some((key, resolved, client)) = client(context, identity, true) else {
+        return Ok(Outcome::Overtaken);
+    };
+    let next = identity.status.clone().unwrap_or_default();
+    match client.delete_identity(id, Timestamp::now()).await {
+        Ok(_) => {
+            context.note_success(&key, &resolved);
+            info!(identity_id = id, "deleted the identity in ACS");
+        }
+        // At the recorded endpoint, and only there, this means that there is nothing to delete (I4).
+        Err(error) if error.kind() == acs::Kind::IdentityNotOwned => {
+            info!(identity_id = id, %error, "the identity does not exist in ACS any longer");
+        }
+        Err(error) => {
+            context.note_failure(&key, &resolved, &error);
+            report::failed(context, identity, next, &error).await?;
+            return Ok(Outcome::Done);
+        }
+    }
+    finalizer::remove(&api(context, identity), &context.views.identities, identity).await?;
+    context.memory.forget(&identity.uid().unwrap_or_default());
+    Ok(Outcome::Gone)
+}
+
+/// A client for the identity's endpoint; to clean up, with a credential that is only remembered.
+fn client(
+    context: &Context,
+    identity: &AcsIdentity,
+    to_clean_up: bool,
+) -> Option<(ConnectionKey, Resolved, Client)> {
+    let namespace = identity.namespace()?;
+    let status = identity.status.as_ref()?;
+    let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
+    let endpoint = status.endpoint.as_deref()?;
+    let now = Timestamp::now();
+    let usable = context.usable_connection(&key, &namespace, now).ok();
+    let resolved = usable
+        .filter(|resolved| resolved.endpoint.as_str() == endpoint)
+        .or_else(|| {
+            to_clean_up
+                .then(|| context.registry.for_cleanup(&key, endpoint))
+                .flatten()
+        })?;
+    let may_call = to_clean_up || context.registry.may_call(&key, &resolved.credential, now);
+    let client = context
+        .acs
+        .client(&resolved.endpoint, &resolved.version, &resolved.key);
+    may_call.then_some((key, resolved, client))
+}
+
+fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Timestamp>) {
+    context
+        .memory
+        .change(&identity.uid().unwrap_or_default(), |memory| {
+            memory.intent = intent
+        });
+}
+
+async fn write(
+    context: &Context,
+    identity: &AcsIdentity,
+    next: AcsIdentityStatus,
+) -> Result<(), cluster::Error> {
+    let object = AcsIdentity {
+        status: Some(next),
+        ..identity.clone()
+    };
+    status::write(&api(context, identity), &context.views.identities, &object).await
+}
+
+/// The objects of the identity's namespace.
+pub fn api(context: &Context, identity: &AcsIdentity) -> Api<AcsIdentity> {
+    Api::namespaced(
+        context.client.clone(),
+        &identity.namespace().unwrap_or_default(),
+    )
+}

@@ -1,0 +1,473 @@
+//! What to do next for an `AcsIdentity`. Pure: no I/O, no clock, no randomness.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    connection::Unusable,
+    crd::{
+        AcsIdentity, AcsIdentityStatus, ConnectionRef, DeletionPolicy, FINALIZER, Origin, Verdict,
+    },
+    renewal,
+    token::Claim,
+};
+
+/// A revocation waits this long after the first change that asks for it, so that it covers all
+/// that one `kubectl apply` changes (R2).
+pub const GATHERING: SignedDuration = SignedDuration::from_secs(2);
+/// At most so long are tokens marked as not Ready before the call (R4).
+pub const MARKING: SignedDuration = SignedDuration::from_secs(5);
+/// A recorded intent is good for one call begun within this time; after it, it is recorded anew.
+pub const INTENT: SignedDuration = SignedDuration::from_secs(10);
+/// A call that got no answer may still take effect this long after it was begun: the total timeout
+/// of a call.
+pub const CALL: SignedDuration = SignedDuration::from_secs(30);
+
+/// All that the decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// The operator's clock.
+    pub now: Timestamp,
+    /// The service's clock, as far as it is known.
+    pub service_now: Timestamp,
+    /// The object.
+    pub identity: &'a AcsIdentity,
+    /// Its connection.
+    pub connection: ConnectionView,
+    /// What its tokens ask for; with a shared id, those of all its objects.
+    pub claims: Vec<Claim>,
+    /// Secrets that its tokens own.
+    pub secrets: Vec<String>,
+    /// Other objects that use the same id, and whether this one may use it too.
+    pub others: Others,
+    /// When this process first saw that a revocation is asked for.
+    pub asked_since: Option<Timestamp>,
+    /// The intent (create or revoke) in the status was recorded by this run, and its call is not
+    /// sent yet.
+    pub is_intent_fresh: bool,
+    /// The service asked not to be called before this time.
+    pub not_before: Option<Timestamp>,
+    /// The namespace is being deleted: nothing can be created in it any more.
+    pub is_namespace_terminating: bool,
+    /// After this long a deletion goes on without ACS (I3).
+    pub deletion_deadline: SignedDuration,
+}
+
+/// Other objects with the same id at the same endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// None.
+    None,
+    /// Some, and the policy lets them share.
+    Sharing,
+    /// An older one, and the policy does not let them share.
+    Conflicting,
+}
+
+/// The connection of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionView {
+    /// It can be called.
+    Usable {
+        /// Which it is.
+        reference: ConnectionRef,
+        /// Where it leads.
+        endpoint: String,
+        /// Whether identities that exist may be taken over.
+        allows_adoption: bool,
+        /// Whether creation can be made exactly-once.
+        knows_custom_id: bool,
+    },
+    /// It can only be used to clean up: it is gone or replaced, but its credential is remembered.
+    CleanupOnly(Unusable),
+    /// It can't be called.
+    Unusable(Unusable),
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make sure that a deletion waits for us.
+    AddFinalizer,
+    /// Record that an identity is about to be created (I1).
+    RecordCreate {
+        /// The connection, kept from now on.
+        reference: ConnectionRef,
+        /// Its endpoint, kept from now on.
+        endpoint: String,
+        /// An earlier create call has an unknown outcome.
+        was_lost: bool,
+    },
+    /// Create an identity, without scopes (I2).
+    Create {
+        /// The object's UID where the API version makes creation exactly-once.
+        custom_id: Option<String>,
+    },
+    /// Record the adopted id.
+    Adopt {
+        /// The connection, kept from now on.
+        reference: ConnectionRef,
+        /// Its endpoint, kept from now on.
+        endpoint: String,
+        /// The id.
+        id: String,
+    },
+    /// Follow another connection that leads to the same endpoint.
+    FollowConnection {
+        /// The connection, kept from now on.
+        reference: ConnectionRef,
+    },
+    /// Record that all tokens are about to be revoked (R3).
+    RecordRevocation {
+        /// Why.
+        reason: String,
+        /// Until when an earlier call without an answer may take effect; by the service's clock.
+        unsettled_until: Option<Timestamp>,
+    },
+    /// Revoke all tokens.
+    Revoke {
+        /// The id.
+        id: String,
+    },
+    /// Delete the Secrets of the tokens (I5).
+    DeleteSecrets,
+    /// Delete the identity in ACS.
+    Delete {
+        /// The id.
+        id: String,
+    },
+    /// Let the object go.
+    RemoveFinalizer {
+        /// What is left behind in ACS, if anything is: why.
+        abandoned: Option<Cow<'static, str>>,
+    },
+    /// Nothing to do but to tell, and to wait.
+    Rest,
+}
+
+/// What to do, what to tell, and when to look again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The next step.
+    pub step: Step,
+    /// What the conditions say when the step is [`Step::Rest`]; `None` leaves them alone.
+    pub verdict: Option<Verdict>,
+    /// When to look again, unless an event comes first.
+    pub wake: Option<Timestamp>,
+}
+
+impl Decision {
+    fn step(step: Step) -> Self {
+        Self {
+            step,
+            verdict: None,
+            wake: None,
+        }
+    }
+
+    fn rest(verdict: Verdict, wake: Option<Timestamp>) -> Self {
+        Self {
+            step: Step::Rest,
+            verdict: Some(verdict),
+            wake,
+        }
+    }
+}
+
+/// Chooses the next step for an identity.
+#[must_use]
+pub fn decide(observed: &Observed<'_>) -> Decision {
+    let metadata = &observed.identity.metadata;
+    let is_held = metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == FINALIZER);
+    match (&metadata.deletion_timestamp, is_held) {
+        (Some(_), false) => Decision::step(Step::Rest),
+        (Some(since), true) => decide_deletion(observed, since.0),
+        (None, false) => Decision::step(Step::AddFinalizer),
+        (None, true) => decide_life(observed),
+    }
+}
+
+fn decide_life(observed: &Observed<'_>) -> Decision {
+    let status = status(observed);
+    let (reference, endpoint, allows_adoption, knows_custom_id) = match &observed.connection {
+        ConnectionView::Usable {
+            reference,
+            endpoint,
+            allows_adoption,
+            knows_custom_id,
+        } => (reference, endpoint, *allows_adoption, *knows_custom_id),
+        // An identity that exists does not cease to because its connection fails: its tokens and
+        // the connection itself tell that.
+        ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
+            if status.identity_id.is_some() && why.reason != "EndpointChanged" =>
+        {
+            return Decision::rest(exists(), why.retry_at);
+        }
+        ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
+            return Decision::rest(verdict_of(why), why.retry_at);
+        }
+    };
+    if observed.others == Others::Conflicting {
+        return Decision::rest(
+            Verdict::stalled(
+                "IdentityInUse",
+                "another AcsIdentity uses this identityId; remove one of them, or set \
+                 policy.sharedIdentities: true in the connection",
+            ),
+            None,
+        );
+    }
+    let Some(id) = &status.identity_id else {
+        return decide_birth(
+            observed,
+            reference,
+            endpoint,
+            allows_adoption,
+            knows_custom_id,
+        );
+    };
+    if status.connection_ref.as_ref() != Some(reference) {
+        return Decision::step(Step::FollowConnection {
+            reference: reference.clone(),
+        });
+    }
+    if let Some(decision) = decide_revocation(observed, id) {
+        return decision;
+    }
+    Decision::rest(exists(), None)
+}
+
+fn exists() -> Verdict {
+    Verdict::ready("IdentityReady", "the identity exists in ACS")
+}
+
+/// Once in the life of an object: create or adopt (I1).
+fn decide_birth(
+    observed: &Observed<'_>,
+    reference: &ConnectionRef,
+    endpoint: &str,
+    allows_adoption: bool,
+    knows_custom_id: bool,
+) -> Decision {
+    let status = status(observed);
+    let (reference, endpoint) = (reference.clone(), endpoint.to_owned());
+    if let Some(id) = &observed.identity.spec.identity_id {
+        if !allows_adoption {
+            return Decision::rest(
+                Verdict::stalled(
+                    "PolicyDenied",
+                    "the connection's policy.adoption is Deny: remove identityId to have an \
+                     identity created, or ask who owns the connection to allow adoption",
+                ),
+                None,
+            );
+        }
+        return Decision::step(Step::Adopt {
+            reference,
+            endpoint,
+            id: id.clone(),
+        });
+    }
+    if let Some(wait) = wait_after_failure(observed) {
+        return wait;
+    }
+    let custom_id = knows_custom_id
+        .then(|| observed.identity.metadata.uid.clone())
+        .flatten();
+    match (&status.pending_create, observed.is_intent_fresh) {
+        (Some(_), true) => Decision::step(Step::Create { custom_id }),
+        // Recorded, but not by this run: a call was lost, or the process was. With a custom id the
+        // same call finds what it made.
+        (Some(_), false) => Decision::step(Step::RecordCreate {
+            reference,
+            endpoint,
+            was_lost: custom_id.is_none(),
+        }),
+        (None, _) => Decision::step(Step::RecordCreate {
+            reference,
+            endpoint,
+            was_lost: false,
+        }),
+    }
+}
+
+/// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).
+fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
+    let status = status(observed);
+    let alive = |claim: &&Claim| !is_dead(claim.issued_at, &status);
+    if let Some(pending) = &status.pending_revocation {
+        let age = observed.now.duration_since(pending.time.0);
+        if !observed.is_intent_fresh || age >= INTENT {
+            if let Some(wait) = wait_after_failure(observed) {
+                return Some(wait);
+            }
+            // Another run recorded it: its call may be on the way, until its total timeout.
+            let recorded = renewal::add(pending.time.0, INTENT + CALL);
+            let until = service_time(observed, recorded);
+            let until = match (&pending.unsettled_until, observed.is_intent_fresh) {
+                (known, true) => known.as_ref().map(|known| known.0),
+                (Some(known), false) => Some(known.0.max(until)),
+                (None, false) => Some(until),
+            };
+            return Some(Decision::step(Step::RecordRevocation {
+                reason: pending.reason.clone(),
+                unsettled_until: until,
+            }));
+        }
+        let marked = observed
+            .claims
+            .iter()
+            .filter(alive)
+            .all(|claim| claim.is_marked);
+        if marked || age >= MARKING || age.is_negative() {
+            return Some(Decision::step(Step::Revoke { id: id.to_owned() }));
+        }
+        let wake = renewal::add(pending.time.0, MARKING);
+        return Some(Decision {
+            wake: Some(wake),
+            ..Decision::step(Step::Rest)
+        });
+    }
+    let reason = observed
+        .claims
+        .iter()
+        .filter(alive)
+        .find_map(|claim| claim.asks)?;
+    let due = renewal::add(observed.asked_since.unwrap_or(observed.now), GATHERING);
+    if observed.now < due {
+        return Some(Decision {
+            wake: Some(due),
+            ..Decision::step(Step::Rest)
+        });
+    }
+    if let Some(wait) = wait_after_failure(observed) {
+        return Some(wait);
+    }
+    Some(Decision::step(Step::RecordRevocation {
+        reason: reason.to_owned(),
+        unsettled_until: None,
+    }))
+}
+
+fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
+    let status = status(observed);
+    if !observed.secrets.is_empty() {
+        return Decision::step(Step::DeleteSecrets);
+    }
+    let remove = |abandoned| Decision::step(Step::RemoveFinalizer { abandoned });
+    let Some(id) = &status.identity_id else {
+        return remove(status.pending_create.is_some().then_some(Cow::Borrowed(
+            "a create call has an unknown outcome: it may have left an identity without tokens",
+        )));
+    };
+    let adopted = status.origin == Some(Origin::Adopted);
+    let by_default = if adopted {
+        DeletionPolicy::Orphan
+    } else {
+        DeletionPolicy::Delete
+    };
+    let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
+    let is_last = observed.others != Others::Sharing;
+    let deletes = policy == DeletionPolicy::Delete && is_last;
+    let owes_revocation = observed
+        .claims
+        .iter()
+        .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status));
+    if !deletes && !owes_revocation {
+        return remove(None);
+    }
+    if observed.now >= renewal::add(since, observed.deletion_deadline) {
+        let why = status.last_failure.map_or_else(
+            || "the service could not be reached in time".into(),
+            |failure| failure.message.into(),
+        );
+        return remove(Some(why));
+    }
+    if let ConnectionView::Unusable(why) = &observed.connection {
+        if observed.is_namespace_terminating {
+            return remove(Some(why.message.clone().into()));
+        }
+        let deadline = renewal::add(since, observed.deletion_deadline);
+        return Decision::rest(
+            Verdict::reconciling(
+                "Deleting",
+                format!("can't be deleted in ACS: {}", why.message),
+            ),
+            Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
+        );
+    }
+    if let Some(wait) = wait_after_failure(observed) {
+        let deadline = renewal::add(since, observed.deletion_deadline);
+        return Decision {
+            wake: wait.wake.map(|wake| wake.min(deadline)),
+            ..wait
+        };
+    }
+    if deletes {
+        return Decision::step(Step::Delete { id: id.clone() });
+    }
+    Decision::step(Step::Revoke { id: id.clone() })
+}
+
+/// Reasons of failures that only a human can end; they are retried all the same, slowly.
+const STALLING: [&str; 3] = [
+    "UnsupportedByApiVersion",
+    "InvalidRequest",
+    "IdentityNotOwned",
+];
+
+/// After a failed call, the wait until the next one is due.
+fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
+    let status = status(observed);
+    let failure = status.last_failure.as_ref()?;
+    let is_same_spec = status.observed_generation == observed.identity.metadata.generation;
+    let seed = observed
+        .identity
+        .metadata
+        .uid
+        .as_deref()
+        .unwrap_or_default();
+    let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), None, seed);
+    let retry = renewal::add(failure.time.0, wait);
+    let retry = observed
+        .not_before
+        .map_or(retry, |not_before| not_before.max(retry));
+    if retry <= observed.now || !is_same_spec {
+        return None;
+    }
+    let verdict = if STALLING.contains(&failure.reason.as_str()) {
+        Verdict::stalled(failure.reason.clone(), failure.message.clone())
+    } else {
+        Verdict::reconciling(failure.reason.clone(), failure.message.clone())
+    };
+    Some(Decision::rest(verdict, Some(retry)))
+}
+
+fn verdict_of(why: &Unusable) -> Verdict {
+    if why.is_stalled {
+        Verdict::stalled(why.reason.clone(), why.message.clone())
+    } else {
+        Verdict::reconciling(why.reason.clone(), why.message.clone())
+    }
+}
+
+/// `local` on the service's clock.
+fn service_time(observed: &Observed<'_>, local: Timestamp) -> Timestamp {
+    renewal::add(local, observed.service_now.duration_since(observed.now))
+}
+
+fn is_dead(issued_at: Timestamp, status: &AcsIdentityStatus) -> bool {
+    status
+        .tokens_valid_after
+        .as_ref()
+        .is_some_and(|after| issued_at <= after.0)
+}
+
+fn status(observed: &Observed<'_>) -> AcsIdentityStatus {
+    observed.identity.status.clone().unwrap_or_default()
+}

@@ -1,0 +1,256 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::decide::{ConnectionView, Observed, Others};
+use crate::{
+    cluster::{
+        secret::owned_by,
+        view::{Indexed, object_ref},
+    },
+    connection::{ConnectionKey, Unusable},
+    context::Context,
+    crd::{AcsIdentity, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION},
+    token::{self, claim},
+};
+
+/// Reads everything that the decision depends on: all of it from memory.
+pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity) -> Observed<'a> {
+    let now = Timestamp::now();
+    let namespace = identity.namespace().unwrap_or_default();
+    let status = identity.status.as_ref();
+    let id = status.and_then(|status| status.identity_id.clone());
+    let endpoint = status.and_then(|status| status.endpoint.clone());
+    let remembered = context.memory.of(&identity.uid().unwrap_or_default());
+    let reference = reference(context, identity, &namespace);
+    let connection = connection(context, &reference, &namespace, endpoint.as_deref(), now);
+
+    let group = match (&id, &endpoint) {
+        (Some(id), Some(endpoint)) => siblings(context, id, endpoint),
+        _ => match &identity.spec.identity_id {
+            // About to be adopted: whoever has it already counts.
+            Some(id) => context.views.identities.find(&id_key(id)),
+            None => Vec::new(),
+        },
+    };
+    let mut claims = Vec::new();
+    let mut secrets = Vec::new();
+    for member in with_itself(identity, &group) {
+        let is_itself = member.uid() == identity.uid();
+        let key = token::identity_key(&member.namespace().unwrap_or_default(), &member.name_any());
+        for token in context.views.tokens.find(&key) {
+            claims.extend(id.as_ref().and_then(|id| claim(&token, id)));
+            if is_itself {
+                let owned = context
+                    .views
+                    .secrets
+                    .find(&owned_by(&token.uid().unwrap_or_default()));
+                secrets.extend(owned.iter().map(|secret| secret.name_any()));
+            }
+        }
+    }
+    let pending = status.and_then(|status| {
+        let revocation = status
+            .pending_revocation
+            .as_ref()
+            .map(|pending| pending.time.0);
+        revocation.or(status.pending_create.as_ref().map(|time| time.0))
+    });
+    Observed {
+        now,
+        service_now: context.service_now(endpoint.as_deref(), now),
+        identity,
+        connection,
+        claims,
+        secrets,
+        others: others(context, identity, &group, &reference, &namespace),
+        asked_since: remembered.asked_since,
+        is_intent_fresh: pending.is_some() && remembered.intent == pending,
+        not_before: remembered.not_before,
+        is_namespace_terminating: context.is_terminating(&namespace),
+        deletion_deadline: context.config.deletion_deadline,
+    }
+}
+
+/// All objects with this id at this endpoint.
+#[must_use]
+pub fn siblings(context: &Context, id: &str, endpoint: &str) -> Vec<Arc<AcsIdentity>> {
+    let mut found = context.views.identities.find(&id_key(id));
+    found.retain(|identity| {
+        identity
+            .status
+            .as_ref()
+            .and_then(|status| status.endpoint.as_deref())
+            == Some(endpoint)
+    });
+    found
+}
+
+fn with_itself<'a>(
+    identity: &'a AcsIdentity,
+    group: &'a [Arc<AcsIdentity>],
+) -> impl Iterator<Item = &'a AcsIdentity> {
+    let others = group
+        .iter()
+        .map(Arc::as_ref)
+        .filter(|other| other.uid() != identity.uid());
+    std::iter::once(identity).chain(others)
+}
+
+fn others(
+    context: &Context,
+    identity: &AcsIdentity,
+    group: &[Arc<AcsIdentity>],
+    reference: &ConnectionRef,
+    namespace: &str,
+) -> Others {
+    let rank = |identity: &AcsIdentity| {
+        let has_it = identity
+            .status
+            .as_ref()
+            .is_some_and(|status| status.identity_id.is_some());
+        (
+            !has_it,
+            identity
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0),
+            identity.uid(),
+        )
+    };
+    let others: Vec<_> = group
+        .iter()
+        .filter(|other| other.uid() != identity.uid())
+        .collect();
+    if others.is_empty() {
+        return Others::None;
+    }
+    if context.shares_identities(&ConnectionKey::of(reference, namespace)) {
+        return Others::Sharing;
+    }
+    let is_first = others.iter().all(|other| rank(identity) < rank(other));
+    if is_first {
+        Others::None
+    } else {
+        Others::Conflicting
+    }
+}
+
+/// The connection that the object asks for: named, kept from before, or called `default`.
+fn reference(context: &Context, identity: &AcsIdentity, namespace: &str) -> ConnectionRef {
+    let kept = identity
+        .status
+        .as_ref()
+        .and_then(|status| status.connection_ref.clone());
+    if let Some(named) = identity.spec.connection_ref.clone().or(kept) {
+        return named;
+    }
+    let name = DEFAULT_CONNECTION.to_owned();
+    let own = context
+        .views
+        .connections
+        .get(&object_ref(Some(namespace), &name));
+    let of_cluster = context
+        .views
+        .cluster_connections
+        .get(&object_ref(None, &name));
+    let kind = match (own, of_cluster) {
+        (None, Some(_)) => ConnectionKind::ClusterAcsConnection,
+        _ => ConnectionKind::AcsConnection,
+    };
+    ConnectionRef { kind, name }
+}
+
+fn connection(
+    context: &Context,
+    reference: &ConnectionRef,
+    namespace: &str,
+    recorded: Option<&str>,
+    now: Timestamp,
+) -> ConnectionView {
+    let key = ConnectionKey::of(reference, namespace);
+    let why = match context.usable_connection(&key, namespace, now) {
+        Ok(resolved) => {
+            let endpoint = resolved.endpoint.to_string();
+            let leads_elsewhere = recorded.is_some_and(|recorded| recorded != endpoint);
+            let remembered =
+                recorded.and_then(|recorded| context.registry.for_cleanup(&key, recorded));
+            if leads_elsewhere && remembered.is_some() {
+                // Deletion still reaches the endpoint that the identity belongs to.
+                return ConnectionView::CleanupOnly(endpoint_changed(recorded, &endpoint));
+            }
+            if leads_elsewhere {
+                return ConnectionView::Unusable(endpoint_changed(recorded, &endpoint));
+            }
+            return ConnectionView::Usable {
+                reference: reference.clone(),
+                endpoint,
+                allows_adoption: context.allows_adoption(&key),
+                knows_custom_id: resolved.version.knows_custom_id(),
+            };
+        }
+        Err(why) => why,
+    };
+    match recorded.and_then(|recorded| context.registry.for_cleanup(&key, recorded)) {
+        Some(_) => ConnectionView::CleanupOnly(why),
+        None => ConnectionView::Unusable(why),
+    }
+}
+
+fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
+    Unusable {
+        reason: "EndpointChanged".into(),
+        message: format!(
+            "this identity belongs to {}, but its connection leads to {now} now; point the \
+             connection back, or delete this AcsIdentity",
+            recorded.unwrap_or_default()
+        ),
+        is_stalled: true,
+        retry_at: None,
+    }
+}
+
+fn id_key(id: &str) -> String {
+    format!("id:{id}")
+}
+
+/// The key by which all identities of a namespace are indexed.
+#[must_use]
+pub fn namespace_key(namespace: &str) -> String {
+    format!("namespace:{namespace}")
+}
+
+impl Indexed for AcsIdentity {
+    fn index_keys(&self) -> Vec<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let status = self.status.as_ref();
+        let id = status.and_then(|status| status.identity_id.as_ref());
+        let reference = self
+            .spec
+            .connection_ref
+            .as_ref()
+            .or_else(|| status.and_then(|status| status.connection_ref.as_ref()));
+        let connection = match reference {
+            Some(reference) => vec![ConnectionKey::of(reference, &namespace).index_key()],
+            // Whichever `default` comes first wakes it.
+            None => [
+                ConnectionKind::AcsConnection,
+                ConnectionKind::ClusterAcsConnection,
+            ]
+            .map(|kind| ConnectionRef {
+                kind,
+                name: DEFAULT_CONNECTION.to_owned(),
+            })
+            .map(|reference| ConnectionKey::of(&reference, &namespace).index_key())
+            .to_vec(),
+        };
+        id.or(self.spec.identity_id.as_ref())
+            .map(|id| id_key(id))
+            .into_iter()
+            .chain(connection)
+            .chain([namespace_key(&namespace)])
+            .collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! What the process remembers of single objects. Never a fact that a decision can't do without:
+//! a restart forgets all of it.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use jiff::Timestamp;
+
+use crate::cluster::view::lock;
+
+/// What is remembered of one object.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The intent in the status that this process recorded, while its call is not sent yet.
+    pub intent: Option<Timestamp>,
+    /// When it was first seen that a revocation is asked for.
+    pub asked_since: Option<Timestamp>,
+    /// The service asked not to be called before this time.
+    pub not_before: Option<Timestamp>,
+    /// The Secret as it was last read or written.
+    pub secret: Option<ReadSecret>,
+    /// When edits of the Secret were last repaired.
+    pub repaired: Option<Timestamp>,
+    /// When the status was last written because of counts alone.
+    pub counted: Option<Timestamp>,
+}
+
+/// What was seen of a Secret's bytes; good as long as its version is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadSecret {
+    /// Its name.
+    pub name: String,
+    /// Its resource version.
+    pub version: String,
+    /// Digest of its data, with the token's fingerprint in place of the token.
+    pub digest: String,
+    /// Fingerprint of the token's bytes, if there are any.
+    pub fingerprint: Option<String>,
+    /// Whether it is immutable.
+    pub is_immutable: bool,
+}
+
+/// What is remembered of all objects, by UID.
+#[derive(Debug, Default)]
+pub struct Memory {
+    objects: Mutex<HashMap<String, Remembered>>,
+}
+
+impl Memory {
+    /// What is remembered of an object.
+    #[must_use]
+    pub fn of(&self, uid: &str) -> Remembered {
+        lock(&self.objects).get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Remembers something of an object.
+    pub fn change(&self, uid: &str, change: impl FnOnce(&mut Remembered)) {
+        change(lock(&self.objects).entry(uid.to_owned()).or_default());
+    }
+
+    /// Forgets an object.
+    pub fn forget(&self, uid: &str) {
+        lock(&self.objects).remove(uid);
+    }
+}

@@ -1,0 +1,115 @@
+//! What is counted. Labels are few and bounded: never an object's name.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use crate::acs;
+
+/// Labels of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabels {
+    /// The kind of the object.
+    pub kind: &'static str,
+}
+
+/// Labels of an error.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// The kind of the object.
+    pub kind: &'static str,
+    /// One word.
+    pub reason: String,
+}
+
+/// All metrics of the operator.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Calls to ACS.
+    pub acs: acs::Metrics,
+    /// Runs of a reconcile, by kind.
+    pub reconciles: Family<KindLabels, Counter>,
+    /// Steps that failed, by kind and reason.
+    pub failures: Family<ReasonLabels, Counter>,
+    /// Tokens issued, by why.
+    pub issued: Family<ReasonLabels, Counter>,
+    /// What was left behind in ACS, by kind.
+    pub abandoned: Family<KindLabels, Counter>,
+    /// Create calls without a known outcome.
+    pub unknown_creates: Counter,
+    /// Seconds by which the last renewal came after its planned time.
+    pub renewal_lateness: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("acs_identity_operator");
+        let acs = acs::Metrics::default();
+        acs.register(&mut registry);
+        let reconciles = Family::default();
+        registry.register("reconciles", "Runs of a reconcile", reconciles.clone());
+        let failures = Family::default();
+        registry.register(
+            "failures",
+            "Steps of a reconcile that failed",
+            failures.clone(),
+        );
+        let issued = Family::default();
+        registry.register(
+            "tokens_issued",
+            "Tokens issued into Secrets",
+            issued.clone(),
+        );
+        let abandoned = Family::default();
+        registry.register(
+            "abandoned",
+            "Objects that were let go although ACS could not be cleaned up",
+            abandoned.clone(),
+        );
+        let unknown_creates = Counter::default();
+        registry.register(
+            "unknown_creates",
+            "Create calls without a known outcome",
+            unknown_creates.clone(),
+        );
+        let renewal_lateness = Gauge::default();
+        registry.register_with_unit(
+            "renewal_lateness",
+            "How long after its planned time the last renewal was done",
+            Unit::Seconds,
+            renewal_lateness.clone(),
+        );
+        Self {
+            registry,
+            acs,
+            reconciles,
+            failures,
+            issued,
+            abandoned,
+            unknown_creates,
+            renewal_lateness,
+        }
+    }
+
+    /// The metrics as Prometheus reads them.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String can't fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,338 @@
+//! Wires it all: watches in, controllers out.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{NamespaceResourceScope, PartialObjectMeta},
+    runtime::{reflector::ObjectRef, watcher},
+};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use crate::{
+    acs::Service,
+    cluster::{
+        control::Stop,
+        event::Events,
+        input::{Follower, Inputs},
+        view::{Indexed, View, object_ref},
+        watch,
+    },
+    connection::{self, AnyConnection, ConnectionKey},
+    context::{Config, Context, Triggers, Views, Wake},
+    crd::{AcsIdentity, AcsToken, TOKEN_UID_LABEL},
+    gate::Gates,
+    health::{self, Health},
+    identity,
+    memory::Memory,
+    metrics::Metrics,
+    token,
+};
+
+/// After the request to stop, runs have this long to end.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Why the operator ended on its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken or not ours.
+    #[error(
+        "could not serve /metrics, /livez and /readyz at {address}: {source}; choose another --address"
+    )]
+    Serve {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A task ended that never should.
+    #[error("a task of the operator ended unexpectedly: please report this")]
+    Ended,
+}
+
+/// Runs the operator until `stop`, then lets runs that have begun end.
+pub async fn run(
+    client: Client,
+    config: Config,
+    acs: Service,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+) -> Result<(), Error> {
+    let health = Health::default();
+    let (wake, triggers) = Wake::channels();
+    let scopes: Vec<_> = if config.watch_namespaces.is_empty() {
+        vec![None]
+    } else {
+        config.watch_namespaces.iter().cloned().map(Some).collect()
+    };
+    let for_inputs = wake.clone();
+    let inputs = Inputs::new(client.clone(), move |follower| {
+        wake_follower(&for_inputs, follower)
+    });
+    let address = config.address;
+    let context = Arc::new(Context {
+        events: Events::new(client.clone()),
+        client,
+        acs,
+        views: Views::new(scopes.len()),
+        wake,
+        registry: connection::Registry::default(),
+        gates: Gates::default(),
+        memory: Memory::default(),
+        inputs,
+        metrics: Arc::clone(&metrics),
+        config,
+    });
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(health::serve(address, health.clone(), metrics));
+    for scope in scopes {
+        watch_scope(&mut tasks, &context, &health, scope.as_deref());
+    }
+    watch_cluster(&mut tasks, &context, &health);
+    let mut controllers = tokio::spawn(control(Arc::clone(&context), triggers, stop.clone()));
+    tokio::select! {
+        biased;
+        _ = &mut controllers => return Ok(()),
+        () = stop => {}
+        ended = tasks.join_next() => {
+            return match ended {
+                Some(Ok(Err(source))) => Err(Error::Serve { address, source }),
+                _ => Err(Error::Ended),
+            };
+        }
+    }
+    info!("stopping: runs that have begun are ended");
+    let _ = tokio::time::timeout(DRAIN, controllers).await;
+    Ok(())
+}
+
+/// Runs the controllers once everything that is there is known.
+async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
+    tokio::select! {
+        () = context.views.ready() => {}
+        () = stop.clone() => return,
+    }
+    info!(
+        identities = context.views.identities.all().len(),
+        tokens = context.views.tokens.all().len(),
+        "all watches are complete; the controllers start"
+    );
+    let client = context.client.clone();
+    let namespaced = {
+        let client = client.clone();
+        move |key: &ObjectRef<_>| {
+            Api::namespaced(client.clone(), key.namespace.as_deref().unwrap_or_default())
+        }
+    };
+    tokio::join!(
+        connection::run(
+            Arc::clone(&context),
+            Arc::clone(&context.views.connections),
+            namespaced,
+            triggers.connections,
+            stop.clone(),
+        ),
+        connection::run(
+            Arc::clone(&context),
+            Arc::clone(&context.views.cluster_connections),
+            move |_: &ObjectRef<_>| Api::all(client.clone()),
+            triggers.cluster_connections,
+            stop.clone(),
+        ),
+        identity::run(Arc::clone(&context), triggers.identities, stop.clone()),
+        token::run(Arc::clone(&context), triggers.tokens, stop),
+    );
+}
+
+type Tasks = JoinSet<std::io::Result<()>>;
+
+/// The watches of one namespace, or of all, and whom each of them wakes.
+fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope: Option<&str>) {
+    let ours = watch::config().labels(TOKEN_UID_LABEL);
+    let views = &context.views;
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (scoped(context, scope), scope),
+        watch::config(),
+        &views.connections,
+        move |object, _| {
+            on.wake_connection(&object.key());
+            on.wake_users(&object.key());
+        },
+    );
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (scoped(context, scope), scope),
+        watch::config(),
+        &views.identities,
+        move |object, _| {
+            identity_changed(&on, object);
+        },
+    );
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (scoped(context, scope), scope),
+        watch::config(),
+        &views.tokens,
+        move |object, is_there| {
+            token_changed(&on, object, is_there);
+        },
+    );
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (scoped(context, scope), scope),
+        ours,
+        &views.secrets,
+        move |object, _| {
+            let uid = object
+                .labels()
+                .get(TOKEN_UID_LABEL)
+                .cloned()
+                .unwrap_or_default();
+            for token in on.views.tokens.find_refs(&token::uid_key(&uid)) {
+                let _ = on.wake.tokens.send(token);
+            }
+        },
+    );
+}
+
+/// The watches of what has no namespace.
+fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
+    let views = &context.views;
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (Api::all(context.client.clone()), None),
+        watch::config(),
+        &views.cluster_connections,
+        move |object, _| {
+            on.wake_connection(&object.key());
+            on.wake_users(&object.key());
+        },
+    );
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (Api::all(context.client.clone()), None),
+        watch::config(),
+        &views.namespaces,
+        move |object: &PartialObjectMeta<Namespace>, _| {
+            for identity in on
+                .views
+                .identities
+                .find_refs(&identity::namespace_key(&object.name_any()))
+            {
+                on.wake_tokens(&identity);
+                let _ = on.wake.identities.send(identity);
+            }
+        },
+    );
+}
+
+fn keep<K>(
+    tasks: &mut Tasks,
+    health: &Health,
+    (api, scope): (Api<K>, Option<&str>),
+    config: watcher::Config,
+    view: &Arc<View<K>>,
+    changed: impl Fn(&K, bool) + Send + 'static,
+) where
+    K: Resource<DynamicType = ()>
+        + Indexed
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let scope = scope.map(ToOwned::to_owned);
+    let keep = watch::keep(
+        api,
+        config,
+        scope,
+        Arc::clone(view),
+        health.clone(),
+        changed,
+    );
+    tasks.spawn(keep.map(Ok));
+}
+
+fn scoped<K>(context: &Context, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
+        None => Api::all(context.client.clone()),
+    }
+}
+
+fn identity_changed(context: &Context, identity: &AcsIdentity) {
+    let reference = ObjectRef::from_obj(identity);
+    context.wake_tokens(&reference);
+    let status = identity.status.as_ref();
+    if let Some(id) = status.and_then(|status| status.identity_id.as_deref()) {
+        let endpoint = status
+            .and_then(|status| status.endpoint.as_deref())
+            .unwrap_or_default();
+        for sibling in identity::siblings(context, id, endpoint) {
+            if sibling.uid() != identity.uid() {
+                let sibling = ObjectRef::from_obj(sibling.as_ref());
+                context.wake_tokens(&sibling);
+                let _ = context.wake.identities.send(sibling);
+            }
+        }
+    }
+    let namespace = identity.namespace().unwrap_or_default();
+    let used = status.and_then(|status| status.connection_ref.as_ref());
+    if let Some(used) = used.or(identity.spec.connection_ref.as_ref()) {
+        context.wake_connection(&ConnectionKey::of(used, &namespace));
+    }
+    let _ = context.wake.identities.send(reference);
+}
+
+fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
+    let _ = context.wake.identities.send(token::identity_of(token));
+    if !is_there {
+        // Whoever waited for the Secret's name may have it now.
+        for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
+            let _ = context.wake.tokens.send(rival);
+        }
+    }
+    let _ = context.wake.tokens.send(ObjectRef::from_obj(token));
+}
+
+fn wake_follower(wake: &Wake, follower: &Follower) {
+    match follower {
+        Follower::Token(token) => {
+            let _ = wake.tokens.send(token.clone());
+        }
+        Follower::Connection(key) => {
+            let _ = match &key.namespace {
+                Some(namespace) => wake
+                    .connections
+                    .send(object_ref(Some(namespace), &key.name))
+                    .is_ok(),
+                None => wake
+                    .cluster_connections
+                    .send(object_ref(None, &key.name))
+                    .is_ok(),
+            };
+        }
+    }
+}

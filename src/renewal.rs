@@ -1,0 +1,167 @@
+//! When: due times, margins, the early spread and the backoff of retries (T2). Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+/// Renewal starts at least this long before the end, where the life allows it: client SDKs begin
+/// their own refresh 10 minutes before expiry, and a mounted Secret lags by a minute or two.
+const LEAST_MARGIN: SignedDuration = SignedDuration::from_mins(12);
+/// The share of the time to renewal by which renewals are spread, early only, in 1/n.
+const SPREAD: i32 = 20;
+
+/// How long before its end a token of this `life` is renewed: `renew_before`, else a third of the
+/// life; raised to the lesser of 12 minutes and half the life; capped at two thirds of it.
+#[must_use]
+pub fn margin(life: SignedDuration, renew_before: Option<SignedDuration>) -> SignedDuration {
+    renew_before
+        .unwrap_or(life / 3)
+        .max(LEAST_MARGIN.min(life / 2))
+        .min(longest_margin(life))
+}
+
+/// Whether `renew_before` is longer than a token of this `life` can grant.
+#[must_use]
+pub fn is_capped(life: SignedDuration, renew_before: Option<SignedDuration>) -> bool {
+    renew_before.is_some_and(|wanted| wanted > longest_margin(life))
+}
+
+fn longest_margin(life: SignedDuration) -> SignedDuration {
+    life / 3 * 2
+}
+
+/// When a token that ends at `expires_at` after `life` is due for renewal.
+///
+/// The spread comes from `seed` (the object's UID) alone, so that a restart finds the same answer,
+/// and only ever renews earlier.
+#[must_use]
+pub fn renew_at(
+    expires_at: Timestamp,
+    life: SignedDuration,
+    renew_before: Option<SignedDuration>,
+    seed: &str,
+) -> Timestamp {
+    let margin = margin(life, renew_before);
+    let room = (longest_margin(life) - margin).min((life - margin) / SPREAD);
+    let early = fraction(seed, room);
+    add(expires_at, -(margin + early))
+}
+
+/// How long to wait after the `attempts`-th failure in a row (1 is the first): doubling from 1 s to
+/// 5 min, up to a quarter less from `seed`, never past a quarter of what is `left` of the life.
+#[must_use]
+pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> SignedDuration {
+    let doublings = u32::try_from(attempts.saturating_sub(1))
+        .unwrap_or(0)
+        .min(9);
+    let full = SignedDuration::from_secs(1_i64 << doublings).min(SignedDuration::from_mins(5));
+    let jittered = full - fraction(&format!("{seed}/{attempts}"), full / 4);
+    match left {
+        Some(left) if left.is_positive() => {
+            jittered.min((left / 4).max(SignedDuration::from_secs(1)))
+        }
+        _ => jittered.min(SignedDuration::from_mins(1)),
+    }
+}
+
+/// `when + span`, at the end of time where that overflows.
+#[must_use]
+pub fn add(when: Timestamp, span: SignedDuration) -> Timestamp {
+    let end = if span.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    when.checked_add(span).unwrap_or(end)
+}
+
+/// `when` in whole seconds, as Kubernetes stores it.
+#[must_use]
+pub fn whole_seconds(when: Timestamp) -> Timestamp {
+    Timestamp::from_second(when.as_second()).unwrap_or(when)
+}
+
+/// A part of `whole` between nothing and all of it, the same for the same seed.
+fn fraction(seed: &str, whole: SignedDuration) -> SignedDuration {
+    let digest = Sha256::digest(seed);
+    let share = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |share, byte| share << 8 | u32::from(*byte))
+        % 1000;
+    let share = i32::try_from(share).unwrap_or(0);
+    if whole.is_positive() {
+        whole / 1000 * share
+    } else {
+        SignedDuration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn hours(n: i64) -> SignedDuration {
+        SignedDuration::from_hours(n)
+    }
+
+    #[test]
+    fn the_margin_is_a_third_of_the_life_by_default() {
+        assert_eq!(margin(hours(24), None), hours(8));
+    }
+
+    #[test]
+    fn the_margin_is_raised_to_twelve_minutes_or_half_the_life() {
+        let minute = SignedDuration::from_mins(1);
+        assert_eq!(
+            margin(hours(1), Some(minute)),
+            SignedDuration::from_mins(12)
+        );
+        let short = SignedDuration::from_secs(60);
+        assert_eq!(margin(short, Some(minute)), SignedDuration::from_secs(40));
+        assert_eq!(margin(short, None), SignedDuration::from_secs(30));
+    }
+
+    #[test]
+    fn the_margin_is_capped_at_two_thirds_of_the_life_that_the_service_gave() {
+        assert_eq!(margin(hours(3), Some(hours(23))), hours(2));
+        assert!(is_capped(hours(3), Some(hours(23))));
+        assert!(!is_capped(hours(3), Some(hours(2))));
+        assert!(!is_capped(hours(3), None));
+    }
+
+    #[test]
+    fn the_spread_is_early_only_and_the_same_after_a_restart() {
+        let end = Timestamp::from_second(1_800_000_000).unwrap();
+        let latest = end - margin(hours(24), None);
+        for uid in 0..200 {
+            let due = renew_at(end, hours(24), None, &uid.to_string());
+            assert!(due <= latest && due > latest - hours(1), "{due}");
+            assert_eq!(due, renew_at(end, hours(24), None, &uid.to_string()));
+        }
+    }
+
+    #[test]
+    fn the_spread_never_exceeds_two_thirds_of_the_life() {
+        let end = Timestamp::from_second(1_800_000_000).unwrap();
+        for uid in 0..200 {
+            let due = renew_at(end, hours(3), Some(hours(2)), &uid.to_string());
+            assert_eq!(due, end - hours(2));
+        }
+    }
+
+    #[test]
+    fn retries_back_off_but_never_past_a_quarter_of_the_life_that_is_left() {
+        let mut former = SignedDuration::ZERO;
+        for attempts in 1..12 {
+            let wait = backoff(attempts, Some(hours(20)), "uid");
+            assert!(wait >= former * 3 / 4, "{wait:?} after {former:?}");
+            assert!(wait <= SignedDuration::from_mins(5));
+            former = wait;
+        }
+        assert_eq!(
+            backoff(12, Some(SignedDuration::from_secs(40)), "uid"),
+            SignedDuration::from_secs(10)
+        );
+        assert!(backoff(50, None, "uid") <= SignedDuration::from_mins(1));
+    }
+}

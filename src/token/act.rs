@@ -1,0 +1,371 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use tracing::{info, warn};
+
+use super::{
+    decide::{self, Decision, IssueOrder, SecretView, Step, Why},
+    facts::{TokenFacts, fingerprint},
+    observe::{Findings, identity_of, observe},
+    report,
+};
+use crate::{
+    acs,
+    cluster::{
+        self, finalizer,
+        secret::{Owner, Secrets, SeenSecret, Wanted, owner},
+        view::object_ref,
+    },
+    connection::{ConnectionKey, Resolved},
+    context::Context,
+    crd::AcsToken,
+    metrics::{KindLabels, ReasonLabels},
+    renewal,
+};
+
+/// What a step led to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The cluster is another one: look again.
+    Done,
+    /// Nothing was done, because something has changed since the decision.
+    Overtaken,
+    /// The object is gone.
+    Gone,
+}
+
+/// Carries out one step.
+pub async fn carry_out(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    decision: &Decision,
+    findings: &mut Findings,
+) -> Result<Outcome, cluster::Error> {
+    let namespace = token.namespace().unwrap_or_default();
+    let api: Api<AcsToken> = Api::namespaced(context.client.clone(), &namespace);
+    let secrets = Secrets::of(&context.client, &namespace);
+    match &decision.step {
+        Step::Rest => {}
+        Step::AddFinalizer => finalizer::add(&api, &context.views.tokens, token).await?,
+        Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
+        Step::Record => report::record(context, token, decision.facts.as_ref()).await?,
+        Step::Issue(order) => return issue(context, token, order, findings).await,
+        Step::RewriteSecret => rewrite(context, token, &secrets, &token.secret_name()).await?,
+        Step::CopySecret { from } => rewrite(context, token, &secrets, from).await?,
+        Step::DeleteSecret {
+            name,
+            only_without_identity,
+        } => {
+            if *only_without_identity && identity_exists(context, token, &namespace).await? {
+                return Ok(Outcome::Overtaken);
+            }
+            let key = object_ref(Some(&namespace), name);
+            let uid = context
+                .views
+                .secrets
+                .get(&key)
+                .and_then(|secret| secret.uid());
+            secrets.delete(name, uid).await?;
+            context.views.secrets.forget(&key);
+            info!(secret = name, "deleted a Secret");
+            if context.views.secrets.get(&key).is_some() {
+                // The watch has not told yet; it wakes us when it does.
+                return Ok(Outcome::Overtaken);
+            }
+        }
+        Step::RemoveFinalizer { abandoned } => {
+            if let Some(why) = abandoned {
+                report::abandoned(context, token, why).await;
+            }
+            finalizer::remove(&api, &context.views.tokens, token).await?;
+            context.memory.forget(&token.uid().unwrap_or_default());
+            return Ok(Outcome::Gone);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Asks the API server itself, before Secrets go because of an absence.
+async fn identity_exists(
+    context: &Context,
+    token: &AcsToken,
+    namespace: &str,
+) -> Result<bool, cluster::Error> {
+    let api: Api<crate::crd::AcsIdentity> = Api::namespaced(context.client.clone(), namespace);
+    let name = &token.spec.identity_ref.name;
+    let named = format!("AcsIdentity {namespace}/{name}");
+    Ok(cluster::call("read", &named, api.get_metadata_opt(name))
+        .await?
+        .is_some())
+}
+
+async fn read_secret(
+    context: &Context,
+    token: &AcsToken,
+    secrets: &Secrets,
+    findings: &mut Findings,
+) -> Result<(), cluster::Error> {
+    let name = token.secret_name();
+    match secrets.read(&name).await? {
+        None => findings.secret = Some(SecretView::Absent),
+        Some(seen) => match owner(&seen.0.metadata, token) {
+            Owner::Ours => remember(context, token, seen),
+            Owner::Other(owner) => findings.secret = Some(SecretView::Foreign { owner }),
+        },
+    }
+    Ok(())
+}
+
+/// The view learns of the Secret at once, so that it is not read again.
+fn remember(context: &Context, token: &AcsToken, (metadata, read): SeenSecret) {
+    context
+        .memory
+        .change(&token.uid().unwrap_or_default(), |memory| {
+            memory.secret = Some(read)
+        });
+    context.views.secrets.wrote(metadata);
+}
+
+/// Issues a token and puts it where pods find it. The gate is held until the status tells it, so
+/// that a revocation never overtakes a token on its way into the Secret (R3).
+async fn issue(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    order: &IssueOrder,
+    findings: &Findings,
+) -> Result<Outcome, cluster::Error> {
+    let _guard = context.gates.issue(&order.identity_id).await;
+    // While we waited for the gate, a revocation may have begun or ended.
+    let reference = object_ref(token.namespace().as_deref(), &token.name_any());
+    let Some(token) = context.views.tokens.get(&reference) else {
+        return Ok(Outcome::Gone);
+    };
+    let observed = observe(context, &token, findings);
+    let still_wanted = matches!(
+        decide::decide(&observed).step,
+        Step::Issue(now) if now.shape == order.shape && now.identity_id == order.identity_id
+    );
+    let Some((key, resolved)) = connection(context, &token).filter(|_| still_wanted) else {
+        return Ok(Outcome::Overtaken);
+    };
+    if !context
+        .registry
+        .may_call(&key, &resolved.credential, observed.now)
+    {
+        return Ok(Outcome::Overtaken);
+    }
+    let client = context
+        .acs
+        .client(&resolved.endpoint, &resolved.version, &resolved.key);
+    let scopes: Vec<_> = order
+        .shape
+        .scopes
+        .iter()
+        .map(|scope| scope.as_str())
+        .collect();
+    let minutes = order.shape.minutes();
+    let issued = match client
+        .issue_token(&order.identity_id, &scopes, minutes, order.deadline)
+        .await
+    {
+        Ok(issued) => issued,
+        Err(error) => {
+            context.note_failure(&key, &resolved, &error);
+            report::failed(
+                context,
+                &token,
+                error.reason(),
+                &error.to_string(),
+                error.retry_after(),
+            )
+            .await?;
+            return Ok(Outcome::Done);
+        }
+    };
+    context.note_success(&key, &resolved);
+    let facts = facts(&token, order, &issued, &resolved);
+    store(
+        context,
+        &token,
+        order.why,
+        &facts,
+        &issued,
+        resolved.endpoint.as_str(),
+    )
+    .await?;
+    Ok(Outcome::Done)
+}
+
+/// What the answer tells of the token, in the frames of both clocks (T2).
+fn facts(
+    token: &AcsToken,
+    order: &IssueOrder,
+    issued: &acs::IssuedToken,
+    resolved: &Resolved,
+) -> TokenFacts {
+    let expires_on = renewal::whole_seconds(issued.expires_on);
+    let issued_at = renewal::whole_seconds(issued.date);
+    let life = expires_on.duration_since(issued_at);
+    let former = token
+        .status
+        .as_ref()
+        .and_then(|status| status.revision)
+        .unwrap_or(0);
+    TokenFacts {
+        identity_id: order.identity_id.clone(),
+        shape: order.shape.clone(),
+        issued_at,
+        expires_at: renewal::add(renewal::whole_seconds(issued.received_at), life),
+        life,
+        fingerprint: fingerprint(&issued.token),
+        credential: resolved.credential.clone(),
+        revision: former.saturating_add(1),
+    }
+}
+
+async fn store(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    why: Why,
+    facts: &TokenFacts,
+    issued: &acs::IssuedToken,
+    endpoint: &str,
+) -> Result<(), cluster::Error> {
+    let namespace = token.namespace().unwrap_or_default();
+    let secrets = Secrets::of(&context.client, &namespace);
+    let key = object_ref(Some(&namespace), &token.secret_name());
+    let existing = context
+        .views
+        .secrets
+        .get(&key)
+        .map(|secret| secret.metadata.clone());
+    let wanted = Wanted {
+        token,
+        facts,
+        endpoint,
+    };
+    match secrets.write(&wanted, &issued.token, existing).await {
+        Ok(Some(seen)) => remember(context, token, seen),
+        Ok(None) => {
+            warn!(
+                secret = token.secret_name(),
+                "someone else took the Secret's name; its token is dropped"
+            );
+            return Ok(());
+        }
+        Err(error) => {
+            let text = format!("a token was issued but {error}");
+            report::failed(context, token, error.reason(), &text, None).await?;
+            return Ok(());
+        }
+    }
+    let reason = why.as_str().to_owned();
+    context
+        .metrics
+        .issued
+        .get_or_create(&ReasonLabels {
+            kind: "AcsToken",
+            reason,
+        })
+        .inc();
+    let late = token
+        .status
+        .as_ref()
+        .and_then(|status| status.renew_at.as_ref());
+    if let (Why::Renewal, Some(planned)) = (why, late) {
+        let late = Timestamp::now().duration_since(planned.0);
+        context.metrics.renewal_lateness.set(late.as_secs_f64());
+    }
+    info!(why = why.as_str(), secret = token.secret_name(), expires = %facts.expires_at, "issued a token");
+    if why == Why::SecretEdited {
+        let uid = token.uid().unwrap_or_default();
+        context
+            .memory
+            .change(&uid, |memory| memory.repaired = Some(Timestamp::now()));
+        report::repaired(context, token).await;
+    }
+    report::record(context, token, Some(facts)).await?;
+    report::told_if_capped(context, token, facts).await;
+    Ok(())
+}
+
+/// Writes the wanted Secret around the token that the Secret `from` holds.
+async fn rewrite(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    secrets: &Secrets,
+    from: &str,
+) -> Result<(), cluster::Error> {
+    let namespace = token.namespace().unwrap_or_default();
+    let source = object_ref(Some(&namespace), from);
+    let annotations = context
+        .views
+        .secrets
+        .get(&source)
+        .and_then(|s| s.metadata.annotations.clone());
+    let identity = context.views.identities.get(&identity_of(token));
+    let endpoint = identity.and_then(|identity| identity.status.clone()?.endpoint);
+    let facts = annotations.and_then(|all| TokenFacts::from_annotations(&all));
+    let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
+        return Ok(());
+    };
+    let Some(bytes) = secrets.token(from, &facts.fingerprint).await? else {
+        // The bytes are not what they were: the next look finds that out.
+        context
+            .memory
+            .change(&token.uid().unwrap_or_default(), |memory| {
+                memory.secret = None
+            });
+        if from != token.secret_name() {
+            let uid = context
+                .views
+                .secrets
+                .get(&source)
+                .and_then(|secret| secret.uid());
+            secrets.delete(from, uid).await?;
+            context.views.secrets.forget(&source);
+        }
+        return Ok(());
+    };
+    let key = object_ref(Some(&namespace), &token.secret_name());
+    let existing = context
+        .views
+        .secrets
+        .get(&key)
+        .map(|secret| secret.metadata.clone());
+    let wanted = Wanted {
+        token,
+        facts: &facts,
+        endpoint: &endpoint,
+    };
+    if let Some(seen) = secrets.write(&wanted, &bytes, existing).await? {
+        remember(context, token, seen);
+        info!(
+            secret = token.secret_name(),
+            from, "wrote the Secret around the same token"
+        );
+    }
+    Ok(())
+}
+
+/// The connection of the token's identity, if it can be called now.
+fn connection(context: &Context, token: &AcsToken) -> Option<(ConnectionKey, Resolved)> {
+    let namespace = token.namespace()?;
+    let identity = context.views.identities.get(&identity_of(token))?;
+    let status = identity.status.as_ref()?;
+    let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
+    let resolved = context
+        .usable_connection(&key, &namespace, Timestamp::now())
+        .ok()?;
+    (Some(resolved.endpoint.as_str()) == status.endpoint.as_deref()).then_some((key, resolved))
+}
+
+/// Counts what is left behind.
+pub fn count_abandoned(context: &Context) {
+    context
+        .metrics
+        .abandoned
+        .get_or_create(&KindLabels { kind: "AcsToken" })
+        .inc();
+}

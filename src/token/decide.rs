@@ -1,0 +1,754 @@
+//! What to do next for an `AcsToken`. Pure: no I/O, no clock, no randomness.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::facts::{Shape, TokenFacts, claim};
+use crate::{
+    crd::{AcsToken, FINALIZER, Revocation, Verdict, is_ready, parse_duration},
+    renewal,
+};
+
+/// A change that other controllers fight over is repaired at once, then this far apart (T5).
+pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+/// A wait that the object's own identity will end soon is told only when it lasts this long: a
+/// token applied together with its identity then costs one status write, not two.
+const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
+
+/// All that the decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// The operator's clock.
+    pub now: Timestamp,
+    /// The service's clock, or a little earlier: never later.
+    pub service_now: Timestamp,
+    /// The object.
+    pub token: &'a AcsToken,
+    /// Its identity.
+    pub identity: IdentityView,
+    /// The Secret of the name that the spec asks for.
+    pub secret: SecretView,
+    /// A Secret of ours under another name (T6).
+    pub former: Option<FormerSecret>,
+    /// An older `AcsToken` that names the same Secret.
+    pub rival: Option<String>,
+    /// When edits of the Secret were repaired within the last hour, latest first.
+    pub last_repair: Option<Timestamp>,
+    /// The service asked not to be called before this time.
+    pub not_before: Option<Timestamp>,
+    /// After this long a deletion goes on without ACS (I3).
+    pub deletion_deadline: SignedDuration,
+}
+
+/// The identity of a token, as far as the token cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityView {
+    /// There is no such `AcsIdentity`.
+    Missing,
+    /// It is being deleted, and its tokens with it (I5).
+    Deleting,
+    /// It has no id in ACS yet.
+    NotReady {
+        /// Why, in a word.
+        reason: Cow<'static, str>,
+        /// Why, in a sentence.
+        message: String,
+        /// Whether it is only a matter of a moment.
+        is_brief: bool,
+    },
+    /// It has an id.
+    Usable(UsableIdentity),
+}
+
+/// An identity that has an id in ACS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsableIdentity {
+    /// The id in ACS.
+    pub id: String,
+    /// Tokens issued at this time or before are dead; by the service's clock.
+    pub tokens_valid_after: Option<Timestamp>,
+    /// A revocation is under way: nothing may be issued (R3).
+    pub is_revoking: bool,
+    /// Tokens issued before this time are issued once more when it has passed (R3).
+    pub unsettled_until: Option<Timestamp>,
+    /// How the connection is.
+    pub connection: ConnectionView,
+    /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
+    pub can_revoke: bool,
+}
+
+/// The connection of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionView {
+    /// It can be called with this credential.
+    Usable {
+        /// Fingerprint of the credential in use.
+        credential: String,
+        /// Fingerprint of a former credential that the service refuses now: its tokens are dead.
+        refused: Option<String>,
+    },
+    /// It can't be called.
+    Unusable {
+        /// Why, in a word.
+        reason: Cow<'static, str>,
+        /// What to do, in a sentence.
+        message: String,
+        /// Whether a human must act.
+        is_stalled: bool,
+        /// When to look again, unless an event comes first.
+        retry_at: Option<Timestamp>,
+    },
+}
+
+/// A Secret under the wanted name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretView {
+    /// Its bytes were not looked at since it last changed, or its absence is not confirmed.
+    Unknown,
+    /// There is none.
+    Absent,
+    /// It is not ours (T5).
+    Foreign {
+        /// Whose it is, as far as one can tell.
+        owner: String,
+    },
+    /// It is ours.
+    Ours {
+        /// What it says of its token; `None` when bytes and facts do not fit: it was edited.
+        facts: Option<TokenFacts>,
+        /// Whether keys, labels or annotations differ from what the spec asks for.
+        is_outdated: bool,
+        /// Whether it is `immutable`, which nobody can take back.
+        is_immutable: bool,
+    },
+}
+
+/// A Secret of ours that the spec no longer names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerSecret {
+    /// Its name.
+    pub name: String,
+    /// What it says of its token, its bytes not yet looked at.
+    pub facts: Option<TokenFacts>,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make sure that a deletion waits for us.
+    AddFinalizer,
+    /// Read the Secret of the wanted name.
+    ReadSecret,
+    /// Bring the status up to what the Secret tells.
+    Record,
+    /// Issue a token into the Secret.
+    Issue(IssueOrder),
+    /// Write keys, labels and annotations anew around the same token.
+    RewriteSecret,
+    /// Write the token of the former Secret under the wanted name.
+    CopySecret {
+        /// The former Secret.
+        from: String,
+    },
+    /// Delete a Secret of ours.
+    DeleteSecret {
+        /// Its name.
+        name: String,
+        /// Look first whether the identity is really gone.
+        only_without_identity: bool,
+    },
+    /// Let the object go.
+    RemoveFinalizer {
+        /// Tokens that may still be alive are left behind: why.
+        abandoned: Option<&'static str>,
+    },
+    /// Nothing to do but to tell, and to wait.
+    Rest,
+}
+
+/// What to ask the service for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssueOrder {
+    /// For which identity.
+    pub identity_id: String,
+    /// What to ask for.
+    pub shape: Shape,
+    /// Why; one word for metrics and Events.
+    pub why: Why,
+    /// When it should have been done; the most urgent is served first.
+    pub deadline: Timestamp,
+}
+
+/// Why a token is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There was none for this identity.
+    First,
+    /// Its time has come.
+    Renewal,
+    /// Scopes or life are others now.
+    Changed,
+    /// The identity's tokens were revoked.
+    Revoked,
+    /// The Secret was deleted.
+    SecretMissing,
+    /// The Secret was edited.
+    SecretEdited,
+    /// The credential that it was made with is no longer the connection's.
+    CredentialChanged,
+    /// A revocation without an answer may have killed it.
+    Unsettled,
+}
+
+impl Why {
+    /// One word for metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "First",
+            Self::Renewal => "Renewal",
+            Self::Changed => "Changed",
+            Self::Revoked => "Revoked",
+            Self::SecretMissing => "SecretMissing",
+            Self::SecretEdited => "SecretEdited",
+            Self::CredentialChanged => "CredentialChanged",
+            Self::Unsettled => "Unsettled",
+        }
+    }
+}
+
+/// What to do, what to tell, and when to look again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The next step.
+    pub step: Step,
+    /// What the conditions say when the step is [`Step::Rest`]; `None` leaves the status alone.
+    pub verdict: Option<Verdict>,
+    /// The token that the status tells.
+    pub facts: Option<TokenFacts>,
+    /// When to look again, unless an event comes first.
+    pub wake: Option<Timestamp>,
+}
+
+impl Decision {
+    fn step(step: Step) -> Self {
+        Self {
+            step,
+            verdict: None,
+            facts: None,
+            wake: None,
+        }
+    }
+
+    fn rest(verdict: Verdict, facts: Option<&TokenFacts>, wake: Option<Timestamp>) -> Self {
+        Self {
+            step: Step::Rest,
+            verdict: Some(verdict),
+            facts: facts.cloned(),
+            wake,
+        }
+    }
+}
+
+/// Chooses the next step for a token.
+#[must_use]
+pub fn decide(observed: &Observed<'_>) -> Decision {
+    let metadata = &observed.token.metadata;
+    let is_held = metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == FINALIZER);
+    match (&metadata.deletion_timestamp, is_held) {
+        (Some(_), false) => Decision {
+            wake: None,
+            ..Decision::step(Step::Rest)
+        },
+        (Some(since), true) => decide_deletion(observed, since.0),
+        (None, false) => Decision::step(Step::AddFinalizer),
+        (None, true) => decide_life(observed),
+    }
+}
+
+fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
+    if let Some(step) = record_or_delete(observed, false) {
+        return Decision::step(step);
+    }
+    let deadline = renewal::add(since, observed.deletion_deadline);
+    let abandon = |why| {
+        Decision::step(Step::RemoveFinalizer {
+            abandoned: Some(why),
+        })
+    };
+    match revocation_owed(observed) {
+        Owed::Nothing => Decision::step(Step::RemoveFinalizer { abandoned: None }),
+        Owed::Revocation { can_be_sent: false } => abandon("the connection's credential is gone"),
+        Owed::Revocation { .. } if observed.now >= deadline => {
+            abandon("the service did not answer in time")
+        }
+        Owed::Revocation { .. } => Decision::rest(
+            Verdict::reconciling(
+                "Deleting",
+                "waiting until the identity's tokens are revoked",
+            ),
+            None,
+            Some(deadline),
+        ),
+    }
+}
+
+enum Owed {
+    Nothing,
+    Revocation { can_be_sent: bool },
+}
+
+/// Whether a token that was issued for the object may still live although its object goes (R1).
+fn revocation_owed(observed: &Observed<'_>) -> Owed {
+    match &observed.identity {
+        IdentityView::Missing | IdentityView::NotReady { .. } => Owed::Nothing,
+        // The identity's own deletion kills its tokens, or revokes them; it is bounded itself.
+        IdentityView::Deleting => {
+            let asks = observed.token.spec.revocation.unwrap_or_default() != Revocation::Never;
+            let was_issued = observed
+                .token
+                .status
+                .as_ref()
+                .is_some_and(|status| status.issued_at.is_some());
+            if asks && was_issued {
+                Owed::Revocation { can_be_sent: true }
+            } else {
+                Owed::Nothing
+            }
+        }
+        IdentityView::Usable(identity) => {
+            let lives = claim(observed.token, &identity.id)
+                .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity));
+            if lives {
+                Owed::Revocation {
+                    can_be_sent: identity.can_revoke,
+                }
+            } else {
+                Owed::Nothing
+            }
+        }
+    }
+}
+
+/// Before Secrets of ours go, what they tell is recorded: a revocation may depend on it.
+fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Option<Step> {
+    let name = match &observed.secret {
+        SecretView::Ours { facts, .. } => {
+            if facts
+                .as_ref()
+                .is_some_and(|facts| is_untold(observed.token, facts))
+            {
+                return Some(Step::Record);
+            }
+            observed.token.secret_name()
+        }
+        SecretView::Unknown => return Some(Step::ReadSecret),
+        SecretView::Absent | SecretView::Foreign { .. } => observed.former.as_ref()?.name.clone(),
+    };
+    Some(Step::DeleteSecret {
+        name,
+        only_without_identity,
+    })
+}
+
+fn decide_life(observed: &Observed<'_>) -> Decision {
+    if let Some(rival) = &observed.rival {
+        return stalled(
+            "SecretConflict",
+            format!(
+                "Secret {} belongs to the older AcsToken {rival}; give this one another secret.name",
+                observed.token.secret_name()
+            ),
+        );
+    }
+    match &observed.identity {
+        IdentityView::Missing | IdentityView::Deleting => {
+            let is_missing = observed.identity == IdentityView::Missing;
+            if let Some(step) = record_or_delete(observed, is_missing) {
+                return Decision::step(step);
+            }
+            let message = format!(
+                "waiting for AcsIdentity {}, which does not exist{} in this namespace",
+                observed.token.spec.identity_ref.name,
+                if is_missing { "" } else { " any longer" }
+            );
+            Decision::rest(
+                Verdict::reconciling("IdentityNotFound", message),
+                None,
+                None,
+            )
+        }
+        IdentityView::NotReady {
+            reason,
+            message,
+            is_brief,
+        } => {
+            let verdict = Verdict::reconciling(reason.clone(), message.clone());
+            let told_at = renewal::add(created_at(observed.token), QUIET_WAIT);
+            let is_new = observed
+                .token
+                .status
+                .as_ref()
+                .is_none_or(|s| s.conditions.is_empty());
+            if *is_brief && is_new && observed.now < told_at {
+                return Decision {
+                    wake: Some(told_at),
+                    ..Decision::step(Step::Rest)
+                };
+            }
+            Decision::rest(verdict, None, None)
+        }
+        IdentityView::Usable(identity) => decide_with_identity(observed, identity),
+    }
+}
+
+fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> Decision {
+    let name = observed.token.secret_name();
+    let (facts, is_outdated, is_immutable, is_there) = match &observed.secret {
+        SecretView::Unknown => return Decision::step(Step::ReadSecret),
+        SecretView::Foreign { owner } => {
+            return stalled(
+                "SecretConflict",
+                format!(
+                    "Secret {name} exists and {owner}; delete it or give this AcsToken another secret.name"
+                ),
+            );
+        }
+        SecretView::Absent => (None, false, false, false),
+        SecretView::Ours {
+            facts,
+            is_outdated,
+            is_immutable,
+        } => (facts.as_ref(), *is_outdated, *is_immutable, true),
+    };
+    if let Some(facts) = facts.filter(|facts| is_untold(observed.token, facts)) {
+        return Decision {
+            facts: Some(facts.clone()),
+            ..Decision::step(Step::Record)
+        };
+    }
+    if let (Some(former), false) = (&observed.former, is_there) {
+        let is_good = former.facts.as_ref().is_some_and(|facts| {
+            facts.identity_id == identity.id && !is_dead(facts.issued_at, identity)
+        });
+        if is_good {
+            return Decision::step(Step::CopySecret {
+                from: former.name.clone(),
+            });
+        }
+    }
+    let facts = facts.filter(|facts| facts.identity_id == identity.id);
+    let good = facts.filter(|facts| is_good(observed, identity, facts));
+
+    if identity.is_revoking {
+        return Decision::rest(
+            Verdict::reconciling(
+                "Revoking",
+                "the identity's tokens are being revoked; a new one follows",
+            ),
+            facts,
+            None,
+        );
+    }
+    if claim(observed.token, &identity.id)
+        .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
+    {
+        // The identity revokes first (R1). Until then the old token is what the status tells.
+        return Decision::step(Step::Rest);
+    }
+    let Some(why) = why_issue(observed, identity, facts, is_there) else {
+        return settle(observed, facts, is_outdated, is_immutable);
+    };
+    if is_immutable {
+        return unable(
+            observed,
+            good,
+            "SecretImmutable",
+            format!(
+                "Secret {name} was made immutable, so no token can be renewed in it; delete it and it comes back"
+            ),
+            true,
+            None,
+        );
+    }
+    issue_or_wait(observed, identity, good, why)
+}
+
+/// There is nothing to issue: tidy up, then rest until the renewal.
+fn settle(
+    observed: &Observed<'_>,
+    facts: Option<&TokenFacts>,
+    is_outdated: bool,
+    is_immutable: bool,
+) -> Decision {
+    if is_outdated && !is_immutable {
+        return Decision::step(Step::RewriteSecret);
+    }
+    if let Some(former) = &observed.former {
+        return Decision::step(Step::DeleteSecret {
+            name: former.name.clone(),
+            only_without_identity: false,
+        });
+    }
+    let wake = facts.map(|facts| renew_at(observed.token, facts).min(facts.expires_at));
+    Decision::rest(ready(observed.token), facts, wake)
+}
+
+fn issue_or_wait(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    good: Option<&TokenFacts>,
+    why: Why,
+) -> Decision {
+    if let ConnectionView::Unusable {
+        reason,
+        message,
+        is_stalled,
+        retry_at,
+    } = &identity.connection
+    {
+        return unable(
+            observed,
+            good,
+            reason.clone(),
+            message.clone(),
+            *is_stalled,
+            *retry_at,
+        );
+    }
+    let local = |service: Timestamp| {
+        renewal::add(observed.now, service.duration_since(observed.service_now))
+    };
+    let second = SignedDuration::from_secs(1);
+    if let Some(after) = identity
+        .tokens_valid_after
+        .map(|after| renewal::add(after, second))
+        && observed.service_now < after
+    {
+        // A token of the very second of the revocation might be hit by it (R3).
+        return Decision {
+            wake: Some(local(after)),
+            ..Decision::step(Step::Rest)
+        };
+    }
+    let earliest = [
+        retry_at(observed, good),
+        observed.not_before,
+        observed
+            .last_repair
+            .filter(|_| why == Why::SecretEdited)
+            .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
+    ];
+    if let Some(earliest) = earliest
+        .into_iter()
+        .flatten()
+        .max()
+        .filter(|at| *at > observed.now)
+    {
+        return match observed
+            .token
+            .status
+            .as_ref()
+            .and_then(|s| s.last_failure.as_ref())
+        {
+            Some(failure) => {
+                let is_stalled = STALLING.contains(&failure.reason.as_str());
+                let message = failure.message.clone();
+                unable(
+                    observed,
+                    good,
+                    failure.reason.clone(),
+                    message,
+                    is_stalled,
+                    Some(earliest),
+                )
+            }
+            None => unable(
+                observed,
+                good,
+                "SecretEdited",
+                "another controller keeps editing the Secret; it is repaired every 5 minutes"
+                    .to_owned(),
+                false,
+                Some(earliest),
+            ),
+        };
+    }
+    let due = match (why, good) {
+        (Why::First, _) => created_at(observed.token),
+        (Why::Renewal, Some(facts)) => facts.expires_at,
+        _ => observed.now,
+    };
+    Decision::step(Step::Issue(IssueOrder {
+        identity_id: identity.id.clone(),
+        shape: Shape::wanted(observed.token),
+        why,
+        deadline: due,
+    }))
+}
+
+/// A token can't be had now. One that is still good keeps its object Ready.
+fn unable(
+    observed: &Observed<'_>,
+    good: Option<&TokenFacts>,
+    reason: impl Into<Cow<'static, str>>,
+    message: String,
+    is_stalled: bool,
+    retry_at: Option<Timestamp>,
+) -> Decision {
+    let Some(facts) = good else {
+        let verdict = if is_stalled {
+            Verdict::stalled(reason, message)
+        } else {
+            Verdict::reconciling(reason, message)
+        };
+        return Decision::rest(verdict, None, retry_at);
+    };
+    let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
+    let shape_is_current = facts.shape.is_same_as(&Shape::wanted(observed.token));
+    let verdict = if is_stalled && !shape_is_current {
+        Verdict::ReadyButStalled {
+            reason: reason.into(),
+            message,
+        }
+    } else {
+        ready(observed.token)
+    };
+    Decision::rest(verdict, Some(facts), Some(wake))
+}
+
+fn stalled(reason: &'static str, message: String) -> Decision {
+    Decision::rest(Verdict::stalled(reason, message), None, None)
+}
+
+fn ready(token: &AcsToken) -> Verdict {
+    Verdict::ready(
+        "TokenIssued",
+        format!("Secret {} holds a valid token", token.secret_name()),
+    )
+}
+
+/// Why a new token is needed, if one is.
+fn why_issue(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: Option<&TokenFacts>,
+    is_there: bool,
+) -> Option<Why> {
+    let Some(facts) = facts else {
+        let was_issued = observed.token.status.as_ref().is_some_and(|status| {
+            status.identity_id.as_deref() == Some(identity.id.as_str())
+                && status
+                    .issued_at
+                    .as_ref()
+                    .is_some_and(|at| !is_dead(at.0, identity))
+        });
+        return Some(match (was_issued, is_there) {
+            (false, _) => Why::First,
+            (true, false) => Why::SecretMissing,
+            (true, true) => Why::SecretEdited,
+        });
+    };
+    let credential = match &identity.connection {
+        ConnectionView::Usable { credential, .. } => Some(credential),
+        ConnectionView::Unusable { .. } => None,
+    };
+    if is_dead(facts.issued_at, identity) {
+        Some(Why::Revoked)
+    } else if !facts.shape.is_same_as(&Shape::wanted(observed.token)) {
+        Some(Why::Changed)
+    } else if credential.is_some_and(|credential| *credential != facts.credential) {
+        Some(Why::CredentialChanged)
+    } else if identity
+        .unsettled_until
+        .is_some_and(|until| facts.issued_at <= until && observed.service_now > until)
+    {
+        Some(Why::Unsettled)
+    } else if observed.now >= renew_at(observed.token, facts) {
+        Some(Why::Renewal)
+    } else {
+        None
+    }
+}
+
+/// When the token is due for renewal, by the operator's clock.
+#[must_use]
+pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
+    let wanted = token
+        .spec
+        .renew_before
+        .as_deref()
+        .and_then(|text| parse_duration(text).ok());
+    let seed = token.metadata.uid.as_deref().unwrap_or_default();
+    renewal::whole_seconds(renewal::renew_at(
+        facts.expires_at,
+        facts.life,
+        wanted,
+        seed,
+    ))
+}
+
+fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {
+    let is_refused = matches!(
+        &identity.connection,
+        ConnectionView::Usable { refused: Some(refused), .. } if *refused == facts.credential
+    );
+    observed.now < facts.expires_at && !is_dead(facts.issued_at, identity) && !is_refused
+}
+
+fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
+    identity
+        .tokens_valid_after
+        .is_some_and(|after| issued_at <= after)
+}
+
+/// Whether the Secret knows of a token that the status does not.
+fn is_untold(token: &AcsToken, facts: &TokenFacts) -> bool {
+    let Some(status) = &token.status else {
+        return true;
+    };
+    !facts.is_told_by(status)
+}
+
+/// When the last failure allows another try: at once for another spec.
+fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timestamp> {
+    let status = observed.token.status.as_ref()?;
+    let failure = status.last_failure.as_ref()?;
+    if status.observed_generation != observed.token.metadata.generation {
+        return None;
+    }
+    let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
+    let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();
+    let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), left, seed);
+    Some(renewal::add(failure.time.0, wait))
+}
+
+/// Reasons of failures that only a human can end; they are retried all the same, slowly.
+const STALLING: [&str; 4] = [
+    "UnsupportedByApiVersion",
+    "InvalidRequest",
+    "IdentityNotOwned",
+    "IdentityNotFound",
+];
+
+fn created_at(token: &AcsToken) -> Timestamp {
+    token
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// Whether `token` says of itself that it is fine.
+#[must_use]
+pub fn is_told_ready(token: &AcsToken) -> bool {
+    token
+        .status
+        .as_ref()
+        .is_some_and(|status| is_ready(&status.conditions))
+}

@@ -1,0 +1,263 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use crate::crd::{AcsToken, AcsTokenStatus, Revocation, Scope, parse_duration};
+
+/// The longest life of a token, and the one that is asked for by default (ACS REST 2023-10-01).
+const DEFAULT_LIFE: &str = "24h";
+
+const ISSUED_AT: &str = "acs-identity.dev/issued-at";
+const EXPIRES_AT: &str = "acs-identity.dev/expires-at";
+const RENEW_AT: &str = "acs-identity.dev/renew-at";
+const LIFE: &str = "acs-identity.dev/life";
+const IDENTITY_ID: &str = "acs-identity.dev/identity-id";
+const SCOPES: &str = "acs-identity.dev/scopes";
+const EXPIRES_IN: &str = "acs-identity.dev/expires-in";
+const FINGERPRINT: &str = "acs-identity.dev/fingerprint";
+const CREDENTIAL: &str = "acs-identity.dev/credential";
+const REVISION: &str = "acs-identity.dev/revision";
+
+/// What makes a token what it is: a change of it costs a new token (T4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// What the token allows.
+    pub scopes: BTreeSet<Scope>,
+    /// The life that is asked for, as it is written in `spec`.
+    pub expires_in: String,
+}
+
+impl Shape {
+    /// The shape that `token`'s spec asks for.
+    #[must_use]
+    pub fn wanted(token: &AcsToken) -> Self {
+        Self {
+            scopes: token.spec.scopes.clone(),
+            expires_in: token
+                .spec
+                .expires_in
+                .clone()
+                .unwrap_or_else(|| DEFAULT_LIFE.to_owned()),
+        }
+    }
+
+    /// The life in whole minutes, rounded up, within what the service takes (60 to 1440).
+    #[must_use]
+    pub fn minutes(&self) -> u32 {
+        let minutes = self.life().as_secs().saturating_add(59) / 60;
+        u32::try_from(minutes.clamp(60, 1440)).unwrap_or(1440)
+    }
+
+    fn life(&self) -> SignedDuration {
+        parse_duration(&self.expires_in).unwrap_or(SignedDuration::from_hours(24))
+    }
+
+    /// Whether both ask the service for the same token; `60m` and `1h` do.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.scopes == other.scopes && self.minutes() == other.minutes()
+    }
+
+    /// Whether going from `self` to `next` takes something away.
+    #[must_use]
+    pub fn is_narrowed_by(&self, next: &Self) -> bool {
+        !self.scopes.is_subset(&next.scopes) || next.minutes() < self.minutes()
+    }
+}
+
+/// All that is known of an issued token but the token itself. Stored as annotations beside it, so
+/// that a crash between Secret and status loses nothing (T3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// The identity in ACS that it is for.
+    pub identity_id: String,
+    /// What was asked for.
+    pub shape: Shape,
+    /// When it was issued, by the service's clock, in whole seconds.
+    pub issued_at: Timestamp,
+    /// When it ends, by the operator's clock, in whole seconds.
+    pub expires_at: Timestamp,
+    /// How long it lives: the answer's `expiresOn` less the answer's `Date`.
+    pub life: SignedDuration,
+    /// Fingerprint of the token's bytes.
+    pub fingerprint: String,
+    /// Fingerprint of the credential that it was made with.
+    pub credential: String,
+    /// How many tokens have been issued for the object, this one included.
+    pub revision: i64,
+}
+
+impl TokenFacts {
+    /// The annotations that say so; `renew_at` is told to people only.
+    #[must_use]
+    pub fn annotations(&self, renew_at: Timestamp) -> BTreeMap<String, String> {
+        [
+            (ISSUED_AT, self.issued_at.to_string()),
+            (EXPIRES_AT, self.expires_at.to_string()),
+            (RENEW_AT, renew_at.to_string()),
+            (LIFE, format!("{}s", self.life.as_secs())),
+            (IDENTITY_ID, self.identity_id.clone()),
+            (SCOPES, scopes_text(&self.shape.scopes)),
+            (EXPIRES_IN, self.shape.expires_in.clone()),
+            (FINGERPRINT, self.fingerprint.clone()),
+            (CREDENTIAL, self.credential.clone()),
+            (REVISION, self.revision.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    /// Reads the annotations back; `None` when one is missing or was edited into nonsense.
+    #[must_use]
+    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let text = |key: &str| annotations.get(key).cloned();
+        let scopes = text(SCOPES)?
+            .split(',')
+            .map(|scope| serde_json::from_value(scope.into()).ok())
+            .collect::<Option<_>>()?;
+        Some(Self {
+            identity_id: text(IDENTITY_ID)?,
+            shape: Shape {
+                scopes,
+                expires_in: text(EXPIRES_IN)?,
+            },
+            issued_at: text(ISSUED_AT)?.parse().ok()?,
+            expires_at: text(EXPIRES_AT)?.parse().ok()?,
+            life: text(LIFE)?.parse().ok()?,
+            fingerprint: text(FINGERPRINT)?,
+            credential: text(CREDENTIAL)?,
+            revision: text(REVISION)?.parse().ok()?,
+        })
+    }
+
+    /// Whether `status` tells just this token.
+    #[must_use]
+    pub fn is_told_by(&self, status: &AcsTokenStatus) -> bool {
+        status.fingerprint.as_deref() == Some(self.fingerprint.as_str())
+            && status.issued_at == Some(Time(self.issued_at))
+            && status.identity_id.as_deref() == Some(self.identity_id.as_str())
+            && status.scopes.as_ref() == Some(&self.shape.scopes)
+            && status.expires_in.as_deref() == Some(self.shape.expires_in.as_str())
+    }
+}
+
+/// What the identity must know of one of its tokens to coordinate a revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The `AcsToken`'s name.
+    pub name: String,
+    /// When its last recorded token was issued, by the service's clock.
+    pub issued_at: Timestamp,
+    /// Whether it is marked as not Ready.
+    pub is_marked: bool,
+    /// Why its token must be revoked now, if it must.
+    pub asks: Option<&'static str>,
+    /// Whether its end, or the end of its identity, asks for a revocation.
+    pub asks_at_the_end: bool,
+}
+
+/// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued.
+#[must_use]
+pub fn claim(token: &AcsToken, identity_id: &str) -> Option<Claim> {
+    let status = token.status.as_ref()?;
+    if status.identity_id.as_deref() != Some(identity_id) {
+        return None;
+    }
+    let issued_at = status.issued_at.as_ref()?.0;
+    let held = Shape {
+        scopes: status.scopes.clone()?,
+        expires_in: status.expires_in.clone()?,
+    };
+    let wanted = Shape::wanted(token);
+    let revocation = token.spec.revocation.unwrap_or_default();
+    let asks_at_the_end = revocation != Revocation::Never;
+    let changed = match revocation {
+        Revocation::OnChange => !held.is_same_as(&wanted),
+        Revocation::OnNarrowing => held.is_narrowed_by(&wanted),
+        Revocation::Never => false,
+    };
+    let asks = if asks_at_the_end && token.metadata.deletion_timestamp.is_some() {
+        Some("TokenDeleted")
+    } else if changed {
+        Some("TokenChanged")
+    } else {
+        None
+    };
+    Some(Claim {
+        name: token.metadata.name.clone().unwrap_or_default(),
+        issued_at,
+        is_marked: !crate::crd::is_ready(&status.conditions),
+        asks,
+        asks_at_the_end,
+    })
+}
+
+/// Scopes as they stand in the Secret: sorted, comma-joined.
+#[must_use]
+pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
+    let mut names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+    names.sort_unstable();
+    names.join(",")
+}
+
+/// A fingerprint of a token: enough to recognise it, of no use to a thief.
+#[must_use]
+pub fn fingerprint(token: &SecretString) -> String {
+    let digest = Sha256::new()
+        .chain_update("acs-identity-operator/token:")
+        .chain_update(token.expose_secret())
+        .finalize();
+    URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
+        Shape {
+            scopes: scopes.iter().copied().collect(),
+            expires_in: expires_in.to_owned(),
+        }
+    }
+
+    #[test]
+    fn facts_survive_the_way_through_annotations() {
+        let facts = TokenFacts {
+            identity_id: "8:acs:a_b".to_owned(),
+            shape: shape(&[Scope::Voip, Scope::ChatJoin], "90m"),
+            issued_at: Timestamp::from_second(1_800_000_000).unwrap(),
+            expires_at: Timestamp::from_second(1_800_005_400).unwrap(),
+            life: SignedDuration::from_mins(90),
+            fingerprint: "abc".to_owned(),
+            credential: "0123".to_owned(),
+            revision: 7,
+        };
+        let annotations = facts.annotations(facts.issued_at);
+        assert_eq!(TokenFacts::from_annotations(&annotations), Some(facts));
+    }
+
+    #[test]
+    fn facts_with_an_edited_annotation_are_no_facts() {
+        let annotations = BTreeMap::from([(ISSUED_AT.to_owned(), "yesterday".to_owned())]);
+        assert_eq!(TokenFacts::from_annotations(&annotations), None);
+    }
+
+    #[test]
+    fn sixty_minutes_are_an_hour_and_no_change() {
+        assert!(shape(&[Scope::Chat], "60m").is_same_as(&shape(&[Scope::Chat], "1h")));
+    }
+
+    #[test]
+    fn losing_a_scope_or_life_narrows_and_gaining_does_not() {
+        let held = shape(&[Scope::Chat, Scope::Voip], "2h");
+        assert!(held.is_narrowed_by(&shape(&[Scope::Chat], "2h")));
+        assert!(held.is_narrowed_by(&shape(&[Scope::Chat, Scope::Voip], "1h")));
+        assert!(held.is_narrowed_by(&shape(&[Scope::Chat, Scope::VoipJoin], "2h")));
+        assert!(!held.is_narrowed_by(&shape(&[Scope::Chat, Scope::Voip, Scope::VoipJoin], "24h")));
+    }
+}

@@ -1,0 +1,20 @@
+//! The life of an `AcsToken`, in five steps: an event wakes it (`controller`), the cluster is read
+//! into plain values (`observe`), a pure function chooses the next step (`decide`), the step is
+//! carried out against ACS and the cluster (`act`), and the outcome is told in the status
+//! (`report`). The loop goes on until `decide` says [`Step::Rest`].
+//!
+//! Guarantees: T1 to T6 of the contract, and this object's half of R1 to R4. A token is issued only
+//! while its identity is not being revoked; what was issued is a fact once it is in the Secret, and
+//! the status is rebuilt from there. Revocation itself belongs to the identity.
+
+mod act;
+mod controller;
+pub mod decide;
+mod facts;
+mod observe;
+mod report;
+
+pub use controller::run;
+pub use decide::{Decision, Observed, Step, decide, renew_at};
+pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint, scopes_text};
+pub use observe::{identity_key, identity_of, secret_key, uid_key};

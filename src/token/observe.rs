@@ -1,0 +1,254 @@
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+
+use super::{
+    decide::{
+        ConnectionView, FormerSecret, IdentityView, Observed, REPAIR_INTERVAL, SecretView,
+        UsableIdentity,
+    },
+    facts::TokenFacts,
+};
+use crate::{
+    cluster::{
+        secret::{Owner, Wanted, owned_by, owner},
+        view::object_ref,
+    },
+    connection::ConnectionKey,
+    context::Context,
+    crd::{AcsIdentity, AcsToken},
+    identity::siblings,
+    memory::Remembered,
+};
+
+/// What a run has found out by itself; good for this run only.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The Secret was read, and is not there or not ours.
+    pub secret: Option<SecretView>,
+}
+
+/// Reads everything that the decision depends on: all of it from memory.
+pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) -> Observed<'a> {
+    let now = Timestamp::now();
+    let namespace = token.namespace().unwrap_or_default();
+    let uid = token.uid().unwrap_or_default();
+    let remembered = context.memory.of(&uid);
+    let reference = object_ref(Some(&namespace), &token.spec.identity_ref.name);
+    let identity = context.views.identities.get(&reference);
+    let endpoint = identity
+        .as_ref()
+        .and_then(|identity| identity.status.as_ref()?.endpoint.clone());
+    let secret = secret(context, token, endpoint.as_deref(), &remembered, findings);
+    Observed {
+        now,
+        service_now: context.service_now(endpoint.as_deref(), now),
+        token,
+        identity: identity.map_or(IdentityView::Missing, |identity| {
+            identity_view(context, &identity, &namespace, now)
+        }),
+        secret,
+        former: former(context, token, &uid),
+        rival: rival(context, token),
+        last_repair: remembered
+            .repaired
+            .filter(|repaired| now.duration_since(*repaired) < REPAIR_INTERVAL * 12),
+        not_before: remembered.not_before,
+        deletion_deadline: context.config.deletion_deadline,
+    }
+}
+
+fn identity_view(
+    context: &Context,
+    identity: &AcsIdentity,
+    namespace: &str,
+    now: Timestamp,
+) -> IdentityView {
+    if identity.metadata.deletion_timestamp.is_some() {
+        return IdentityView::Deleting;
+    }
+    let status = identity.status.clone().unwrap_or_default();
+    let (Some(id), Some(reference), Some(endpoint)) = (
+        &status.identity_id,
+        &status.connection_ref,
+        &status.endpoint,
+    ) else {
+        let waits = status
+            .conditions
+            .iter()
+            .find(|condition| condition.status == "False");
+        return IdentityView::NotReady {
+            reason: "IdentityNotReady".into(),
+            message: match waits {
+                Some(why) => format!(
+                    "waiting for AcsIdentity {}: {}",
+                    identity.name_any(),
+                    why.message
+                ),
+                None => format!("waiting for AcsIdentity {}", identity.name_any()),
+            },
+            is_brief: waits.is_none(),
+        };
+    };
+    // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
+    let group: Vec<_> = siblings(context, id, endpoint)
+        .into_iter()
+        .filter_map(|sibling| sibling.status.clone())
+        .collect();
+    let key = ConnectionKey::of(reference, namespace);
+    let usable = context.usable_connection(&key, namespace, now);
+    let connection = match usable {
+        Ok(resolved) if resolved.endpoint.as_str() == endpoint => ConnectionView::Usable {
+            credential: resolved.credential,
+            refused: context.registry.credential(&key).refused,
+        },
+        Ok(resolved) => ConnectionView::Unusable {
+            reason: "EndpointChanged".into(),
+            message: format!(
+                "the identity belongs to {endpoint}, but its connection leads to {} now",
+                resolved.endpoint
+            ),
+            is_stalled: true,
+            retry_at: None,
+        },
+        Err(why) => ConnectionView::Unusable {
+            reason: why.reason,
+            message: why.message,
+            is_stalled: why.is_stalled,
+            retry_at: why.retry_at,
+        },
+    };
+    let can_revoke = context.registry.for_cleanup(&key, endpoint).is_some()
+        || !context.is_terminating(namespace);
+    IdentityView::Usable(UsableIdentity {
+        id: id.clone(),
+        tokens_valid_after: group
+            .iter()
+            .filter_map(|status| status.tokens_valid_after.as_ref().map(|after| after.0))
+            .max(),
+        is_revoking: group
+            .iter()
+            .any(|status| status.pending_revocation.is_some()),
+        unsettled_until: group
+            .iter()
+            .filter_map(|status| Some(status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0))
+            .max(),
+        connection,
+        can_revoke,
+    })
+}
+
+fn secret(
+    context: &Context,
+    token: &AcsToken,
+    endpoint: Option<&str>,
+    remembered: &Remembered,
+    findings: &Findings,
+) -> SecretView {
+    let key = object_ref(token.namespace().as_deref(), &token.secret_name());
+    let Some(found) = context.views.secrets.get(&key) else {
+        return findings.secret.clone().unwrap_or(SecretView::Unknown);
+    };
+    if let Owner::Other(owner) = owner(&found.metadata, token) {
+        return SecretView::Foreign { owner };
+    }
+    let read = remembered.secret.as_ref().filter(|read| {
+        read.name == found.name_any()
+            && Some(&read.version) == found.metadata.resource_version.as_ref()
+    });
+    let Some(read) = read else {
+        return SecretView::Unknown;
+    };
+    let facts =
+        facts_of(&found).filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
+    let is_outdated = match (&facts, endpoint) {
+        (Some(facts), Some(endpoint)) => !Wanted {
+            token,
+            facts,
+            endpoint,
+        }
+        .is_met_by(&found.metadata, read),
+        _ => false,
+    };
+    SecretView::Ours {
+        facts,
+        is_outdated,
+        is_immutable: read.is_immutable,
+    }
+}
+
+fn facts_of(secret: &PartialObjectMeta<Secret>) -> Option<TokenFacts> {
+    TokenFacts::from_annotations(secret.metadata.annotations.as_ref()?)
+}
+
+/// A Secret of ours that the spec no longer names.
+fn former(context: &Context, token: &AcsToken, uid: &str) -> Option<FormerSecret> {
+    let wanted = token.secret_name();
+    let owned = context.views.secrets.find(&owned_by(uid));
+    owned
+        .iter()
+        .filter(|secret| secret.name_any() != wanted && secret.namespace() == token.namespace())
+        .find(|secret| owner(&secret.metadata, token) == Owner::Ours)
+        .map(|secret| FormerSecret {
+            name: secret.name_any(),
+            facts: facts_of(secret),
+        })
+}
+
+/// The oldest `AcsToken` that names the same Secret, if that is not this one.
+fn rival(context: &Context, token: &AcsToken) -> Option<String> {
+    let rank = |token: &AcsToken| {
+        (
+            token
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0),
+            token.name_any(),
+        )
+    };
+    let key = secret_key(token);
+    if context.views.tokens.count(&key) < 2 {
+        return None;
+    }
+    let others = context.views.tokens.find(&key);
+    let oldest = others.iter().map(|other| rank(other)).min()?;
+    (oldest < rank(token)).then_some(oldest.1)
+}
+
+/// The key by which tokens are indexed that name the same Secret.
+pub fn secret_key(token: &AcsToken) -> String {
+    format!(
+        "secret:{}/{}",
+        token.namespace().unwrap_or_default(),
+        token.secret_name()
+    )
+}
+
+/// The key by which the tokens of an identity are indexed.
+#[must_use]
+pub fn identity_key(namespace: &str, identity: &str) -> String {
+    format!("identity:{namespace}/{identity}")
+}
+
+/// The key by which a token is found from its Secret.
+#[must_use]
+pub fn uid_key(uid: &str) -> String {
+    format!("uid:{uid}")
+}
+
+impl crate::cluster::view::Indexed for AcsToken {
+    fn index_keys(&self) -> Vec<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        vec![
+            identity_key(&namespace, &self.spec.identity_ref.name),
+            secret_key(self),
+            uid_key(&self.uid().unwrap_or_default()),
+        ]
+    }
+}
+
+/// The `AcsIdentity` that `token` names.
+pub fn identity_of(token: &AcsToken) -> ObjectRef<AcsIdentity> {
+    object_ref(token.namespace().as_deref(), &token.spec.identity_ref.name)
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use acs_identity_operator::acs::signing::Signature;
 use acs_identity_operator::acs::{
@@ -291,9 +292,14 @@ async fn clients_of_one_endpoint_share_its_slots() {
         service.client(&wire.endpoint, &version, &key()),
     );
     let hanging = tokio::spawn(async move { one.delete_identity(ID, soon()).await });
-    while wire.got().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let arrived = async {
+        while wire.got().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), arrived)
+        .await
+        .expect("the first request");
     let waiting = two.issue_token(ID, &["chat"], 60, soon());
     tokio::pin!(waiting);
     assert!(futures::poll!(waiting.as_mut()).is_pending());

@@ -77,7 +77,6 @@ impl Call<'_> {
                 .attempt(signed_at, &request_id, effort.left(), read)
                 .await;
             let took = began.elapsed();
-            drop(permit);
             let outcome = result
                 .as_ref()
                 .map_or_else(|failure| failure.error.reason(), |_| "Ok");
@@ -119,6 +118,8 @@ impl Call<'_> {
                 let pause = asked.or(wait).unwrap_or(config.first_retry_delay);
                 resource.queue.pause(request.operation, pause);
             }
+            // Only now, so that no one slips through before the pause.
+            drop(permit);
             match wait {
                 Some(wait) => sleep(wait).await,
                 None => return Err(error.after(effort.outcome(), effort.is_lost())),

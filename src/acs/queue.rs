@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,6 +24,8 @@ struct State {
     waiting: HashMap<Place, oneshot::Sender<()>>,
     /// When the timer under way goes off. Several may be under way; only the earliest counts.
     timer: Option<Instant>,
+    /// Where timers run. Permits may be dropped anywhere, even outside of it.
+    runtime: Option<Handle>,
 }
 
 /// The right to make one call; dropping it says that the call has ended.
@@ -46,6 +49,7 @@ impl Queue {
             schedule: Schedule::new(max_in_flight.max(1)),
             waiting: HashMap::new(),
             timer: None,
+            runtime: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -57,6 +61,7 @@ impl Queue {
         let (sender, turn) = oneshot::channel();
         let place = {
             let mut state = self.lock();
+            state.runtime = Some(Handle::current());
             let place = state.schedule.join(operation, deadline);
             state.waiting.insert(place, sender);
             place
@@ -103,9 +108,12 @@ impl Queue {
         if state.timer.is_some_and(|timer| timer <= opening) {
             return;
         }
+        let Some(runtime) = state.runtime.clone() else {
+            return;
+        };
         state.timer = Some(opening);
         let queue = self.clone();
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             sleep_until(opening).await;
             {
                 let mut state = queue.lock();
@@ -274,5 +282,21 @@ mod tests {
             );
         }
         assert!(queue.turn(IssueToken, at(0)).now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_permit_may_end_outside_of_the_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let queue = Queue::new(1);
+        let held = runtime.block_on(queue.turn(IssueToken, at(0)));
+        queue.pause(IssueToken, Duration::from_secs(5));
+        let mut waiting = Box::pin(queue.turn(IssueToken, at(1)));
+        runtime.block_on(async { assert!(waiting.as_mut().now_or_never().is_none()) });
+        drop(held);
+        drop(runtime.block_on(waiting));
     }
 }

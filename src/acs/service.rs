@@ -76,7 +76,8 @@ pub(super) struct Resource {
 }
 
 impl Service {
-    /// Prepares the HTTP client. Needs the process's TLS provider to be installed.
+    /// Prepares the HTTP client. Needs the process's TLS provider to be installed. Proxies are
+    /// those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), if any.
     pub fn new(config: ServiceConfig) -> Result<Self, ServiceError> {
         let http = http_client(&config)?;
         Ok(Self {

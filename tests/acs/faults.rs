@@ -185,9 +185,8 @@ async fn a_signature_of_the_wrong_time_is_made_anew_once() {
     wire.client().create_identity(None, soon()).await.unwrap();
     let got = wire.got();
     assert_eq!(got.len(), 2);
-    let signed = jiff::fmt::rfc2822::parse(got[1].header("x-ms-date").unwrap()).unwrap();
     let service_time: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let error = signed.timestamp().duration_since(service_time).abs();
+    let error = got[1].signed_at().duration_since(service_time).abs();
     assert!(error < SignedDuration::from_mins(5), "{error}");
 
     let wire = Wire::new([refused()]).await;
@@ -200,6 +199,43 @@ async fn a_signature_of_the_wrong_time_is_made_anew_once() {
         .to_string();
     let wire = Wire::new([answer(401, &now, "{}"), created()]).await;
     assert_eq!(create(&wire).await.kind(), Kind::CredentialRefused);
+    assert_eq!(wire.got().len(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_by_hours_costs_one_request_at_most() {
+    let clock = |hours| Reply::Clock(SignedDuration::from_hours(hours));
+    // Ahead of ours; then one of the two is put right, by a jump.
+    let wire = Wire::new([clock(7), clock(7), clock(7), clock(-3)]).await;
+    let service = service(config());
+    let client = wire.client_of(&service);
+    for (requests, hours) in [(2, 7), (3, 7), (5, -3), (6, -3)] {
+        let issued = client.issue_token(ID, &["chat"], 60, soon()).await.unwrap();
+        assert_eq!(wire.got().len(), requests);
+        let offset = service.clock_offset(&wire.endpoint).unwrap();
+        assert!((offset - SignedDuration::from_hours(hours)).abs() < SignedDuration::from_mins(1));
+        assert_eq!(issued.received_at + offset, issued.date);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_the_service_asks_for_holds_for_all_callers() {
+    let wire = Wire::new([answer(429, "Retry-After: 600\r\n", ""), token()]).await;
+    let client = wire.client_of(&service(ServiceConfig {
+        max_in_flight: 1,
+        ..config()
+    }));
+    let second = client.issue_token(ID, &["chat"], 60, Timestamp::MAX);
+    let first = client.issue_token(ID, &["chat"], 60, soon());
+    tokio::pin!(first, second);
+    tokio::select! {
+        biased;
+        first = &mut first => assert_eq!(first.unwrap_err().kind(), Kind::Throttled),
+        _ = &mut second => panic!("went first"),
+    }
+    // Long enough for a request that nothing holds back.
+    let passed = tokio::time::timeout(Duration::from_millis(300), second).await;
+    assert!(passed.is_err());
     assert_eq!(wire.got().len(), 1);
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acs_identity_operator::acs::{AccessKey, ApiVersion, Client, Endpoint, Service, ServiceConfig};
-use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +27,9 @@ pub enum Reply {
     Reset,
     /// Keeps the connection and says nothing.
     Hang,
+    /// Issues a token if the request was signed for the time of a clock that is off by this, to
+    /// 15 minutes; else refuses it. Dated by that clock.
+    Clock(SignedDuration),
 }
 
 /// A request as it came.
@@ -128,6 +132,13 @@ impl Wire {
 }
 
 impl Got {
+    /// The time that the signature covers.
+    pub fn signed_at(&self) -> Timestamp {
+        rfc2822::parse(self.header("x-ms-date").unwrap())
+            .unwrap()
+            .timestamp()
+    }
+
     /// A header's value, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -213,16 +224,23 @@ async fn serve<S: AsyncRead + AsyncWrite + Linger + Unpin>(
     state: &Mutex<State>,
 ) -> Option<()> {
     let got = read(&mut stream).await?;
-    let reply = {
+    let (signed, reply) = {
+        let signed = got.signed_at();
         let mut state = state.lock().unwrap();
         state.got.push(got);
-        match state.replies.len() {
+        let reply = match state.replies.len() {
             0 => return None,
             1 => state.replies[0].clone(),
             _ => state.replies.pop_front()?,
-        }
+        };
+        (signed, reply)
     };
     match reply {
+        Reply::Clock(offset) => {
+            let bytes = by_clock(Timestamp::now() + offset, signed);
+            stream.write_all(&bytes).await.ok()?;
+            stream.shutdown().await.ok()
+        }
         Reply::Bytes(bytes) => {
             stream.write_all(&bytes).await.ok()?;
             stream.shutdown().await.ok()
@@ -233,6 +251,20 @@ async fn serve<S: AsyncRead + AsyncWrite + Linger + Unpin>(
         }
         Reply::Hang => std::future::pending().await,
     }
+}
+
+fn by_clock(now: Timestamp, signed: Timestamp) -> Vec<u8> {
+    let is_near = now.duration_since(signed).abs() <= SignedDuration::from_mins(15);
+    let (status, body) = if is_near {
+        (
+            "200 OK",
+            r#"{"token":"fresh","expiresOn":"2030-01-01T00:00:00.0000000+00:00"}"#,
+        )
+    } else {
+        ("401 Unauthorized", "{}")
+    };
+    let (date, length) = (now.strftime("%a, %d %b %Y %H:%M:%S GMT"), body.len());
+    format!("HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\n\r\n{body}").into()
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Got> {

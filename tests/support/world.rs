@@ -194,7 +194,9 @@ impl World {
             + DeserializeOwned,
     {
         let api = self.api::<K>();
-        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await;
+        let patched = api
+            .patch(name, &PatchParams::default(), &Patch::Merge(&change))
+            .await;
         patched.expect("a patch that is fine");
     }
 

@@ -1,4 +1,8 @@
 //! The operator's program: flags, signals, wiring.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments are the help text, where backticks show"
+)]
 
 use std::{io::IsTerminal, net::SocketAddr, process::ExitCode, sync::Arc};
 

@@ -70,7 +70,7 @@ pub async fn run(
     };
     let for_inputs = wake.clone();
     let inputs = Inputs::new(client.clone(), move |follower| {
-        wake_follower(&for_inputs, follower)
+        wake_follower(&for_inputs, follower);
     });
     let address = config.address;
     let context = Arc::new(Context {

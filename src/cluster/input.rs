@@ -81,8 +81,8 @@ impl Inputs {
     pub fn follow(&self, namespace: &str, name: &str, follower: &Follower) -> Presence {
         let key = (namespace.to_owned(), name.to_owned());
         self.unfollow_but(follower, Some(&key));
-        let mut followed = lock(&self.followed);
-        let entry = followed.entry(key.clone()).or_insert_with(|| Followed {
+        let mut watched = lock(&self.followed);
+        let entry = watched.entry(key.clone()).or_insert_with(|| Followed {
             presence: Presence::Unknown,
             followers: HashSet::new(),
             task: tokio::spawn(self.clone().keep(key)).abort_handle(),
@@ -140,6 +140,8 @@ impl Inputs {
             }
             _ => return,
         };
-        followers.iter().for_each(|follower| (self.wake)(follower));
+        for follower in &followers {
+            (self.wake)(follower);
+        }
     }
 }

@@ -65,7 +65,7 @@ pub async fn keep<K>(
                 take_over(
                     &view,
                     scope.as_deref(),
-                    listed.take().unwrap_or_default(),
+                    &listed.take().unwrap_or_default(),
                     &changed,
                 );
                 if !has_listed {
@@ -89,7 +89,7 @@ pub async fn keep<K>(
 }
 
 /// Takes a complete list over: what is not in it is gone.
-fn take_over<K>(view: &View<K>, scope: Option<&str>, listed: Vec<K>, changed: &impl Fn(&K, bool))
+fn take_over<K>(view: &View<K>, scope: Option<&str>, listed: &[K], changed: &impl Fn(&K, bool))
 where
     K: Resource<DynamicType = ()> + Indexed + Clone + Debug + 'static,
 {
@@ -103,14 +103,14 @@ where
         .into_iter()
         .filter(|object| is_gone(object))
         .collect();
-    for object in &listed {
+    for object in listed {
         view.apply(object);
     }
     for object in gone {
         view.delete(&object);
         changed(&object, false);
     }
-    for object in &listed {
+    for object in listed {
         changed(object, true);
     }
 }

@@ -81,6 +81,7 @@ pub trait AnyConnection:
     /// `status`.
     fn status(&self) -> Option<&ConnectionStatus>;
     /// The same object with another status.
+    #[must_use]
     fn with_status(&self, status: ConnectionStatus) -> Self;
 
     /// Its key.

@@ -38,7 +38,7 @@ pub fn resolve<C: AnyConnection>(
     let text = credential_text(connection, secret_namespace, found)?;
     let stated = connection
         .endpoint()
-        .map(|text| Endpoint::parse(text).map_err(|error| stalled("InvalidEndpoint", error)))
+        .map(|text| Endpoint::parse(text).map_err(|error| stalled("InvalidEndpoint", &error)))
         .transpose()?;
     let (endpoint, key) = match connection.auth() {
         Auth::AccessKey(_) => {
@@ -50,12 +50,12 @@ pub fn resolve<C: AnyConnection>(
             })?;
             (
                 endpoint,
-                AccessKey::parse(text).map_err(|error| stalled("InvalidAccessKey", error))?,
+                AccessKey::parse(text).map_err(|error| stalled("InvalidAccessKey", &error))?,
             )
         }
         Auth::ConnectionString(_) => {
             let parsed = ConnectionString::parse(text)
-                .map_err(|error| stalled("InvalidConnectionString", error))?;
+                .map_err(|error| stalled("InvalidConnectionString", &error))?;
             if stated.is_some_and(|stated| stated != parsed.endpoint) {
                 return Err(stalled(
                     "EndpointMismatch",
@@ -67,12 +67,12 @@ pub fn resolve<C: AnyConnection>(
     };
     allowed
         .check(&endpoint)
-        .map_err(|error| stalled("EndpointNotAllowed", error))?;
+        .map_err(|error| stalled("EndpointNotAllowed", &error))?;
     let version: ApiVersion = connection
         .api_version()
         .unwrap_or(DEFAULT_VERSION)
         .parse()
-        .map_err(|error| stalled("InvalidApiVersion", error))?;
+        .map_err(|error| stalled("InvalidApiVersion", &error))?;
     Ok(Resolved {
         endpoint,
         version,
@@ -122,12 +122,12 @@ fn credential_text<'a, C: AnyConnection>(
     std::str::from_utf8(&value.0).map_err(|_| {
         stalled(
             "InvalidCredential",
-            format!("key {} of {secret} is not text", reference.key),
+            &format!("key {} of {secret} is not text", reference.key),
         )
     })
 }
 
-fn stalled(reason: &'static str, message: impl ToString) -> Unusable {
+fn stalled(reason: &'static str, message: &(impl ToString + ?Sized)) -> Unusable {
     Unusable {
         reason: reason.into(),
         message: message.to_string(),

@@ -4,6 +4,11 @@
 //! that `kubectl apply` refuses nonsense with a sentence; nothing is defaulted into `spec`, so that
 //! GitOps tools see no drift. This module knows neither ACS nor the controllers.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of one kind have the same type or priority"
+)]
+
 mod condition;
 mod connection;
 mod duration;
@@ -34,7 +39,7 @@ pub use token::{
 pub const GROUP: &str = "acs-identity.dev";
 /// Holds an object until ACS and its Secret are cleaned up.
 pub const FINALIZER: &str = "acs-identity.dev/cleanup";
-/// Labels every Secret that we own with the UID of its AcsToken; we watch Secrets by it.
+/// Labels every Secret that we own with the UID of its `AcsToken`; we watch Secrets by it.
 pub const TOKEN_UID_LABEL: &str = "acs-identity.dev/token-uid";
 /// Names us as the one who writes the Secret, for people and their tools.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a token allows (ACS REST 2023-10-01, "CommunicationTokenScope").
+/// What a token allows (ACS REST 2023-10-01, `CommunicationTokenScope`).
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

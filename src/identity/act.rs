@@ -334,7 +334,7 @@ fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Tim
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.intent = intent
+            memory.intent = intent;
         });
 }
 

@@ -55,7 +55,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity) -> Observed<'a>
             .pending_revocation
             .as_ref()
             .map(|pending| pending.time.0);
-        revocation.or(status.pending_create.as_ref().map(|time| time.0))
+        revocation.or_else(|| status.pending_create.as_ref().map(|time| time.0))
     });
     Observed {
         now,

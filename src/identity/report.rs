@@ -42,7 +42,7 @@ pub async fn ready(
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.not_before = None
+            memory.not_before = None;
         });
     let verdict = Verdict::ready("IdentityReady", "the identity exists in ACS");
     let is_live = identity.metadata.deletion_timestamp.is_none();

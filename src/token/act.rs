@@ -122,7 +122,7 @@ fn remember(context: &Context, token: &AcsToken, (metadata, read): SeenSecret) {
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.secret = Some(read)
+            memory.secret = Some(read);
         });
     context.views.secrets.wrote(metadata);
 }
@@ -315,7 +315,7 @@ async fn rewrite(
         context
             .memory
             .change(&token.uid().unwrap_or_default(), |memory| {
-                memory.secret = None
+                memory.secret = None;
             });
         if from != token.secret_name() {
             let uid = context

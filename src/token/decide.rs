@@ -33,6 +33,8 @@ pub struct Observed<'a> {
     pub former: Option<FormerSecret>,
     /// An older `AcsToken` that names the same Secret.
     pub rival: Option<String>,
+    /// A label or annotation that the operator's flags forbid on Secrets.
+    pub forbidden_key: Option<String>,
     /// When edits of the Secret were repaired within the last hour, latest first.
     pub last_repair: Option<Timestamp>,
     /// The service asked not to be called before this time.
@@ -460,6 +462,19 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     {
         // The identity revokes first (R1). Until then the old token is what the status tells.
         return Decision::step(Step::Rest);
+    }
+    if let Some(key) = &observed.forbidden_key {
+        let reason = "SecretMetadataForbidden".into();
+        let message = format!(
+            "secret.labels and secret.annotations must not use {key}: the operator's \
+             --forbid-secret-metadata refuses it"
+        );
+        let wake = good.map(|facts| facts.expires_at);
+        let verdict = match good {
+            Some(_) => Verdict::ReadyButStalled { reason, message },
+            None => Verdict::stalled(reason, message),
+        };
+        return Decision::rest(verdict, good, wake);
     }
     let Some(why) = why_issue(observed, identity, facts, is_there) else {
         return settle(observed, facts, is_outdated, is_immutable);

@@ -50,6 +50,7 @@ pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) 
         secret,
         former: former(context, token, &uid),
         rival: rival(context, token),
+        forbidden_key: forbidden_key(token, &context.config.forbidden_metadata),
         last_repair: remembered
             .repaired
             .filter(|repaired| now.duration_since(*repaired) < REPAIR_INTERVAL * 12),
@@ -216,7 +217,22 @@ fn rival(context: &Context, token: &AcsToken) -> Option<String> {
     (oldest < rank(token)).then_some(oldest.1)
 }
 
+/// A label or annotation of the template whose prefix is, or ends in `.` plus, a forbidden one.
+fn forbidden_key(token: &AcsToken, forbidden: &[String]) -> Option<String> {
+    let template = token.spec.secret.as_ref()?;
+    let labels = template.labels.iter().flat_map(|all| all.keys());
+    let annotations = template.annotations.iter().flat_map(|all| all.keys());
+    let is_forbidden = |key: &&String| {
+        let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+        forbidden
+            .iter()
+            .any(|domain| prefix == domain || prefix.ends_with(&format!(".{domain}")))
+    };
+    labels.chain(annotations).find(is_forbidden).cloned()
+}
+
 /// The key by which tokens are indexed that name the same Secret.
+#[must_use]
 pub fn secret_key(token: &AcsToken) -> String {
     format!(
         "secret:{}/{}",
@@ -249,6 +265,7 @@ impl crate::cluster::view::Indexed for AcsToken {
 }
 
 /// The `AcsIdentity` that `token` names.
+#[must_use]
 pub fn identity_of(token: &AcsToken) -> ObjectRef<AcsIdentity> {
     object_ref(token.namespace().as_deref(), &token.spec.identity_ref.name)
 }

@@ -60,7 +60,7 @@ pub async fn record(
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.not_before = None
+            memory.not_before = None;
         });
     let verdict = Verdict::ready(
         "TokenIssued",

@@ -177,6 +177,31 @@ async fn a_scope_that_the_api_version_lacks_is_a_sentence_and_no_call() {
 }
 
 #[tokio::test]
+async fn metadata_that_other_controllers_obey_is_refused_and_names_the_flag() {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.token(
+        "web",
+        "alice",
+        "scopes: [chat], secret: {labels: {argocd.argoproj.io/secret-type: cluster}}",
+    );
+    let message = world.token_says("web", "SecretMetadataForbidden").await;
+    assert!(message.contains("--forbid-secret-metadata"), "{message}");
+    assert!(
+        world
+            .api::<Secret>()
+            .get_opt("web")
+            .await
+            .expect("readable")
+            .is_none()
+    );
+    world
+        .patch::<AcsToken>("web", spec(json!({"secret": {"labels": null}})))
+        .await;
+    world.ready("web").await;
+}
+
+#[tokio::test]
 async fn a_denied_change_keeps_nothing_that_it_gave_up() {
     let mut world = World::bare(&[], &[]).await;
     world.connect("default", &world.emulator.connection_string.clone());

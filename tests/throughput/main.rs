@@ -3,6 +3,13 @@
 //!
 //! Everything runs on one machine, so only the ratios of one run mean something.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark ends at the first surprise"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

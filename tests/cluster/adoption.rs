@@ -53,13 +53,13 @@ async fn an_adopted_identity_is_deleted_where_that_is_asked_for() {
 async fn a_policy_can_deny_adoption_and_allowing_it_heals() {
     let (world, id) = world_with_a_stray().await;
     world
-        .patch::<AcsConnection>("default", spec(json!({"policy": {"adoption": "Deny"}})))
+        .patch::<AcsConnection>("default", spec(&json!({"policy": {"adoption": "Deny"}})))
         .await;
     world.identity("alice", &format!("identityId: \"{id}\""));
     let message = world.identity_says("alice", "PolicyDenied").await;
     assert!(message.contains("policy.adoption is Deny"), "{message}");
     world
-        .patch::<AcsConnection>("default", spec(json!({"policy": {"adoption": "Allow"}})))
+        .patch::<AcsConnection>("default", spec(&json!({"policy": {"adoption": "Allow"}})))
         .await;
     world.identity_says("alice", "IdentityReady").await;
 }
@@ -79,7 +79,7 @@ async fn an_identity_that_another_object_uses_is_refused_until_that_goes() {
 #[tokio::test]
 async fn where_it_is_shared_a_revocation_covers_the_tokens_of_all_its_objects() {
     let (world, id) = world_with_a_stray().await;
-    let policy = spec(json!({"policy": {"sharedIdentities": true}}));
+    let policy = spec(&json!({"policy": {"sharedIdentities": true}}));
     world.patch::<AcsConnection>("default", policy).await;
     for name in ["alice", "bob"] {
         world.identity(
@@ -92,7 +92,7 @@ async fn where_it_is_shared_a_revocation_covers_the_tokens_of_all_its_objects() 
     let alice = world.live_token("alice", &[]).await;
     let bob = world.live_token("bob", &[]).await;
     world
-        .patch::<AcsToken>("alice", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("alice", spec(&json!({"scopes": ["chat"]})))
         .await;
     world.live_token("alice", &[&alice]).await;
     world.live_token("bob", &[&bob]).await;

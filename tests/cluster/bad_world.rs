@@ -117,7 +117,7 @@ async fn an_endpoint_and_a_connection_string_must_agree() {
     world
         .patch::<acs_identity_operator::crd::AcsConnection>(
             "default",
-            spec(json!({"endpoint": "https://other.communication.azure.com"})),
+            spec(&json!({"endpoint": "https://other.communication.azure.com"})),
         )
         .await;
     world.start_operator();
@@ -158,7 +158,7 @@ async fn a_scope_that_the_api_version_lacks_is_a_sentence_and_no_call() {
     world
         .patch::<acs_identity_operator::crd::AcsConnection>(
             "default",
-            spec(json!({"apiVersion": "2022-10-01"})),
+            spec(&json!({"apiVersion": "2022-10-01"})),
         )
         .await;
     world.start_operator();
@@ -171,7 +171,7 @@ async fn a_scope_that_the_api_version_lacks_is_a_sentence_and_no_call() {
     );
     assert_eq!(world.issued().await, 0);
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     world.ready("web").await;
 }
@@ -196,7 +196,7 @@ async fn metadata_that_other_controllers_obey_is_refused_and_names_the_flag() {
             .is_none()
     );
     world
-        .patch::<AcsToken>("web", spec(json!({"secret": {"labels": null}})))
+        .patch::<AcsToken>("web", spec(&json!({"secret": {"labels": null}})))
         .await;
     world.ready("web").await;
 }
@@ -208,7 +208,7 @@ async fn a_denied_change_keeps_nothing_that_it_gave_up() {
     world
         .patch::<acs_identity_operator::crd::AcsConnection>(
             "default",
-            spec(json!({"apiVersion": "2022-10-01"})),
+            spec(&json!({"apiVersion": "2022-10-01"})),
         )
         .await;
     world.start_operator();
@@ -217,7 +217,7 @@ async fn a_denied_change_keeps_nothing_that_it_gave_up() {
     world.ready("web").await;
     let first = world.live_token("web", &[]).await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["voip.join"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["voip.join"]})))
         .await;
     world.token_says("web", "UnsupportedByApiVersion").await;
     assert!(!world.emulator.check(&first).await.valid);

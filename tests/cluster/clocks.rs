@@ -32,7 +32,7 @@ async fn a_service_whose_clock_is_hours_off_is_served_all_the_same_and_the_offse
         .await;
         assert_eq!(told.starts_with('-'), offset.starts_with('-'), "{told}");
         world
-            .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+            .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
             .await;
         world.live_token("web", &[&first]).await;
         assert!(!world.emulator.check(&first).await.valid);

@@ -118,7 +118,7 @@ async fn disturb(world: &World, round: u32, dice: &mut Dice) {
             match existing {
                 Some(existing) if existing.metadata.deletion_timestamp.is_none() => {
                     world
-                        .patch::<AcsToken>(&token, spec(json!({"scopes": scopes})))
+                        .patch::<AcsToken>(&token, spec(&json!({"scopes": scopes})))
                         .await;
                 }
                 Some(_) => {}

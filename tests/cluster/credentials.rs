@@ -94,10 +94,10 @@ async fn a_wrong_key_is_told_and_its_fingerprint_is_not() {
     let tries = world.emulator.count("createIdentity").await;
     world.identity("bob", "");
     world.settled().await;
-    let tried = world.emulator.count("createIdentity").await;
+    let after = world.emulator.count("createIdentity").await;
     assert!(
-        tried <= tries + 1,
-        "a refused credential was tried {tried} times"
+        after <= tries + 1,
+        "a refused credential was tried {after} times"
     );
     use_connection_string(&world, &world.emulator.connection_string).await;
     world.identity_says("alice", "IdentityReady").await;

@@ -209,7 +209,7 @@ async fn a_new_object_of_the_same_name_gets_another_identity() {
     let token = world.ready("web").await;
     assert_ne!(token.status.expect("a status").identity_id, former);
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["voip"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["voip"]})))
         .await;
     world.ready("web").await;
 }

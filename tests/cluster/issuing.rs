@@ -123,7 +123,7 @@ async fn labels_and_renew_before_cost_no_new_token() {
     let bytes = world.secret_value("web", "token").await;
     let secret = json!({"labels": {"team": "blue"}, "annotations": {"note": "hello"}});
     world
-        .patch::<AcsToken>("web", spec(json!({"renewBefore": "2h", "secret": secret})))
+        .patch::<AcsToken>("web", spec(&json!({"renewBefore": "2h", "secret": secret})))
         .await;
     let api = world.api::<Secret>();
     eventually("the label and the annotation are there", || async {
@@ -143,7 +143,7 @@ async fn labels_and_renew_before_cost_no_new_token() {
         })
         .await;
     world
-        .patch::<AcsToken>("web", spec(json!({"secret": {"labels": {"team": null}}})))
+        .patch::<AcsToken>("web", spec(&json!({"secret": {"labels": {"team": null}}})))
         .await;
     eventually("the label is gone", || async {
         let labels = api.get("web").await.expect("a Secret").metadata.labels?;
@@ -162,7 +162,7 @@ async fn keys_of_the_secret_can_be_renamed_later_without_a_new_token() {
     world.ready("web").await;
     let bytes = world.secret_value("web", "token").await;
     let keys = json!({"secret": {"keys": {"token": "ACS_TOKEN", "expiresOn": "ENDS"}}});
-    world.patch::<AcsToken>("web", spec(keys)).await;
+    world.patch::<AcsToken>("web", spec(&keys)).await;
     eventually("the token stands under its new key only", || async {
         let is_moved = world.secret_value("web", "ACS_TOKEN").await == bytes;
         (is_moved && world.secret_value("web", "token").await.is_none()).then_some(())

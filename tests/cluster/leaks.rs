@@ -23,7 +23,7 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
         .await;
     let second = world.live_token("web", &[&first]).await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     let third = world.live_token("web", &[&second]).await;
     let answer = world

@@ -52,7 +52,7 @@ async fn a_change_made_while_the_operator_was_away_is_revoked_when_it_is_back() 
     let first = world.live_token("web", &[]).await;
     world.kill_operator();
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     world.start_operator();
     world.live_token("web", &[&first]).await;
@@ -70,7 +70,7 @@ async fn a_revocation_that_a_crash_interrupted_is_sent_by_the_next_process() {
         json!([{"operation": "revokeTokens", "effect": "hang", "when": "before", "count": 1}]);
     world.emulator.faults(hang).await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     crate::support::eventually("the call is on the wire", || async {
         (world.emulator.count("revokeTokens").await > 0).then_some(())

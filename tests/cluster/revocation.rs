@@ -38,7 +38,7 @@ async fn valid_after(world: &World) -> Option<jiff::Timestamp> {
 async fn a_scope_taken_away_kills_the_old_token_and_the_sibling_gets_a_new_one() {
     let (world, web, bot) = world_with_siblings("").await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     let new_web = world.live_token("web", &[&web]).await;
     world.live_token("bot", &[&bot]).await;
@@ -62,7 +62,7 @@ async fn a_scope_taken_away_kills_the_old_token_and_the_sibling_gets_a_new_one()
 async fn another_life_is_another_token_and_revokes_as_well() {
     let (world, web, _) = world_with_siblings("").await;
     world
-        .patch::<AcsToken>("web", spec(json!({"expiresIn": "1h"})))
+        .patch::<AcsToken>("web", spec(&json!({"expiresIn": "1h"})))
         .await;
     world.live_token("web", &[&web]).await;
     assert!(!world.emulator.check(&web).await.valid);
@@ -74,7 +74,7 @@ async fn on_narrowing_a_wider_token_revokes_nothing_and_a_narrower_one_does() {
     world
         .patch::<AcsToken>(
             "web",
-            spec(json!({"scopes": ["chat", "voip", "chat.join"]})),
+            spec(&json!({"scopes": ["chat", "voip", "chat.join"]})),
         )
         .await;
     let wider = world.live_token("web", &[&web]).await;
@@ -82,7 +82,7 @@ async fn on_narrowing_a_wider_token_revokes_nothing_and_a_narrower_one_does() {
     assert!(world.emulator.check(&web).await.valid);
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     world.live_token("web", &[&web, &wider]).await;
     for dead in [&web, &wider, &bot] {
@@ -94,7 +94,7 @@ async fn on_narrowing_a_wider_token_revokes_nothing_and_a_narrower_one_does() {
 async fn with_never_the_old_token_runs_out_by_itself() {
     let (world, web, _) = world_with_siblings(", revocation: Never").await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     world.live_token("web", &[&web]).await;
     world.ready("web").await;
@@ -126,10 +126,10 @@ async fn a_deleted_token_takes_its_secret_along_and_is_revoked_and_the_sibling_h
 async fn changes_that_come_together_cost_one_revocation() {
     let (world, web, bot) = world_with_siblings("").await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     world
-        .patch::<AcsToken>("bot", spec(json!({"scopes": ["voip.join"]})))
+        .patch::<AcsToken>("bot", spec(&json!({"scopes": ["voip.join"]})))
         .await;
     world.live_token("web", &[&web]).await;
     world.live_token("bot", &[&bot]).await;
@@ -144,7 +144,7 @@ async fn tokens_about_to_be_revoked_are_not_ready_before_the_call() {
     let hang = json!([{"operation": "revokeTokens", "effect": "delay", "delay": 3, "count": 1}]);
     world.emulator.faults(hang).await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     let message = world.token_says("web", "Revoking").await;
     assert!(message.contains("a new one follows"), "{message}");
@@ -164,7 +164,7 @@ async fn a_revocation_whose_answer_is_lost_is_repeated_and_tokens_end_up_good() 
         json!([{"operation": "revokeTokens", "effect": "reset", "when": "after", "count": 1}]);
     world.emulator.faults(lost).await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     world.live_token("web", &[&web]).await;
     world.live_token("bot", &[&bot]).await;
@@ -180,7 +180,7 @@ async fn a_service_that_can_not_revoke_keeps_the_order_until_it_can() {
         .faults(json!([{"operation": "revokeTokens", "effect": "status", "status": 500}]))
         .await;
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["chat"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     eventually("the call was tried", || async {
         (world.emulator.count("revokeTokens").await > 0).then_some(())

@@ -80,7 +80,7 @@ async fn labels_that_others_put_on_the_secret_stay() {
         .patch::<Secret>("web", json!({"metadata": {"labels": {"theirs": "yes"}}}))
         .await;
     world
-        .patch::<AcsToken>("web", spec(json!({"secret": {"labels": {"ours": "yes"}}})))
+        .patch::<AcsToken>("web", spec(&json!({"secret": {"labels": {"ours": "yes"}}})))
         .await;
     let api = world.api::<Secret>();
     eventually("both labels are there", || async {
@@ -111,7 +111,7 @@ async fn a_renamed_secret_moves_and_there_is_always_one_with_the_token() {
     let world = world_with_a_token().await;
     let first = world.live_token("web", &[]).await;
     world
-        .patch::<AcsToken>("web", spec(json!({"secret": {"name": "moved"}})))
+        .patch::<AcsToken>("web", spec(&json!({"secret": {"name": "moved"}})))
         .await;
     let api = world.api::<Secret>();
     eventually("the Secret has moved", || async {
@@ -191,7 +191,7 @@ async fn a_secret_that_was_made_immutable_is_told_with_what_to_do_and_comes_back
         .await
         .expect("patched");
     world
-        .patch::<AcsToken>("web", spec(json!({"scopes": ["voip"]})))
+        .patch::<AcsToken>("web", spec(&json!({"scopes": ["voip"]})))
         .await;
     let message = world.token_says("web", "SecretImmutable").await;
     assert!(message.contains("delete it"), "{message}");

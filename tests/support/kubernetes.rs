@@ -20,7 +20,7 @@ pub struct Cluster {
     /// The folder with kubectl.
     pub programs: PathBuf,
     /// Ends the control plane when this process ends, however it ends: its stdin closes.
-    _control_plane: Option<Child>,
+    control_plane: Option<Child>,
 }
 
 /// The cluster of this test binary: `KUBECONFIG` where it is set, else a control plane of its own.
@@ -62,7 +62,7 @@ pub fn start() -> Cluster {
         return Cluster {
             kubeconfig: kubeconfig.into(),
             programs,
-            _control_plane: None,
+            control_plane: None,
         };
     }
     let folder = tempfile::Builder::new()
@@ -84,7 +84,7 @@ pub fn start() -> Cluster {
     Cluster {
         kubeconfig: folder.join("kubeconfig"),
         programs,
-        _control_plane: Some(child),
+        control_plane: Some(child),
     }
 }
 
@@ -156,7 +156,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(mut child) = self._control_plane.take() {
+        if let Some(mut child) = self.control_plane.take() {
             drop(child.stdin.take());
             let _ = child.wait();
             if let Some(folder) = self.kubeconfig.parent() {

@@ -10,7 +10,7 @@ pub mod world;
 use std::time::{Duration, Instant};
 
 /// No condition takes longer than this; a test that waits in vain ends with a sentence.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `look` finds something.
 pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T

@@ -108,7 +108,7 @@ impl World {
         self.start_operator_with(&self.cluster.kubeconfig);
     }
 
-    /// Starts the operator with the rights of a ServiceAccount of this namespace.
+    /// Starts the operator with the rights of a `ServiceAccount` of this namespace.
     pub fn start_operator_as(&mut self, account: &str) {
         let token = self
             .cluster
@@ -417,6 +417,6 @@ pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Con
 }
 
 /// A merge patch of a spec.
-pub fn spec(change: Value) -> Value {
+pub fn spec(change: &Value) -> Value {
     json!({"spec": change})
 }

@@ -64,7 +64,7 @@ async fn main() {
         let ours = rate(n, operator_run(&client, &namespace, n).await);
         let after = Cost::now(&client, &emulator, &operator).await;
         let share = 100.0 * ours / raw;
-        println!("round {round}: operator {ours:.0}/s, raw writer {raw:.0}/s, share {share:.0} %",);
+        println!("round {round}: operator {ours:.0}/s, raw writer {raw:.0}/s, share {share:.0} %");
         if round == 1 {
             after.print_since(&before, n, "new identity with one token");
         }

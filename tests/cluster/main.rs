@@ -1,6 +1,15 @@
 //! The operator as a user meets it: a real API server, the emulator over HTTP, the real program.
 //! One module per story; every name is a sentence.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

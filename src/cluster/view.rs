@@ -39,10 +39,18 @@ where
 {
     reader: Store<K>,
     writer: Mutex<Writer<K>>,
-    written: Mutex<HashMap<ObjectRef<K>, Arc<K>>>,
+    written: Mutex<HashMap<ObjectRef<K>, Written<K>>>,
     index: Mutex<Index<K>>,
     lists_missing: AtomicUsize,
     lists_done: Notify,
+}
+
+/// What the API server confirmed of our last write of an object.
+#[derive(Debug)]
+enum Written<K> {
+    Object(Arc<K>),
+    /// The object of this UID was deleted.
+    Deleted(Option<String>),
 }
 
 #[derive(Debug)]
@@ -101,14 +109,14 @@ where
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let cached = self.reader.get(key);
         let mut written = lock(&self.written);
-        match (cached, written.get(key)) {
-            (Some(cached), Some(ours)) if !is_newer(ours.as_ref(), cached.as_ref()) => {
-                written.remove(key);
-                Some(cached)
-            }
-            (_, Some(ours)) => Some(Arc::clone(ours)),
-            (cached, None) => cached,
-        }
+        let newest = match (cached, written.get(key)) {
+            (Some(cached), Some(Written::Object(ours))) if !is_newer(&**ours, &*cached) => cached,
+            (_, Some(Written::Object(ours))) => return Some(Arc::clone(ours)),
+            (Some(cached), Some(Written::Deleted(uid))) if cached.uid() == *uid => return None,
+            (cached, _) => cached?,
+        };
+        written.remove(key);
+        Some(newest)
     }
 
     /// The newest of all objects that are found by `key`.
@@ -144,13 +152,19 @@ where
     pub fn wrote(&self, object: K) {
         let key = ObjectRef::from_obj(&object);
         self.index(&key, Some(&object));
-        lock(&self.written).insert(key, Arc::new(object));
+        lock(&self.written).insert(key, Written::Object(Arc::new(object)));
     }
 
     /// Forgets our write of an object that is gone.
     pub fn forget(&self, key: &ObjectRef<K>) {
         self.index(key, None);
         lock(&self.written).remove(key);
+    }
+
+    /// Remembers that the API server confirmed a deletion of ours.
+    pub fn deleted(&self, key: &ObjectRef<K>, uid: Option<String>) {
+        self.index(key, None);
+        lock(&self.written).insert(key.clone(), Written::Deleted(uid));
     }
 
     /// A watch tells an object.

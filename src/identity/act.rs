@@ -266,7 +266,7 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
             context
                 .views
                 .secrets
-                .forget(&object_ref(Some(&namespace), &name));
+                .deleted(&object_ref(Some(&namespace), &name), secret.uid());
             info!(secret = name, token = token.name_any(), "deleted a Secret");
         }
     }

@@ -66,13 +66,9 @@ pub async fn carry_out(
                 .secrets
                 .get(&key)
                 .and_then(|secret| secret.uid());
-            secrets.delete(name, uid).await?;
-            context.views.secrets.forget(&key);
+            secrets.delete(name, uid.clone()).await?;
+            context.views.secrets.deleted(&key, uid);
             info!(secret = name, "deleted a Secret");
-            if context.views.secrets.get(&key).is_some() {
-                // The watch has not told yet; it wakes us when it does.
-                return Ok(Outcome::Overtaken);
-            }
         }
         Step::RemoveFinalizer { abandoned } => {
             if let Some(why) = abandoned {
@@ -323,8 +319,8 @@ async fn rewrite(
                 .secrets
                 .get(&source)
                 .and_then(|secret| secret.uid());
-            secrets.delete(from, uid).await?;
-            context.views.secrets.forget(&source);
+            secrets.delete(from, uid.clone()).await?;
+            context.views.secrets.deleted(&source, uid);
         }
         return Ok(());
     };

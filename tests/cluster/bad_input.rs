@@ -15,6 +15,7 @@ fn identity(spec: &str) -> String {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn nonsense_is_refused_with_a_sentence() {
     let world = World::bare(&[], &[]).await;
     let token = |spec: &str| token_manifest("bad", "alice", spec);

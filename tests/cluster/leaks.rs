@@ -113,18 +113,21 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
 async fn annotations(world: &World) -> String {
     let secrets = world
         .api::<Secret>()
-        .list(&Default::default())
+        .list(&kube::api::ListParams::default())
         .await
         .expect("readable");
-    secrets
+    let mut text = String::new();
+    for all in secrets
         .iter()
         .filter_map(|secret| secret.metadata.annotations.as_ref())
-        .map(|all| {
-            // What kubectl itself keeps of a Secret that a person applied is not ours.
-            let ours = all
-                .iter()
-                .filter(|(key, _)| key.starts_with("acs-identity.dev/"));
-            format!("{:?}\n", ours.collect::<Vec<_>>())
-        })
-        .collect()
+    {
+        // What kubectl itself keeps of a Secret that a person applied is not ours.
+        for (key, value) in all
+            .iter()
+            .filter(|(key, _)| key.starts_with("acs-identity.dev/"))
+        {
+            text.push_str(&[key, ": ", value, "\n"].concat());
+        }
+    }
+    text
 }

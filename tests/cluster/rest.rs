@@ -58,7 +58,7 @@ async fn foreign_secrets_are_neither_watched_nor_touched() {
     .expect("a Secret");
     let api = world.api::<Secret>();
     let made = api
-        .create(&Default::default(), &foreign)
+        .create(&kube::api::PostParams::default(), &foreign)
         .await
         .expect("created");
     world.identity("alice", "");

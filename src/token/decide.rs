@@ -477,7 +477,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         return Decision::rest(verdict, good, wake);
     }
     let Some(why) = why_issue(observed, identity, facts, is_there) else {
-        return settle(observed, facts, is_outdated, is_immutable);
+        return settle(observed, identity, facts, is_outdated, is_immutable);
     };
     if is_immutable {
         return unable(
@@ -497,6 +497,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
 /// There is nothing to issue: tidy up, then rest until the renewal.
 fn settle(
     observed: &Observed<'_>,
+    identity: &UsableIdentity,
     facts: Option<&TokenFacts>,
     is_outdated: bool,
     is_immutable: bool,
@@ -510,7 +511,14 @@ fn settle(
             only_without_identity: false,
         });
     }
-    let wake = facts.map(|facts| renew_at(observed.token, facts).min(facts.expires_at));
+    let wake = facts.map(|facts| {
+        let unsettled = identity
+            .unsettled_until
+            .filter(|until| facts.issued_at <= *until);
+        let unsettled = unsettled.map(|until| local_time(observed, after(until)));
+        let renewal = renew_at(observed.token, facts).min(facts.expires_at);
+        unsettled.map_or(renewal, |unsettled| unsettled.min(renewal))
+    });
     Decision::rest(ready(observed.token), facts, wake)
 }
 
@@ -536,18 +544,13 @@ fn issue_or_wait(
             *retry_at,
         );
     }
-    let local = |service: Timestamp| {
-        renewal::add(observed.now, service.duration_since(observed.service_now))
-    };
-    let second = SignedDuration::from_secs(1);
-    if let Some(after) = identity
-        .tokens_valid_after
-        .map(|after| renewal::add(after, second))
-        && observed.service_now < after
+    if let Some(next_second) = identity.tokens_valid_after.map(after)
+        && observed.service_now < next_second
     {
         // A token of the very second of the revocation might be hit by it (R3).
+        let wake = Some(local_time(observed, next_second));
         return Decision {
-            wake: Some(local(after)),
+            wake,
             ..Decision::step(Step::Rest)
         };
     }
@@ -605,6 +608,16 @@ fn issue_or_wait(
         why,
         deadline: due,
     }))
+}
+
+/// A later second than `time`: the service's clock tells whole ones.
+fn after(time: Timestamp) -> Timestamp {
+    renewal::add(time, SignedDuration::from_secs(1))
+}
+
+/// When the service's clock says `service`, by the operator's.
+fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timestamp {
+    renewal::add(observed.now, service.duration_since(observed.service_now))
 }
 
 /// A token can't be had now. One that is still good keeps its object Ready.

@@ -100,8 +100,10 @@ if [ "$watch_stdin" = --until-stdin-closes ]; then
   # A background job's stdin is /dev/null unless it is handed over by another number.
   exec 3<&0
   cat <&3 >/dev/null &
-  children+=($!)
+  stdin_watch=$!
+  children+=("$stdin_watch")
 fi
 wait -n || true
+[ -z "${stdin_watch:-}" ] || kill -0 "$stdin_watch" 2>/dev/null || exit 0
 for log in "$dir"/*.log; do say "$log ends with:"; tail -n 3 "$log" >&2; done
 exit 1

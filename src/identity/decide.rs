@@ -29,8 +29,8 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 pub struct Observed<'a> {
     /// The operator's clock.
     pub now: Timestamp,
-    /// The service's clock, as far as it is known.
-    pub service_now: Timestamp,
+    /// The service's clock; unknown before its first answer.
+    pub service_now: Option<Timestamp>,
     /// The object.
     pub identity: &'a AcsIdentity,
     /// Its connection.

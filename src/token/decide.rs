@@ -21,8 +21,8 @@ const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 pub struct Observed<'a> {
     /// The operator's clock.
     pub now: Timestamp,
-    /// The service's clock, or a little earlier: never later.
-    pub service_now: Timestamp,
+    /// The service's clock, or a little earlier, never later; unknown before its first answer.
+    pub service_now: Option<Timestamp>,
     /// The object.
     pub token: &'a AcsToken,
     /// Its identity.
@@ -545,7 +545,7 @@ fn issue_or_wait(
         );
     }
     if let Some(next_second) = identity.tokens_valid_after.map(after)
-        && observed.service_now < next_second
+        && observed.service_now.is_some_and(|now| now < next_second)
     {
         // A token of the very second of the revocation might be hit by it (R3).
         let wake = Some(local_time(observed, next_second));
@@ -617,7 +617,8 @@ fn after(time: Timestamp) -> Timestamp {
 
 /// When the service's clock says `service`, by the operator's.
 fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timestamp {
-    renewal::add(observed.now, service.duration_since(observed.service_now))
+    let service_now = observed.service_now.unwrap_or(observed.now);
+    renewal::add(observed.now, service.duration_since(service_now))
 }
 
 /// A token can't be had now. One that is still good keeps its object Ready.
@@ -692,10 +693,9 @@ fn why_issue(
         Some(Why::Changed)
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
-    } else if identity
-        .unsettled_until
-        .is_some_and(|until| facts.issued_at <= until && observed.service_now > until)
-    {
+    } else if identity.unsettled_until.is_some_and(|until| {
+        facts.issued_at <= until && observed.service_now.is_some_and(|now| now > until)
+    }) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {
         Some(Why::Renewal)

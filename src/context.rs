@@ -26,7 +26,7 @@ use crate::{
     gate::Gates,
     memory::Memory,
     metrics::Metrics,
-    token,
+    renewal, token,
 };
 
 /// What a person can set.
@@ -166,18 +166,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// The service's clock, or up to a second earlier: its `Date` has whole seconds.
+    /// The service's clock, or up to a second earlier, as its `Date` has whole seconds; unknown
+    /// before its first answer.
     #[must_use]
-    pub fn service_now(&self, endpoint: Option<&str>, now: Timestamp) -> Timestamp {
-        let offset = endpoint
-            .and_then(|endpoint| crate::acs::Endpoint::parse(endpoint).ok())
-            .and_then(|endpoint| self.acs.clock_offset(&endpoint))
-            .unwrap_or_default();
-        crate::renewal::add(now, offset)
+    pub fn service_now(&self, endpoint: Option<&str>, now: Timestamp) -> Option<Timestamp> {
+        let endpoint = acs::Endpoint::parse(endpoint?).ok()?;
+        Some(renewal::add(now, self.acs.clock_offset(&endpoint)?))
     }
-}
 
-impl Context {
     /// What a call through the connection needs, if an object of `namespace` may make one now.
     pub fn usable_connection(
         &self,

@@ -211,7 +211,10 @@ async fn revoke(
             let stays = error.outcome() == acs::Outcome::Unknown || error.is_lost();
             next.pending_revocation = pending.filter(|_| stays).map(|pending| {
                 // Counted from now: how long the call waited in the queue is not known.
-                let now = context.service_now(next.endpoint.as_deref(), Timestamp::now());
+                let now = Timestamp::now();
+                let now = context
+                    .service_now(next.endpoint.as_deref(), now)
+                    .unwrap_or(now);
                 let lost = error.is_lost().then(|| renewal::add(now, CALL));
                 let known = pending.unsettled_until.as_ref().map(|until| until.0);
                 let until = known.into_iter().chain(lost).max();

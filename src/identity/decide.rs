@@ -458,7 +458,8 @@ fn verdict_of(why: &Unusable) -> Verdict {
 
 /// `local` on the service's clock.
 fn service_time(observed: &Observed<'_>, local: Timestamp) -> Timestamp {
-    renewal::add(local, observed.service_now.duration_since(observed.now))
+    let service_now = observed.service_now.unwrap_or(observed.now);
+    renewal::add(local, service_now.duration_since(observed.now))
 }
 
 fn is_dead(issued_at: Timestamp, status: &AcsIdentityStatus) -> bool {

@@ -59,7 +59,7 @@ pub struct Views {
     pub tokens: Arc<View<AcsToken>>,
     /// The Secrets that we own, without their data.
     pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
-    /// All namespaces.
+    /// The watched namespaces, without spec and status.
     pub namespaces: Arc<View<PartialObjectMeta<Namespace>>>,
 }
 
@@ -73,7 +73,7 @@ impl Views {
             identities: Arc::new(View::new(scopes)),
             tokens: Arc::new(View::new(scopes)),
             secrets: Arc::new(View::new(scopes)),
-            namespaces: Arc::new(View::new(1)),
+            namespaces: Arc::new(View::new(scopes)),
         }
     }
 

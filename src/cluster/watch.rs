@@ -96,7 +96,9 @@ where
     let there: HashSet<_> = listed.iter().map(ObjectRef::from_obj).collect();
     let is_gone = |object: &K| {
         let key = ObjectRef::from_obj(object);
-        (scope.is_none() || key.namespace.as_deref() == scope) && !there.contains(&key)
+        // A Namespace is in the scope that it is.
+        let lies_in = key.namespace.as_deref().unwrap_or(&key.name);
+        scope.is_none_or(|scope| scope == lies_in) && !there.contains(&key)
     };
     let gone: Vec<_> = view
         .all()

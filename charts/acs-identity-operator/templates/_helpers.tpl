@@ -1,8 +1,14 @@
+{{/* The name of everything in the release's namespace. */}}
 {{- define "operator.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
-{{- define "operator.serviceAccount" -}}
+{{/* The name of what is elsewhere: releases of one name in several namespaces get along. */}}
+{{- define "operator.name-elsewhere" -}}
+{{ .Release.Namespace }}:{{ include "operator.name" . }}
+{{- end }}
+
+{{- define "operator.service-account" -}}
 {{ .Values.serviceAccount.name | default (include "operator.name" .) }}
 {{- end }}
 
@@ -19,18 +25,25 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{/* What the operator does in a namespace that it watches. */}}
-{{- define "operator.namespaced-rules" -}}
+{{- define "operator.rules-watched" -}}
+# Our kinds: watched; patch is for our finalizer, which is no subresource.
 - apiGroups: [acs-identity.dev]
   resources: [acsconnections, acsidentities, acstokens]
-  # patch: the finalizer.
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
+# Before a Secret goes because its identity is gone, the API server itself is asked.
+- apiGroups: [acs-identity.dev]
+  resources: [acsidentities]
+  verbs: [get]
 - apiGroups: [acs-identity.dev]
   resources: [acsconnections/status, acsidentities/status, acstokens/status]
   verbs: [update]
+# list and watch: our own Secrets by label, and by name those that connections refer to, as metadata
+# only; get: one by name, when it has changed. The rest is for the Secrets of tokens. RBAC knows
+# neither labels nor metadata, so this grants all Secrets of the namespace.
 - apiGroups: [""]
   resources: [secrets]
-  # Credentials are read; the Secrets of tokens are written.
   verbs: [get, list, watch, create, update, delete]
+# patch: an Event that repeats is counted.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

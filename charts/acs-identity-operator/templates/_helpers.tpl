@@ -24,22 +24,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* What the operator does in a namespace that it watches. */}}
+{{/* What the operator does in a namespace beside the objects of our own kinds. */}}
 {{- define "operator.rules-watched" -}}
-# Our kinds: watched; patch is for our finalizer, which is no subresource.
-- apiGroups: [acs-identity.dev]
-  resources: [acsconnections, acsidentities, acstokens]
-  verbs: [list, watch, patch]
-# Before a Secret goes because its identity is gone, the API server itself is asked.
-- apiGroups: [acs-identity.dev]
-  resources: [acsidentities]
-  verbs: [get]
-- apiGroups: [acs-identity.dev]
-  resources: [acsconnections/status, acsidentities/status, acstokens/status]
-  verbs: [update]
-# list and watch: our own Secrets by label, and by name those that connections refer to, as metadata
-# only; get: one by name, when it has changed. The rest is for the Secrets of tokens. RBAC knows
-# neither labels nor metadata, so this grants all Secrets of the namespace.
+# list and watch: the Secrets of tokens by their label, and by name those that connections refer to,
+# all as metadata only; get: one by name, when it has changed; the rest: the Secrets of tokens.
+# RBAC knows neither labels nor metadata, so this grants every Secret of the namespace.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, delete]

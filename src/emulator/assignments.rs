@@ -14,6 +14,8 @@ use super::{
 pub(super) type Place = String;
 
 const MOST: usize = 10_000;
+/// Of an id in characters, and of a list of applications.
+const LONGEST: usize = 100;
 
 /// A principal that may exchange its tokens, and by which applications.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,13 +125,24 @@ fn read(body: &Value, object: &str, tenant: Option<&str>) -> Result<Assignment, 
     }
     let tenant_id = tenant.or_else(|| text("tenantId"));
     let tenant_id = tenant_id.ok_or_else(|| Refusal::required("TenantId"))?;
-    let no_list = || Refusal::model("ClientIds", "The JSON value is no list of strings.");
+    let is_short = |text: &&str| text.len() <= LONGEST;
+    if [object, tenant_id].iter().any(|it| !is_short(it)) {
+        let message = format!("Ids of tenants and objects have {LONGEST} characters at most.");
+        return Err(Refusal::invalid("ObjectId", message));
+    }
+    let no_list = || {
+        Refusal::model(
+            "ClientIds",
+            "The JSON value is no list of up to 100 short strings.",
+        )
+    };
     let client_ids = match body.get("clientIds") {
         None | Some(Value::Null) if tenant.is_some() => Vec::new(),
         None | Some(Value::Null) => return Err(Refusal::required("ClientIds")),
         Some(list) => {
-            let list = list.as_array().ok_or_else(no_list)?;
-            let texts = list.iter().map(|it| it.as_str().map(str::to_owned));
+            let list = list.as_array().filter(|it| it.len() <= LONGEST);
+            let texts = list.ok_or_else(no_list)?.iter();
+            let texts = texts.map(|it| it.as_str().filter(is_short).map(str::to_owned));
             texts.collect::<Option<_>>().ok_or_else(no_list)?
         }
     };

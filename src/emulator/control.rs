@@ -99,9 +99,8 @@ impl Emulator {
         let core = self.core();
         let identities = core.state.identities();
         let living = identities.iter().filter(|it| it.deleted_at.is_none());
-        let tokens: usize = identities.iter().map(|it| it.tokens.len()).sum();
         let answer = json!({
-            "status": "ok", "identities": living.count(), "tokens": tokens, "changes": core.changes,
+            "status": "ok", "identities": living.count(), "tokens": core.state.tokens(), "changes": core.changes,
             "requests": self.journal().count(),
         });
         Answer::ok(answer)
@@ -209,7 +208,7 @@ impl Emulator {
 }
 
 fn clock(state: &State) -> Answer {
-    let offset = format!("{:#}", state.clock_offset);
+    let offset = span::text(state.clock_offset);
     Answer::ok(json!({"offset": offset, "now": state.now()}))
 }
 

@@ -58,11 +58,10 @@ pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
             .ok_or_else(|| Refusal::model(target, "The JSON value is no string.")),
     };
     let token = text("token", "Token")?;
-    let names_user = versions::has_teams_user(&turn.version);
-    let asked = match names_user {
-        true => Some((text("appId", "AppId")?, text("userId", "UserId")?)),
-        false => None,
-    };
+    let mut asked = None;
+    if versions::has_teams_user(&turn.version) {
+        asked = Some((text("appId", "AppId")?, text("userId", "UserId")?));
+    }
     let (user, end) = User::of(token, turn.now)?;
     if let Some((app_id, user_id)) = asked {
         if !user.oid.eq_ignore_ascii_case(user_id) {
@@ -146,7 +145,7 @@ fn hand_out(
     end: Timestamp,
     names_identity: bool,
 ) -> Result<Done, Refusal> {
-    let (event, expires_on, unsigned) = new_token(turn, &id, scopes, end, Signer::Entra)?;
+    let new = new_token(turn, &id, scopes, end, Signer::Entra)?;
     let mut events = Vec::new();
     match turn.core.state.identity(&id) {
         None => events.push(Event::Created {
@@ -157,19 +156,17 @@ fn hand_out(
         Some(it) if it.deleted_at.is_some() => events.push(Event::Restored { id: id.clone() }),
         Some(_) => {}
     }
-    events.push(event);
+    events.push(new.event);
     turn.core.commit(events)?;
-    let token = json!({"token": "", "expiresOn": expires_on});
-    let (answer, place) = match names_identity {
-        true => (
-            json!({"identity": {"id": id}, "accessToken": token}),
-            "/accessToken/token",
-        ),
-        false => (token, "/token"),
+    let (answer, place) = if names_identity {
+        let answer = json!({"identity": {"id": id}, "accessToken": new.answer});
+        (answer, "/accessToken/token")
+    } else {
+        (new.answer.into(), "/token")
     };
     Ok(Done {
         answer: Answer::ok(answer),
         identity: Some(id),
-        token: Some((place, unsigned)),
+        token: Some((place, new.unsigned)),
     })
 }

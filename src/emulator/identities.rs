@@ -1,46 +1,50 @@
 //! Identities and their tokens.
 
 use hyper::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
     answer::{Answer, Refusal},
+    ask, repeatability,
     service::{Done, Turn},
-    settings::{
-        DeletedCustomId, DuplicateScopes, EmptyScopes, NewerFields, NonIntegerMinutes,
-        SecondDelete, UnknownIdentity, UnknownScopes,
-    },
-    state::{Event, Identity, Signer, Token},
+    settings::{DeletedCustomId, EmptyScopes, SecondDelete, UnknownIdentity},
+    state::{Cause, End, Event, Identity, Signer, Token},
     token::{Facts, Unsigned},
     versions,
 };
 
-const DEFAULT_MINUTES: i64 = 1440;
 const MOST_IDENTITIES: usize = 200_000;
-const MOST_TOKENS_OF_ONE: usize = 10_000;
-const LONGEST_CUSTOM_ID: usize = 256;
+/// Good ones and others; those that have expired are forgotten before more are refused.
+const MOST_TOKENS: usize = 1_000_000;
 
 /// `POST /identities`.
 pub(super) fn create(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
-    let custom_id = custom_id(turn, &body)?;
+    let custom_id = ask::custom_id(turn, &body)?;
     let ask = match body.get("createTokenWithScopes") {
         None | Some(Value::Null) => None,
         Some(Value::Array(scopes)) if scopes.is_empty() => {
             match turn.settings().empty_create_scopes {
                 EmptyScopes::NoToken => None,
-                EmptyScopes::Refused => return Err(no_scopes("createTokenWithScopes")),
+                EmptyScopes::Refused => return Err(ask::no_scopes("createTokenWithScopes")),
             }
         }
-        Some(scopes) => Some(read_scopes(turn, "CreateTokenWithScopes", scopes)?),
+        Some(scopes) => Some(ask::scopes(turn, "CreateTokenWithScopes", scopes)?),
     };
-    let minutes = minutes(turn, &body)?;
+    let minutes = ask::minutes(turn, &body)?;
 
-    let known = custom_id
-        .as_deref()
-        .and_then(|it| turn.core.state.by_custom_id(it));
+    let repeated = repeatability::read(turn)?;
+    let state = &turn.core.state;
+    let known = match (
+        repeated.as_ref().and_then(|it| it.made.as_deref()),
+        &custom_id,
+    ) {
+        (Some(made), _) => state.identity(made),
+        (None, Some(custom_id)) => state.by_custom_id(custom_id),
+        (None, None) => None,
+    };
     let known = known.map(|it| (it.id.clone(), it.deleted_at.is_some()));
     let mut events = Vec::new();
     let (id, is_new) = match known {
@@ -59,16 +63,13 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
         });
     }
     let issues = is_new || turn.settings().repeated_create_issues;
-    let issued = match ask.filter(|_| issues) {
-        Some(scopes) => Some(prepare(turn, &id, scopes, minutes)?),
-        None => None,
-    };
+    let mut answer = Map::new();
     let mut token = None;
-    let mut access_token = Value::Null;
-    if let Some((event, expires_on, unsigned)) = issued {
-        events.push(event);
-        access_token = json!({"token": "", "expiresOn": expires_on});
-        token = Some(("/accessToken/token", unsigned));
+    if let Some(scopes) = ask.filter(|_| issues) {
+        let new = prepare(turn, &id, scopes, minutes)?;
+        events.push(new.event);
+        answer.insert("accessToken".to_owned(), new.answer.into());
+        token = Some(("/accessToken/token", new.unsigned));
     }
     turn.core.commit(events)?;
 
@@ -76,11 +77,13 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
         return Ok(done(Answer::ok(json!({"id": id})), id, None));
     }
     let identity = turn.core.state.identity(&id).map(|it| view(turn, it));
-    let mut answer = json!({"identity": identity});
-    if token.is_some() {
-        answer["accessToken"] = access_token;
+    answer.insert("identity".to_owned(), json!(identity));
+    let mut answer = Answer::json(StatusCode::CREATED, answer.into());
+    if let Some(repeated) = repeated {
+        answer = answer.with("repeatability-result", "accepted");
+        repeated.remember(turn, &id);
     }
-    Ok(done(Answer::json(StatusCode::CREATED, answer), id, token))
+    Ok(done(answer, id, token))
 }
 
 /// `GET /identities/{id}`.
@@ -96,18 +99,18 @@ pub(super) fn issue(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let scopes = match body.get("scopes") {
         None | Some(Value::Null) => return Err(Refusal::required("Scopes")),
-        Some(Value::Array(scopes)) if scopes.is_empty() => return Err(no_scopes("scopes")),
-        Some(scopes) => read_scopes(turn, "Scopes", scopes)?,
+        Some(Value::Array(scopes)) if scopes.is_empty() => return Err(ask::no_scopes("scopes")),
+        Some(scopes) => ask::scopes(turn, "Scopes", scopes)?,
     };
-    let minutes = minutes(turn, &body)?;
+    let minutes = ask::minutes(turn, &body)?;
     let id = named(turn)?;
-    let (event, expires_on, unsigned) = prepare(turn, &id, scopes, minutes)?;
-    turn.core.commit(vec![event])?;
-    let mut answer = json!({"token": "", "expiresOn": expires_on});
+    let mut new = prepare(turn, &id, scopes, minutes)?;
+    turn.core.commit(vec![new.event])?;
     if versions::is_legacy(&turn.version) {
-        answer["id"] = json!(id);
+        new.answer.insert("id".to_owned(), json!(id));
     }
-    Ok(done(Answer::ok(answer), id, Some(("/token", unsigned))))
+    let answer = Answer::ok(new.answer.into());
+    Ok(done(answer, id, Some(("/token", new.unsigned))))
 }
 
 /// `POST /identities/{id}/:revokeAccessTokens`.
@@ -212,165 +215,47 @@ fn new_id(turn: &mut Turn<'_>) -> Result<String, Refusal> {
     Ok(format!("8:acs:{resource}_00000006-{random}"))
 }
 
-fn custom_id(turn: &Turn<'_>, body: &Map<String, Value>) -> Result<Option<String>, Refusal> {
-    if !has(turn, body, "customId", versions::has_custom_ids)? {
-        return Ok(None);
-    }
-    match body.get("customId") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => {
-            let length = text.chars().count();
-            if turn.settings().custom_id_is_checked && !(1..=LONGEST_CUSTOM_ID).contains(&length) {
-                let message = format!("CustomId must have 1 to {LONGEST_CUSTOM_ID} characters.");
-                return Err(Refusal::invalid("CustomId", message));
-            }
-            Ok(Some(text.clone()))
-        }
-        Some(_) => Err(Refusal::model("CustomId", "The JSON value is no string.")),
-    }
-}
-
-/// Whether a field is to be looked at in this version.
-fn has(
-    turn: &Turn<'_>,
-    body: &Map<String, Value>,
-    field: &'static str,
-    is_known: fn(&str) -> bool,
-) -> Result<bool, Refusal> {
-    let refuses = turn.settings().newer_fields == NewerFields::Refused;
-    match is_known(&turn.version) {
-        true => Ok(true),
-        false if refuses && body.contains_key(field) => {
-            let message = format!("{field} is not known in API version {}.", turn.version);
-            Err(Refusal::invalid(field, message))
-        }
-        false => Ok(false),
-    }
-}
-
-fn no_scopes(target: &'static str) -> Refusal {
-    Refusal::invalid(target, "Invalid scopes - Scopes field is required.")
-}
-
-fn read_scopes(
-    turn: &Turn<'_>,
-    target: &'static str,
-    scopes: &Value,
-) -> Result<Vec<String>, Refusal> {
-    let no_list = || Refusal::model(target, "The JSON value is no list of strings.");
-    let mut read: Vec<String> = Vec::new();
-    for scope in scopes.as_array().ok_or_else(no_list)? {
-        let text = scope.as_str().ok_or_else(no_list)?;
-        let scope = match turn.settings().scopes_ignore_case {
-            true => text.to_ascii_lowercase(),
-            false => text.to_owned(),
-        };
-        if !versions::has_scope(&turn.version, &scope) {
-            match turn.settings().unknown_scopes {
-                // What becomes part of a token's text is never just anything.
-                UnknownScopes::Accepted if is_sound(&scope) => {}
-                UnknownScopes::Ignored => continue,
-                _ => {
-                    let message = format!("Invalid scopes - {scope} is not a known scope.");
-                    return Err(Refusal::invalid("scopes", message));
-                }
-            }
-        }
-        if read.contains(&scope) {
-            match turn.settings().duplicate_scopes {
-                DuplicateScopes::Kept => {}
-                DuplicateScopes::Merged => continue,
-                DuplicateScopes::Refused => {
-                    let message = format!("Invalid scopes - {scope} is there twice.");
-                    return Err(Refusal::invalid("scopes", message));
-                }
-            }
-        }
-        read.push(scope);
-    }
-    if read.is_empty() {
-        return Err(no_scopes("scopes"));
-    }
-    Ok(read)
-}
-
-fn is_sound(scope: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    (1..=64).contains(&scope.len()) && scope.chars().all(is_part)
-}
-
-fn minutes(turn: &Turn<'_>, body: &Map<String, Value>) -> Result<i64, Refusal> {
-    if !has(turn, body, "expiresInMinutes", versions::has_minutes)? {
-        return Ok(DEFAULT_MINUTES);
-    }
-    let value = match body.get("expiresInMinutes") {
-        None | Some(Value::Null) => return Ok(DEFAULT_MINUTES),
-        Some(value) => value,
-    };
-    let truncates = turn.settings().non_integer_minutes == NonIntegerMinutes::Truncated;
-    let whole = value.as_i64().or_else(|| {
-        let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
-        #[allow(clippy::cast_possible_truncation, reason = "that is what is asked for")]
-        number.filter(|_| truncates).map(|number| number as i64)
-    });
-    let whole = whole
-        .filter(|it| i32::try_from(*it).is_ok())
-        .ok_or_else(|| {
-            Refusal::model(
-                "ExpiresInMinutes",
-                "The JSON value could not be converted to System.Int32.",
-            )
-        })?;
-    if !(60..=1440).contains(&whole) {
-        let message = format!(
-            "ExpiresInMinutes value {whole} is invalid. Value must be within the [60, 1440] interval."
-        );
-        return Err(Refusal::invalid("ExpiresInMinutes", message));
-    }
-    Ok(whole)
+/// A token that is about to be.
+pub(super) struct NewToken {
+    pub event: Event,
+    /// `token`, to be filled in, and `expiresOn`.
+    pub answer: Map<String, Value>,
+    pub unsigned: Unsigned,
 }
 
 fn prepare(
     turn: &mut Turn<'_>,
     id: &str,
     scopes: Vec<String>,
-    minutes: i64,
-) -> Result<(Event, String, Unsigned), Refusal> {
-    let life = SignedDuration::from_nanos(
-        i64::try_from(turn.emulator.minute.as_nanos()).unwrap_or_default() * minutes,
-    );
-    let expires_at = turn.now + life;
+    minutes: i32,
+) -> Result<NewToken, Refusal> {
+    let expires_at = turn.now + turn.emulator.minute * minutes;
     let signer = turn.signer;
     new_token(turn, id, scopes, expires_at, signer)
 }
 
-/// A token for any identity, known or about to be: what happens, `expiresOn`, and its text.
+/// Makes a token for any identity, known or about to be.
 pub(super) fn new_token(
     turn: &mut Turn<'_>,
     id: &str,
     scopes: Vec<String>,
     expires_at: Timestamp,
     key: Signer,
-) -> Result<(Event, String, Unsigned), Refusal> {
+) -> Result<NewToken, Refusal> {
     let issued_at = turn.now;
-    let known = turn.core.state.identity(id);
-    let living = known.map_or(0, |it| {
-        let tokens = it.tokens.iter();
-        tokens.filter(|token| token.expires_at > issued_at).count()
-    });
-    if living >= MOST_TOKENS_OF_ONE {
-        let message = format!(
-            "The emulator keeps {MOST_TOKENS_OF_ONE} tokens of an identity that have not expired; this one has them."
-        );
-        return Err(Refusal::too_many(message));
+    if turn.core.state.tokens() >= MOST_TOKENS {
+        turn.core.commit(vec![Event::Forgotten {
+            expired_at: issued_at,
+        }])?;
     }
+    if turn.core.state.tokens() >= MOST_TOKENS {
+        return Err(Refusal::too_many(format!(
+            "The emulator holds {MOST_TOKENS} tokens that have not expired: POST /_emulator/reset"
+        )));
+    }
+    let known = turn.core.state.identity(id);
     let valid_after = known.and_then(|it| it.tokens_valid_after);
-    let end = valid_after
-        .filter(|at| turn.core.state.covers(*at, issued_at))
-        .map(|at| super::state::End {
-            at,
-            cause: super::state::Cause::Revoked,
-        });
+    let covered = valid_after.filter(|it| turn.core.state.covers(*it, issued_at));
     turn.core.tokens_issued = turn.core.tokens_issued.wrapping_add(1);
     let unsigned = turn.emulator.signer.write(&Facts {
         identity: id,
@@ -386,11 +271,20 @@ pub(super) fn new_token(
         expires_at,
         scopes,
         key,
-        end,
+        end: covered.map(|at| End {
+            at,
+            cause: Cause::Revoked,
+        }),
     };
-    let event = Event::Issued {
-        id: id.to_owned(),
-        token,
-    };
-    Ok((event, turn.expires_on(expires_at), unsigned))
+    let mut answer = Map::new();
+    answer.insert("token".to_owned(), Value::Null);
+    answer.insert("expiresOn".to_owned(), turn.expires_on(expires_at).into());
+    Ok(NewToken {
+        event: Event::Issued {
+            id: id.to_owned(),
+            token,
+        },
+        answer,
+        unsigned,
+    })
 }

@@ -43,14 +43,15 @@ impl Metrics {
 impl Emulator {
     /// The metrics as Prometheus reads them.
     pub(super) fn metrics_text(&self) -> String {
-        let (mut living, mut deleted, mut tokens) = (0_u64, 0_u64, 0_u64);
-        for identity in self.core().state.identities() {
-            match identity.deleted_at {
-                None => living += 1,
-                Some(_) => deleted += 1,
-            }
-            tokens += identity.tokens.len() as u64;
-        }
+        let (living, deleted, tokens) = {
+            let state = &self.core().state;
+            let living = state
+                .identities()
+                .iter()
+                .filter(|it| it.deleted_at.is_none());
+            let (living, all) = (living.count() as u64, state.identities().len() as u64);
+            (living, all - living, state.tokens() as u64)
+        };
         let mut registry = Registry::with_prefix("acs_emulator");
         let metrics = &self.metrics;
         registry.register(

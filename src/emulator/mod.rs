@@ -11,6 +11,7 @@
 //! hide itself.
 
 mod answer;
+mod ask;
 mod assignments;
 mod call;
 mod control;
@@ -20,6 +21,7 @@ mod identities;
 mod journal;
 mod metrics;
 mod operation;
+mod repeatability;
 mod respond;
 mod server;
 mod service;

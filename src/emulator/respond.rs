@@ -32,9 +32,10 @@ impl Answer {
                 (Bytes::copy_from_slice(text.as_bytes()), Some(content_type))
             }
             Content::Json(value) => {
-                let content_type = match self.status.is_success() {
-                    true => "application/json; charset=utf-8",
-                    false => "application/json",
+                let content_type = if self.status.is_success() {
+                    "application/json; charset=utf-8"
+                } else {
+                    "application/json"
                 };
                 (value.to_string().into(), Some(content_type))
             }

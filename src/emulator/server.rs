@@ -306,23 +306,20 @@ impl Server {
         if let Some(fault) = before {
             answer = self.strike(fault, name, stop).await?;
         }
-        let answer = match answer {
-            Some(answer) => answer,
-            None => {
-                let outcome = emulator.serve(call);
-                if let Some(entry) = emulator.journal().entry(number) {
-                    entry.identity_id = outcome.identity;
-                    entry.key = outcome.key;
-                    entry.why = outcome.why;
-                }
-                match after {
-                    None => outcome.answer,
-                    Some(fault) => {
-                        let struck = self.strike(fault, name, stop).await?;
-                        struck.unwrap_or(outcome.answer)
-                    }
-                }
+        let answer = if let Some(answer) = answer {
+            answer
+        } else {
+            let outcome = emulator.serve(call);
+            if let Some(entry) = emulator.journal().entry(number) {
+                entry.identity_id = outcome.identity;
+                entry.key = outcome.key;
+                entry.why = outcome.why;
             }
+            let struck = match after {
+                None => None,
+                Some(fault) => self.strike(fault, name, stop).await?,
+            };
+            struck.unwrap_or(outcome.answer)
         };
         emulator.metrics.request(name, Some(answer.status.as_u16()));
         if let Some(entry) = emulator.journal().entry(number) {

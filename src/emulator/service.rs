@@ -17,6 +17,7 @@ use super::{
     call::Call,
     exchange, identities,
     operation::{self, Operation},
+    repeatability::Repeatable,
     settings::{ExpiresOn, Limits},
     settings::{MissingApiVersion, RetryAfter, Settings},
     signature,
@@ -36,6 +37,7 @@ pub(super) struct Core {
     pub tokens_issued: u64,
     /// Grows with each change.
     pub changes: u64,
+    pub repeatable: Repeatable,
     windows: HashMap<Operation, VecDeque<Instant>>,
 }
 
@@ -46,6 +48,7 @@ impl Core {
             store,
             tokens_issued: uuid::Uuid::new_v4().as_u64_pair().0,
             changes: 0,
+            repeatable: Repeatable::new(),
             windows: HashMap::new(),
         }
     }

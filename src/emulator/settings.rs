@@ -8,6 +8,7 @@ use super::{span, versions};
 /// All switches. Unknown names are refused; absent ones have their default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "that is what they are")]
 pub(super) struct Settings {
     /// How long revoked tokens go on working (the service says up to 15 minutes).
     #[serde(with = "span::unsigned")]

@@ -16,6 +16,7 @@ use super::{
     answer::{Answer, Content, Refusal},
     call::Call,
     settings::{EntraTokens, RefusedCredential},
+    span,
     state::{Signer, State},
     token,
 };
@@ -123,8 +124,8 @@ fn check_date(text: Option<&str>, state: &State) -> Result<(), String> {
     let ahead = date.duration_since(state.now());
     if ahead.abs() > state.settings.clock_skew {
         return Err(format!(
-            "the signed date is {:#} from the service's clock",
-            SignedDuration::from_secs(ahead.as_secs())
+            "the signed date is {} ahead of the service's clock",
+            span::text(SignedDuration::from_secs(ahead.as_secs()))
         ));
     }
     Ok(())

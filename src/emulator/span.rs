@@ -1,6 +1,9 @@
 //! Lengths of time as people write them: `90s`, `15m`, `-3h`, or a number of seconds.
 
-use jiff::SignedDuration;
+use jiff::{
+    SignedDuration,
+    fmt::friendly::{Direction, SpanPrinter},
+};
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 /// Sums with any time of this century can't overflow.
@@ -42,11 +45,17 @@ fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
 }
 
 /// Writes a length of time so that [`parse`] reads it.
+pub(super) fn text(span: SignedDuration) -> String {
+    let printer = SpanPrinter::new().direction(Direction::Sign);
+    printer.duration_to_string(&span)
+}
+
+/// For serde.
 pub(super) fn serialize<S: Serializer>(
     span: &SignedDuration,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{span:#}"))
+    serializer.serialize_str(&text(*span))
 }
 
 /// Reads one of any sign.

@@ -28,8 +28,14 @@ pub(super) struct State {
     /// In the order of their creation, deleted ones too.
     identities: Vec<Identity>,
     pub assignments: BTreeMap<Place, Assignment>,
+    /// Where an identity is, by its id.
     #[serde(skip)]
     positions: HashMap<String, usize>,
+    /// Where the identities with a custom id are, by it in lower case.
+    #[serde(skip)]
+    by_custom_id: HashMap<String, Vec<usize>>,
+    #[serde(skip)]
+    tokens: usize,
 }
 
 /// One of the two keys of the resource.
@@ -139,6 +145,10 @@ pub(super) enum Event {
         #[serde(with = "span")]
         offset: SignedDuration,
     },
+    /// Tokens that had expired at this time are forgotten.
+    Forgotten {
+        expired_at: Timestamp,
+    },
     /// Everything but the keys is forgotten.
     Reset,
 }
@@ -155,13 +165,32 @@ impl State {
             identities: Vec::new(),
             assignments: BTreeMap::new(),
             positions: HashMap::new(),
+            by_custom_id: HashMap::new(),
+            tokens: 0,
         }
     }
 
     /// Makes what was read back whole.
     pub fn index(&mut self) {
-        let ids = self.identities.iter().zip(0..);
-        self.positions = ids.map(|(it, n)| (it.id.clone(), n)).collect();
+        for identity in std::mem::take(&mut self.identities) {
+            self.tokens += identity.tokens.len();
+            self.add(identity);
+        }
+    }
+
+    fn add(&mut self, identity: Identity) {
+        let position = self.identities.len();
+        self.positions.insert(identity.id.clone(), position);
+        if let Some(custom_id) = &identity.custom_id {
+            let same = self.by_custom_id.entry(custom_id.to_ascii_lowercase());
+            same.or_default().push(position);
+        }
+        self.identities.push(identity);
+    }
+
+    /// How many tokens are remembered, good or not.
+    pub fn tokens(&self) -> usize {
+        self.tokens
     }
 
     /// The time by the service's clock.
@@ -192,12 +221,10 @@ impl State {
 
     /// The newest identity with this custom id.
     pub fn by_custom_id(&self, custom_id: &str) -> Option<&Identity> {
-        let is_same = |known: &str| match self.settings.custom_id_ignores_case {
-            true => known.eq_ignore_ascii_case(custom_id),
-            false => known == custom_id,
-        };
-        let mut newest_first = self.identities.iter().rev();
-        newest_first.find(|it| it.custom_id.as_deref().is_some_and(is_same))
+        let ignores_case = self.settings.custom_id_ignores_case;
+        let same = self.by_custom_id.get(&custom_id.to_ascii_lowercase())?;
+        let mut same = same.iter().rev().filter_map(|it| self.identities.get(*it));
+        same.find(|it| ignores_case || it.custom_id.as_deref() == Some(custom_id))
     }
 
     /// Whether a revocation of tokens up to `valid_after` covers one that was issued then.
@@ -224,18 +251,15 @@ impl State {
     /// Makes an event true.
     pub fn apply(&mut self, event: Event) {
         match event {
-            Event::Created { id, custom_id, at } => {
-                self.positions.insert(id.clone(), self.identities.len());
-                self.identities.push(Identity {
-                    id,
-                    custom_id,
-                    created_at: at,
-                    deleted_at: None,
-                    tokens_valid_after: None,
-                    last_token_issued_at: None,
-                    tokens: Vec::new(),
-                });
-            }
+            Event::Created { id, custom_id, at } => self.add(Identity {
+                id,
+                custom_id,
+                created_at: at,
+                deleted_at: None,
+                tokens_valid_after: None,
+                last_token_issued_at: None,
+                tokens: Vec::new(),
+            }),
             Event::Restored { id } => {
                 if let Some(identity) = self.identity_mut(&id) {
                     identity.deleted_at = None;
@@ -243,9 +267,9 @@ impl State {
             }
             Event::Issued { id, token } => {
                 if let Some(identity) = self.identity_mut(&id) {
-                    identity.forget_old_tokens(token.issued_at);
                     identity.last_token_issued_at = Some(token.issued_at);
                     identity.tokens.push(token);
+                    self.tokens += 1;
                 }
             }
             Event::Revoked {
@@ -268,6 +292,13 @@ impl State {
             }
             Event::Settings(settings) => self.settings = settings,
             Event::Clock { offset } => self.clock_offset = offset,
+            Event::Forgotten { expired_at } => {
+                for identity in &mut self.identities {
+                    identity.tokens.retain(|it| it.expires_at > expired_at);
+                }
+                let each = self.identities.iter().map(|it| it.tokens.len());
+                self.tokens = each.sum();
+            }
             Event::Reset => {
                 let resource = std::mem::take(&mut self.resource);
                 *self = Self {
@@ -314,16 +345,6 @@ impl State {
                 let cause = Cause::KeyRegenerated;
                 token.end = Some(End { at, cause });
             }
-        }
-    }
-}
-
-impl Identity {
-    /// Many tokens are kept for a while after their end; only as many as anyone would look at.
-    fn forget_old_tokens(&mut self, now: Timestamp) {
-        const MANY: usize = 500;
-        if self.tokens.len() >= MANY {
-            self.tokens.retain(|token| token.expires_at > now);
         }
     }
 }

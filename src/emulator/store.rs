@@ -27,7 +27,7 @@ enum LineRef<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Line {
-    Snapshot(State),
+    Snapshot(Box<State>),
     Event(Event),
 }
 
@@ -124,10 +124,9 @@ fn read(file: File) -> Result<State, String> {
             format!("line {number} is not of an acs-emulator of this version ({error}); move the file away to begin anew")
         })?;
         match (parsed, &mut state) {
-            (Line::Snapshot(snapshot), _) => {
-                let mut snapshot = snapshot;
+            (Line::Snapshot(mut snapshot), _) => {
                 snapshot.index();
-                state = Some(snapshot);
+                state = Some(*snapshot);
             }
             (Line::Event(event), Some(state)) => state.apply(event),
             (Line::Event(_), None) => return Err("it does not begin with a snapshot".to_owned()),

@@ -40,17 +40,14 @@ impl Authority {
     /// Finds the authority in a folder, or makes it there; without a folder, in a temporary one.
     /// The error is a sentence.
     pub fn open(dir: Option<&Path>) -> Result<Self, String> {
-        let temporary = match dir {
-            Some(_) => None,
-            None => Some(std::env::temp_dir().join(format!("acs-emulator-{}", Uuid::new_v4()))),
-        };
-        let dir = dir.or(temporary.as_deref()).unwrap_or(Path::new("."));
-        let made = Self::make(dir);
-        let (issuer, file) = made.map_err(|error| format!("{}: {error}", dir.display()))?;
+        let name = format!("acs-emulator-{}", Uuid::new_v4());
+        let own = dir.map_or_else(|| std::env::temp_dir().join(name), Path::to_owned);
+        let made = Self::make(&own);
+        let (issuer, file) = made.map_err(|error| format!("{}: {error}", own.display()))?;
         Ok(Self {
             issuer,
             file,
-            temporary,
+            temporary: dir.is_none().then_some(own),
             configs: Mutex::default(),
         })
     }

@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection, READY};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams},
-};
+use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -117,7 +114,8 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
         "logFormat": "text",
     });
     let release = [&namespace[..], "--namespace", &home];
-    let install = [&["install"], &release[..], &[&chart()]].concat();
+    let chart = chart();
+    let install = [&["install"], &release[..], &[&chart]].concat();
     helm(Some(world.cluster), &install, &values).expect("installed");
     let manifest = [&["get", "manifest"], &release[..]].concat();
     let manifest = helm(Some(world.cluster), &manifest, &Value::Null).expect("a release");

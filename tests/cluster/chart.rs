@@ -39,7 +39,7 @@ fn value_sets(namespace: &str) -> [Value; 3] {
             "logLevel": "info,acs_identity_operator=debug",
             "serviceAccount": {"name": "acs", "annotations": {"a.example/b": "true"}},
             "podAnnotations": {"prometheus.io/port": "8080"},
-            "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
+            "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"key": "infra", "operator": "Exists"}],
             "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
@@ -213,6 +213,7 @@ fn the_documentation_lists_every_value_with_its_default() {
 #[tokio::test]
 async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_every_identity() {
     let cluster = kubernetes::start();
+    let emulator = Emulator::start(&[]);
     let mut early = Process::start(
         Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"))
             .env("KUBECONFIG", &cluster.kubeconfig)
@@ -260,7 +261,6 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
     );
     let objects = objects(&manifest.expect("a release"));
     let account = only(&objects, "ServiceAccount")["metadata"]["name"].as_str();
-    let emulator = Emulator::start(&[]);
     let mut operator = Operator::start(
         Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"))
             .env(

@@ -295,13 +295,24 @@ impl Context {
 
     /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
     pub fn note_failure(&self, key: &ConnectionKey, resolved: &Resolved, error: &acs::Error) {
-        let now = Timestamp::now();
-        match error.kind() {
+        let message = error.to_string();
+        self.note_kind(key, resolved, error.kind(), &message, Timestamp::now());
+    }
+
+    /// As [`Self::note_failure`], for an error that is known by its kind.
+    pub fn note_kind(
+        &self,
+        key: &ConnectionKey,
+        resolved: &Resolved,
+        kind: acs::Kind,
+        message: &str,
+        now: Timestamp,
+    ) {
+        match kind {
             acs::Kind::CredentialRefused => {
-                let message = error.to_string();
                 if self
                     .registry
-                    .refused(key, &resolved.credential, &message, now)
+                    .refused(key, &resolved.credential, message, now)
                 {
                     self.wake_connection(key);
                 }

@@ -29,8 +29,13 @@ pub struct Findings {
 }
 
 /// Reads everything that the decision depends on: all of it from memory.
-pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) -> Observed<'a> {
-    let now = Timestamp::now();
+#[must_use]
+pub fn observe<'a>(
+    context: &Context,
+    token: &'a AcsToken,
+    findings: &Findings,
+    now: Timestamp,
+) -> Observed<'a> {
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
     let remembered = context.memory.of(&uid);

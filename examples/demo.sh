@@ -35,7 +35,8 @@ kubectl wait --for=condition=Ready acsidentity/alice acstoken/alice-web acstoken
 run kubectl get acs
 
 say "the Secrets that pods mount"
-run kubectl get secret alice-web alice-bot -o custom-columns=NAME:.metadata.name,KEYS:.data --no-headers=false
+# `describe` tells sizes, never values.
+run kubectl describe secret alice-web alice-bot
 first=$(token alice-web token)
 bot=$(token alice-bot ACS_TOKEN)
 echo "    the token's claims:"

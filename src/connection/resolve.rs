@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
+use tracing::warn;
 
 use super::{
     kinds::AnyConnection,
@@ -56,6 +57,10 @@ pub fn resolve<C: AnyConnection>(
         Auth::ConnectionString(_) => {
             let parsed = ConnectionString::parse(text)
                 .map_err(|error| stalled("InvalidConnectionString", &error))?;
+            if !parsed.ignored.is_empty() {
+                let ignored = parsed.ignored.join(", ");
+                warn!(connection = %connection.key(), ignored, "the connection string has unknown keys, which are ignored");
+            }
             if stated.is_some_and(|stated| stated != parsed.endpoint) {
                 return Err(stalled(
                     "EndpointMismatch",

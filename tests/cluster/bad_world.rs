@@ -98,6 +98,39 @@ async fn an_endpoint_that_does_not_resolve_is_told_and_tried_again() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_does_not_speak_tls_is_told_and_sent_nothing() {
+    let mut world = World::bare(&[], &[]).await;
+    let text = world
+        .emulator
+        .connection_string
+        .replace("http://", "https://");
+    world.connect("default", &text);
+    world.start_operator();
+    world.identity("alice", "");
+    let message = world.identity_says("alice", "ServiceUnreachable").await;
+    assert!(
+        message.contains("https://127.0.0.1") && message.contains("TLS"),
+        "{message}"
+    );
+    assert!(world.emulator.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn unknown_keys_of_a_connection_string_are_ignored_with_a_warning() {
+    let mut world = World::bare(&[], &[]).await;
+    let text = format!("{};color=hidden-value", world.emulator.connection_string);
+    world.connect("default", &text);
+    world.start_operator();
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
+    let operator = world.operator();
+    operator.process.wait_for("a warning", |line| {
+        (line.contains("unknown keys") && line.contains("color")).then_some(())
+    });
+    assert!(!operator.process.output().contains("hidden-value"));
+}
+
+#[tokio::test]
 async fn an_endpoint_that_answers_html_is_told_as_such() {
     let world = World::new().await;
     let html = json!([{"operation": "*", "effect": "status", "status": 200, "body": "html"}]);

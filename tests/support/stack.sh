@@ -1,7 +1,9 @@
 # Sourced by scripts that need a control plane, an emulator and the operator; everything ends with
 # the script. Sets KUBECONFIG, programs (the folder with kubectl), stack (a folder), emulator_url.
 
-say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+bold='' plain=''
+[ ! -t 1 ] || bold=$'\033[1m' plain=$'\033[0m'
+say() { echo "$bold==> $*$plain"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
 children=()

@@ -234,6 +234,21 @@ impl Context {
         ))
     }
 
+    /// When the deletion of an object goes on without ACS, by the operator's clock (I3).
+    #[must_use]
+    pub fn deletion_deadline(&self, metadata: &ObjectMeta, now: Timestamp) -> Timestamp {
+        let span = self.config.deletion_deadline;
+        let Some(deleted_at) = &metadata.deletion_timestamp else {
+            return renewal::add(now, span);
+        };
+        let uid = metadata.uid.as_deref().unwrap_or_default();
+        let mut seen_at = now;
+        self.memory.change(uid, |memory| {
+            seen_at = *memory.deleted.get_or_insert(now);
+        });
+        renewal::deletion_deadline(deleted_at.0, seen_at, span)
+    }
+
     /// Whether the namespace is being deleted: nothing can be created in it any more.
     #[must_use]
     pub fn is_terminating(&self, namespace: &str) -> bool {

@@ -69,7 +69,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         is_intent_fresh: pending.is_some() && remembered.intent == pending,
         not_before: remembered.not_before,
         is_namespace_terminating: context.is_terminating(&namespace),
-        deletion_deadline: context.config.deletion_deadline,
+        deletion_deadline: context.deletion_deadline(&identity.metadata, now),
     }
 }
 

@@ -60,7 +60,7 @@ pub fn observe<'a>(
             .repaired
             .filter(|repaired| now.duration_since(*repaired) < REPAIR_INTERVAL * 12),
         not_before: remembered.not_before,
-        deletion_deadline: context.config.deletion_deadline,
+        deletion_deadline: context.deletion_deadline(&token.metadata, now),
     }
 }
 

@@ -296,12 +296,15 @@ fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Tim
         });
 }
 
-/// Writes the status.
+/// Writes the status, if it is another one: an intent may be recorded again in the same second.
 pub async fn write(
     context: &Context,
     identity: &AcsIdentity,
     next: AcsIdentityStatus,
 ) -> Result<(), cluster::Error> {
+    if identity.status.as_ref() == Some(&next) {
+        return Ok(());
+    }
     let object = AcsIdentity {
         status: Some(next),
         ..identity.clone()

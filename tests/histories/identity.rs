@@ -302,7 +302,7 @@ async fn write(
     identity: &AcsIdentity,
     news: Option<AcsIdentityStatus>,
 ) -> Result<(), Refused> {
-    if news.is_none() {
+    if news.is_none() || identity.status == news {
         return Ok(());
     }
     let object = AcsIdentity {

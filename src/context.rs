@@ -244,7 +244,8 @@ impl Context {
         let uid = metadata.uid.as_deref().unwrap_or_default();
         let mut seen_at = now;
         self.memory.change(uid, |memory| {
-            seen_at = *memory.deleted.get_or_insert(now);
+            seen_at = memory.deleted.map_or(now, |seen| seen.min(now));
+            memory.deleted = Some(seen_at);
         });
         renewal::deletion_deadline(deleted_at.0, seen_at, span)
     }

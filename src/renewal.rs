@@ -65,6 +65,14 @@ pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> Signe
     }
 }
 
+/// When a pause of `span` that began at `since` is over; `None` when it is, or when the clock says
+/// that it has not begun yet: a clock that was set back must not lengthen it (C3).
+#[must_use]
+pub fn pause(since: Timestamp, span: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+    let end = add(since, span);
+    (since <= now && now < end).then_some(end)
+}
+
 /// When a deletion goes on without ACS (I3): `span` after it was asked for at `deleted_at`.
 ///
 /// That is the API server's clock, and the local one may be hours off: counted from when we saw it,
@@ -163,6 +171,15 @@ mod tests {
             let due = renew_at(end, hours(3), Some(hours(2)), &uid.to_string());
             assert_eq!(due, end - hours(2));
         }
+    }
+
+    #[test]
+    fn a_pause_ends_even_if_the_clock_is_set_back() {
+        let since = Timestamp::from_second(1_800_000_000).unwrap();
+        let minute = SignedDuration::from_mins(1);
+        assert_eq!(pause(since, minute, since), Some(since + minute));
+        assert_eq!(pause(since, minute, since + minute), None);
+        assert_eq!(pause(since, minute, since - hours(1)), None);
     }
 
     #[test]

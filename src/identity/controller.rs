@@ -82,7 +82,8 @@ pub fn remember_asking(
         .claims
         .iter()
         .any(|claim| claim.asks.is_some() && after.is_none_or(|after| claim.issued_at > after.0));
-    let since = asks.then(|| observed.asked_since.unwrap_or(observed.now));
+    let former = observed.asked_since.filter(|since| *since <= observed.now);
+    let since = asks.then(|| former.unwrap_or(observed.now));
     if since != observed.asked_since {
         let uid = identity.uid().unwrap_or_default();
         context

@@ -433,13 +433,8 @@ fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
         .as_deref()
         .unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), None, seed);
-    let retry = renewal::add(failure.time.0, wait);
-    let retry = observed
-        .not_before
-        .map_or(retry, |not_before| not_before.max(retry));
-    if retry <= observed.now || !is_same_spec {
-        return None;
-    }
+    let retry = renewal::pause(failure.time.0, wait, observed.now);
+    let retry = retry.max(observed.not_before).filter(|_| is_same_spec)?;
     let verdict = if STALLING.contains(&failure.reason.as_str()) {
         Verdict::stalled(failure.reason.clone(), failure.message.clone())
     } else {

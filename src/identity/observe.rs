@@ -67,7 +67,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
         is_intent_fresh: pending.is_some() && remembered.intent == pending,
-        not_before: remembered.not_before,
+        not_before: remembered.not_before(now),
         is_namespace_terminating: context.is_terminating(&namespace),
         deletion_deadline: context.deletion_deadline(&identity.metadata, now),
     }

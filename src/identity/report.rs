@@ -8,7 +8,6 @@ use crate::{
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus},
     metrics::{KindLabels, ReasonLabels},
-    renewal,
 };
 
 /// Tells the decision of a run that rests, if it says something new (K4).
@@ -34,7 +33,7 @@ pub async fn ready(
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.not_before = None;
+            memory.retry_after = None;
         });
     write(
         context,
@@ -67,7 +66,7 @@ pub async fn failed(
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.not_before = error.retry_after().map(|wait| renewal::add(now, wait));
+            memory.retry_after = error.retry_after().map(|wait| (now, wait));
         });
     let is_news = next
         .last_failure

@@ -391,15 +391,15 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
             is_brief,
         } => {
             let verdict = Verdict::reconciling(reason.clone(), message.clone());
-            let told_at = renewal::add(created_at(observed.token), QUIET_WAIT);
+            let quiet = renewal::pause(created_at(observed.token), QUIET_WAIT, observed.now);
             let is_new = observed
                 .token
                 .status
                 .as_ref()
                 .is_none_or(|s| s.conditions.is_empty());
-            if *is_brief && is_new && observed.now < told_at {
+            if *is_brief && is_new && quiet.is_some() {
                 return Decision {
-                    wake: Some(told_at),
+                    wake: quiet,
                     ..Decision::step(Step::Rest)
                 };
             }
@@ -753,7 +753,7 @@ fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timest
     let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
     let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), left, seed);
-    Some(renewal::add(failure.time.0, wait))
+    renewal::pause(failure.time.0, wait, observed.now)
 }
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.

@@ -19,6 +19,7 @@ use crate::{
     crd::{AcsIdentity, AcsToken},
     identity::siblings,
     memory::Remembered,
+    renewal,
 };
 
 /// What a run has found out by itself; good for this run only.
@@ -58,8 +59,8 @@ pub fn observe<'a>(
         forbidden_key: forbidden_key(token, &context.config.forbidden_metadata),
         last_repair: remembered
             .repaired
-            .filter(|repaired| now.duration_since(*repaired) < REPAIR_INTERVAL * 12),
-        not_before: remembered.not_before,
+            .filter(|repaired| renewal::pause(*repaired, REPAIR_INTERVAL * 12, now).is_some()),
+        not_before: remembered.not_before(now),
         deletion_deadline: context.deletion_deadline(&token.metadata, now),
     }
 }

@@ -41,7 +41,7 @@ pub async fn record(
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.not_before = None;
+            memory.retry_after = None;
         });
     write(
         context,
@@ -69,7 +69,7 @@ pub async fn failed(
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.not_before = retry_after.map(|wait| renewal::add(now, wait));
+            memory.retry_after = retry_after.map(|wait| (now, wait));
         });
     let is_news = token
         .status

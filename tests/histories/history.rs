@@ -151,6 +151,8 @@ impl History {
                 let then = world.now + span;
                 world.pass_to(then);
             }
+            // Lives that are a sixtieth need no days.
+            Event::Wait(seconds) if self.setup.is_fast => self.wait(seconds.min(1500) * 1000),
             Event::Wait(seconds) => self.wait(seconds * 1000),
             Event::Crash(fates) => self.operator.crash(fates),
             Event::Hold(watch) => self.operator.held[usize::from(watch)] = true,

@@ -6,7 +6,7 @@ use acs_identity_operator::{
     connection::{ConnectionKey, Resolved},
     crd::{AcsIdentity, AcsIdentityStatus},
     identity::{Decision, Observed, Step, decide, observe, remember_asking, siblings, tell},
-    renewal, token,
+    token,
 };
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
@@ -275,7 +275,7 @@ async fn ready(
 ) -> Result<(), Refused> {
     let uid = identity.uid().unwrap_or_default();
     let memory = &wire.context.memory;
-    memory.change(&uid, |memory| memory.not_before = None);
+    memory.change(&uid, |memory| memory.retry_after = None);
     write(wire, identity, tell::ready(identity, next, wire.now())).await
 }
 
@@ -291,7 +291,7 @@ async fn failed(
         .note_kind(key, resolved, failure.kind, reason, now);
     let uid = identity.uid().unwrap_or_default();
     wire.context.memory.change(&uid, |memory| {
-        memory.not_before = failure.retry_after.map(|wait| renewal::add(now, wait));
+        memory.retry_after = failure.retry_after.map(|wait| (now, wait));
     });
     let next = tell::failed(identity, next, reason, reason, now);
     write(wire, identity, next).await

@@ -81,6 +81,7 @@ pub struct Token {
     /// The UID of the object that it was issued for.
     pub uid: String,
     pub shape: Shape,
+    pub why: Why,
     /// Both by the service's clock.
     pub issued: Millis,
     pub expires: Millis,
@@ -169,7 +170,12 @@ impl Service {
             Request::Create { custom_id, uid } => {
                 Ok(Success::Created(self.make(custom_id.as_deref(), Some(uid))))
             }
-            Request::Issue { id, shape, uid, .. } => {
+            Request::Issue {
+                id,
+                shape,
+                uid,
+                why,
+            } => {
                 let (minute, most) = (self.minute, self.most_minutes);
                 self.made += 1;
                 let text = format!("token-{}", self.made);
@@ -180,6 +186,7 @@ impl Service {
                     text: text.clone(),
                     uid: uid.clone(),
                     shape: shape.clone(),
+                    why: *why,
                     issued: now,
                     expires: now + life,
                     key: key.to_owned(),

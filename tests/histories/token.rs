@@ -8,7 +8,6 @@ use acs_identity_operator::{
     },
     connection::{ConnectionKey, Resolved},
     crd::{AcsToken, AcsTokenStatus},
-    renewal,
     token::{
         Decision, Findings, Observed, Step, TokenFacts, decide,
         decide::{IssueOrder, SecretView, Why},
@@ -302,7 +301,7 @@ async fn record(wire: &Wire, token: &AcsToken, facts: Option<&TokenFacts>) -> Re
     let uid = token.uid().unwrap_or_default();
     wire.context
         .memory
-        .change(&uid, |memory| memory.not_before = None);
+        .change(&uid, |memory| memory.retry_after = None);
     write(wire, token, tell::recorded(token, facts, wire.now())).await
 }
 
@@ -315,7 +314,7 @@ async fn fail(
     let now = wire.now();
     let uid = token.uid().unwrap_or_default();
     wire.context.memory.change(&uid, |memory| {
-        memory.not_before = retry_after.map(|wait| renewal::add(now, wait));
+        memory.retry_after = retry_after.map(|wait| (now, wait));
     });
     write(wire, token, tell::failed(token, reason, reason, now)).await
 }

@@ -39,7 +39,7 @@ pub struct Truth {
     pub creates: BTreeMap<String, usize>,
     /// Identity objects that are gone, as they were last, by UID.
     pub gone: BTreeMap<String, AcsIdentity>,
-    /// The last issue of each object: when, why, the jumps by then (T2, T5).
+    /// The last token of each object that reached its Secret: when, why, the jumps by then (T2, T5).
     pub issues: BTreeMap<String, (Millis, Why, Millis)>,
     /// Identities that were let go although ACS was not cleaned up, by object.
     pub abandoned: BTreeSet<String>,
@@ -51,16 +51,10 @@ pub struct Truth {
 
 impl Truth {
     /// The service has answered a call.
-    pub fn called(&mut self, request: &Request, is_done: bool, now: Millis, jumped: Millis) {
+    pub fn called(&mut self, request: &Request, is_done: bool) {
         self.calls += 1;
-        match request {
-            Request::Create { uid, .. } if is_done => {
-                *self.creates.entry(uid.clone()).or_default() += 1;
-            }
-            Request::Issue { uid, why, .. } if is_done => {
-                self.issues.insert(uid.clone(), (now, *why, jumped));
-            }
-            _ => {}
+        if let (Request::Create { uid, .. }, true) = (request, is_done) {
+            *self.creates.entry(uid.clone()).or_default() += 1;
         }
     }
 
@@ -71,9 +65,13 @@ impl Truth {
         };
         let mut tokens = world.service.tokens_mut();
         if let Some(token) = tokens.find(|token| token.text == text) {
-            token.is_stored = true;
-            let uid = token.uid.clone();
+            let is_new = !std::mem::replace(&mut token.is_stored, true);
+            let (uid, why) = (token.uid.clone(), token.why);
             drop(tokens);
+            if is_new {
+                let issue = (world.now, why, world.jumped);
+                world.truth.issues.insert(uid.clone(), issue);
+            }
             Self::reconsider(world, &uid, false);
         }
     }

@@ -348,7 +348,7 @@ impl World {
         self.check(checked);
         let (now, jumped) = (self.service_time(), self.jumped);
         let answer = self.service.answer(request, key, now, jumped);
-        self.truth.called(request, answer.is_ok(), self.now, jumped);
+        self.truth.called(request, answer.is_ok());
         answer
     }
 

@@ -14,6 +14,8 @@ pub struct Remembered {
     pub intent: Option<Timestamp>,
     /// When it was first seen that a revocation is asked for.
     pub asked_since: Option<Timestamp>,
+    /// When it was first seen that the object is being deleted, by the operator's clock.
+    pub deleted: Option<Timestamp>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
     /// The Secret as it was last read or written.

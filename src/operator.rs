@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta},
@@ -196,14 +196,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
         ours,
         &views.secrets,
         move |object, _| {
-            let uid = object
-                .labels()
-                .get(TOKEN_UID_LABEL)
-                .cloned()
-                .unwrap_or_default();
-            for token in on.views.tokens.find_refs(&token::uid_key(&uid)) {
-                let _ = on.wake.tokens.send(token);
-            }
+            secret_changed(&on, object);
         },
     );
     // Of namespaces only those that we watch are anyone's business here.
@@ -287,7 +280,8 @@ where
     }
 }
 
-fn identity_changed(context: &Context, identity: &AcsIdentity) {
+/// Wakes all whom a change of an identity concerns.
+pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     let reference = ObjectRef::from_obj(identity);
     context.wake_tokens(&reference);
     let status = identity.status.as_ref();
@@ -311,7 +305,8 @@ fn identity_changed(context: &Context, identity: &AcsIdentity) {
     let _ = context.wake.identities.send(reference);
 }
 
-fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
+/// Wakes all whom a change of a token concerns.
+pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     let _ = context.wake.identities.send(token::identity_of(token));
     if !is_there {
         // Whoever waited for the Secret's name may have it now.
@@ -320,6 +315,15 @@ fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
         }
     }
     let _ = context.wake.tokens.send(ObjectRef::from_obj(token));
+}
+
+/// Wakes the token whose Secret has changed.
+pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
+    let uid = secret.labels().get(TOKEN_UID_LABEL);
+    let uid = uid.cloned().unwrap_or_default();
+    for token in context.views.tokens.find_refs(&token::uid_key(&uid)) {
+        let _ = context.wake.tokens.send(token);
+    }
 }
 
 fn wake_follower(wake: &Wake, follower: &Follower) {

@@ -39,8 +39,8 @@ pub struct Observed<'a> {
     pub last_repair: Option<Timestamp>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
-    /// After this long a deletion goes on without ACS (I3).
-    pub deletion_deadline: SignedDuration,
+    /// When a deletion goes on without ACS (I3).
+    pub deletion_deadline: Timestamp,
 }
 
 /// The identity of a token, as far as the token cares.
@@ -267,17 +267,17 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
             wake: None,
             ..Decision::step(Step::Rest)
         },
-        (Some(since), true) => decide_deletion(observed, since.0),
+        (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
     }
 }
 
-fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
+fn decide_deletion(observed: &Observed<'_>) -> Decision {
     if let Some(step) = record_or_delete(observed, false) {
         return Decision::step(step);
     }
-    let deadline = renewal::add(since, observed.deletion_deadline);
+    let deadline = observed.deletion_deadline;
     let abandon = |why| {
         Decision::step(Step::RemoveFinalizer {
             abandoned: Some(why),

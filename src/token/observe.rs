@@ -29,8 +29,13 @@ pub struct Findings {
 }
 
 /// Reads everything that the decision depends on: all of it from memory.
-pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) -> Observed<'a> {
-    let now = Timestamp::now();
+#[must_use]
+pub fn observe<'a>(
+    context: &Context,
+    token: &'a AcsToken,
+    findings: &Findings,
+    now: Timestamp,
+) -> Observed<'a> {
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
     let remembered = context.memory.of(&uid);
@@ -55,7 +60,7 @@ pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) 
             .repaired
             .filter(|repaired| now.duration_since(*repaired) < REPAIR_INTERVAL * 12),
         not_before: remembered.not_before,
-        deletion_deadline: context.config.deletion_deadline,
+        deletion_deadline: context.deletion_deadline(&token.metadata, now),
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     acs::{self, Allowed, Service},
     cluster::{
+        self,
         event::Events,
         input::Inputs,
         view::{Indexed, View, object_ref},
@@ -59,7 +60,7 @@ pub struct Views {
     pub tokens: Arc<View<AcsToken>>,
     /// The Secrets that we own, without their data.
     pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
-    /// All namespaces.
+    /// The watched namespaces, without spec and status.
     pub namespaces: Arc<View<PartialObjectMeta<Namespace>>>,
 }
 
@@ -73,7 +74,7 @@ impl Views {
             identities: Arc::new(View::new(scopes)),
             tokens: Arc::new(View::new(scopes)),
             secrets: Arc::new(View::new(scopes)),
-            namespaces: Arc::new(View::new(1)),
+            namespaces: Arc::new(View::new(scopes)),
         }
     }
 
@@ -255,6 +256,13 @@ impl Context {
     pub fn is_terminating(&self, namespace: &str) -> bool {
         let namespace = self.views.namespaces.get(&object_ref(None, namespace));
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether a call on a Secret failed only because its namespace is being deleted: our rights may
+    /// go before our objects (I3), and Kubernetes deletes the Secret.
+    #[must_use]
+    pub fn is_moot(&self, error: &cluster::Error, namespace: &str) -> bool {
+        error.is_forbidden() && self.is_terminating(namespace)
     }
 
     /// Whether identities that exist may be taken over through the connection.

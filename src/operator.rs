@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// After the request to stop, runs have this long to end.
-const DRAIN: Duration = Duration::from_secs(30);
+pub const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why the operator ended on its own.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +199,29 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
             secret_changed(&on, object);
         },
     );
+    // Of namespaces only those that we watch are anyone's business here.
+    let named = match scope {
+        Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),
+        None => watch::config(),
+    };
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (Api::all(context.client.clone()), scope),
+        named,
+        &views.namespaces,
+        move |object: &PartialObjectMeta<Namespace>, _| {
+            for identity in on
+                .views
+                .identities
+                .find_refs(&identity::namespace_key(&object.name_any()))
+            {
+                on.wake_tokens(&identity);
+                let _ = on.wake.identities.send(identity);
+            }
+        },
+    );
 }
 
 /// The watches of what has no namespace.
@@ -214,24 +237,6 @@ fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
         move |object, _| {
             on.wake_connection(&object.key());
             on.wake_users(&object.key());
-        },
-    );
-    let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (Api::all(context.client.clone()), None),
-        watch::config(),
-        &views.namespaces,
-        move |object: &PartialObjectMeta<Namespace>, _| {
-            for identity in on
-                .views
-                .identities
-                .find_refs(&identity::namespace_key(&object.name_any()))
-            {
-                on.wake_tokens(&identity);
-                let _ = on.wake.identities.send(identity);
-            }
         },
     );
 }

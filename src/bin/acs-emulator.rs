@@ -1,2 +1,109 @@
-//! The emulator's program.
-fn main() {}
+//! The emulator's program: flags, signals, output.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments are the help text, where backticks show"
+)]
+
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use acs_identity_operator::emulator::{
+    self, Config, DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY, span,
+};
+use base64::Engine as _;
+use clap::Parser;
+use jiff::SignedDuration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Behaves like the identity service of Azure Communication Services, for tests, demos and CI.
+///
+/// Prints the connection strings that reach it, and the file of the authority that its TLS needs.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    /// Where it listens without TLS; port 0 is a free one
+    #[arg(long, value_name = "IP:PORT", env = "ACS_EMULATOR_LISTEN", default_value = "127.0.0.1:8765", value_parser = address)]
+    listen: SocketAddr,
+    /// Where it listens with TLS; port 0 is a free one
+    #[arg(long, value_name = "IP:PORT", env = "ACS_EMULATOR_TLS_LISTEN", default_value = "127.0.0.1:8766", value_parser = address)]
+    tls_listen: SocketAddr,
+    /// Folder that keeps identities, tokens, keys, settings and TLS authority over a restart; made
+    /// where it is missing [default: nothing is kept]
+    #[arg(long, value_name = "DIR", env = "ACS_EMULATOR_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Primary access key, in base64
+    #[arg(long, value_name = "BASE64", env = "ACS_EMULATOR_ACCESS_KEY", default_value = DEFAULT_PRIMARY_KEY, value_parser = key)]
+    access_key: String,
+    /// Secondary access key, in base64
+    #[arg(long, value_name = "BASE64", env = "ACS_EMULATOR_SECONDARY_ACCESS_KEY", default_value = DEFAULT_SECONDARY_KEY, value_parser = key)]
+    secondary_access_key: String,
+    /// How long a minute of token life lasts, up to 1h: with 1s, a token for an hour ends after a minute
+    #[arg(long, value_name = "DURATION", env = "ACS_EMULATOR_MINUTE", default_value = "60s", value_parser = minute)]
+    minute: SignedDuration,
+    /// How long a client may take to send the head of a request, and then its body
+    #[arg(long, value_name = "DURATION", env = "ACS_EMULATOR_READ_TIMEOUT", default_value = "30s", value_parser = read_timeout)]
+    read_timeout: SignedDuration,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| "write an IP address and a port, such as 127.0.0.1:8765".to_owned())
+}
+
+fn key(text: &str) -> Result<String, String> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+    match bytes {
+        Ok(bytes) if !bytes.is_empty() => Ok(text.to_owned()),
+        _ => Err("write a key in base64, such as c2VjcmV0LWtleTE=".to_owned()),
+    }
+}
+
+fn minute(text: &str) -> Result<SignedDuration, String> {
+    let bounds = SignedDuration::from_millis(1)..=SignedDuration::from_hours(1);
+    let minute = span::parse(text).ok();
+    let minute = minute.filter(|minute| bounds.contains(minute));
+    minute.ok_or_else(|| "write a length of time from 1ms to 1h, such as 1s".to_owned())
+}
+
+fn read_timeout(text: &str) -> Result<SignedDuration, String> {
+    let bounds = SignedDuration::from_millis(1)..=SignedDuration::from_hours(1);
+    let read_timeout = span::parse(text).ok();
+    let read_timeout = read_timeout.filter(|it| bounds.contains(it));
+    read_timeout.ok_or_else(|| "write a length of time from 1ms to 1h, such as 30s".to_owned())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match start(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("acs-emulator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(cli: Cli) -> Result<(), String> {
+    // The one TLS provider of the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
+        return Err("can't wait for signals".to_owned());
+    };
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    let config = Config {
+        listen: cli.listen,
+        tls_listen: cli.tls_listen,
+        state_dir: cli.state_dir,
+        primary_key: cli.access_key,
+        secondary_key: cli.secondary_access_key,
+        minute: cli.minute,
+        read_timeout: cli.read_timeout,
+    };
+    // Nobody may be reading.
+    let print = |line: &str| {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    };
+    emulator::run(config, print, stop).await
+}

@@ -65,7 +65,10 @@ pub async fn carry_out(
                 .secrets
                 .get(&key)
                 .and_then(|secret| secret.uid());
-            secrets.delete(name, uid.clone()).await?;
+            match secrets.delete(name, uid.clone()).await {
+                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
+                _ => {}
+            }
             context.views.secrets.deleted(&key, uid);
             info!(secret = name, "deleted a Secret");
         }
@@ -102,7 +105,12 @@ async fn read_secret(
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let name = token.secret_name();
-    match secrets.read(&name).await? {
+    let namespace = token.namespace().unwrap_or_default();
+    let read = match secrets.read(&name).await {
+        Err(error) if context.is_moot(&error, &namespace) => None,
+        read => read?,
+    };
+    match read {
         None => findings.secret = Some(SecretView::Absent),
         Some(seen) => match owner(&seen.0.metadata, token) {
             Owner::Ours => remember(context, token, seen),

@@ -110,20 +110,7 @@ impl World {
 
     /// Starts the operator with the rights of a `ServiceAccount` of this namespace.
     pub fn start_operator_as(&mut self, account: &str) {
-        let token = self
-            .cluster
-            .kubectl(&["create", "token", account, "-n", &self.namespace]);
-        let text = std::fs::read_to_string(&self.cluster.kubeconfig).expect("a kubeconfig");
-        let text = text.replace("{token: admin}", &format!("{{token: {}}}", token.trim()));
-        assert!(
-            text.contains(token.trim()),
-            "only our own kubeconfig can be rewritten"
-        );
-        let file = self
-            .cluster
-            .kubeconfig
-            .with_file_name(format!("{}-{account}", self.namespace));
-        std::fs::write(&file, text).expect("writable");
+        let file = self.cluster.kubeconfig_of(&self.namespace, account);
         self.start_operator_with(&file);
     }
 

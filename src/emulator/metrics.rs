@@ -1,0 +1,79 @@
+//! What is counted.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use super::Emulator;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: &'static str,
+    /// `none` where no answer was given.
+    status: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    effect: &'static str,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    faults: Family<FaultLabels, Counter>,
+}
+
+impl Metrics {
+    /// Counts a request of the service's interface.
+    pub fn request(&self, operation: &'static str, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        let labels = RequestLabels { operation, status };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts a fault that hit.
+    pub fn fault(&self, effect: &'static str) {
+        self.faults.get_or_create(&FaultLabels { effect }).inc();
+    }
+}
+
+impl Emulator {
+    /// The metrics as Prometheus reads them.
+    pub(super) fn metrics_text(&self) -> String {
+        let (living, deleted, tokens) = {
+            let state = &self.core().state;
+            let living = state
+                .identities()
+                .iter()
+                .filter(|it| it.deleted_at.is_none());
+            let (living, all) = (living.count() as u64, state.identities().len() as u64);
+            (living, all - living, state.tokens() as u64)
+        };
+        let mut registry = Registry::with_prefix("acs_emulator");
+        let metrics = &self.metrics;
+        registry.register(
+            "requests",
+            "Requests of the service's interface",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "faults",
+            "Faults that hit a request",
+            metrics.faults.clone(),
+        );
+        for (name, help, value) in [
+            ("identities", "Identities that are not deleted", living),
+            ("deleted_identities", "Identities that are deleted", deleted),
+            ("tokens", "Tokens in memory, good or not", tokens),
+        ] {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+        let mut text = String::new();
+        // Writing into a String can't fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}

@@ -1,0 +1,114 @@
+//! Answers with their headers (API reference 8.4).
+
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Response,
+    body::Bytes,
+    header::{self, HeaderName, HeaderValue},
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    answer::{Answer, Content},
+    operation::Operation,
+    service::http_date,
+    settings::Settings,
+};
+
+/// The header that each answer of ours has, and none of the HTTP library's own.
+pub(super) const MARK: &str = "ms-cv";
+/// A client's id is echoed up to this length.
+const LONGEST_ID: usize = 200;
+
+impl Answer {
+    /// The bytes of the body, and their type.
+    pub fn bytes(&self) -> (Bytes, Option<&'static str>) {
+        match &self.content {
+            Content::Nothing => (Bytes::new(), None),
+            Content::Text(content_type, text) => {
+                (Bytes::copy_from_slice(text.as_bytes()), Some(content_type))
+            }
+            Content::Json(value) => {
+                let content_type = if self.status.is_success() {
+                    "application/json; charset=utf-8"
+                } else {
+                    "application/json"
+                };
+                (value.to_string().into(), Some(content_type))
+            }
+        }
+    }
+
+    /// The answer with all its headers.
+    pub fn response(self, facts: &Facts<'_>) -> Response<Full<Bytes>> {
+        let (bytes, content_type) = self.bytes();
+        let mut response = Response::new(Full::new(bytes));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        put(
+            headers,
+            MARK,
+            &format!("{}.0", &super::base64(Uuid::new_v4().as_bytes())),
+        );
+        put(headers, header::DATE.as_str(), &http_date(facts.now));
+        if let Some(content_type) = content_type {
+            put(headers, header::CONTENT_TYPE.as_str(), content_type);
+        }
+        if let (true, Some(versions)) = (self.names_versions, &facts.versions) {
+            put(headers, "api-supported-versions", versions);
+        }
+        put(headers, "request-context", "appId=");
+        put(headers, "strict-transport-security", "max-age=2592000");
+        put(headers, "x-azure-ref", &Uuid::new_v4().simple().to_string());
+        put(headers, "x-cache", "CONFIG_NOCACHE");
+        let took = facts.begun.elapsed().as_millis();
+        put(headers, "x-processing-time", &format!("{took}ms"));
+        for (name, value) in &self.headers {
+            put(headers, name, value);
+        }
+        if let Some(id) = facts.client_request_id() {
+            headers.insert(
+                HeaderName::from_static("x-ms-client-request-id"),
+                id.clone(),
+            );
+        }
+        response
+    }
+}
+
+/// What the headers of an answer are made from.
+pub(super) struct Facts<'a> {
+    pub now: Timestamp,
+    pub begun: Instant,
+    pub versions: Option<String>,
+    /// The request's.
+    pub headers: &'a HeaderMap,
+}
+
+impl Facts<'_> {
+    /// Sent back to those who ask for it.
+    fn client_request_id(&self) -> Option<&HeaderValue> {
+        let asks = self.headers.get("x-ms-return-client-request-id")?;
+        let id = self.headers.get("x-ms-client-request-id")?;
+        (asks.as_bytes().eq_ignore_ascii_case(b"true") && id.len() <= LONGEST_ID).then_some(id)
+    }
+}
+
+/// The list in `api-supported-versions`.
+pub(super) fn versions(operation: Operation, settings: &Settings) -> String {
+    let all = settings.api_versions.iter();
+    let near: Vec<_> = all
+        .filter(|it| operation.is_near(it))
+        .map(String::as_str)
+        .collect();
+    near.join(", ")
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}

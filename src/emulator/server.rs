@@ -1,0 +1,373 @@
+//! Connections: with and without TLS, of clients that are slow, broken or hostile.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body as _, Bytes, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    Emulator,
+    answer::{Answer, Refusal},
+    call::Call,
+    faults::{Effect, Fault, When},
+    journal::Entry,
+    operation,
+    respond::{self, Facts},
+    service::http_date,
+    tls::Authority,
+    wire::Wire,
+};
+
+/// More connections wait until others end.
+const MOST_CONNECTIONS: usize = 800;
+const LONGEST_HEAD: usize = 64 * 1024;
+const LONGEST_BODY: usize = 1024 * 1024;
+/// So much of a body that is too long is read and dropped, so that its sender hears the answer.
+const LONGEST_DROPPED: usize = 64 * 1024 * 1024;
+/// For what is under way when the emulator is asked to end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Serves an emulator.
+pub(super) struct Server {
+    pub emulator: Arc<Emulator>,
+    pub authority: Arc<Authority>,
+    /// For a request's head, and again for its body.
+    pub read_timeout: Duration,
+}
+
+/// A connection that is to break without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is to break")]
+struct Break;
+
+type Stop = watch::Receiver<bool>;
+
+impl Server {
+    /// Serves until `stop` ends, and what is under way then for a few seconds more.
+    pub async fn run(self, plain: TcpListener, tls: TcpListener, stop: impl Future<Output = ()>) {
+        let this = Arc::new(self);
+        let (stopping, stopped) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            let has_room = connections.len() < MOST_CONNECTIONS;
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                _ = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = plain.accept(), if has_room => accepted.map(|(stream, _)| (stream, false)),
+                accepted = tls.accept(), if has_room => accepted.map(|(stream, _)| (stream, true)),
+            };
+            match accepted {
+                Ok((stream, is_tls)) => {
+                    let (this, stop) = (Arc::clone(&this), stopped.clone());
+                    connections.spawn(async move {
+                        // A reset is fine; so is a client that is gone.
+                        let _ = this.connection(stream, is_tls, stop).await;
+                    });
+                }
+                // Too many open files, or the client has gone already.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        drop((plain, tls));
+        let _ = stopping.send(true);
+        let rest = async { while connections.join_next().await.is_some() {} };
+        let _ = timeout(LAST_WORDS, rest).await;
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        is_tls: bool,
+        stop: Stop,
+    ) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        if !is_tls {
+            return self.serve(stream, false, |stream| stream, stop).await;
+        }
+        let mut first = [0];
+        let seen = timeout(self.read_timeout, stream.peek(&mut first)).await??;
+        // Each TLS connection begins so.
+        if seen == 1 && first != [22] {
+            let refusal = Refusal::unreadable("This port speaks TLS; use https://.");
+            return self.say(stream, refusal).await;
+        }
+        let handshake = self.authority.accept(stream);
+        let stream = timeout(self.read_timeout, handshake).await??;
+        self.serve(stream, true, |stream| stream.get_ref().0, stop)
+            .await
+    }
+
+    /// Serves the requests of a connection.
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self: Arc<Self>,
+        stream: S,
+        is_tls: bool,
+        tcp: fn(&S) -> &TcpStream,
+        mut stop: Stop,
+    ) -> std::io::Result<()> {
+        let this = Arc::clone(&self);
+        let stop_of_calls = stop.clone();
+        let service = service_fn(move |request| {
+            let (this, stop) = (Arc::clone(&this), stop_of_calls.clone());
+            Box::pin(async move { this.answer(request, is_tls, stop).await })
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.read_timeout)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(Wire::new(stream)), service);
+        let ended = loop {
+            tokio::select! {
+                ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+                Ok(_) = stop.wait_for(|stop| *stop), if !*stop.borrow() => {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        };
+        let wire = connection.into_parts().io.into_inner();
+        let status = match &ended {
+            Err(error) if error.is_user() => {
+                tcp(&wire.stream).set_zero_linger()?;
+                return Ok(());
+            }
+            _ if wire.refused.is_some() => wire.refused,
+            Err(error) if error.is_timeout() && wire.is_mid_request => {
+                Some(StatusCode::REQUEST_TIMEOUT)
+            }
+            Err(error) if error.is_parse() || error.is_incomplete_message() => {
+                wire.is_mid_request.then_some(StatusCode::BAD_REQUEST)
+            }
+            _ => None,
+        };
+        let mut stream = wire.stream;
+        match status {
+            None => stream.shutdown().await,
+            Some(status) => self.say(stream, malformed(status)).await,
+        }
+    }
+
+    /// Answers where the HTTP library has given up, and ends the connection.
+    async fn say(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        refusal: Refusal,
+    ) -> std::io::Result<()> {
+        let answer = Answer::from(refusal);
+        let (body, _) = answer.bytes();
+        let now = self.emulator.core().state.now();
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\ndate: {}\r\n\r\n",
+            answer.status,
+            body.len(),
+            http_date(now),
+        );
+        let exchange = async {
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&body).await?;
+            stream.shutdown().await?;
+            // A close with unread bytes would be a reset, and take the answer with it.
+            let mut dropped = [0; 4096];
+            while stream.read(&mut dropped).await? > 0 {}
+            Ok(())
+        };
+        timeout(LAST_WORDS, exchange).await.unwrap_or(Ok(()))
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        is_tls: bool,
+        mut stop: Stop,
+    ) -> Result<Response<Full<Bytes>>, Break> {
+        let begun = Instant::now();
+        let (head, body) = request.into_parts();
+        let (body, trouble) = match self.read(body).await {
+            Ok(body) => (body, None),
+            Err(refusal) => (Bytes::new(), Some(refusal)),
+        };
+        let target = head.uri.path_and_query().map_or("", |it| it.as_str());
+        let call = Call {
+            method: head.method,
+            target: target.to_owned(),
+            headers: head.headers,
+            body,
+            is_tls,
+        };
+        let (answer, versions) = match trouble {
+            Some(refusal) => {
+                // What is left of the body is no request.
+                let close = header::CONNECTION.as_str();
+                (Answer::from(refusal.with(close, "close")), None)
+            }
+            None => match self.emulator.control(&call) {
+                Some(answer) => (answer, None),
+                None => self.call(&call, &mut stop).await?,
+            },
+        };
+        let now = self.emulator.core().state.now();
+        let facts = Facts {
+            now,
+            begun,
+            versions,
+            headers: &call.headers,
+        };
+        Ok(answer.response(&facts))
+    }
+
+    async fn read(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
+        let too_long = || {
+            let message = format!("The request body is longer than {LONGEST_BODY} bytes.");
+            Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestBodyTooLarge",
+                message,
+            )
+        };
+        if body.size_hint().lower() > LONGEST_DROPPED as u64 {
+            return Err(too_long());
+        }
+        let mut read = Vec::new();
+        let mut length = 0;
+        let all = async {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| {
+                    Refusal::unreadable("The request body is broken, or ended too early.")
+                })?;
+                let Some(bytes) = frame.data_ref() else {
+                    continue;
+                };
+                length += bytes.len();
+                if length <= LONGEST_BODY {
+                    read.extend_from_slice(bytes);
+                } else if length > LONGEST_DROPPED {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        match timeout(self.read_timeout, all).await {
+            Err(_) => Err(malformed(StatusCode::REQUEST_TIMEOUT)),
+            Ok(Err(refusal)) => Err(refusal),
+            Ok(Ok(())) if length > LONGEST_BODY => Err(too_long()),
+            Ok(Ok(())) => Ok(read.into()),
+        }
+    }
+
+    /// Answers a request of the service's interface, with faults. The text lists API versions.
+    async fn call(&self, call: &Call, stop: &mut Stop) -> Result<(Answer, Option<String>), Break> {
+        let emulator = &self.emulator;
+        let segments = call.segments().unwrap_or_default();
+        let operation = operation::route(&call.method, &segments)
+            .ok()
+            .map(|it| it.0);
+        let name = operation.map_or("unknown", operation::Operation::name);
+        let now = emulator.core().state.now();
+        let number = emulator.journal().enter(Entry {
+            time: now,
+            operation: name,
+            method: call.method.to_string(),
+            path: call.path().to_owned(),
+            api_version: call.query("api-version"),
+            status: None,
+            error_code: None,
+            identity_id: None,
+            key: None,
+            fault: None,
+            why: None,
+        });
+        let fault = emulator.faults().hit(name);
+        if let Some(fault) = &fault {
+            emulator.metrics.fault(fault.name());
+            if let Some(entry) = emulator.journal().entry(number) {
+                entry.fault = Some(fault.name());
+            }
+        }
+        let before = fault.as_ref().filter(|it| it.when == When::Before);
+        let after = fault.as_ref().filter(|it| it.when == When::After);
+        let mut answer = None;
+        if let Some(fault) = before {
+            answer = self.strike(fault, name, stop).await?;
+        }
+        let answer = if let Some(answer) = answer {
+            answer
+        } else {
+            let outcome = emulator.serve(call);
+            if let Some(entry) = emulator.journal().entry(number) {
+                entry.identity_id = outcome.identity;
+                entry.key = outcome.key;
+                entry.why = outcome.why;
+            }
+            let struck = match after {
+                None => None,
+                Some(fault) => self.strike(fault, name, stop).await?,
+            };
+            struck.unwrap_or(outcome.answer)
+        };
+        emulator.metrics.request(name, Some(answer.status.as_u16()));
+        if let Some(entry) = emulator.journal().entry(number) {
+            entry.status = Some(answer.status.as_u16());
+            entry.error_code.clone_from(&answer.error_code);
+        }
+        let settings = &emulator.core().state.settings;
+        let versions = operation.map(|it| respond::versions(it, settings));
+        Ok((answer, versions))
+    }
+
+    /// Lets a fault have its way: an answer in the other's place, or none.
+    async fn strike(
+        &self,
+        fault: &Fault,
+        operation: &'static str,
+        stop: &mut Stop,
+    ) -> Result<Option<Answer>, Break> {
+        let patience = match fault.effect {
+            Effect::Hang => Duration::MAX,
+            _ => fault.delay.unsigned_abs(),
+        };
+        if !patience.is_zero() {
+            let stopped = stop.wait_for(|stop| *stop);
+            if let Ok(Ok(_)) = timeout(patience, stopped).await {
+                return Err(Break);
+            }
+        }
+        match fault.effect {
+            Effect::Delay => Ok(None),
+            Effect::Status => Ok(Some(fault.answer(self.emulator.core().state.now()))),
+            Effect::Reset | Effect::Hang => {
+                self.emulator.metrics.request(operation, None);
+                Err(Break)
+            }
+        }
+    }
+}
+
+fn malformed(status: StatusCode) -> Refusal {
+    let (code, message) = match status {
+        StatusCode::REQUEST_TIMEOUT => ("RequestTimeout", "The request did not come in time."),
+        StatusCode::URI_TOO_LONG => ("UriTooLong", "The request target is too long."),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            "RequestHeaderFieldsTooLarge",
+            "The request head is too long.",
+        ),
+        _ => ("BadRequest", "This is no HTTP/1.1 request."),
+    };
+    Refusal::new(status, code, message)
+}

@@ -1,0 +1,350 @@
+//! What the service remembers: a fold over events, so that what a restart reads back is what there
+//! was.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    assignments::{Assignment, Place},
+    settings::Settings,
+    span,
+};
+
+/// All that survives a restart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct State {
+    /// The resource's immutable id, a part of each identity's.
+    pub resource: String,
+    pub primary: AccessKey,
+    pub secondary: AccessKey,
+    pub settings: Settings,
+    /// How far the service's clock is ahead of the machine's.
+    #[serde(with = "span")]
+    pub clock_offset: SignedDuration,
+    /// In the order of their creation, deleted ones too.
+    identities: Vec<Identity>,
+    pub assignments: BTreeMap<Place, Assignment>,
+    /// Where an identity is, by its id.
+    #[serde(skip)]
+    positions: HashMap<String, usize>,
+    /// Where the identities with a custom id are, by it in lower case.
+    #[serde(skip)]
+    by_custom_id: HashMap<String, Vec<usize>>,
+    #[serde(skip)]
+    tokens: usize,
+}
+
+/// One of the two keys of the resource.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct AccessKey {
+    /// In base64.
+    pub value: String,
+    /// What the flag said when the value was last taken from it.
+    pub configured: String,
+}
+
+/// Which credential signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Signer {
+    Primary,
+    Secondary,
+    /// A bearer token of Entra ID.
+    Entra,
+}
+
+/// An identity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Identity {
+    pub id: String,
+    pub custom_id: Option<String>,
+    pub created_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+    /// Tokens issued at this time or before were revoked.
+    pub tokens_valid_after: Option<Timestamp>,
+    pub last_token_issued_at: Option<Timestamp>,
+    /// Oldest first.
+    pub tokens: Vec<Token>,
+}
+
+/// A token that was issued.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Token {
+    /// Tells it from others; not a secret.
+    pub digest: String,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub scopes: Vec<String>,
+    pub key: Signer,
+    pub end: Option<End>,
+}
+
+/// An end before a token's time.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct End {
+    /// When it was ordered.
+    pub at: Timestamp,
+    pub cause: Cause,
+}
+
+/// Why a token ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Cause {
+    Revoked,
+    IdentityDeleted,
+    KeyRegenerated,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum Event {
+    Created {
+        id: String,
+        custom_id: Option<String>,
+        at: Timestamp,
+    },
+    /// The identity of a custom id that was deleted is there again.
+    Restored {
+        id: String,
+    },
+    Issued {
+        id: String,
+        token: Token,
+    },
+    Revoked {
+        id: String,
+        valid_after: Timestamp,
+        at: Timestamp,
+    },
+    Deleted {
+        id: String,
+        at: Timestamp,
+    },
+    KeyChanged {
+        key: Signer,
+        value: AccessKey,
+        at: Timestamp,
+    },
+    Assigned {
+        place: Place,
+        assignment: Assignment,
+    },
+    Unassigned {
+        place: Place,
+    },
+    Settings(Settings),
+    Clock {
+        #[serde(with = "span")]
+        offset: SignedDuration,
+    },
+    /// Tokens that had expired at this time are forgotten.
+    Forgotten {
+        expired_at: Timestamp,
+    },
+    /// Everything but the keys is forgotten.
+    Reset,
+}
+
+impl State {
+    /// Nothing yet, with these keys.
+    pub fn new(primary: AccessKey, secondary: AccessKey) -> Self {
+        Self {
+            resource: Uuid::new_v4().to_string(),
+            primary,
+            secondary,
+            settings: Settings::default(),
+            clock_offset: SignedDuration::ZERO,
+            identities: Vec::new(),
+            assignments: BTreeMap::new(),
+            positions: HashMap::new(),
+            by_custom_id: HashMap::new(),
+            tokens: 0,
+        }
+    }
+
+    /// Makes what was read back whole.
+    pub fn index(&mut self) {
+        for identity in std::mem::take(&mut self.identities) {
+            self.tokens += identity.tokens.len();
+            self.add(identity);
+        }
+    }
+
+    fn add(&mut self, identity: Identity) {
+        let position = self.identities.len();
+        self.positions.insert(identity.id.clone(), position);
+        if let Some(custom_id) = &identity.custom_id {
+            let same = self.by_custom_id.entry(custom_id.to_ascii_lowercase());
+            same.or_default().push(position);
+        }
+        self.identities.push(identity);
+    }
+
+    /// How many tokens are remembered, good or not.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The time by the service's clock.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now() + self.clock_offset
+    }
+
+    /// All identities, oldest first.
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// An identity by its whole id, deleted or not.
+    pub fn identity(&self, id: &str) -> Option<&Identity> {
+        self.identities.get(*self.positions.get(id)?)
+    }
+
+    fn identity_mut(&mut self, id: &str) -> Option<&mut Identity> {
+        self.identities.get_mut(*self.positions.get(id)?)
+    }
+
+    /// Whether an id is of this resource.
+    pub fn owns(&self, id: &str) -> bool {
+        id.strip_prefix("8:acs:")
+            .and_then(|rest| rest.strip_prefix(self.resource.as_str()))
+            .is_some_and(|rest| rest.starts_with('_'))
+    }
+
+    /// The newest identity with this custom id.
+    pub fn by_custom_id(&self, custom_id: &str) -> Option<&Identity> {
+        let ignores_case = self.settings.custom_id_ignores_case;
+        let same = self.by_custom_id.get(&custom_id.to_ascii_lowercase())?;
+        let mut same = same.iter().rev().filter_map(|it| self.identities.get(*it));
+        same.find(|it| ignores_case || it.custom_id.as_deref() == Some(custom_id))
+    }
+
+    /// Whether a revocation of tokens up to `valid_after` covers one that was issued then.
+    pub fn covers(&self, valid_after: Timestamp, issued_at: Timestamp) -> bool {
+        issued_at <= valid_after
+            || self.settings.revoke_hits_same_second
+                && issued_at.as_second() == valid_after.as_second()
+    }
+
+    /// Why a token is refused at a time; None while it is good.
+    pub fn refusal(&self, token: &Token, now: Timestamp) -> Option<&'static str> {
+        if now >= token.expires_at {
+            return Some("expired");
+        }
+        let end = token.end?;
+        let (delay, reason) = match end.cause {
+            Cause::Revoked => (self.settings.revocation_delay, "revoked"),
+            Cause::IdentityDeleted => (self.settings.revocation_delay, "identityDeleted"),
+            Cause::KeyRegenerated => (SignedDuration::ZERO, "keyRegenerated"),
+        };
+        (now >= end.at + delay).then_some(reason)
+    }
+
+    /// Makes an event true.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Created { id, custom_id, at } => self.add(Identity {
+                id,
+                custom_id,
+                created_at: at,
+                deleted_at: None,
+                tokens_valid_after: None,
+                last_token_issued_at: None,
+                tokens: Vec::new(),
+            }),
+            Event::Restored { id } => {
+                if let Some(identity) = self.identity_mut(&id) {
+                    identity.deleted_at = None;
+                }
+            }
+            Event::Issued { id, token } => {
+                if let Some(identity) = self.identity_mut(&id) {
+                    identity.last_token_issued_at = Some(token.issued_at);
+                    identity.tokens.push(token);
+                    self.tokens += 1;
+                }
+            }
+            Event::Revoked {
+                id,
+                valid_after,
+                at,
+            } => self.end(&id, Cause::Revoked, valid_after, at),
+            Event::Deleted { id, at } => {
+                self.end(&id, Cause::IdentityDeleted, Timestamp::MAX, at);
+                if let Some(identity) = self.identity_mut(&id) {
+                    identity.deleted_at = Some(at);
+                }
+            }
+            Event::KeyChanged { key, value, at } => self.change_key(key, value, at),
+            Event::Assigned { place, assignment } => {
+                self.assignments.insert(place, assignment);
+            }
+            Event::Unassigned { place } => {
+                self.assignments.remove(&place);
+            }
+            Event::Settings(settings) => self.settings = settings,
+            Event::Clock { offset } => self.clock_offset = offset,
+            Event::Forgotten { expired_at } => {
+                for identity in &mut self.identities {
+                    identity.tokens.retain(|it| it.expires_at > expired_at);
+                }
+                let each = self.identities.iter().map(|it| it.tokens.len());
+                self.tokens = each.sum();
+            }
+            Event::Reset => {
+                let resource = std::mem::take(&mut self.resource);
+                *self = Self {
+                    resource,
+                    ..Self::new(self.primary.clone(), self.secondary.clone())
+                };
+            }
+        }
+    }
+
+    fn end(&mut self, id: &str, cause: Cause, valid_after: Timestamp, at: Timestamp) {
+        let Some(&position) = self.positions.get(id) else {
+            return;
+        };
+        let mut covered = Vec::new();
+        if let Some(identity) = self.identities.get(position) {
+            let tokens = identity.tokens.iter();
+            covered = tokens
+                .map(|token| token.end.is_none() && self.covers(valid_after, token.issued_at))
+                .collect();
+        }
+        if let Some(identity) = self.identities.get_mut(position) {
+            let tokens = identity.tokens.iter_mut().zip(covered);
+            for (token, _) in tokens.filter(|(_, is_covered)| *is_covered) {
+                token.end = Some(End { at, cause });
+            }
+            if cause == Cause::Revoked {
+                identity.tokens_valid_after = identity.tokens_valid_after.max(Some(valid_after));
+            }
+        }
+    }
+
+    fn change_key(&mut self, key: Signer, value: AccessKey, at: Timestamp) {
+        match key {
+            Signer::Primary => self.primary = value,
+            Signer::Secondary => self.secondary = value,
+            Signer::Entra => {}
+        }
+        let entra_too = self.settings.regenerate_kills_entra_tokens;
+        let tokens = self.identities.iter_mut().flat_map(|it| &mut it.tokens);
+        for token in tokens {
+            if token.key == key || entra_too && token.key == Signer::Entra {
+                // At once, whatever delay a revocation before it has.
+                let cause = Cause::KeyRegenerated;
+                token.end = Some(End { at, cause });
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The state on disk: one file, of a snapshot and the events since, a line each. A line is written
+//! before its request is answered, so that the death of the process loses nothing.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Event, State};
+
+const FILE: &str = "state.jsonl";
+/// The file is written anew when the events since the snapshot are longer than this and than the
+/// snapshot itself.
+const LONG: u64 = 16 * 1024 * 1024;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum LineRef<'a> {
+    Snapshot(&'a State),
+    Event(&'a Event),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Line {
+    Snapshot(Box<State>),
+    Event(Event),
+}
+
+/// An open state file.
+pub(super) struct Store {
+    dir: PathBuf,
+    file: File,
+    length: u64,
+    snapshot_length: u64,
+    /// Held for as long as the process uses the folder.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the folder, makes it where it is missing, and reads what is there. The error is a
+    /// sentence.
+    pub fn open(dir: &Path, fresh: impl FnOnce() -> State) -> Result<(Self, State), String> {
+        let path = dir.join(FILE);
+        let at =
+            |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(dir).map_err(|error| at(dir, &error))?;
+        let lock = private().open(dir.join("lock"));
+        let lock = lock.map_err(|error| at(dir, &error))?;
+        lock.try_lock().map_err(|_| {
+            at(
+                dir,
+                &"another acs-emulator uses this folder; end it, or use another --state-dir",
+            )
+        })?;
+        let state = match File::open(&path) {
+            Ok(file) => read(file).map_err(|error| at(&path, &error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fresh(),
+            Err(error) => return Err(at(&path, &error)),
+        };
+        let (file, length) = snapshot(dir, &state).map_err(|error| at(&path, &error))?;
+        let store = Self {
+            dir: dir.to_owned(),
+            file,
+            length,
+            snapshot_length: length,
+            _lock: lock,
+        };
+        Ok((store, state))
+    }
+
+    /// Writes events, all or none. `before` is the state that they will change.
+    pub fn append(&mut self, events: &[Event], before: &State) -> io::Result<()> {
+        if self.length - self.snapshot_length > LONG.max(self.snapshot_length) {
+            let (file, length) = snapshot(&self.dir, before)?;
+            (self.file, self.length, self.snapshot_length) = (file, length, length);
+        }
+        let mut bytes = Vec::new();
+        for event in events {
+            serde_json::to_writer(&mut bytes, &LineRef::Event(event))?;
+            bytes.push(b'\n');
+        }
+        if let Err(error) = self.file.write_all(&bytes) {
+            // What is there of it must not be read back.
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Brings all to the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    options
+}
+
+fn read(file: File) -> Result<State, String> {
+    let mut reader = BufReader::new(file);
+    let mut state: Option<State> = None;
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let length = reader
+            .read_until(b'\n', &mut line)
+            .map_err(|error| error.to_string())?;
+        // A line without an end is of a request that was never answered.
+        if length == 0 || line.last() != Some(&b'\n') {
+            break;
+        }
+        let parsed = serde_json::from_slice(&line).map_err(|error| {
+            format!("line {number} is not of an acs-emulator of this version ({error}); move the file away to begin anew")
+        })?;
+        match (parsed, &mut state) {
+            (Line::Snapshot(mut snapshot), _) => {
+                snapshot.index();
+                state = Some(*snapshot);
+            }
+            (Line::Event(event), Some(state)) => state.apply(event),
+            (Line::Event(_), None) => return Err("it does not begin with a snapshot".to_owned()),
+        }
+    }
+    state.ok_or_else(|| "it is empty; move the file away to begin anew".to_owned())
+}
+
+/// Puts a snapshot in the file's place, all or nothing.
+fn snapshot(dir: &Path, state: &State) -> io::Result<(File, u64)> {
+    let path = dir.join("state.new");
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = private().open(&path)?;
+    let mut bytes = serde_json::to_vec(&LineRef::Snapshot(state))?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&path, dir.join(FILE))?;
+    File::open(dir)?.sync_all()?;
+    Ok((file, bytes.len() as u64))
+}

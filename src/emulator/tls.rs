@@ -1,0 +1,144 @@
+//! TLS by an authority of our own, whose certificate is kept in the state's folder.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::Acceptor,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use uuid::Uuid;
+
+use super::lock;
+
+/// Clients come by few names; a flood of others is not remembered.
+const MOST_NAMES: usize = 100;
+
+/// Signs a certificate for each name or address that a client comes by.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    file: PathBuf,
+    /// A folder that goes with the process.
+    temporary: Option<PathBuf>,
+    configs: Mutex<HashMap<String, Arc<ServerConfig>>>,
+}
+
+impl Authority {
+    /// Finds the authority in a folder, or makes it there; without a folder, in a temporary one.
+    /// The error is a sentence.
+    pub fn open(dir: Option<&Path>) -> Result<Self, String> {
+        let name = format!("acs-emulator-{}", Uuid::new_v4());
+        let own = dir.map_or_else(|| std::env::temp_dir().join(name), Path::to_owned);
+        let made = Self::make(&own);
+        let (issuer, file) = made.map_err(|error| format!("{}: {error}", own.display()))?;
+        Ok(Self {
+            issuer,
+            file,
+            temporary: dir.is_none().then_some(own),
+            configs: Mutex::default(),
+        })
+    }
+
+    fn make(dir: &Path) -> Result<(Issuer<'static, KeyPair>, PathBuf), Box<dyn std::error::Error>> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
+        let (key_file, file) = (dir.join("ca-key.pem"), dir.join("ca.pem"));
+        let key = match fs::read_to_string(&key_file) {
+            Ok(pem) => KeyPair::from_pem(&pem)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = KeyPair::generate()?;
+                put(&key_file, &key.serialize_pem())?;
+                key
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, "acs-emulator, for tests only");
+        params.distinguished_name = name;
+        if !file.exists() {
+            put(&file, &params.self_signed(&key)?.pem())?;
+        }
+        Ok((Issuer::new(params, key), file))
+    }
+
+    /// The certificate in PEM.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Does a handshake, with a certificate for where the client means to be.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let address = stream.local_addr()?.ip().to_canonical().to_string();
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let name = start.client_hello().server_name().map(str::to_owned);
+        let config = self.config(name.unwrap_or(address))?;
+        start.into_stream(config).await
+    }
+
+    fn config(&self, name: String) -> io::Result<Arc<ServerConfig>> {
+        let mut configs = lock(&self.configs);
+        if let Some(config) = configs.get(&name) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.certify(&name).map_err(io::Error::other)?);
+        if configs.len() >= MOST_NAMES {
+            configs.clear();
+        }
+        configs.insert(name, Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn certify(
+        &self,
+        name: &str,
+    ) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
+        let mut params = CertificateParams::new([name.to_owned()])?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let chain = vec![certificate.der().clone()];
+        Ok(ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?)
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.temporary {
+            let _ = fs::remove_dir_all(dir);
+        }
+    }
+}
+
+/// Writes a file that only we can read, all or nothing.
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}

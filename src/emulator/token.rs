@@ -1,0 +1,183 @@
+//! Access tokens: RS256 with the claims that the service puts in (API reference 5.2), signed with a
+//! key that everybody knows.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use jiff::Timestamp;
+use ring::{
+    digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest},
+    rand::SystemRandom,
+    rsa::{KeyPair, PublicKeyComponents},
+    signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey},
+};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Made for this file and published with it: it protects nothing.
+const PUBLIC_TEST_KEY: &str = include_str!("token-signing-key.pem");
+const KEY_ID: &str = "106";
+/// What the service's samples have, whatever the scopes.
+const SCP: u16 = 1792;
+/// Where the data is, in all tokens.
+const LOCATION: &str = "unitedstates";
+
+/// What a new token says.
+pub(super) struct Facts<'a> {
+    /// The identity's whole id.
+    pub identity: &'a str,
+    pub resource: &'a str,
+    pub scopes: &'a [String],
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Two tokens that say the same differ in this.
+    pub number: u64,
+}
+
+/// A token before it is signed.
+pub(super) struct Unsigned {
+    input: String,
+}
+
+/// What a token of ours says.
+pub(super) struct Read {
+    pub digest: String,
+    pub identity: String,
+    pub scopes: Vec<String>,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+/// Signs tokens and knows its own again.
+pub(super) struct Signer {
+    key: KeyPair,
+    header: String,
+    thumbprint: String,
+}
+
+impl Signer {
+    /// Fails if the built-in key is broken.
+    pub fn new() -> Result<Self, &'static str> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(PUBLIC_TEST_KEY.as_bytes())
+            .map_err(|_| "the built-in key is no PEM")?;
+        let key = KeyPair::from_pkcs8(der.secret_pkcs8_der())
+            .map_err(|_| "the built-in key is no RSA key")?;
+        let thumbprint = digest(&SHA1_FOR_LEGACY_USE_ONLY, key.public_key().as_ref());
+        let thumbprint = BASE64URL.encode(thumbprint);
+        let header =
+            format!(r#"{{"alg":"RS256","kid":"{KEY_ID}","x5t":"{thumbprint}","typ":"JWT"}}"#);
+        Ok(Self {
+            key,
+            header: BASE64URL.encode(header),
+            thumbprint,
+        })
+    }
+
+    /// Writes a token. Its two first parts have neither `-` nor `_`, since readers exist that take
+    /// them for plain base64: ASCII without `>`, `?` and `~` never encodes to either.
+    pub fn write(&self, facts: &Facts<'_>) -> Unsigned {
+        let (from, until) = (facts.issued_at.as_second(), facts.expires_at.as_second());
+        let mut claims = vec![
+            claim(
+                "skypeid",
+                facts.identity.strip_prefix("8:").unwrap_or_default(),
+            ),
+            claim("scp", SCP),
+            claim("csi", from.to_string()),
+            claim("iat", from),
+            claim("exp", until),
+            claim("acsScope", facts.scopes.join(",")),
+            claim("resourceId", facts.resource),
+            claim("resourceLocation", LOCATION),
+        ];
+        // The service's claims have no room for a number, and tokens of one second must differ:
+        // their order carries it.
+        let mut number = facts.number;
+        let mut ordered = Vec::new();
+        while !claims.is_empty() {
+            let left = claims.len() as u64;
+            #[allow(clippy::cast_possible_truncation, reason = "less than 8")]
+            ordered.push(claims.remove((number % left) as usize));
+            number /= left;
+        }
+        let payload = format!("{{{}}}", ordered.join(","));
+        Unsigned {
+            input: format!("{}.{}", self.header, BASE64URL.encode(payload)),
+        }
+    }
+
+    /// Signs a token: its text. None if there is no randomness.
+    pub fn sign(&self, token: &Unsigned) -> Option<String> {
+        let mut signature = vec![0; self.key.public().modulus_len()];
+        let input = token.input.as_bytes();
+        self.key
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                input,
+                &mut signature,
+            )
+            .ok()?;
+        Some(format!("{}.{}", token.input, BASE64URL.encode(signature)))
+    }
+
+    /// Reads a token. None if we didn't sign it.
+    pub fn read(&self, token: &str) -> Option<Read> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Claims {
+            skypeid: String,
+            acs_scope: String,
+            iat: i64,
+            exp: i64,
+        }
+        let (input, signature) = token.rsplit_once('.')?;
+        let signature = BASE64URL.decode(signature).ok()?;
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.key.public_key().as_ref())
+            .verify(input.as_bytes(), &signature)
+            .ok()?;
+        let claims: Claims = claims(token)?;
+        Some(Read {
+            digest: digest_of(input),
+            identity: format!("8:{}", claims.skypeid),
+            scopes: claims.acs_scope.split(',').map(str::to_owned).collect(),
+            issued_at: Timestamp::from_second(claims.iat).ok()?,
+            expires_at: Timestamp::from_second(claims.exp).ok()?,
+        })
+    }
+
+    /// The public key as a JSON Web Key Set.
+    pub fn key_set(&self) -> Value {
+        let public: PublicKeyComponents<Vec<u8>> = self.key.public().into();
+        let [n, e] = [public.n, public.e].map(|number| BASE64URL.encode(number));
+        json!({"keys": [{
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID, "x5t": self.thumbprint, "n": n, "e": e,
+        }]})
+    }
+}
+
+impl Unsigned {
+    /// Tells tokens apart without telling them.
+    pub fn digest(&self) -> String {
+        digest_of(&self.input)
+    }
+}
+
+fn claim(name: &str, value: impl Into<Value>) -> String {
+    format!("\"{name}\":{}", value.into())
+}
+
+fn digest_of(input: &str) -> String {
+    BASE64URL.encode(digest(&SHA256, input.as_bytes()))
+}
+
+/// Reads the claims of any JSON Web Token, without a look at its signature.
+pub(super) fn claims<T: for<'de> Deserialize<'de>>(token: &str) -> Option<T> {
+    let mut parts = token.split('.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let payload = BASE64URL.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&payload).ok()
+}

@@ -1,0 +1,86 @@
+//! A stream that keeps the HTTP library from answering by itself: what it can't read it answers with a
+//! bare status, where the service's clients expect an envelope.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use hyper::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::respond::MARK;
+
+/// A stream under the HTTP library.
+pub(super) struct Wire<S> {
+    pub stream: S,
+    /// What the library wanted to answer.
+    pub refused: Option<StatusCode>,
+    /// Whether something came after the last answer.
+    pub is_mid_request: bool,
+}
+
+impl<S> Wire<S> {
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            refused: None,
+            is_mid_request: false,
+        }
+    }
+}
+
+/// Finds an answer of the library's own: it is the last on its connection, is no success, has no
+/// body, and lacks the header that ours have.
+fn bare_answer(bytes: &[u8]) -> Option<(usize, StatusCode)> {
+    const START: &[u8] = b"HTTP/1.1 4";
+    let start = bytes.windows(START.len()).rposition(|it| it == START)?;
+    let head = std::str::from_utf8(bytes.get(start..)?).ok()?;
+    if !head.ends_with("\r\n\r\n") || head.contains(&format!("\r\n{MARK}:")) {
+        return None;
+    }
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((start, StatusCode::from_u16(status).ok()?))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.is_mid_request |= buffer.filled().len() > before;
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut ours = bytes;
+        match bare_answer(bytes) {
+            Some((0, status)) => {
+                self.refused = Some(status);
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Some((start, _)) => ours = bytes.get(..start).unwrap_or_default(),
+            None => {}
+        }
+        self.is_mid_request = false;
+        Pin::new(&mut self.stream).poll_write(cx, ours)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

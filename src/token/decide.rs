@@ -31,7 +31,7 @@ pub struct Observed<'a> {
     pub secret: SecretView,
     /// A Secret of ours under another name (T6).
     pub former: Option<FormerSecret>,
-    /// An older `AcsToken` that names the same Secret.
+    /// Another `AcsToken` that names the same Secret and goes first.
     pub rival: Option<String>,
     /// A label or annotation that the operator's flags forbid on Secrets.
     pub forbidden_key: Option<String>,
@@ -363,7 +363,7 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         return stalled(
             "SecretConflict",
             format!(
-                "Secret {} belongs to the older AcsToken {rival}; give this one another secret.name",
+                "Secret {} belongs to AcsToken {rival}; give this one another secret.name",
                 observed.token.secret_name()
             ),
         );

@@ -202,7 +202,8 @@ fn former(context: &Context, token: &AcsToken, uid: &str) -> Option<FormerSecret
         })
 }
 
-/// The oldest `AcsToken` that names the same Secret, if that is not this one.
+/// The other `AcsToken` that names the same Secret and has it: who holds it keeps it, for creation
+/// times have whole seconds; while nobody does, the oldest gets it.
 fn rival(context: &Context, token: &AcsToken) -> Option<String> {
     let rank = |token: &AcsToken| {
         (
@@ -219,6 +220,13 @@ fn rival(context: &Context, token: &AcsToken) -> Option<String> {
         return None;
     }
     let others = context.views.tokens.find(&key);
+    let reference = object_ref(token.namespace().as_deref(), &token.secret_name());
+    if let Some(secret) = context.views.secrets.get(&reference) {
+        let is_held_by = |token: &AcsToken| owner(&secret.metadata, token) == Owner::Ours;
+        if let Some(holder) = others.iter().find(|other| is_held_by(other)) {
+            return (holder.uid() != token.uid()).then(|| holder.name_any());
+        }
+    }
     let oldest = others.iter().map(|other| rank(other)).min()?;
     (oldest < rank(token)).then_some(oldest.1)
 }

@@ -311,7 +311,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .is_some_and(|it| it.name_any() == name);
     let secret = world.cluster.secrets.get(&wanted);
     let is_taken = secret.is_some_and(|secret| !is_ours(&secret.metadata, object));
-    if !is_first || is_taken {
+    if is_taken || secret.is_none() && !is_first {
         hold!(
             !ready && reason == "SecretConflict",
             "T5: AcsToken {name} says {reason} although Secret {wanted} is another's"

@@ -286,28 +286,37 @@ pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     context.wake_tokens(&reference);
     let status = identity.status.as_ref();
     if let Some(id) = status.and_then(|status| status.identity_id.as_deref()) {
-        let endpoint = status
-            .and_then(|status| status.endpoint.as_deref())
-            .unwrap_or_default();
-        for sibling in identity::siblings(context, id, endpoint) {
-            if sibling.uid() != identity.uid() {
-                let sibling = ObjectRef::from_obj(sibling.as_ref());
+        // Also those that wait for the id and have no status of it yet.
+        for sibling in context.views.identities.find_refs(&identity::id_key(id)) {
+            if sibling != reference {
                 context.wake_tokens(&sibling);
                 let _ = context.wake.identities.send(sibling);
             }
         }
     }
+    wake_connection_of(context, identity);
+    let _ = context.wake.identities.send(reference);
+}
+
+fn wake_connection_of(context: &Context, identity: &AcsIdentity) {
     let namespace = identity.namespace().unwrap_or_default();
+    let status = identity.status.as_ref();
     let used = status.and_then(|status| status.connection_ref.as_ref());
     if let Some(used) = used.or(identity.spec.connection_ref.as_ref()) {
         context.wake_connection(&ConnectionKey::of(used, &namespace));
     }
-    let _ = context.wake.identities.send(reference);
 }
 
 /// Wakes all whom a change of a token concerns.
 pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
-    let _ = context.wake.identities.send(token::identity_of(token));
+    let identity = token::identity_of(token);
+    if !is_there || token.finalizers().is_empty() {
+        // One that came or went changes the connection's count.
+        if let Some(identity) = context.views.identities.get(&identity) {
+            wake_connection_of(context, &identity);
+        }
+    }
+    let _ = context.wake.identities.send(identity);
     if !is_there {
         // Whoever waited for the Secret's name may have it now.
         for rival in context.views.tokens.find_refs(&token::secret_key(token)) {

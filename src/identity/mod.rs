@@ -14,4 +14,4 @@ pub mod tell;
 
 pub use controller::{remember_asking, run};
 pub use decide::{Decision, Observed, Step, decide};
-pub use observe::{namespace_key, observe, siblings};
+pub use observe::{id_key, namespace_key, observe, siblings};

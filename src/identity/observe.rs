@@ -212,7 +212,9 @@ fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
     }
 }
 
-fn id_key(id: &str) -> String {
+/// The key by which all objects with one id in ACS, or that want it, are indexed.
+#[must_use]
+pub fn id_key(id: &str) -> String {
     format!("id:{id}")
 }
 

@@ -48,7 +48,7 @@ pub async fn carry_out(
         Step::Rest => {}
         Step::AddFinalizer => finalizer::add(&api, &context.views.tokens, token).await?,
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
-        Step::Record => report::record(context, token, decision.facts.as_ref()).await?,
+        Step::Record(facts) => report::record(context, token, facts).await?,
         Step::Issue(order) => return issue(context, token, order, findings).await,
         Step::RewriteSecret => rewrite(context, token, &secrets, &token.secret_name()).await?,
         Step::CopySecret { from } => rewrite(context, token, &secrets, from).await?,
@@ -261,7 +261,7 @@ async fn store(
             .change(&uid, |memory| memory.repaired = Some(Timestamp::now()));
         report::repaired(context, token).await;
     }
-    report::record(context, token, Some(facts)).await?;
+    report::record(context, token, facts).await?;
     report::told_if_capped(context, token, facts).await;
     Ok(())
 }

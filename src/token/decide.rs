@@ -143,7 +143,7 @@ pub enum Step {
     /// Read the Secret of the wanted name.
     ReadSecret,
     /// Bring the status up to what the Secret tells.
-    Record,
+    Record(TokenFacts),
     /// Issue a token into the Secret.
     Issue(IssueOrder),
     /// Write keys, labels and annotations anew around the same token.
@@ -341,11 +341,11 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
 fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Option<Step> {
     let name = match &observed.secret {
         SecretView::Ours { facts, .. } => {
-            if facts
+            let untold = facts
                 .as_ref()
-                .is_some_and(|facts| is_untold(observed.token, facts))
-            {
-                return Some(Step::Record);
+                .filter(|facts| is_untold(observed.token, facts));
+            if let Some(facts) = untold {
+                return Some(Step::Record(facts.clone()));
             }
             observed.token.secret_name()
         }
@@ -429,10 +429,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         } => (facts.as_ref(), *is_outdated, *is_immutable, true),
     };
     if let Some(facts) = facts.filter(|facts| is_untold(observed.token, facts)) {
-        return Decision {
-            facts: Some(facts.clone()),
-            ..Decision::step(Step::Record)
-        };
+        return Decision::step(Step::Record(facts.clone()));
     }
     if let (Some(former), false) = (&observed.former, is_there) {
         let is_good = former.facts.as_ref().is_some_and(|facts| {

@@ -35,9 +35,8 @@ pub async fn rest(
 pub async fn record(
     context: &Context,
     token: &AcsToken,
-    facts: Option<&TokenFacts>,
+    facts: &TokenFacts,
 ) -> Result<(), cluster::Error> {
-    let Some(facts) = facts else { return Ok(()) };
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {

@@ -84,7 +84,7 @@ async fn carry_out(
         Step::Rest => {}
         Step::AddFinalizer => wire.hold_token(token).await?,
         Step::ReadSecret => read_secret(wire, token, findings).await?,
-        Step::Record => record(wire, token, decision.facts.as_ref()).await?,
+        Step::Record(facts) => record(wire, token, facts).await?,
         Step::Issue(order) => return issue(wire, token, order, findings).await,
         Step::RewriteSecret => rewrite(wire, token, &token.secret_name()).await?,
         Step::CopySecret { from } => rewrite(wire, token, from).await?,
@@ -218,7 +218,7 @@ async fn store(
         let memory = &wire.context.memory;
         memory.change(&uid, |memory| memory.repaired = Some(now));
     }
-    record(wire, token, Some(facts)).await
+    record(wire, token, facts).await
 }
 
 /// As `Secrets::write`: over what was last seen, and never over someone else's.
@@ -296,8 +296,7 @@ fn connection(wire: &Wire, token: &AcsToken) -> Option<(ConnectionKey, Resolved)
     (Some(resolved.endpoint.as_str()) == status.endpoint.as_deref()).then_some((key, resolved))
 }
 
-async fn record(wire: &Wire, token: &AcsToken, facts: Option<&TokenFacts>) -> Result<(), Refused> {
-    let Some(facts) = facts else { return Ok(()) };
+async fn record(wire: &Wire, token: &AcsToken, facts: &TokenFacts) -> Result<(), Refused> {
     let uid = token.uid().unwrap_or_default();
     wire.context
         .memory

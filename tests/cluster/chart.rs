@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use crate::support::{
     emulator::Emulator,
     eventually,
-    helm::{arguments, chart, helm, objects, only, template},
+    helm::{Release, arguments, chart, helm, objects, only, template},
     kubernetes::{self, cluster, root},
     process::Process,
-    world::{Operator, token_manifest},
+    world::token_manifest,
 };
 
 /// Nothing but defaults, everything at once, and an account that somebody else made.
@@ -238,10 +238,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
     cluster.kubectl(&["label", "namespace", "acs", enforce]);
     let values = json!({"allowInsecureEndpoints": ["127.0.0.1"], "logFormat": "text"});
-    let release = ["acs", "--namespace", "acs"];
-    let chart = chart();
-    let install = [&["install"], &release[..], &[&chart]].concat();
-    helm(Some(&cluster), &install, &values).expect("installed");
+    let release = Release::install(&cluster, "acs", "acs", &values);
     eventually("readyz is fine", || async {
         (ready().await.0 == 200).then_some(())
     })
@@ -254,22 +251,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
     .await;
 
     // With the release's rights, in a namespace that no value names.
-    let manifest = helm(
-        Some(&cluster),
-        &[&["get", "manifest"], &release[..]].concat(),
-        &Value::Null,
-    );
-    let objects = objects(&manifest.expect("a release"));
-    let account = only(&objects, "ServiceAccount")["metadata"]["name"].as_str();
-    let mut operator = Operator::start(
-        Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"))
-            .env(
-                "KUBECONFIG",
-                cluster.kubeconfig_of("acs", account.expect("text")),
-            )
-            .args(arguments(only(&objects, "Deployment")))
-            .args(["--address", "127.0.0.1:0"]),
-    );
+    let mut operator = release.start_operator();
     // CRDs of another version are applied over those that helm brought.
     let other = read("crds/acs-identity.dev.yaml").replace("ACS", "the ACS");
     let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
@@ -300,12 +282,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
     let log = operator.process.output();
     assert!(!log.contains("forbidden"), "{log}");
 
-    helm(
-        Some(&cluster),
-        &[&["uninstall"], &release[..]].concat(),
-        &Value::Null,
-    )
-    .expect("gone");
+    release.uninstall();
     let left = "deployments,serviceaccounts,clusterroles,clusterrolebindings";
     let ours = "app.kubernetes.io/managed-by=Helm";
     let left = cluster.kubectl(&["get", left, "-A", "-l", ours, "-o", "name"]);

@@ -1,17 +1,23 @@
 //! The operator under exactly the rights that the chart gives it: they suffice, none is too many,
 //! and they follow the watched namespaces (K1).
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs};
 
-use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection, READY};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Api, api::DeleteParams};
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Secret},
+    rbac::v1::RoleBinding,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
-    helm::{arguments, chart, helm, objects, only, template},
-    world::{Operator, World, condition, spec},
+    helm::{Release, objects, template},
+    world::{World, spec},
 };
 
 /// What may be done, or was: in which namespace (none: in all, or to what has none), to which
@@ -93,15 +99,6 @@ fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
     (rights, denied)
 }
 
-async fn cluster_connection_says(world: &World, name: &str, reason: &str) {
-    let api: Api<ClusterAcsConnection> = Api::all(world.client.clone());
-    eventually(&format!("{name} says {reason}"), || async {
-        let status = api.get(name).await.expect("readable").status?;
-        (condition(&status.conditions, READY)?.reason == reason).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let mut world = World::bare(&[], &[]).await;
@@ -113,44 +110,16 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
         "allowInsecureEndpoints": ["127.0.0.1"],
         "logFormat": "text",
     });
-    let release = [&namespace[..], "--namespace", &home];
-    let chart = chart();
-    let install = [&["install"], &release[..], &[&chart]].concat();
-    helm(Some(world.cluster), &install, &values).expect("installed");
-    let manifest = [&["get", "manifest"], &release[..]].concat();
-    let manifest = helm(Some(world.cluster), &manifest, &Value::Null).expect("a release");
-    let rendered = objects(&manifest);
-    let account = only(&rendered, "ServiceAccount")["metadata"]["name"].as_str();
-    let account = account.expect("text");
-    let kubeconfig = world.cluster.kubeconfig_of(&home, account);
-    let deployment = only(&rendered, "Deployment").clone();
-    let start = || {
-        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-        let variable = &container["env"][0];
-        assert_eq!(
-            variable["valueFrom"]["fieldRef"]["fieldPath"],
-            "metadata.namespace"
-        );
-        Operator::start(
-            Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"))
-                .env("KUBECONFIG", &kubeconfig)
-                .env(variable["name"].as_str().expect("a name"), &home)
-                .args(arguments(&deployment))
-                .args(["--address", "127.0.0.1:0"]),
-        )
-    };
-    world.operator = Some(start());
+    let release = Release::install(world.cluster, &namespace, &home, &values);
+    world.operator = Some(release.start_operator());
 
     // A connection of the namespace, and one of the cluster.
     let text = world.emulator.connection_string.clone();
     world.connect("default", &text);
-    let credential = |key: &str| {
-        world.cluster.apply(
-            &home,
-            &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: acs}}\nstringData: {{{key}: \"{text}\"}}\n"),
-        );
-    };
-    credential("text");
+    world.cluster.apply(
+        &home,
+        &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: acs}}\nstringData: {{text: \"{text}\"}}\n"),
+    );
     world.apply(&format!(
         "apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsConnection\nmetadata: {{name: {namespace}}}\n\
          spec: {{auth: {{connectionString: {{secretRef: {{name: acs, key: text}}}}}}, \
@@ -174,7 +143,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     world.patch::<Secret>("web", edit).await;
     tokens.push(world.live_token("web", &[&tokens[0], &tokens[1]]).await);
 
-    // Two revocations of one identity, and a connection that breaks twice: Events repeat.
+    // Two revocations of one identity: an Event repeats.
     for scopes in [json!(["chat", "voip"]), json!(["chat"])] {
         let former = tokens.last().expect("one").clone();
         world
@@ -184,16 +153,6 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
         assert!(!world.emulator.check(&former).await.valid);
         tokens.push(world.live_token("web", &[&former]).await);
     }
-    for _ in 0..2 {
-        cluster_connection_says(&world, &namespace, "ConnectionReady").await;
-        world
-            .cluster
-            .kubectl(&["delete", "secret", "acs", "-n", &home]);
-        cluster_connection_says(&world, &namespace, "SecretNotFound").await;
-        credential("text");
-    }
-    cluster_connection_says(&world, &namespace, "ConnectionReady").await;
-
     // An identity goes, and one that went while nobody looked.
     world.delete::<AcsIdentity>("bob").await;
     world.gone::<AcsIdentity>("bob").await;
@@ -203,7 +162,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     world.patch::<AcsIdentity>("alice", no_finalizers).await;
     world.delete::<AcsIdentity>("alice").await;
     let log = world.operator().process.output();
-    world.operator = Some(start());
+    world.operator = Some(release.start_operator());
     world.gone::<Secret>("web").await;
     let connections: Api<ClusterAcsConnection> = Api::all(world.client.clone());
     connections
@@ -219,10 +178,11 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let log = log + &world.operator().process.output();
     assert!(!log.contains("forbidden"), "{log}");
     assert_eq!(world.operator().get("/readyz").await.0, 200);
-    let user = format!("system:serviceaccount:{home}:{account}");
-    let (used, denied) = asked(&world, &user);
+    let (used, denied) = asked(&world, &release.user());
     assert_eq!(denied, Vec::<Value>::new());
-    let granted = granted(&rendered);
+    let mut granted = granted(&release.objects);
+    // The next story is about those.
+    granted.retain(|(namespace, ..)| namespace.as_deref() != Some("default"));
     let used = used.into_iter().map(|(namespace, what, verb)| {
         let everywhere = (None, what, verb);
         if granted.contains(&everywhere) {
@@ -231,31 +191,80 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
             (namespace, everywhere.1, everywhere.2)
         }
     });
-    assert_eq!(used.collect::<BTreeSet<_>>(), granted);
+    let used: BTreeSet<_> = used.collect();
+    let unused: Vec<_> = granted.difference(&used).collect();
+    assert!(unused.is_empty(), "rights that nothing needs: {unused:?}");
+    assert_eq!(used, granted);
 
-    // Its Role goes at once with its namespace; what is in it, only when ACS is cleaned up.
-    world.identity("carol", "");
-    world.token("last", "carol", "scopes: [chat]");
-    let last = world.live_token("last", &[]).await;
-    let carol = world.emulator.check(&last).await.identity_id;
+    release.uninstall();
+}
+
+/// The Role that lets the operator work in a namespace goes first when that is deleted.
+#[tokio::test]
+async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it_does_not() {
+    let mut world = World::bare(&[], &[]).await;
+    let namespace = world.namespace.clone();
+    let (other, home) = (
+        format!("{namespace}-other"),
+        format!("{namespace}-operator"),
+    );
+    world.cluster.kubectl(&["create", "namespace", &other]);
+    world.cluster.kubectl(&["create", "namespace", &home]);
+    let values = json!({
+        "watchNamespaces": [namespace, other],
+        "allowInsecureEndpoints": ["127.0.0.1"],
+        "logFormat": "text",
+    });
+    let release = Release::install(world.cluster, &namespace, &home, &values);
+    world.operator = Some(release.start_operator());
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
-    namespaces
-        .delete(&namespace, &DeleteParams::default())
-        .await
-        .expect("a deletion");
-    eventually("the namespace is gone", || async {
-        let found = namespaces.get_opt(&namespace).await.expect("readable");
-        found.is_none().then_some(())
+    let delete = async |name: &str| {
+        let deletion = namespaces.delete(name, &DeleteParams::default()).await;
+        deletion.expect("a deletion");
+    };
+    let gone = async |name: &str| {
+        eventually(&format!("namespace {name} is gone"), || async {
+            let found = namespaces.get_opt(name).await.expect("readable");
+            found.is_none().then_some(())
+        })
+        .await;
+    };
+    delete(&namespace).await;
+    gone(&namespace).await;
+    assert!(world.emulator.living().await.is_empty());
+
+    world.namespace.clone_from(&other);
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.identity("bob", "");
+    world.identity("carol", "");
+    world.token("bot", "bob", "scopes: [chat]");
+    world.ready("bot").await;
+    world.identity_says("carol", "IdentityReady").await;
+    world.kill_operator();
+    // Without a credential in memory, what is left behind in ACS can only be told.
+    world.delete::<Secret>("default-acs").await;
+    delete(&other).await;
+    let bindings: Api<RoleBinding> = world.api();
+    eventually("the Role is gone", || async {
+        let left = bindings.list(&ListParams::default()).await;
+        left.expect("readable").items.is_empty().then_some(())
     })
     .await;
-    let living = world.emulator.living().await;
-    assert!(
-        living
-            .iter()
-            .all(|identity| Some(&identity.id) != carol.as_ref())
-    );
-    let uninstall = [&["uninstall"], &release[..]].concat();
-    helm(Some(world.cluster), &uninstall, &Value::Null).expect("gone");
+    world.operator = Some(release.start_operator());
+    gone(&other).await;
+    let in_default = |rights: BTreeSet<Right>| -> BTreeSet<Right> {
+        let rights = rights.into_iter();
+        rights
+            .filter(|(namespace, ..)| namespace.as_deref() == Some("default"))
+            .collect()
+    };
+    let used = in_default(asked(&world, &release.user()).0);
+    assert_eq!(used, in_default(granted(&release.objects)));
+    release.uninstall();
 }
 
 #[test]

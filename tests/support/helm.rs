@@ -2,12 +2,16 @@
 
 use std::{
     io::Write,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
-use super::kubernetes::{Cluster, root};
+use super::{
+    kubernetes::{Cluster, root},
+    world::Operator,
+};
 
 /// The chart's folder.
 pub fn chart() -> String {
@@ -78,4 +82,70 @@ pub fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
 pub fn arguments(deployment: &Value) -> Vec<String> {
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     serde_json::from_value(container["args"].clone()).expect("arguments")
+}
+
+/// A release of the chart, without a pod: no node runs one.
+pub struct Release<'a> {
+    /// What helm has put into the cluster.
+    pub objects: Vec<Value>,
+    cluster: &'a Cluster,
+    name: &'a str,
+    namespace: &'a str,
+    account: String,
+    kubeconfig: PathBuf,
+}
+
+impl<'a> Release<'a> {
+    /// Installs the chart into a namespace that exists.
+    pub fn install(
+        cluster: &'a Cluster,
+        name: &'a str,
+        namespace: &'a str,
+        values: &Value,
+    ) -> Self {
+        let install = ["install", name, &chart(), "--namespace", namespace];
+        helm(Some(cluster), &install, values).expect("installed");
+        let manifest = ["get", "manifest", name, "--namespace", namespace];
+        let manifest = helm(Some(cluster), &manifest, &Value::Null).expect("a release");
+        let objects = objects(&manifest);
+        let account = only(&objects, "ServiceAccount")["metadata"]["name"].as_str();
+        let account = account.expect("a name").to_owned();
+        let kubeconfig = cluster.kubeconfig_of(namespace, &account);
+        Self {
+            objects,
+            cluster,
+            name,
+            namespace,
+            account,
+            kubeconfig,
+        }
+    }
+
+    /// The name under which the API server knows the operator.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.account)
+    }
+
+    /// Starts the operator as the Deployment would, with its account, arguments and environment.
+    pub fn start_operator(&self) -> Operator {
+        let deployment = only(&self.objects, "Deployment");
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
+        for variable in container["env"].as_array().expect("variables") {
+            let source = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+            assert_eq!(source, "metadata.namespace");
+            command.env(variable["name"].as_str().expect("a name"), self.namespace);
+        }
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .args(arguments(deployment))
+            .args(["--address", "127.0.0.1:0"]);
+        Operator::start(&mut command)
+    }
+
+    /// Uninstalls it.
+    pub fn uninstall(self) {
+        let uninstall = ["uninstall", self.name, "--namespace", self.namespace];
+        helm(Some(self.cluster), &uninstall, &Value::Null).expect("uninstalled");
+    }
 }

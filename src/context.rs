@@ -334,10 +334,9 @@ impl Context {
     ) {
         match kind {
             acs::Kind::CredentialRefused => {
-                if self
-                    .registry
-                    .refused(key, &resolved.credential, message, now)
-                {
+                let credential = &resolved.credential;
+                let is_news = self.registry.refused(key, credential, message, now);
+                if is_news {
                     self.wake_connection(key);
                 }
             }

@@ -245,7 +245,8 @@ impl State {
             Cause::IdentityDeleted => (self.settings.revocation_delay, "identityDeleted"),
             Cause::KeyRegenerated => (SignedDuration::ZERO, "keyRegenerated"),
         };
-        (now >= end.at + delay).then_some(reason)
+        // Without a delay an end is an end, even if the clock was set back since.
+        (delay.is_zero() || now >= end.at + delay).then_some(reason)
     }
 
     /// Makes an event true.

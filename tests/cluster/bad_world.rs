@@ -42,7 +42,7 @@ async fn malformed_connection_strings_say_what_is_right() {
         (
             "two-keys",
             format!("endpoint=https://a.communication.azure.com/;accesskey={KEY};accesskey={KEY}"),
-            "once",
+            "twice",
         ),
         (
             "no-scheme",

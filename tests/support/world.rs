@@ -233,6 +233,23 @@ impl World {
         .await;
     }
 
+    /// Waits until no identity and no token is being deleted.
+    pub async fn no_deletion_is_under_way(&self) {
+        eventually("no deletion is under way", || async {
+            let all = ListParams::default();
+            let identities = self.api::<AcsIdentity>().list(&all).await;
+            let tokens = self.api::<AcsToken>().list(&all).await;
+            let identities = identities.expect("readable").items.into_iter();
+            let tokens = tokens.expect("readable").items.into_iter();
+            let mut all = identities
+                .map(|identity| identity.metadata)
+                .chain(tokens.map(|token| token.metadata));
+            all.all(|metadata| metadata.deletion_timestamp.is_none())
+                .then_some(())
+        })
+        .await;
+    }
+
     /// Waits until a token satisfies `is`.
     pub async fn token_where(
         &self,

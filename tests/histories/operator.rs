@@ -121,7 +121,7 @@ impl Operator {
         let mut world = self.world.borrow_mut();
         world.tell(|| "the operator crashes".to_owned());
         world.lose_calls(fates);
-        world.truth.has_restarted = true;
+        world.truth.restarted = Some(world.now);
         drop(world);
         *self = Self::start(&Rc::clone(&self.world));
     }

@@ -109,6 +109,8 @@ async fn create(
     custom_id: Option<&str>,
 ) -> Result<Outcome, cluster::Error> {
     // From here on the intent is used up: whatever comes, it is not fresh any longer.
+    let uid = identity.uid().unwrap_or_default();
+    let is_first = context.memory.of(&uid).intent.is_some();
     remember_intent(context, identity, None);
     let Some((key, resolved, client)) = client(context, identity, false) else {
         return Ok(Outcome::Overtaken);
@@ -125,7 +127,8 @@ async fn create(
         }
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
-            let next = tell::create_failed(identity, error.outcome(), custom_id.is_some());
+            let next =
+                tell::create_failed(identity, error.outcome(), custom_id.is_some(), is_first);
             let unknown =
                 next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
             report::failed(context, identity, next, &error).await?;

@@ -279,21 +279,21 @@ fn decide_birth(
     let custom_id = knows_custom_id
         .then(|| observed.identity.metadata.uid.clone())
         .flatten();
-    match (&status.pending_create, observed.is_intent_fresh) {
-        (Some(_), true) => Decision::step(Step::Create { custom_id }),
+    let was_lost = match (&status.pending_create, observed.is_intent_fresh) {
+        (Some(_), true) => return Decision::step(Step::Create { custom_id }),
         // Recorded, but not by this run: a call was lost, or the process was. With a custom id the
         // same call finds what it made.
-        (Some(_), false) => Decision::step(Step::RecordCreate {
-            reference,
-            endpoint,
-            was_lost: custom_id.is_none(),
-        }),
-        (None, _) => Decision::step(Step::RecordCreate {
-            reference,
-            endpoint,
-            was_lost: false,
-        }),
-    }
+        (Some(_), false) if custom_id.is_some() => {
+            return Decision::step(Step::Create { custom_id });
+        }
+        (Some(_), false) => true,
+        (None, _) => false,
+    };
+    Decision::step(Step::RecordCreate {
+        reference,
+        endpoint,
+        was_lost,
+    })
 }
 
 /// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).

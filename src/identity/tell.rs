@@ -41,20 +41,25 @@ pub fn created(identity: &AcsIdentity, id: &str) -> AcsIdentityStatus {
     }
 }
 
-/// The create call failed, and may have made an identity all the same.
+/// The create call failed, and may have made an identity all the same; so may an earlier one of the
+/// same custom id, where this was not the first.
 #[must_use]
 pub fn create_failed(
     identity: &AcsIdentity,
     outcome: acs::Outcome,
     has_custom_id: bool,
+    is_first: bool,
 ) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
-    if outcome == acs::Outcome::NotDone {
-        next.pending_create = None;
-    } else if !has_custom_id {
+    let is_done = outcome != acs::Outcome::NotDone;
+    if !has_custom_id {
         // Counted now; the next intent is a new one.
         next.pending_create = None;
-        next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+        if is_done {
+            next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+        }
+    } else if is_first && !is_done {
+        next.pending_create = None;
     }
     next
 }

@@ -121,6 +121,8 @@ async fn create(
     identity: &AcsIdentity,
     custom_id: Option<String>,
 ) -> Result<Outcome, Refused> {
+    let uid = identity.uid().unwrap_or_default();
+    let is_first = wire.context.memory.of(&uid).intent.is_some();
     remember_intent(wire, identity, None);
     let Some((key, resolved)) = connection(wire, identity, false) else {
         return Ok(Outcome::Overtaken);
@@ -137,7 +139,7 @@ async fn create(
         }
         Ok(_) => {}
         Err(failure) => {
-            let next = tell::create_failed(identity, failure.outcome, has_custom_id);
+            let next = tell::create_failed(identity, failure.outcome, has_custom_id, is_first);
             failed(wire, identity, next, &failure, (&key, &resolved)).await?;
         }
     }

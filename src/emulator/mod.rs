@@ -44,7 +44,7 @@ use std::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use self::{
     faults::Faults,
@@ -61,6 +61,9 @@ pub const DEFAULT_PRIMARY_KEY: &str =
 /// The secondary key of an emulator that isn't told another. Everybody knows it.
 pub const DEFAULT_SECONDARY_KEY: &str =
     "dGhlIHNlY29uZGFyeSBrZXkgb2YgYWNzLWVtdWxhdG9yOiBwdWJsaWMsIGhhcm1sZXNzLCB0ZXN0cyBvbmx5Lg==";
+
+/// Clients that come all at once, as tests do, are not to wait for a second SYN.
+const BACKLOG: u32 = 1024;
 
 /// What an emulator is told.
 #[derive(Clone, Debug)]
@@ -188,7 +191,17 @@ fn open(config: &Config) -> Result<Core, String> {
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
+    let listener = async || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart finds connections of its predecessor in their last state.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listener().await.map_err(|error: std::io::Error| {
         format!("can't listen on {address}: {error}; give {flag} another address, or port 0 for a free port")
     })
 }

@@ -37,7 +37,7 @@ use super::{
 
 /// More connections wait until others end.
 const MOST_CONNECTIONS: usize = 800;
-const LONGEST_HEAD: usize = 64 * 1024;
+const LONGEST_HEAD: usize = 80 * 1024;
 const LONGEST_BODY: usize = 1024 * 1024;
 /// So much of a body that is too long is read and dropped, so that its sender hears the answer.
 const LONGEST_DROPPED: usize = 64 * 1024 * 1024;
@@ -132,6 +132,7 @@ impl Server {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.read_timeout)
+            .max_header_size(LONGEST_HEAD)
             .max_buf_size(LONGEST_HEAD)
             .serve_connection(TokioIo::new(Wire::new(stream)), service);
         let ended = loop {

@@ -1,8 +1,8 @@
 //! A look-alike of the ACS identity service, for tests, demos and CI.
 //!
-//! A request comes in by [`server`] (plain http or TLS, slow and broken clients), which notes it in
-//! the [`journal`], lets a fault have its way ([`faults`]), and asks [`control`] (what only an emulator
-//! has) or [`service`]: who signed ([`signature`]), does the version have it ([`versions`]), then the
+//! A request comes in by [`server`] (plain http or TLS, slow and broken clients). [`control`] answers
+//! what only an emulator has; [`attend`] notes the others in the [`journal`], lets a fault have its
+//! way ([`faults`]), and asks the [`service`]: who signed ([`signature`]), does the version have it ([`versions`]), then the
 //! operation itself ([`identities`], [`exchange`], [`assignments`]). What an operation changes is an
 //! event: written by the [`store`], then true in the [`state`].
 //!
@@ -13,6 +13,7 @@
 mod answer;
 mod ask;
 mod assignments;
+mod attend;
 mod call;
 mod control;
 mod exchange;

@@ -69,7 +69,7 @@ async fn assignments_of_entra_users_are_listed_and_changed_together() {
     let path = "/access/entra/assignments";
     let one = json!({"tenantId": "tenant", "principalType": "user", "clientIds": ["x"]});
     let mut update = service.call("PATCH", path, &json!({"a": one, "b": one}).to_string());
-    update.content_type = Some("application/merge-update+json");
+    update.content_type = Some("application/merge-patch+json");
     assert_eq!(update.send().await.status, 204);
     // All or none.
     let reply = service

@@ -240,6 +240,28 @@ async fn a_late_answer_is_late_and_a_hanging_one_never_comes() {
 }
 
 #[tokio::test]
+async fn what_has_come_acts_although_its_client_has_gone() {
+    use tokio::io::AsyncWriteExt as _;
+    let emulator = Emulator::start(&[]);
+    let late = json!([{"operation": "*", "effect": "delay", "delay": "1s"}]);
+    emulator.faults(late).await;
+    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    call.sign();
+    let address = crate::caller::address(&emulator);
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(&call.bytes()).await.unwrap();
+    eventually("it has come", || async {
+        (emulator.count("createIdentity").await == 1).then_some(())
+    })
+    .await;
+    drop(stream);
+    eventually("it acts", || async {
+        (emulator.identities().await.len() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_wrong_fault_says_what_is_right_and_leaves_the_list_as_it_was() {
     let emulator = Emulator::start(&[]);
     emulator

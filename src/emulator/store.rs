@@ -186,12 +186,12 @@ mod tests {
         for number in 0..40_000 {
             let before = store.length;
             let event = created(number);
-            store.append(&[event.clone()], &state).unwrap();
+            store.append(std::slice::from_ref(&event), &state).unwrap();
             state.apply(event);
             // Only what is still there makes the snapshot long.
             if number % 2 == 0 {
                 let gone = Event::Reset;
-                store.append(&[gone.clone()], &state).unwrap();
+                store.append(std::slice::from_ref(&gone), &state).unwrap();
                 state.apply(gone);
             }
             shrunk += u32::from(store.length < before);

@@ -9,6 +9,9 @@ CONTROL_PLANE := tests/support/control-plane
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/acs-identity-operator
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+# helm takes CRDs from the chart's own folder only.
+CRDS := crds/acs-identity.dev.yaml charts/acs-identity-operator/crds/acs-identity.dev.yaml
+IMAGE ?= acs-identity-operator:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 # How many identities and tokens `make bench` makes.
 N ?= 1000
 
@@ -31,16 +34,24 @@ check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
 	@echo "==> clippy"; $(CARGO) clippy --locked --all-targets -- -D warnings
 	@echo "==> cargo-deny"; $(DENY) --log-level error check bans licenses sources
 	@echo "==> generated files are current"
-	@$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | diff -u crds/acs-identity.dev.yaml - \
-		|| { echo "crds/ is not what the types say: run make generate and commit"; exit 1; }
+	@for copy in $(CRDS); do $(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | diff -u $$copy - \
+		|| { echo "$$copy is not what the types say: run make generate and commit"; exit 1; }; done
 
 .PHONY: advisories
 advisories: $(DENY) ## Look for known vulnerabilities (needs the advisory database)
 	$(DENY) check advisories
 
 .PHONY: generate
-generate: prerequisites ## Write crds/ from the Rust types
-	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds > crds/acs-identity.dev.yaml
+generate: prerequisites ## Write crds/, and the chart's, from the Rust types
+	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | tee $(CRDS) > /dev/null
+
+.PHONY: image
+image: ## Build the container image IMAGE with docker, podman or buildah
+	@for tool in docker podman buildah; do \
+		if command -v $$tool > /dev/null && $$tool info > /dev/null 2>&1; then \
+			echo "==> building $(IMAGE) with $$tool"; exec $$tool build -t $(IMAGE) .; \
+		fi; \
+	done; echo "nothing here builds images: install podman or buildah, or start docker"; exit 1
 
 .PHONY: demo
 demo: build control-plane ## Show the main job, from nothing to a renewed token, in a minute

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     acs::{self, Allowed, Service},
     cluster::{
+        self,
         event::Events,
         input::Inputs,
         view::{Indexed, View, object_ref},
@@ -59,7 +60,7 @@ pub struct Views {
     pub tokens: Arc<View<AcsToken>>,
     /// The Secrets that we own, without their data.
     pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
-    /// All namespaces.
+    /// The watched namespaces, without spec and status.
     pub namespaces: Arc<View<PartialObjectMeta<Namespace>>>,
 }
 
@@ -73,7 +74,7 @@ impl Views {
             identities: Arc::new(View::new(scopes)),
             tokens: Arc::new(View::new(scopes)),
             secrets: Arc::new(View::new(scopes)),
-            namespaces: Arc::new(View::new(1)),
+            namespaces: Arc::new(View::new(scopes)),
         }
     }
 
@@ -234,11 +235,34 @@ impl Context {
         ))
     }
 
+    /// When the deletion of an object goes on without ACS, by the operator's clock (I3).
+    #[must_use]
+    pub fn deletion_deadline(&self, metadata: &ObjectMeta, now: Timestamp) -> Timestamp {
+        let span = self.config.deletion_deadline;
+        let Some(deleted_at) = &metadata.deletion_timestamp else {
+            return renewal::add(now, span);
+        };
+        let uid = metadata.uid.as_deref().unwrap_or_default();
+        let mut seen_at = now;
+        self.memory.change(uid, |memory| {
+            seen_at = memory.deleted.map_or(now, |seen| seen.min(now));
+            memory.deleted = Some(seen_at);
+        });
+        renewal::deletion_deadline(deleted_at.0, seen_at, span)
+    }
+
     /// Whether the namespace is being deleted: nothing can be created in it any more.
     #[must_use]
     pub fn is_terminating(&self, namespace: &str) -> bool {
         let namespace = self.views.namespaces.get(&object_ref(None, namespace));
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether a call on a Secret failed only because its namespace is being deleted: our rights may
+    /// go before our objects (I3), and Kubernetes deletes the Secret.
+    #[must_use]
+    pub fn is_moot(&self, error: &cluster::Error, namespace: &str) -> bool {
+        error.is_forbidden() && self.is_terminating(namespace)
     }
 
     /// Whether identities that exist may be taken over through the connection.
@@ -295,14 +319,24 @@ impl Context {
 
     /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
     pub fn note_failure(&self, key: &ConnectionKey, resolved: &Resolved, error: &acs::Error) {
-        let now = Timestamp::now();
-        match error.kind() {
+        let message = error.to_string();
+        self.note_kind(key, resolved, error.kind(), &message, Timestamp::now());
+    }
+
+    /// As [`Self::note_failure`], for an error that is known by its kind.
+    pub fn note_kind(
+        &self,
+        key: &ConnectionKey,
+        resolved: &Resolved,
+        kind: acs::Kind,
+        message: &str,
+        now: Timestamp,
+    ) {
+        match kind {
             acs::Kind::CredentialRefused => {
-                let message = error.to_string();
-                if self
-                    .registry
-                    .refused(key, &resolved.credential, &message, now)
-                {
+                let credential = &resolved.credential;
+                let is_news = self.registry.refused(key, credential, message, now);
+                if is_news {
                     self.wake_connection(key);
                 }
             }

@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::view::lock;
+use crate::{cluster::view::lock, renewal};
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -14,14 +14,25 @@ pub struct Remembered {
     pub intent: Option<Timestamp>,
     /// When it was first seen that a revocation is asked for.
     pub asked_since: Option<Timestamp>,
-    /// The service asked not to be called before this time.
-    pub not_before: Option<Timestamp>,
+    /// When it was first seen that the object is being deleted, by the operator's clock.
+    pub deleted: Option<Timestamp>,
+    /// The service asked, then, not to be called for so long.
+    pub retry_after: Option<(Timestamp, SignedDuration)>,
     /// The Secret as it was last read or written.
     pub secret: Option<ReadSecret>,
     /// When edits of the Secret were last repaired.
     pub repaired: Option<Timestamp>,
     /// When the status was last written because of counts alone.
     pub counted: Option<Timestamp>,
+}
+
+impl Remembered {
+    /// The service asked not to be called before this time.
+    #[must_use]
+    pub fn not_before(&self, now: Timestamp) -> Option<Timestamp> {
+        let (since, wait) = self.retry_after?;
+        renewal::pause(since, wait, now)
+    }
 }
 
 /// What was seen of a Secret's bytes; good as long as its version is the same.

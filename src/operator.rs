@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta},
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// After the request to stop, runs have this long to end.
-const DRAIN: Duration = Duration::from_secs(30);
+pub const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why the operator ended on its own.
 #[derive(Debug, thiserror::Error)]
@@ -196,13 +196,29 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
         ours,
         &views.secrets,
         move |object, _| {
-            let uid = object
-                .labels()
-                .get(TOKEN_UID_LABEL)
-                .cloned()
-                .unwrap_or_default();
-            for token in on.views.tokens.find_refs(&token::uid_key(&uid)) {
-                let _ = on.wake.tokens.send(token);
+            secret_changed(&on, object);
+        },
+    );
+    // Of namespaces only those that we watch are anyone's business here.
+    let named = match scope {
+        Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),
+        None => watch::config(),
+    };
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (Api::all(context.client.clone()), scope),
+        named,
+        &views.namespaces,
+        move |object: &PartialObjectMeta<Namespace>, _| {
+            for identity in on
+                .views
+                .identities
+                .find_refs(&identity::namespace_key(&object.name_any()))
+            {
+                on.wake_tokens(&identity);
+                let _ = on.wake.identities.send(identity);
             }
         },
     );
@@ -221,24 +237,6 @@ fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
         move |object, _| {
             on.wake_connection(&object.key());
             on.wake_users(&object.key());
-        },
-    );
-    let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (Api::all(context.client.clone()), None),
-        watch::config(),
-        &views.namespaces,
-        move |object: &PartialObjectMeta<Namespace>, _| {
-            for identity in on
-                .views
-                .identities
-                .find_refs(&identity::namespace_key(&object.name_any()))
-            {
-                on.wake_tokens(&identity);
-                let _ = on.wake.identities.send(identity);
-            }
         },
     );
 }
@@ -282,32 +280,43 @@ where
     }
 }
 
-fn identity_changed(context: &Context, identity: &AcsIdentity) {
+/// Wakes all whom a change of an identity concerns.
+pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     let reference = ObjectRef::from_obj(identity);
     context.wake_tokens(&reference);
     let status = identity.status.as_ref();
     if let Some(id) = status.and_then(|status| status.identity_id.as_deref()) {
-        let endpoint = status
-            .and_then(|status| status.endpoint.as_deref())
-            .unwrap_or_default();
-        for sibling in identity::siblings(context, id, endpoint) {
-            if sibling.uid() != identity.uid() {
-                let sibling = ObjectRef::from_obj(sibling.as_ref());
+        // Also those that wait for the id and have no status of it yet.
+        for sibling in context.views.identities.find_refs(&identity::id_key(id)) {
+            if sibling != reference {
                 context.wake_tokens(&sibling);
                 let _ = context.wake.identities.send(sibling);
             }
         }
     }
+    wake_connection_of(context, identity);
+    let _ = context.wake.identities.send(reference);
+}
+
+fn wake_connection_of(context: &Context, identity: &AcsIdentity) {
     let namespace = identity.namespace().unwrap_or_default();
+    let status = identity.status.as_ref();
     let used = status.and_then(|status| status.connection_ref.as_ref());
     if let Some(used) = used.or(identity.spec.connection_ref.as_ref()) {
         context.wake_connection(&ConnectionKey::of(used, &namespace));
     }
-    let _ = context.wake.identities.send(reference);
 }
 
-fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
-    let _ = context.wake.identities.send(token::identity_of(token));
+/// Wakes all whom a change of a token concerns.
+pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
+    let identity = token::identity_of(token);
+    if !is_there || token.finalizers().is_empty() {
+        // One that came or went changes the connection's count.
+        if let Some(identity) = context.views.identities.get(&identity) {
+            wake_connection_of(context, &identity);
+        }
+    }
+    let _ = context.wake.identities.send(identity);
     if !is_there {
         // Whoever waited for the Secret's name may have it now.
         for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
@@ -315,6 +324,15 @@ fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
         }
     }
     let _ = context.wake.tokens.send(ObjectRef::from_obj(token));
+}
+
+/// Wakes the token whose Secret has changed.
+pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
+    let uid = secret.labels().get(TOKEN_UID_LABEL);
+    let uid = uid.cloned().unwrap_or_default();
+    for token in context.views.tokens.find_refs(&token::uid_key(&uid)) {
+        let _ = context.wake.tokens.send(token);
+    }
 }
 
 fn wake_follower(wake: &Wake, follower: &Follower) {

@@ -6,6 +6,8 @@ use sha2::{Digest, Sha256};
 /// Renewal starts at least this long before the end, where the life allows it: client SDKs begin
 /// their own refresh 10 minutes before expiry, and a mounted Secret lags by a minute or two.
 const LEAST_MARGIN: SignedDuration = SignedDuration::from_mins(12);
+/// A deletion that is found late, after a restart, is worth this much trying.
+const LEAST_CLEANUP: SignedDuration = SignedDuration::from_mins(1);
 /// The share of the time to renewal by which renewals are spread, early only, in 1/n.
 const SPREAD: i32 = 20;
 
@@ -61,6 +63,28 @@ pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> Signe
         }
         _ => jittered.min(SignedDuration::from_mins(1)),
     }
+}
+
+/// When a pause of `span` that began at `since` is over; `None` when it is, or when the clock says
+/// that it has not begun yet: a clock that was set back must not lengthen it (C3).
+#[must_use]
+pub fn pause(since: Timestamp, span: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+    let end = add(since, span);
+    (since <= now && now < end).then_some(end)
+}
+
+/// When a deletion goes on without ACS (I3): `span` after it was asked for at `deleted_at`.
+///
+/// That is the API server's clock, and the local one may be hours off: counted from when we saw it,
+/// at `seen_at` of the local clock, it is no longer, and never so short that nothing is tried.
+#[must_use]
+pub fn deletion_deadline(
+    deleted_at: Timestamp,
+    seen_at: Timestamp,
+    span: SignedDuration,
+) -> Timestamp {
+    let earliest = add(seen_at, LEAST_CLEANUP.min(span));
+    add(deleted_at, span).clamp(earliest, add(seen_at, span))
 }
 
 /// `when + span`, at the end of time where that overflows.
@@ -147,6 +171,35 @@ mod tests {
             let due = renew_at(end, hours(3), Some(hours(2)), &uid.to_string());
             assert_eq!(due, end - hours(2));
         }
+    }
+
+    #[test]
+    fn a_pause_ends_even_if_the_clock_is_set_back() {
+        let since = Timestamp::from_second(1_800_000_000).unwrap();
+        let minute = SignedDuration::from_mins(1);
+        assert_eq!(pause(since, minute, since), Some(since + minute));
+        assert_eq!(pause(since, minute, since + minute), None);
+        assert_eq!(pause(since, minute, since - hours(1)), None);
+    }
+
+    #[test]
+    fn a_deletion_ends_in_time_whatever_the_local_clock_says() {
+        let deleted = Timestamp::from_second(1_800_000_000).unwrap();
+        let (minute, span) = (SignedDuration::from_mins(1), SignedDuration::from_mins(10));
+        let after_restart = deleted + minute * 4;
+        assert_eq!(
+            deletion_deadline(deleted, after_restart, span),
+            deleted + span
+        );
+        for (off, expected) in [(-hours(1), span), (hours(1), minute)] {
+            let seen = deleted + off;
+            assert_eq!(deletion_deadline(deleted, seen, span), seen + expected);
+        }
+        let short = SignedDuration::from_secs(5);
+        assert_eq!(
+            deletion_deadline(deleted, deleted + hours(1), short),
+            deleted + hours(1) + short
+        );
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! One request on the wire.
 
+use std::error::Error;
+use std::io;
+use std::iter::successors;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -151,6 +154,8 @@ impl From<reqwest::Error> for NoAnswer {
         };
         let cause = if error.is_dns() {
             "the host name can't be resolved".to_owned()
+        } else if speaks_no_tls(&error) {
+            "what answers there doesn't speak TLS".to_owned()
         } else if error.is_timeout() {
             "timed out".to_owned()
         } else {
@@ -160,9 +165,25 @@ impl From<reqwest::Error> for NoAnswer {
     }
 }
 
+fn speaks_no_tls(error: &reqwest::Error) -> bool {
+    let error: &(dyn Error + 'static) = error;
+    successors(Some(error), |error| below(*error))
+        .any(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_))))
+}
+
+/// What an error was made of: an I/O error hides that from `source`.
+fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => error
+            .get_ref()
+            .map(|inner| -> &'a (dyn Error + 'static) { inner }),
+        None => error.source(),
+    }
+}
+
 /// What broke at the bottom, without the URL that the layers above put in: ids are personal data.
 fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+    let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }

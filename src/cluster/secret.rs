@@ -201,7 +201,8 @@ impl Wanted<'_> {
     }
 
     /// The Secret as it should be, around `token`; labels and annotations of others stay.
-    fn build(&self, token: &SecretString, existing: Option<&ObjectMeta>) -> Secret {
+    #[must_use]
+    pub fn build(&self, token: &SecretString, existing: Option<&ObjectMeta>) -> Secret {
         let mut labels = existing
             .and_then(|meta| meta.labels.clone())
             .unwrap_or_default();
@@ -376,7 +377,8 @@ fn token_in(secret: &Secret) -> Option<SecretString> {
 }
 
 /// Keeps of a Secret what may be kept (C2): metadata, digests, no bytes.
-fn see(mut secret: Secret) -> SeenSecret {
+#[must_use]
+pub fn see(mut secret: Secret) -> SeenSecret {
     let token = token_in(&secret).map(|token| fingerprint(&token));
     let token_key = secret.annotations().get(TOKEN_KEY).cloned();
     let data = secret.data.take().unwrap_or_default();

@@ -168,13 +168,13 @@ where
     }
 
     /// A watch tells an object.
-    pub(super) fn apply(&self, object: &K) {
+    pub fn apply(&self, object: &K) {
         lock(&self.writer).apply_watcher_event(&Event::Apply(object.clone()));
         self.index(&ObjectRef::from_obj(object), Some(object));
     }
 
     /// A watch tells that an object is gone.
-    pub(super) fn delete(&self, object: &K) {
+    pub fn delete(&self, object: &K) {
         lock(&self.writer).apply_watcher_event(&Event::Delete(object.clone()));
         self.forget(&ObjectRef::from_obj(object));
     }

@@ -3,8 +3,10 @@
 use std::{collections::HashSet, fmt::Debug, pin::pin, sync::Arc};
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Resource,
+    api::ListParams,
     runtime::{
         WatchStreamExt,
         reflector::ObjectRef,
@@ -13,7 +15,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::view::{Indexed, View};
+use super::{
+    call,
+    view::{Indexed, View},
+};
 use crate::health::Health;
 
 /// Quiet watches are dropped by some load balancers after four minutes; ours end before (seconds).
@@ -49,6 +54,7 @@ pub async fn keep<K>(
         None => K::plural(&()).into_owned(),
     };
     let watch = health.watch(what);
+    let namespaces = Api::all(api.clone().into_client());
     let mut listed: Option<Vec<K>> = None;
     let mut has_listed = false;
     // Two thirds of a cached object would be field managers, which no decision reads.
@@ -58,7 +64,14 @@ pub async fn keep<K>(
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Err(error) => watch.failed(&error),
+            Err(error) => {
+                watch.failed(&error);
+                // Its Role goes with a namespace: what is not there must not hold up the others.
+                if !has_listed && is_ending(&namespaces, scope.as_deref()).await {
+                    has_listed = true;
+                    view.listed();
+                }
+            }
             Ok(Event::Init) => listed = Some(Vec::new()),
             Ok(Event::InitApply(object)) => listed.get_or_insert_default().push(object),
             Ok(Event::InitDone) => {
@@ -88,6 +101,17 @@ pub async fn keep<K>(
     }
 }
 
+/// Whether the watched namespace is being deleted, or is gone.
+async fn is_ending(namespaces: &Api<Namespace>, scope: Option<&str>) -> bool {
+    let Some(scope) = scope else { return false };
+    let named = ListParams::default().fields(&format!("metadata.name={scope}"));
+    let found = call("read", scope, namespaces.list_metadata(&named)).await;
+    found.is_ok_and(|found| {
+        let namespace = found.items.first();
+        namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    })
+}
+
 /// Takes a complete list over: what is not in it is gone.
 fn take_over<K>(view: &View<K>, scope: Option<&str>, listed: &[K], changed: &impl Fn(&K, bool))
 where
@@ -96,7 +120,9 @@ where
     let there: HashSet<_> = listed.iter().map(ObjectRef::from_obj).collect();
     let is_gone = |object: &K| {
         let key = ObjectRef::from_obj(object);
-        (scope.is_none() || key.namespace.as_deref() == scope) && !there.contains(&key)
+        // A Namespace is in the scope that it is.
+        let lies_in = key.namespace.as_deref().unwrap_or(&key.name);
+        scope.is_none_or(|scope| scope == lies_in) && !there.contains(&key)
     };
     let gone: Vec<_> = view
         .all()

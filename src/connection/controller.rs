@@ -21,7 +21,6 @@ use crate::{
     },
     context::Context,
     crd::{FINALIZER, SecretKeyRef},
-    renewal,
 };
 
 /// Runs the controller of one kind of connection until `stop`.
@@ -54,14 +53,16 @@ async fn reconcile<C: AnyConnection>(
     let users = context.views.identities.count(&key.index_key());
     let is_held = connection.finalizers().iter().any(|name| name == FINALIZER);
 
-    if let Some(since) = &connection.meta().deletion_timestamp {
-        let deadline = renewal::add(since.0, context.config.deletion_deadline);
+    if connection.meta().deletion_timestamp.is_some() {
+        let deadline = context.deletion_deadline(connection.meta(), Timestamp::now());
         if !is_held {
             return Ok(None);
         }
         if users == 0 || Timestamp::now() >= deadline {
             finalizer::remove(&api, &view, connection.as_ref()).await?;
             context.inputs.unfollow(&Follower::Connection(key));
+            let uid = connection.uid().unwrap_or_default();
+            context.memory.forget(&uid);
             return Ok(None);
         }
         look(&context, connection.as_ref(), &key).await?;

@@ -57,7 +57,15 @@ struct Refusal {
     credential: String,
     message: String,
     attempts: i32,
-    next: Timestamp,
+    since: Timestamp,
+    wait: SignedDuration,
+}
+
+impl Refusal {
+    /// When the credential may be tried again, unless it may.
+    fn pause(&self, now: Timestamp) -> Option<Timestamp> {
+        renewal::pause(self.since, self.wait, now)
+    }
 }
 
 /// So long a caller that tries a refused credential again keeps the others waiting.
@@ -131,14 +139,15 @@ impl Registry {
         let entries = lock(&self.entries);
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
         let resolved = entry.current.clone()?;
-        match &entry.refusal {
-            Some(refusal) if now < refusal.next => Err(Unusable {
+        let refusal = entry.refusal.as_ref();
+        match refusal.and_then(|refusal| Some((refusal, refusal.pause(now)?))) {
+            Some((refusal, end)) => Err(Unusable {
                 reason: "CredentialRefused".into(),
                 message: refusal.message.clone(),
                 is_stalled: false,
-                retry_at: Some(refusal.next),
+                retry_at: Some(end),
             }),
-            _ => Ok(resolved),
+            None => Ok(resolved),
         }
     }
 
@@ -150,9 +159,9 @@ impl Registry {
             .and_then(|entry| entry.refusal.as_mut())
         {
             Some(refusal) if refusal.credential == credential => {
-                let may = now >= refusal.next;
+                let may = refusal.pause(now).is_none();
                 if may {
-                    refusal.next = renewal::add(now, PROBE);
+                    (refusal.since, refusal.wait) = (now, PROBE);
                 }
                 may
             }
@@ -275,7 +284,7 @@ impl Registry {
             .saturating_add(1);
         // Calls that were on the way together count as one try.
         let attempts = match former {
-            Some(refusal) if now < refusal.next => refusal.attempts,
+            Some(refusal) if refusal.pause(now).is_some() => refusal.attempts,
             _ => attempts,
         };
         let news = former.is_none();
@@ -284,7 +293,8 @@ impl Registry {
             credential: credential.to_owned(),
             message: message.to_owned(),
             attempts,
-            next: renewal::add(now, wait),
+            since: now,
+            wait,
         });
         news
     }

@@ -1,4 +1,7 @@
-use jiff::{SignedDuration, Timestamp};
+use jiff::{
+    SignedDuration, Timestamp,
+    fmt::friendly::{Direction, SpanPrinter},
+};
 use kube::{Api, ResourceExt};
 
 use super::kinds::{AnyConnection, ConnectionKey};
@@ -47,7 +50,12 @@ pub async fn tell<C: AnyConnection>(
         refused_credential: credential.refused,
         clock_offset: offset
             .filter(|offset| offset.abs() > CLOCK_TOLERANCE)
-            .map(|offset| format!("{offset:#}")),
+            .map(|offset| {
+                let offset = SignedDuration::from_secs(offset.as_secs());
+                SpanPrinter::new()
+                    .direction(Direction::ForceSign)
+                    .duration_to_string(&offset)
+            }),
         observed_generation: generation,
         conditions: Conditions {
             former: &former.conditions,

@@ -301,8 +301,8 @@ pub struct ConnectionStatus {
     /// with it may be dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_credential: Option<String>,
-    /// By how much the service's clock is ahead of the operator's (behind: negative); shown when it
-    /// is over a minute.
+    /// By how much the service's clock is ahead (`+`) or behind (`-`) of the operator's; shown when
+    /// it is over a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset: Option<String>,
     /// How many `AcsIdentity` objects use it.

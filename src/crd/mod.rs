@@ -31,8 +31,8 @@ pub use identity::{
 pub use manifest::manifests;
 pub use scope::Scope;
 pub use token::{
-    AcsToken, AcsTokenSpec, AcsTokenStatus, IdentityRef, LastFailure, Revocation, SecretKeys,
-    SecretTemplate,
+    AcsToken, AcsTokenSpec, AcsTokenStatus, IdentityRef, LastFailure, LongText, Revocation,
+    SecretKeys, SecretTemplate, ShortText,
 };
 
 /// The API group of all kinds.

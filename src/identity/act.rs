@@ -6,9 +6,9 @@ use kube::{Api, ResourceExt};
 use tracing::info;
 
 use super::{
-    decide::{CALL, Decision, Observed, Step},
+    decide::{Decision, Observed, Step},
     observe::siblings,
-    report,
+    report, tell,
 };
 use crate::{
     acs::{self, Client},
@@ -20,8 +20,8 @@ use crate::{
     },
     connection::{ConnectionKey, Resolved},
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus, LastRevocation, Origin, PendingRevocation},
-    renewal, token,
+    crd::{AcsIdentity, AcsIdentityStatus},
+    token,
 };
 
 /// What a step led to.
@@ -43,8 +43,6 @@ pub async fn carry_out(
     decision: &Decision,
 ) -> Result<Outcome, cluster::Error> {
     let api = api(context, identity);
-    let mut next = identity.status.clone().unwrap_or_default();
-    let now = renewal::whole_seconds(observed.now);
     match &decision.step {
         Step::Rest => {}
         Step::AddFinalizer => finalizer::add(&api, &context.views.identities, identity).await?,
@@ -53,14 +51,10 @@ pub async fn carry_out(
             endpoint,
             was_lost,
         } => {
-            next.connection_ref = Some(reference.clone());
-            next.endpoint = Some(endpoint.clone());
-            next.pending_create = Some(Time(now));
-            if *was_lost {
-                next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
-            }
+            let next = tell::creating(identity, reference, endpoint, *was_lost, observed.now);
+            let intent = next.pending_create.clone();
             write(context, identity, next).await?;
-            remember_intent(context, identity, Some(now));
+            remember_intent(context, identity, intent);
             if *was_lost {
                 report::unknown_create(context, identity).await;
             }
@@ -73,28 +67,24 @@ pub async fn carry_out(
             endpoint,
             id,
         } => {
-            next.connection_ref = Some(reference.clone());
-            next.endpoint = Some(endpoint.clone());
-            next.identity_id = Some(id.clone());
-            next.origin = Some(Origin::Adopted);
+            let next = tell::adopted(identity, reference, endpoint, id);
             info!(identity_id = id, "adopted an identity");
             report::ready(context, identity, next).await?;
         }
         Step::FollowConnection { reference } => {
-            next.connection_ref = Some(reference.clone());
-            write(context, identity, next).await?;
+            write(context, identity, tell::following(identity, reference)).await?;
         }
         Step::RecordRevocation {
             reason,
             unsettled_until,
         } => {
-            next.pending_revocation = Some(PendingRevocation {
-                time: Time(now),
-                reason: reason.clone(),
-                unsettled_until: unsettled_until.map(|until| Time(renewal::whole_seconds(until))),
-            });
+            let next = tell::revoking(identity, reason, *unsettled_until, observed.now);
+            let intent = next
+                .pending_revocation
+                .as_ref()
+                .map(|intent| intent.time.clone());
             write(context, identity, next).await?;
-            remember_intent(context, identity, Some(now));
+            remember_intent(context, identity, intent);
         }
         Step::Revoke { id } => return revoke(context, identity, id).await,
         Step::DeleteSecrets => delete_secrets(context, identity).await?,
@@ -123,7 +113,6 @@ async fn create(
     let Some((key, resolved, client)) = client(context, identity, false) else {
         return Ok(Outcome::Overtaken);
     };
-    let mut next = identity.status.clone().unwrap_or_default();
     let deadline = identity
         .creation_timestamp()
         .map_or_else(Timestamp::now, |time| time.0);
@@ -131,20 +120,12 @@ async fn create(
         Ok(created) => {
             context.note_success(&key, &resolved);
             info!(identity_id = created.id, "created an identity");
-            next.identity_id = Some(created.id);
-            next.origin = Some(Origin::Created);
-            next.pending_create = None;
+            let next = tell::created(identity, &created.id);
             report::ready(context, identity, next).await?;
         }
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
-            if error.outcome() == acs::Outcome::NotDone {
-                next.pending_create = None;
-            } else if custom_id.is_none() {
-                // Counted now; the next intent is a new one.
-                next.pending_create = None;
-                next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
-            }
+            let next = tell::create_failed(identity, error.outcome(), custom_id.is_some());
             let unknown =
                 next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
             report::failed(context, identity, next, &error).await?;
@@ -169,7 +150,7 @@ async fn revoke(
     let Some(identity) = context.views.identities.get(&reference) else {
         return Ok(Outcome::Gone);
     };
-    let still_wanted = matches!(&super::decide(&super::observe::observe(context, &identity)).step, Step::Revoke { id: now } if now == id);
+    let still_wanted = matches!(&super::decide(&super::observe::observe(context, &identity, Timestamp::now())).step, Step::Revoke { id: now } if now == id);
     let is_deleting = identity.metadata.deletion_timestamp.is_some();
     let Some((key, resolved, client)) =
         client(context, &identity, is_deleting).filter(|_| still_wanted)
@@ -177,30 +158,15 @@ async fn revoke(
         return Ok(Outcome::Overtaken);
     };
     remember_intent(context, &identity, None);
-    let mut next = identity.status.clone().unwrap_or_default();
-    let pending = next.pending_revocation.take();
     match client.revoke_tokens(id, Timestamp::now()).await {
         Ok(revoked) => {
             context.note_success(&key, &resolved);
-            let date = renewal::whole_seconds(revoked.date);
-            let lost = revoked
-                .earlier_attempt_lost
-                .then(|| renewal::add(date, CALL));
-            let known = pending
+            let next = tell::revoked(&identity, &revoked);
+            let reason = next
+                .last_revocation
                 .as_ref()
-                .and_then(|p| p.unsettled_until.as_ref().map(|until| until.0));
-            let until = known
-                .into_iter()
-                .chain(lost)
-                .max()
-                .filter(|until| *until > date);
-            let reason = pending.map_or_else(|| "IdentityDeleted".to_owned(), |p| p.reason);
-            next.tokens_valid_after = Some(Time(date));
-            next.last_revocation = Some(LastRevocation {
-                time: Time(date),
-                reason: reason.clone(),
-                unsettled_until: until.map(|until| Time(renewal::whole_seconds(until))),
-            });
+                .map(|last| last.reason.clone());
+            let reason = reason.unwrap_or_default();
             info!(reason, "revoked all tokens of the identity");
             tell_siblings(context, &identity, &next).await?;
             report::ready(context, &identity, next).await?;
@@ -208,21 +174,10 @@ async fn revoke(
         }
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
-            let stays = error.outcome() == acs::Outcome::Unknown || error.is_lost();
-            next.pending_revocation = pending.filter(|_| stays).map(|pending| {
-                // Counted from now: how long the call waited in the queue is not known.
-                let now = Timestamp::now();
-                let now = context
-                    .service_now(next.endpoint.as_deref(), now)
-                    .unwrap_or(now);
-                let lost = error.is_lost().then(|| renewal::add(now, CALL));
-                let known = pending.unsettled_until.as_ref().map(|until| until.0);
-                let until = known.into_iter().chain(lost).max();
-                PendingRevocation {
-                    unsettled_until: until.map(Time),
-                    ..pending
-                }
-            });
+            let now = Timestamp::now();
+            let endpoint = identity.status.as_ref().and_then(|s| s.endpoint.as_deref());
+            let now = context.service_now(endpoint, now).unwrap_or(now);
+            let next = tell::revoke_failed(&identity, error.outcome(), error.is_lost(), now);
             report::failed(context, &identity, next, &error).await?;
         }
     }
@@ -265,7 +220,10 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
             .find(&owned_by(&token.uid().unwrap_or_default()))
         {
             let name = secret.name_any();
-            secrets.delete(&name, secret.uid()).await?;
+            match secrets.delete(&name, secret.uid()).await {
+                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
+                _ => {}
+            }
             context
                 .views
                 .secrets
@@ -333,19 +291,23 @@ fn client(
     may_call.then_some((key, resolved, client))
 }
 
-fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Timestamp>) {
+fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Time>) {
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.intent = intent;
+            memory.intent = intent.map(|intent| intent.0);
         });
 }
 
-async fn write(
+/// Writes the status, if it is another one: an intent may be recorded again in the same second.
+pub async fn write(
     context: &Context,
     identity: &AcsIdentity,
     next: AcsIdentityStatus,
 ) -> Result<(), cluster::Error> {
+    if identity.status.as_ref() == Some(&next) {
+        return Ok(());
+    }
     let object = AcsIdentity {
         status: Some(next),
         ..identity.clone()

@@ -46,7 +46,7 @@ async fn reconcile(
         let Some(identity) = context.views.identities.get(&key) else {
             return Ok(None);
         };
-        let mut observed = observe(&context, &identity);
+        let mut observed = observe(&context, &identity, Timestamp::now());
         observed.asked_since = remember_asking(&context, &identity, &observed);
         let decision = decide(&observed);
         debug!(step = ?decision.step, "decided");
@@ -69,7 +69,7 @@ fn pause() -> Timestamp {
 }
 
 /// Since when a token asks for a revocation: the batch of R2 begins with the first of them.
-fn remember_asking(
+pub fn remember_asking(
     context: &Context,
     identity: &AcsIdentity,
     observed: &Observed<'_>,
@@ -82,7 +82,8 @@ fn remember_asking(
         .claims
         .iter()
         .any(|claim| claim.asks.is_some() && after.is_none_or(|after| claim.issued_at > after.0));
-    let since = asks.then(|| observed.asked_since.unwrap_or(observed.now));
+    let former = observed.asked_since.filter(|since| *since <= observed.now);
+    let since = asks.then(|| former.unwrap_or(observed.now));
     if since != observed.asked_since {
         let uid = identity.uid().unwrap_or_default();
         context

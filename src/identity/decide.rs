@@ -50,8 +50,8 @@ pub struct Observed<'a> {
     pub not_before: Option<Timestamp>,
     /// The namespace is being deleted: nothing can be created in it any more.
     pub is_namespace_terminating: bool,
-    /// After this long a deletion goes on without ACS (I3).
-    pub deletion_deadline: SignedDuration,
+    /// When a deletion goes on without ACS (I3).
+    pub deletion_deadline: Timestamp,
 }
 
 /// Other objects with the same id at the same endpoint.
@@ -186,7 +186,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         .any(|finalizer| finalizer == FINALIZER);
     match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision::step(Step::Rest),
-        (Some(since), true) => decide_deletion(observed, since.0),
+        (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
     }
@@ -354,7 +354,7 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
     }))
 }
 
-fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
+fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
     if !observed.secrets.is_empty() {
         return Decision::step(Step::DeleteSecrets);
@@ -381,7 +381,7 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
     if !deletes && !owes_revocation {
         return remove(None);
     }
-    if observed.now >= renewal::add(since, observed.deletion_deadline) {
+    if observed.now >= observed.deletion_deadline {
         let why = status.last_failure.map_or_else(
             || "the service could not be reached in time".into(),
             |failure| failure.message.into(),
@@ -392,7 +392,7 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
         if observed.is_namespace_terminating {
             return remove(Some(why.message.clone().into()));
         }
-        let deadline = renewal::add(since, observed.deletion_deadline);
+        let deadline = observed.deletion_deadline;
         return Decision::rest(
             Verdict::reconciling(
                 "Deleting",
@@ -402,7 +402,7 @@ fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
         );
     }
     if let Some(wait) = wait_after_failure(observed) {
-        let deadline = renewal::add(since, observed.deletion_deadline);
+        let deadline = observed.deletion_deadline;
         return Decision {
             wake: wait.wake.map(|wake| wake.min(deadline)),
             ..wait
@@ -433,13 +433,8 @@ fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
         .as_deref()
         .unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), None, seed);
-    let retry = renewal::add(failure.time.0, wait);
-    let retry = observed
-        .not_before
-        .map_or(retry, |not_before| not_before.max(retry));
-    if retry <= observed.now || !is_same_spec {
-        return None;
-    }
+    let retry = renewal::pause(failure.time.0, wait, observed.now);
+    let retry = retry.max(observed.not_before).filter(|_| is_same_spec)?;
     let verdict = if STALLING.contains(&failure.reason.as_str()) {
         Verdict::stalled(failure.reason.clone(), failure.message.clone())
     } else {

@@ -10,7 +10,8 @@ mod controller;
 pub mod decide;
 mod observe;
 mod report;
+pub mod tell;
 
-pub use controller::run;
+pub use controller::{remember_asking, run};
 pub use decide::{Decision, Observed, Step, decide};
-pub use observe::{namespace_key, siblings};
+pub use observe::{id_key, namespace_key, observe, siblings};

@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Reads everything that the decision depends on: all of it from memory.
-pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity) -> Observed<'a> {
-    let now = Timestamp::now();
+#[must_use]
+pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp) -> Observed<'a> {
     let namespace = identity.namespace().unwrap_or_default();
     let status = identity.status.as_ref();
     let id = status.and_then(|status| status.identity_id.clone());
@@ -67,9 +67,9 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity) -> Observed<'a>
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
         is_intent_fresh: pending.is_some() && remembered.intent == pending,
-        not_before: remembered.not_before,
+        not_before: remembered.not_before(now),
         is_namespace_terminating: context.is_terminating(&namespace),
-        deletion_deadline: context.config.deletion_deadline,
+        deletion_deadline: context.deletion_deadline(&identity.metadata, now),
     }
 }
 
@@ -212,7 +212,9 @@ fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
     }
 }
 
-fn id_key(id: &str) -> String {
+/// The key by which all objects with one id in ACS, or that want it, are indexed.
+#[must_use]
+pub fn id_key(id: &str) -> String {
     format!("id:{id}")
 }
 

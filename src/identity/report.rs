@@ -1,16 +1,13 @@
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tracing::warn;
 
-use super::{act, decide::Decision};
+use super::{act, decide::Decision, tell};
 use crate::{
-    acs,
-    cluster::{self, status},
+    acs, cluster,
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus, Conditions, LastFailure, Verdict},
+    crd::{AcsIdentity, AcsIdentityStatus},
     metrics::{KindLabels, ReasonLabels},
-    renewal,
 };
 
 /// Tells the decision of a run that rests, if it says something new (K4).
@@ -19,14 +16,10 @@ pub async fn rest(
     identity: &AcsIdentity,
     decision: &Decision,
 ) -> Result<(), cluster::Error> {
-    let Some(verdict) = &decision.verdict else {
-        return Ok(());
-    };
     write(
         context,
         identity,
-        identity.status.clone().unwrap_or_default(),
-        Some(verdict),
+        tell::rested(identity, decision, Timestamp::now()),
     )
     .await
 }
@@ -35,25 +28,26 @@ pub async fn rest(
 pub async fn ready(
     context: &Context,
     identity: &AcsIdentity,
-    mut next: AcsIdentityStatus,
+    next: AcsIdentityStatus,
 ) -> Result<(), cluster::Error> {
-    next.failed_attempts = None;
-    next.last_failure = None;
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.not_before = None;
+            memory.retry_after = None;
         });
-    let verdict = Verdict::ready("IdentityReady", "the identity exists in ACS");
-    let is_live = identity.metadata.deletion_timestamp.is_none();
-    write(context, identity, next, is_live.then_some(&verdict)).await
+    write(
+        context,
+        identity,
+        tell::ready(identity, next, Timestamp::now()),
+    )
+    .await
 }
 
 /// Writes `next` and that a call failed: durable, so that the pause before the next try survives us.
 pub async fn failed(
     context: &Context,
     identity: &AcsIdentity,
-    mut next: AcsIdentityStatus,
+    next: AcsIdentityStatus,
     error: &acs::Error,
 ) -> Result<(), cluster::Error> {
     let now = Timestamp::now();
@@ -72,22 +66,14 @@ pub async fn failed(
     context
         .memory
         .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.not_before = error.retry_after().map(|wait| renewal::add(now, wait));
+            memory.retry_after = error.retry_after().map(|wait| (now, wait));
         });
-    let is_same_spec = next.observed_generation == identity.metadata.generation;
-    let former = next.failed_attempts.filter(|_| is_same_spec).unwrap_or(0);
     let is_news = next
         .last_failure
         .as_ref()
         .is_none_or(|failure| failure.reason != reason);
-    next.failed_attempts = Some(former.saturating_add(1));
-    next.last_failure = Some(LastFailure {
-        time: Time(renewal::whole_seconds(now)),
-        reason: reason.to_owned(),
-        message: message.clone(),
-    });
-    next.observed_generation = identity.metadata.generation;
-    write(context, identity, next, None).await?;
+    let next = tell::failed(identity, next, reason, &message, now);
+    write(context, identity, next).await?;
     if is_news {
         context
             .events
@@ -100,34 +86,12 @@ pub async fn failed(
 async fn write(
     context: &Context,
     identity: &AcsIdentity,
-    mut next: AcsIdentityStatus,
-    verdict: Option<&Verdict>,
+    news: Option<AcsIdentityStatus>,
 ) -> Result<(), cluster::Error> {
-    let former = identity.status.clone().unwrap_or_default();
-    if let Some(verdict) = verdict {
-        let generation = identity.metadata.generation;
-        let now = renewal::whole_seconds(Timestamp::now());
-        next.conditions = Conditions {
-            former: &former.conditions,
-            generation,
-            now,
-        }
-        .of(verdict);
-        next.observed_generation = generation;
+    match news {
+        Some(next) => act::write(context, identity, next).await,
+        None => Ok(()),
     }
-    if next == former {
-        return Ok(());
-    }
-    let object = AcsIdentity {
-        status: Some(next),
-        ..identity.clone()
-    };
-    status::write(
-        &act::api(context, identity),
-        &context.views.identities,
-        &object,
-    )
-    .await
 }
 
 /// Tells that a create call may have left an identity that nobody can find (I1).

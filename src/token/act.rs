@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     decide::{self, Decision, IssueOrder, SecretView, Step, Why},
-    facts::{TokenFacts, fingerprint},
+    facts::TokenFacts,
     observe::{Findings, identity_of, observe},
     report,
 };
@@ -21,7 +21,6 @@ use crate::{
     context::Context,
     crd::AcsToken,
     metrics::{KindLabels, ReasonLabels},
-    renewal,
 };
 
 /// What a step led to.
@@ -49,7 +48,7 @@ pub async fn carry_out(
         Step::Rest => {}
         Step::AddFinalizer => finalizer::add(&api, &context.views.tokens, token).await?,
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
-        Step::Record => report::record(context, token, decision.facts.as_ref()).await?,
+        Step::Record(facts) => report::record(context, token, facts).await?,
         Step::Issue(order) => return issue(context, token, order, findings).await,
         Step::RewriteSecret => rewrite(context, token, &secrets, &token.secret_name()).await?,
         Step::CopySecret { from } => rewrite(context, token, &secrets, from).await?,
@@ -66,7 +65,10 @@ pub async fn carry_out(
                 .secrets
                 .get(&key)
                 .and_then(|secret| secret.uid());
-            secrets.delete(name, uid.clone()).await?;
+            match secrets.delete(name, uid.clone()).await {
+                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
+                _ => {}
+            }
             context.views.secrets.deleted(&key, uid);
             info!(secret = name, "deleted a Secret");
         }
@@ -103,7 +105,12 @@ async fn read_secret(
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let name = token.secret_name();
-    match secrets.read(&name).await? {
+    let namespace = token.namespace().unwrap_or_default();
+    let read = match secrets.read(&name).await {
+        Err(error) if context.is_moot(&error, &namespace) => None,
+        read => read?,
+    };
+    match read {
         None => findings.secret = Some(SecretView::Absent),
         Some(seen) => match owner(&seen.0.metadata, token) {
             Owner::Ours => remember(context, token, seen),
@@ -137,7 +144,7 @@ async fn issue(
     let Some(token) = context.views.tokens.get(&reference) else {
         return Ok(Outcome::Gone);
     };
-    let observed = observe(context, &token, findings);
+    let observed = observe(context, &token, findings, Timestamp::now());
     let still_wanted = matches!(
         decide::decide(&observed).step,
         Step::Issue(now) if now.shape == order.shape && now.identity_id == order.identity_id
@@ -180,7 +187,7 @@ async fn issue(
         }
     };
     context.note_success(&key, &resolved);
-    let facts = facts(&token, order, &issued, &resolved);
+    let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
     store(
         context,
         &token,
@@ -191,33 +198,6 @@ async fn issue(
     )
     .await?;
     Ok(Outcome::Done)
-}
-
-/// What the answer tells of the token, in the frames of both clocks (T2).
-fn facts(
-    token: &AcsToken,
-    order: &IssueOrder,
-    issued: &acs::IssuedToken,
-    resolved: &Resolved,
-) -> TokenFacts {
-    let expires_on = renewal::whole_seconds(issued.expires_on);
-    let issued_at = renewal::whole_seconds(issued.date);
-    let life = expires_on.duration_since(issued_at);
-    let former = token
-        .status
-        .as_ref()
-        .and_then(|status| status.revision)
-        .unwrap_or(0);
-    TokenFacts {
-        identity_id: order.identity_id.clone(),
-        shape: order.shape.clone(),
-        issued_at,
-        expires_at: renewal::add(renewal::whole_seconds(issued.received_at), life),
-        life,
-        fingerprint: fingerprint(&issued.token),
-        credential: resolved.credential.clone(),
-        revision: former.saturating_add(1),
-    }
 }
 
 async fn store(
@@ -281,7 +261,7 @@ async fn store(
             .change(&uid, |memory| memory.repaired = Some(Timestamp::now()));
         report::repaired(context, token).await;
     }
-    report::record(context, token, Some(facts)).await?;
+    report::record(context, token, facts).await?;
     report::told_if_capped(context, token, facts).await;
     Ok(())
 }

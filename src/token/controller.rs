@@ -47,7 +47,7 @@ async fn reconcile(
         let Some(token) = context.views.tokens.get(&key) else {
             return Ok(None);
         };
-        let observed = observe(&context, &token, &findings);
+        let observed = observe(&context, &token, &findings, Timestamp::now());
         let decision = decide(&observed);
         debug!(step = ?decision.step, "decided");
         if decision.step == Step::Rest {

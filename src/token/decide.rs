@@ -31,7 +31,7 @@ pub struct Observed<'a> {
     pub secret: SecretView,
     /// A Secret of ours under another name (T6).
     pub former: Option<FormerSecret>,
-    /// An older `AcsToken` that names the same Secret.
+    /// Another `AcsToken` that names the same Secret and goes first.
     pub rival: Option<String>,
     /// A label or annotation that the operator's flags forbid on Secrets.
     pub forbidden_key: Option<String>,
@@ -39,8 +39,8 @@ pub struct Observed<'a> {
     pub last_repair: Option<Timestamp>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
-    /// After this long a deletion goes on without ACS (I3).
-    pub deletion_deadline: SignedDuration,
+    /// When a deletion goes on without ACS (I3).
+    pub deletion_deadline: Timestamp,
 }
 
 /// The identity of a token, as far as the token cares.
@@ -143,7 +143,7 @@ pub enum Step {
     /// Read the Secret of the wanted name.
     ReadSecret,
     /// Bring the status up to what the Secret tells.
-    Record,
+    Record(TokenFacts),
     /// Issue a token into the Secret.
     Issue(IssueOrder),
     /// Write keys, labels and annotations anew around the same token.
@@ -267,17 +267,17 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
             wake: None,
             ..Decision::step(Step::Rest)
         },
-        (Some(since), true) => decide_deletion(observed, since.0),
+        (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
     }
 }
 
-fn decide_deletion(observed: &Observed<'_>, since: Timestamp) -> Decision {
+fn decide_deletion(observed: &Observed<'_>) -> Decision {
     if let Some(step) = record_or_delete(observed, false) {
         return Decision::step(step);
     }
-    let deadline = renewal::add(since, observed.deletion_deadline);
+    let deadline = observed.deletion_deadline;
     let abandon = |why| {
         Decision::step(Step::RemoveFinalizer {
             abandoned: Some(why),
@@ -341,11 +341,11 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
 fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Option<Step> {
     let name = match &observed.secret {
         SecretView::Ours { facts, .. } => {
-            if facts
+            let untold = facts
                 .as_ref()
-                .is_some_and(|facts| is_untold(observed.token, facts))
-            {
-                return Some(Step::Record);
+                .filter(|facts| is_untold(observed.token, facts));
+            if let Some(facts) = untold {
+                return Some(Step::Record(facts.clone()));
             }
             observed.token.secret_name()
         }
@@ -363,7 +363,7 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         return stalled(
             "SecretConflict",
             format!(
-                "Secret {} belongs to the older AcsToken {rival}; give this one another secret.name",
+                "Secret {} belongs to AcsToken {rival}; give this one another secret.name",
                 observed.token.secret_name()
             ),
         );
@@ -391,15 +391,15 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
             is_brief,
         } => {
             let verdict = Verdict::reconciling(reason.clone(), message.clone());
-            let told_at = renewal::add(created_at(observed.token), QUIET_WAIT);
+            let quiet = renewal::pause(created_at(observed.token), QUIET_WAIT, observed.now);
             let is_new = observed
                 .token
                 .status
                 .as_ref()
                 .is_none_or(|s| s.conditions.is_empty());
-            if *is_brief && is_new && observed.now < told_at {
+            if *is_brief && is_new && quiet.is_some() {
                 return Decision {
-                    wake: Some(told_at),
+                    wake: quiet,
                     ..Decision::step(Step::Rest)
                 };
             }
@@ -429,10 +429,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         } => (facts.as_ref(), *is_outdated, *is_immutable, true),
     };
     if let Some(facts) = facts.filter(|facts| is_untold(observed.token, facts)) {
-        return Decision {
-            facts: Some(facts.clone()),
-            ..Decision::step(Step::Record)
-        };
+        return Decision::step(Step::Record(facts.clone()));
     }
     if let (Some(former), false) = (&observed.former, is_there) {
         let is_good = former.facts.as_ref().is_some_and(|facts| {
@@ -753,7 +750,7 @@ fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timest
     let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
     let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), left, seed);
-    Some(renewal::add(failure.time.0, wait))
+    renewal::pause(failure.time.0, wait, observed.now)
 }
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.

@@ -6,7 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use crate::crd::{AcsToken, AcsTokenStatus, Revocation, Scope, parse_duration};
+use super::decide::IssueOrder;
+use crate::{
+    acs::IssuedToken,
+    crd::{AcsToken, AcsTokenStatus, Revocation, Scope, parse_duration},
+    renewal,
+};
 
 /// The longest life of a token, and the one that is asked for by default (ACS REST 2023-10-01).
 const DEFAULT_LIFE: &str = "24h";
@@ -92,6 +97,34 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// What the answer to `order` tells of the token, in the frames of both clocks (T2).
+    #[must_use]
+    pub fn issued(
+        token: &AcsToken,
+        order: &IssueOrder,
+        issued: &IssuedToken,
+        credential: &str,
+    ) -> Self {
+        let expires_on = renewal::whole_seconds(issued.expires_on);
+        let issued_at = renewal::whole_seconds(issued.date);
+        let life = expires_on.duration_since(issued_at);
+        let former = token
+            .status
+            .as_ref()
+            .and_then(|status| status.revision)
+            .unwrap_or(0);
+        Self {
+            identity_id: order.identity_id.clone(),
+            shape: order.shape.clone(),
+            issued_at,
+            expires_at: renewal::add(renewal::whole_seconds(issued.received_at), life),
+            life,
+            fingerprint: fingerprint(&issued.token),
+            credential: credential.to_owned(),
+            revision: former.saturating_add(1),
+        }
+    }
+
     /// The annotations that say so; `renew_at` is told to people only.
     #[must_use]
     pub fn annotations(&self, renew_at: Timestamp) -> BTreeMap<String, String> {

@@ -13,8 +13,9 @@ pub mod decide;
 mod facts;
 mod observe;
 mod report;
+pub mod tell;
 
 pub use controller::run;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
 pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint, scopes_text};
-pub use observe::{identity_key, identity_of, secret_key, uid_key};
+pub use observe::{Findings, identity_key, identity_of, observe, secret_key, uid_key};

@@ -19,6 +19,7 @@ use crate::{
     crd::{AcsIdentity, AcsToken},
     identity::siblings,
     memory::Remembered,
+    renewal,
 };
 
 /// What a run has found out by itself; good for this run only.
@@ -29,8 +30,13 @@ pub struct Findings {
 }
 
 /// Reads everything that the decision depends on: all of it from memory.
-pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) -> Observed<'a> {
-    let now = Timestamp::now();
+#[must_use]
+pub fn observe<'a>(
+    context: &Context,
+    token: &'a AcsToken,
+    findings: &Findings,
+    now: Timestamp,
+) -> Observed<'a> {
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
     let remembered = context.memory.of(&uid);
@@ -53,9 +59,9 @@ pub fn observe<'a>(context: &Context, token: &'a AcsToken, findings: &Findings) 
         forbidden_key: forbidden_key(token, &context.config.forbidden_metadata),
         last_repair: remembered
             .repaired
-            .filter(|repaired| now.duration_since(*repaired) < REPAIR_INTERVAL * 12),
-        not_before: remembered.not_before,
-        deletion_deadline: context.config.deletion_deadline,
+            .filter(|repaired| renewal::pause(*repaired, REPAIR_INTERVAL * 12, now).is_some()),
+        not_before: remembered.not_before(now),
+        deletion_deadline: context.deletion_deadline(&token.metadata, now),
     }
 }
 
@@ -196,7 +202,8 @@ fn former(context: &Context, token: &AcsToken, uid: &str) -> Option<FormerSecret
         })
 }
 
-/// The oldest `AcsToken` that names the same Secret, if that is not this one.
+/// The other `AcsToken` that names the same Secret and has it: who holds it keeps it, for creation
+/// times have whole seconds; while nobody does, the oldest gets it.
 fn rival(context: &Context, token: &AcsToken) -> Option<String> {
     let rank = |token: &AcsToken| {
         (
@@ -213,6 +220,13 @@ fn rival(context: &Context, token: &AcsToken) -> Option<String> {
         return None;
     }
     let others = context.views.tokens.find(&key);
+    let reference = object_ref(token.namespace().as_deref(), &token.secret_name());
+    if let Some(secret) = context.views.secrets.get(&reference) {
+        let is_held_by = |token: &AcsToken| owner(&secret.metadata, token) == Owner::Ours;
+        if let Some(holder) = others.iter().find(|other| is_held_by(other)) {
+            return (holder.uid() != token.uid()).then(|| holder.name_any());
+        }
+    }
     let oldest = others.iter().map(|other| rank(other)).min()?;
     (oldest < rank(token)).then_some(oldest.1)
 }

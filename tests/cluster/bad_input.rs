@@ -71,11 +71,11 @@ async fn nonsense_is_refused_with_a_sentence() {
             "should match",
         ),
         (
-            token("scopes: [chat], secret: {labels: {acs-identity.dev/x: y}}"),
+            token("scopes: [chat], secret: {labels: {acs-identity.dev/x: v}}"),
             "other controllers obey them",
         ),
         (
-            token("scopes: [chat], secret: {labels: {app.kubernetes.io/name: y}}"),
+            token("scopes: [chat], secret: {labels: {app.kubernetes.io/name: v}}"),
             "other controllers obey them",
         ),
         (
@@ -83,7 +83,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             "other controllers obey them",
         ),
         (
-            token("scopes: [chat], secret: {labels: {\"a b\": y}}"),
+            token("scopes: [chat], secret: {labels: {\"a b\": v}}"),
             "keys of Kubernetes",
         ),
         (

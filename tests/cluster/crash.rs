@@ -34,6 +34,7 @@ async fn fifty_crashes_lose_no_identity_and_leave_no_token_alive_that_was_given_
         note(&world, &mut held, &mut objects).await;
         world.start_operator();
     }
+    world.no_deletion_is_under_way().await;
     for token in tokens(&world).await {
         world.ready(&token.name_any()).await;
     }

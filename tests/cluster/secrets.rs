@@ -164,11 +164,11 @@ async fn a_foreign_secret_is_never_touched_and_the_token_heals_when_it_goes() {
 }
 
 #[tokio::test]
-async fn of_two_tokens_that_name_one_secret_the_older_keeps_it() {
+async fn of_two_tokens_that_name_one_secret_the_one_that_has_it_keeps_it() {
     let world = world_with_a_token().await;
     world.token("late", "alice", "scopes: [voip], secret: {name: web}");
     let message = world.token_says("late", "SecretConflict").await;
-    assert!(message.contains("the older AcsToken web"), "{message}");
+    assert!(message.contains("belongs to AcsToken web"), "{message}");
     assert_eq!(
         world.secret_value("web", "scopes").await.as_deref(),
         Some("chat")

@@ -118,17 +118,17 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs `kubectl apply` with a manifest; tells whether it went well, and all it said.
-    pub fn try_apply(&self, namespace: &str, manifest: &str) -> (bool, String) {
+    /// Runs kubectl with something on its stdin; tells whether it went well, and all it said.
+    pub fn pipe(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let mut child = self
-            .kubectl_command(&["apply", "-n", namespace, "-f", "-"])
+            .kubectl_command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("kubectl runs");
         let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(manifest.as_bytes()).expect("kubectl reads");
+        stdin.write_all(input.as_bytes()).expect("kubectl reads");
         drop(stdin);
         let output = child.wait_with_output().expect("kubectl ends");
         let said = [output.stdout, output.stderr].concat();
@@ -136,6 +136,27 @@ impl Cluster {
             output.status.success(),
             String::from_utf8_lossy(&said).into_owned(),
         )
+    }
+
+    /// Runs `kubectl apply` with a manifest; tells whether it went well, and all it said.
+    pub fn try_apply(&self, namespace: &str, manifest: &str) -> (bool, String) {
+        self.pipe(&["apply", "-n", namespace, "-f", "-"], manifest)
+    }
+
+    /// A kubeconfig with the rights of a `ServiceAccount`.
+    pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
+        let token = self.kubectl(&["create", "token", account, "-n", namespace]);
+        let text = fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
+        let text = text.replace("{token: admin}", &format!("{{token: {}}}", token.trim()));
+        assert!(
+            text.contains(token.trim()),
+            "only our own kubeconfig can be rewritten"
+        );
+        let file = self
+            .kubeconfig
+            .with_file_name(format!("{namespace}-{account}"));
+        fs::write(&file, text).expect("writable");
+        file
     }
 
     /// Runs `kubectl apply` with a manifest that is fine.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod emulator;
+pub mod helm;
 pub mod kubernetes;
 pub mod process;
 pub mod world;

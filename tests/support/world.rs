@@ -110,20 +110,7 @@ impl World {
 
     /// Starts the operator with the rights of a `ServiceAccount` of this namespace.
     pub fn start_operator_as(&mut self, account: &str) {
-        let token = self
-            .cluster
-            .kubectl(&["create", "token", account, "-n", &self.namespace]);
-        let text = std::fs::read_to_string(&self.cluster.kubeconfig).expect("a kubeconfig");
-        let text = text.replace("{token: admin}", &format!("{{token: {}}}", token.trim()));
-        assert!(
-            text.contains(token.trim()),
-            "only our own kubeconfig can be rewritten"
-        );
-        let file = self
-            .cluster
-            .kubeconfig
-            .with_file_name(format!("{}-{account}", self.namespace));
-        std::fs::write(&file, text).expect("writable");
+        let file = self.cluster.kubeconfig_of(&self.namespace, account);
         self.start_operator_with(&file);
     }
 
@@ -241,6 +228,23 @@ impl World {
             let found = api.get_opt(name).await.expect("readable");
             found
                 .is_none_or(|found| found.metadata.deletion_timestamp.is_none())
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until no identity and no token is being deleted.
+    pub async fn no_deletion_is_under_way(&self) {
+        eventually("no deletion is under way", || async {
+            let all = ListParams::default();
+            let identities = self.api::<AcsIdentity>().list(&all).await;
+            let tokens = self.api::<AcsToken>().list(&all).await;
+            let identities = identities.expect("readable").items.into_iter();
+            let tokens = tokens.expect("readable").items.into_iter();
+            let mut all = identities
+                .map(|identity| identity.metadata)
+                .chain(tokens.map(|token| token.metadata));
+            all.all(|metadata| metadata.deletion_timestamp.is_none())
                 .then_some(())
         })
         .await;

@@ -1,8 +1,14 @@
+{{/* The name of everything in the release's namespace. */}}
 {{- define "operator.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
-{{- define "operator.serviceAccount" -}}
+{{/* The name of what is elsewhere: releases of one name in several namespaces get along. */}}
+{{- define "operator.name-elsewhere" -}}
+{{ .Release.Namespace }}:{{ include "operator.name" . }}
+{{- end }}
+
+{{- define "operator.service-account" -}}
 {{ .Values.serviceAccount.name | default (include "operator.name" .) }}
 {{- end }}
 
@@ -18,19 +24,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* What the operator does in a namespace that it watches. */}}
-{{- define "operator.namespaced-rules" -}}
-- apiGroups: [acs-identity.dev]
-  resources: [acsconnections, acsidentities, acstokens]
-  # patch: the finalizer.
-  verbs: [get, list, watch, patch]
-- apiGroups: [acs-identity.dev]
-  resources: [acsconnections/status, acsidentities/status, acstokens/status]
-  verbs: [update]
+{{/* What the operator does in a namespace beside the objects of our own kinds. */}}
+{{- define "operator.rules-watched" -}}
+# list and watch: the Secrets of tokens by their label, and by name those that connections refer to,
+# all as metadata only; get: one by name, when it has changed; the rest: the Secrets of tokens.
+# RBAC knows neither labels nor metadata, so this grants every Secret of the namespace.
 - apiGroups: [""]
   resources: [secrets]
-  # Credentials are read; the Secrets of tokens are written.
   verbs: [get, list, watch, create, update, delete]
+# patch: an Event that repeats is counted.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -53,7 +53,7 @@ await() {
 
 up() {
   read -r etcd_port peer_port api_port manager_port <<<"$(free_ports 4)"
-  rm -rf "$dir/etcd" "$dir/certs"
+  rm -rf "$dir/etcd" "$dir/certs" "$dir/audit.log"
   mkdir -p "$dir/certs"
   [ -e "$dir/service-account.key" ] || openssl genrsa -out "$dir/service-account.key" 2048 2>/dev/null
   echo "admin,admin,admin,system:masters" >"$dir/tokens.csv"
@@ -61,11 +61,22 @@ up() {
     --listen-client-urls "http://127.0.0.1:$etcd_port" --advertise-client-urls "http://127.0.0.1:$etcd_port" \
     --listen-peer-urls "http://127.0.0.1:$peer_port"
   await "http://127.0.0.1:$etcd_port/health" || return 1
+  # Tests compare what ServiceAccounts ask for with the rights that they have.
+  cat >"$dir/audit.yaml" <<'YAML'
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+- {level: None}
+YAML
   start kube-apiserver --etcd-servers "http://127.0.0.1:$etcd_port" \
     --bind-address 127.0.0.1 --secure-port "$api_port" --cert-dir "$dir/certs" \
     --service-cluster-ip-range 10.0.0.0/24 --service-account-issuer https://kubernetes.default.svc \
     --service-account-key-file "$dir/service-account.key" --service-account-signing-key-file "$dir/service-account.key" \
-    --token-auth-file "$dir/tokens.csv" --authorization-mode Node,RBAC --allow-privileged=true --profiling=false
+    --token-auth-file "$dir/tokens.csv" --authorization-mode Node,RBAC --allow-privileged=true --profiling=false \
+    --audit-policy-file "$dir/audit.yaml" --audit-log-path "$dir/audit.log"
   local server=https://127.0.0.1:$api_port
   await "$server/readyz" || return 1
   cat >"$dir/kubeconfig.new" <<YAML

@@ -1,0 +1,25 @@
+# A static binary, the certificate authorities, and nothing else.
+#
+#   make image          or: docker build -t acs-identity-operator .
+#
+# The version is rust-version of Cargo.toml. For another platform build on it, or let the builder
+# emulate it (docker build --platform linux/arm64): the target is that of the machine.
+FROM rust:1.95.0-slim-bookworm AS build
+# musl: glibc's resolver needs its shared libraries even in a static binary. musl-gcc is for ring.
+RUN apt-get update && apt-get install -y --no-install-recommends musl-tools \
+ && rustup target add "$(uname -m)-unknown-linux-musl"
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+RUN target="$(uname -m)-unknown-linux-musl" \
+ && cargo build --locked --release --bin acs-identity-operator --target "$target" \
+ && mv "target/$target/release/acs-identity-operator" /acs-identity-operator \
+ && if readelf --dynamic /acs-identity-operator | grep NEEDED; then echo "not static" >&2; exit 1; fi
+
+FROM scratch
+# Whom to trust when ACS is called; mount another bundle here, or set SSL_CERT_FILE, for more.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /acs-identity-operator /acs-identity-operator
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/acs-identity-operator"]

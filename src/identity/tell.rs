@@ -1,0 +1,233 @@
+//! What the status says next. Pure: no I/O, no clock.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::decide::{CALL, Decision};
+use crate::{
+    acs::{self, Revoked},
+    crd::{
+        AcsIdentity, AcsIdentityStatus, Conditions, ConnectionRef, LastFailure, LastRevocation,
+        Origin, PendingRevocation, Verdict,
+    },
+    renewal,
+};
+
+/// An identity is about to be created through the connection, which is kept from now on (I1).
+#[must_use]
+pub fn creating(
+    identity: &AcsIdentity,
+    reference: &ConnectionRef,
+    endpoint: &str,
+    was_lost: bool,
+    now: Timestamp,
+) -> AcsIdentityStatus {
+    let mut next = resolved(identity, reference, endpoint);
+    next.pending_create = Some(Time(renewal::whole_seconds(now)));
+    if was_lost {
+        next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+    }
+    next
+}
+
+/// The identity has an id.
+#[must_use]
+pub fn created(identity: &AcsIdentity, id: &str) -> AcsIdentityStatus {
+    AcsIdentityStatus {
+        identity_id: Some(id.to_owned()),
+        origin: Some(Origin::Created),
+        pending_create: None,
+        ..identity.status.clone().unwrap_or_default()
+    }
+}
+
+/// The create call failed, and may have made an identity all the same.
+#[must_use]
+pub fn create_failed(
+    identity: &AcsIdentity,
+    outcome: acs::Outcome,
+    has_custom_id: bool,
+) -> AcsIdentityStatus {
+    let mut next = identity.status.clone().unwrap_or_default();
+    if outcome == acs::Outcome::NotDone {
+        next.pending_create = None;
+    } else if !has_custom_id {
+        // Counted now; the next intent is a new one.
+        next.pending_create = None;
+        next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+    }
+    next
+}
+
+/// The identity is one that existed.
+#[must_use]
+pub fn adopted(
+    identity: &AcsIdentity,
+    reference: &ConnectionRef,
+    endpoint: &str,
+    id: &str,
+) -> AcsIdentityStatus {
+    AcsIdentityStatus {
+        identity_id: Some(id.to_owned()),
+        origin: Some(Origin::Adopted),
+        ..resolved(identity, reference, endpoint)
+    }
+}
+
+/// Another connection leads to the same endpoint.
+#[must_use]
+pub fn following(identity: &AcsIdentity, reference: &ConnectionRef) -> AcsIdentityStatus {
+    AcsIdentityStatus {
+        connection_ref: Some(reference.clone()),
+        ..identity.status.clone().unwrap_or_default()
+    }
+}
+
+/// All tokens are about to be revoked (R3).
+#[must_use]
+pub fn revoking(
+    identity: &AcsIdentity,
+    reason: &str,
+    unsettled_until: Option<Timestamp>,
+    now: Timestamp,
+) -> AcsIdentityStatus {
+    AcsIdentityStatus {
+        pending_revocation: Some(PendingRevocation {
+            time: Time(renewal::whole_seconds(now)),
+            reason: reason.to_owned(),
+            unsettled_until: unsettled_until.map(|until| Time(renewal::whole_seconds(until))),
+        }),
+        ..identity.status.clone().unwrap_or_default()
+    }
+}
+
+/// All tokens are revoked.
+#[must_use]
+pub fn revoked(identity: &AcsIdentity, answer: &Revoked) -> AcsIdentityStatus {
+    let mut next = identity.status.clone().unwrap_or_default();
+    let pending = next.pending_revocation.take();
+    let date = renewal::whole_seconds(answer.date);
+    let lost = answer
+        .earlier_attempt_lost
+        .then(|| renewal::add(date, CALL));
+    let known = pending
+        .as_ref()
+        .and_then(|pending| Some(pending.unsettled_until.as_ref()?.0));
+    let until = known
+        .into_iter()
+        .chain(lost)
+        .max()
+        .filter(|until| *until > date);
+    next.tokens_valid_after = Some(Time(date));
+    next.last_revocation = Some(LastRevocation {
+        time: Time(date),
+        reason: pending.map_or_else(|| "IdentityDeleted".to_owned(), |pending| pending.reason),
+        unsettled_until: until.map(|until| Time(renewal::whole_seconds(until))),
+    });
+    next
+}
+
+/// The revoke call failed at `service_now`; where it may have had its effect, or may still get it
+/// because an answer was lost, the intent stays.
+#[must_use]
+pub fn revoke_failed(
+    identity: &AcsIdentity,
+    outcome: acs::Outcome,
+    is_lost: bool,
+    service_now: Timestamp,
+) -> AcsIdentityStatus {
+    let mut next = identity.status.clone().unwrap_or_default();
+    let stays = outcome == acs::Outcome::Unknown || is_lost;
+    let pending = next.pending_revocation.take().filter(|_| stays);
+    next.pending_revocation = pending.map(|pending| {
+        // Counted from now: how long the call waited in the queue is not known.
+        let lost = is_lost.then(|| renewal::add(service_now, CALL));
+        let known = pending.unsettled_until.as_ref().map(|until| until.0);
+        let until = known.into_iter().chain(lost).max();
+        PendingRevocation {
+            unsettled_until: until.map(Time),
+            ..pending
+        }
+    });
+    next
+}
+
+/// The status of a run that rests on `decision`; `None` where that is no news (K4).
+#[must_use]
+pub fn rested(
+    identity: &AcsIdentity,
+    decision: &Decision,
+    now: Timestamp,
+) -> Option<AcsIdentityStatus> {
+    let verdict = decision.verdict.as_ref()?;
+    let next = identity.status.clone().unwrap_or_default();
+    news(identity, next, Some(verdict), now)
+}
+
+/// `next`, which a call has just led to: nothing has failed since.
+#[must_use]
+pub fn ready(
+    identity: &AcsIdentity,
+    mut next: AcsIdentityStatus,
+    now: Timestamp,
+) -> Option<AcsIdentityStatus> {
+    next.failed_attempts = None;
+    next.last_failure = None;
+    let verdict = Verdict::ready("IdentityReady", "the identity exists in ACS");
+    let is_live = identity.metadata.deletion_timestamp.is_none();
+    news(identity, next, is_live.then_some(&verdict), now)
+}
+
+/// `next` and that a call failed: durable, so that the pause before the next try survives us.
+#[must_use]
+pub fn failed(
+    identity: &AcsIdentity,
+    mut next: AcsIdentityStatus,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Option<AcsIdentityStatus> {
+    let is_same_spec = next.observed_generation == identity.metadata.generation;
+    let former = next.failed_attempts.filter(|_| is_same_spec).unwrap_or(0);
+    next.failed_attempts = Some(former.saturating_add(1));
+    next.last_failure = Some(LastFailure {
+        time: Time(renewal::whole_seconds(now)),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    });
+    next.observed_generation = identity.metadata.generation;
+    news(identity, next, None, now)
+}
+
+fn resolved(
+    identity: &AcsIdentity,
+    reference: &ConnectionRef,
+    endpoint: &str,
+) -> AcsIdentityStatus {
+    AcsIdentityStatus {
+        connection_ref: Some(reference.clone()),
+        endpoint: Some(endpoint.to_owned()),
+        ..identity.status.clone().unwrap_or_default()
+    }
+}
+
+/// `next` with the conditions of `verdict`, if that differs from what is told.
+fn news(
+    identity: &AcsIdentity,
+    mut next: AcsIdentityStatus,
+    verdict: Option<&Verdict>,
+    now: Timestamp,
+) -> Option<AcsIdentityStatus> {
+    let former = identity.status.clone().unwrap_or_default();
+    if let Some(verdict) = verdict {
+        let generation = identity.metadata.generation;
+        next.conditions = Conditions {
+            former: &former.conditions,
+            generation,
+            now: renewal::whole_seconds(now),
+        }
+        .of(verdict);
+        next.observed_generation = generation;
+    }
+    (next != former).then_some(next)
+}

@@ -1,0 +1,107 @@
+//! What the status says next. Pure: no I/O, no clock.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    decide::{self, Decision},
+    facts::{Shape, TokenFacts},
+};
+use crate::{
+    crd::{AcsToken, AcsTokenStatus, Conditions, LastFailure, Verdict},
+    renewal,
+};
+
+/// The status of a run that rests on `decision`; `None` where that is no news (K4).
+#[must_use]
+pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<AcsTokenStatus> {
+    let verdict = decision.verdict.as_ref()?;
+    let mut next = token.status.clone().unwrap_or_default();
+    if let Some(facts) = &decision.facts {
+        tell(&mut next, token, facts);
+    } else if matches!(verdict, Verdict::Reconciling { reason, .. } if reason == "IdentityNotFound")
+    {
+        // Its tokens went with the identity: there is nothing left to revoke.
+        let conditions = std::mem::take(&mut next.conditions);
+        next = AcsTokenStatus {
+            conditions,
+            revision: next.revision,
+            ..AcsTokenStatus::default()
+        };
+    }
+    news(token, next, Some(verdict), now)
+}
+
+/// The status that tells a token that is in the Secret; `None` where that is no news.
+#[must_use]
+pub fn recorded(token: &AcsToken, facts: &TokenFacts, now: Timestamp) -> Option<AcsTokenStatus> {
+    let mut next = token.status.clone().unwrap_or_default();
+    tell(&mut next, token, facts);
+    next.failed_attempts = None;
+    next.last_failure = None;
+    let verdict = Verdict::ready(
+        "TokenIssued",
+        format!("Secret {} holds a valid token", token.secret_name()),
+    );
+    // A token that is recorded on the way out, or that no longer fits, is not called good.
+    let is_good = token.metadata.deletion_timestamp.is_none()
+        && now < facts.expires_at
+        && facts.shape.is_same_as(&Shape::wanted(token));
+    news(token, next, is_good.then_some(&verdict), now)
+}
+
+/// The status after a call that brought no token: durable, so that the pause before the next try
+/// survives us.
+#[must_use]
+pub fn failed(
+    token: &AcsToken,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Option<AcsTokenStatus> {
+    let mut next = token.status.clone().unwrap_or_default();
+    let is_same_spec = next.observed_generation == token.metadata.generation;
+    let former = next.failed_attempts.filter(|_| is_same_spec).unwrap_or(0);
+    next.failed_attempts = Some(former.saturating_add(1));
+    next.last_failure = Some(LastFailure {
+        time: Time(renewal::whole_seconds(now)),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    });
+    next.observed_generation = token.metadata.generation;
+    news(token, next, None, now)
+}
+
+fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenFacts) {
+    next.secret_name = Some(token.secret_name());
+    next.identity_id = Some(facts.identity_id.clone());
+    next.scopes = Some(facts.shape.scopes.clone());
+    next.expires_in = Some(facts.shape.expires_in.clone());
+    next.issued_at = Some(Time(facts.issued_at));
+    next.expires_at = Some(Time(facts.expires_at));
+    next.renew_at = Some(Time(decide::renew_at(token, facts)));
+    next.fingerprint = Some(facts.fingerprint.clone());
+    next.credential = Some(facts.credential.clone());
+    next.revision = Some(facts.revision);
+}
+
+/// `next` with the conditions of `verdict`, if that differs from what is told.
+fn news(
+    token: &AcsToken,
+    mut next: AcsTokenStatus,
+    verdict: Option<&Verdict>,
+    now: Timestamp,
+) -> Option<AcsTokenStatus> {
+    let former = token.status.clone().unwrap_or_default();
+    if let Some(verdict) = verdict {
+        let generation = token.metadata.generation;
+        next.conditions = Conditions {
+            former: &former.conditions,
+            generation,
+            now: renewal::whole_seconds(now),
+        }
+        .of(verdict);
+        next.observed_generation = generation;
+    }
+    (next != former).then_some(next)
+}

@@ -1,0 +1,300 @@
+//! The operator under exactly the rights that the chart gives it: they suffice, none is too many,
+//! and they follow the watched namespaces (K1).
+
+use std::{collections::BTreeSet, fs};
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Secret},
+    rbac::v1::RoleBinding,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually,
+    helm::{Release, objects, template},
+    world::{World, spec},
+};
+
+/// What may be done, or was: in which namespace (none: in all, or to what has none), to which
+/// resource, and the verb.
+type Right = (Option<String>, String, String);
+
+/// The rights that the roles in a manifest give.
+fn granted(objects: &[Value]) -> BTreeSet<Right> {
+    let texts = |value: &Value| -> Vec<String> {
+        let texts = value.as_array().into_iter().flatten();
+        texts
+            .map(|text| text.as_str().expect("text").to_owned())
+            .collect()
+    };
+    let mut rights = BTreeSet::new();
+    for role in objects {
+        let namespace = match role["kind"].as_str() {
+            Some("Role") => role["metadata"]["namespace"].as_str(),
+            Some("ClusterRole") => None,
+            _ => continue,
+        };
+        for rule in role["rules"].as_array().expect("rules") {
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    for verb in texts(&rule["verbs"]) {
+                        let mut names = texts(&rule["resourceNames"]);
+                        if names.is_empty() {
+                            names.push(String::new());
+                        }
+                        for name in names {
+                            let what = resource_text(&group, &resource, &name);
+                            rights.insert((namespace.map(Into::into), what, verb.clone()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn resource_text(group: &str, resource: &str, name: &str) -> String {
+    let dot = if group.is_empty() { "" } else { "." };
+    let space = if name.is_empty() { "" } else { " " };
+    format!("{resource}{dot}{group}{space}{name}")
+}
+
+/// What the API server wrote down of an account: what it was allowed to do, and what it was not.
+fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
+    let log = fs::read_to_string(world.cluster.kubeconfig.with_file_name("audit.log"));
+    let mut rights = BTreeSet::new();
+    let mut denied = Vec::new();
+    for line in log.expect("a control plane of our own").lines() {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        if event["user"]["username"] != account {
+            continue;
+        }
+        if event["annotations"]["authorization.k8s.io/decision"] != "allow" {
+            denied.push(event);
+            continue;
+        }
+        let object = &event["objectRef"];
+        let text = |key: &str| object[key].as_str().unwrap_or_default();
+        let mut resource = text("resource").to_owned();
+        if !text("subresource").is_empty() {
+            resource = format!("{resource}/{}", text("subresource"));
+        }
+        // Only namespaces are granted by name.
+        let name = if resource == "namespaces" {
+            text("name")
+        } else {
+            ""
+        };
+        let namespace = object["namespace"].as_str().map(Into::into);
+        let what = resource_text(text("apiGroup"), &resource, name);
+        let verb = event["verb"].as_str().expect("a verb");
+        rights.insert((namespace, what, verb.to_owned()));
+    }
+    (rights, denied)
+}
+
+#[tokio::test]
+async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
+    let mut world = World::bare(&[], &[]).await;
+    let namespace = world.namespace.clone();
+    let home = format!("{namespace}-operator");
+    world.cluster.kubectl(&["create", "namespace", &home]);
+    let values = json!({
+        "watchNamespaces": [namespace],
+        "allowInsecureEndpoints": ["127.0.0.1"],
+        "logFormat": "text",
+    });
+    let release = Release::install(world.cluster, &namespace, &home, &values);
+    world.operator = Some(release.start_operator());
+
+    // A connection of the namespace, and one of the cluster.
+    let text = world.emulator.connection_string.clone();
+    world.connect("default", &text);
+    world.cluster.apply(
+        &home,
+        &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: acs}}\nstringData: {{text: \"{text}\"}}\n"),
+    );
+    world.apply(&format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsConnection\nmetadata: {{name: {namespace}}}\n\
+         spec: {{auth: {{connectionString: {{secretRef: {{name: acs, key: text}}}}}}, \
+         policy: {{namespaces: {{names: [{namespace}]}}}}}}\n"
+    ));
+    world.identity("alice", "");
+    world.identity(
+        "bob",
+        &format!("connectionRef: {{kind: ClusterAcsConnection, name: {namespace}}}"),
+    );
+    world.token("web", "alice", "scopes: [chat, voip, chat.join]");
+    world.token("bot", "bob", "scopes: [chat]");
+    world.ready("bot").await;
+    world.ready("web").await;
+    let mut tokens = vec![world.live_token("web", &[]).await];
+
+    // Its Secret: deleted, and edited.
+    world.delete::<Secret>("web").await;
+    tokens.push(world.live_token("web", &[&tokens[0]]).await);
+    let edit = json!({"stringData": {"token": "edited"}});
+    world.patch::<Secret>("web", edit).await;
+    tokens.push(world.live_token("web", &[&tokens[0], &tokens[1]]).await);
+
+    // Two revocations of one identity: an Event repeats.
+    for scopes in [json!(["chat", "voip"]), json!(["chat"])] {
+        let former = tokens.last().expect("one").clone();
+        world
+            .patch::<AcsToken>("web", spec(&json!({"scopes": scopes})))
+            .await;
+        world.ready("web").await;
+        assert!(!world.emulator.check(&former).await.valid);
+        tokens.push(world.live_token("web", &[&former]).await);
+    }
+    // An identity goes, and one that went while nobody looked.
+    world.delete::<AcsIdentity>("bob").await;
+    world.gone::<AcsIdentity>("bob").await;
+    world.gone::<Secret>("bot").await;
+    world.operator().process.terminate();
+    let no_finalizers = json!({"metadata": {"finalizers": null}});
+    world.patch::<AcsIdentity>("alice", no_finalizers).await;
+    world.delete::<AcsIdentity>("alice").await;
+    let log = world.operator().process.output();
+    world.operator = Some(release.start_operator());
+    world.gone::<Secret>("web").await;
+    let connections: Api<ClusterAcsConnection> = Api::all(world.client.clone());
+    connections
+        .delete(&namespace, &DeleteParams::default())
+        .await
+        .expect("a deletion");
+    eventually("the ClusterAcsConnection is gone", || async {
+        let found = connections.get_opt(&namespace).await.expect("readable");
+        found.is_none().then_some(())
+    })
+    .await;
+
+    let log = log + &world.operator().process.output();
+    assert!(!log.contains("forbidden"), "{log}");
+    assert_eq!(world.operator().get("/readyz").await.0, 200);
+    let (used, denied) = asked(&world, &release.user());
+    assert_eq!(denied, Vec::<Value>::new());
+    let mut granted = granted(&release.objects);
+    // The next story is about those.
+    granted.retain(|(namespace, ..)| namespace.as_deref() != Some("default"));
+    let used = used.into_iter().map(|(namespace, what, verb)| {
+        let everywhere = (None, what, verb);
+        if granted.contains(&everywhere) {
+            everywhere
+        } else {
+            (namespace, everywhere.1, everywhere.2)
+        }
+    });
+    let used: BTreeSet<_> = used.collect();
+    let unused: Vec<_> = granted.difference(&used).collect();
+    assert!(unused.is_empty(), "rights that nothing needs: {unused:?}");
+    assert_eq!(used, granted);
+
+    release.uninstall();
+}
+
+/// The Role that lets the operator work in a namespace goes first when that is deleted.
+#[tokio::test]
+async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it_does_not() {
+    let mut world = World::bare(&[], &[]).await;
+    let namespace = world.namespace.clone();
+    let (other, home) = (
+        format!("{namespace}-other"),
+        format!("{namespace}-operator"),
+    );
+    world.cluster.kubectl(&["create", "namespace", &other]);
+    world.cluster.kubectl(&["create", "namespace", &home]);
+    let values = json!({
+        "watchNamespaces": [namespace, other],
+        "allowInsecureEndpoints": ["127.0.0.1"],
+        "logFormat": "text",
+    });
+    let release = Release::install(world.cluster, &namespace, &home, &values);
+    world.operator = Some(release.start_operator());
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let delete = async |name: &str| {
+        let deletion = namespaces.delete(name, &DeleteParams::default()).await;
+        deletion.expect("a deletion");
+    };
+    let gone = async |name: &str| {
+        eventually(&format!("namespace {name} is gone"), || async {
+            let found = namespaces.get_opt(name).await.expect("readable");
+            found.is_none().then_some(())
+        })
+        .await;
+    };
+    delete(&namespace).await;
+    gone(&namespace).await;
+    assert!(world.emulator.living().await.is_empty());
+
+    world.namespace.clone_from(&other);
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.identity("bob", "");
+    world.identity("carol", "");
+    world.token("bot", "bob", "scopes: [chat]");
+    world.ready("bot").await;
+    world.identity_says("carol", "IdentityReady").await;
+    world.kill_operator();
+    // Without a credential in memory, what is left behind in ACS can only be told.
+    world.delete::<Secret>("default-acs").await;
+    delete(&other).await;
+    let bindings: Api<RoleBinding> = world.api();
+    eventually("the Role is gone", || async {
+        let left = bindings.list(&ListParams::default()).await;
+        left.expect("readable").items.is_empty().then_some(())
+    })
+    .await;
+    world.operator = Some(release.start_operator());
+    gone(&other).await;
+    let in_default = |rights: BTreeSet<Right>| -> BTreeSet<Right> {
+        let rights = rights.into_iter();
+        rights
+            .filter(|(namespace, ..)| namespace.as_deref() == Some("default"))
+            .collect()
+    };
+    let used = in_default(asked(&world, &release.user()).0);
+    assert_eq!(used, in_default(granted(&release.objects)));
+    release.uninstall();
+}
+
+#[test]
+fn no_right_is_a_wildcard_and_secrets_elsewhere_are_not_even_read() {
+    let rights = |values: Value| granted(&objects(&template("home", &values).expect("rendered")));
+    let listed = rights(json!({"watchNamespaces": ["a", "b"]}));
+    let all = rights(json!({}));
+    for (namespace, what, verb) in listed.iter().chain(&all) {
+        assert!(
+            !what.contains('*') && !verb.contains('*'),
+            "{namespace:?} {what} {verb}"
+        );
+    }
+    let of_secrets = |namespace: Option<&str>| -> Vec<_> {
+        let rights = listed.iter().filter(|(place, what, _)| {
+            place.as_deref() == namespace && what.starts_with("secrets")
+        });
+        rights.map(|(_, _, verb)| verb.as_str()).collect()
+    };
+    assert_eq!(of_secrets(None), [""; 0]);
+    assert_eq!(of_secrets(Some("home")), ["get", "list", "watch"]);
+    assert_eq!(of_secrets(Some("default")), [""; 0]);
+    for watched in ["a", "b"] {
+        let every = ["create", "delete", "get", "list", "update", "watch"];
+        assert_eq!(of_secrets(Some(watched)), every);
+    }
+    // To watch all namespaces takes the same rights, everywhere.
+    let everywhere = listed.into_iter().map(|(_, what, verb)| {
+        let what = what.split(' ').next().expect("a resource").to_owned();
+        (None, what, verb)
+    });
+    assert_eq!(all, everywhere.collect());
+}

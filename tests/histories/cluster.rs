@@ -1,0 +1,221 @@
+//! The API server: objects with resource versions, finalizers, statuses and watches.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, TOKEN_UID_LABEL};
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Resource, ResourceExt, core::PartialObjectMeta};
+
+/// Everything happens in this namespace.
+pub const NAMESPACE: &str = "ns";
+
+/// Why the API server did not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Conflict,
+    AlreadyExists,
+    NotFound,
+    /// The data of an immutable Secret, or a creation in a namespace that is being deleted.
+    Forbidden,
+    /// No answer: it was done or not.
+    NoAnswer,
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Identity(AcsIdentity, bool),
+    Token(AcsToken, bool),
+    Secret(PartialObjectMeta<Secret>, bool),
+    /// A Secret of this name changed, whoever owns it.
+    Named(String),
+    /// The credential changed.
+    Connection,
+}
+
+/// A kind that the API server keeps.
+pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
+    const WATCH: usize;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self>;
+    fn changes(&self, former: Option<&Self>, is_there: bool) -> Option<Change>;
+}
+
+/// How many watches there are.
+pub const WATCHES: usize = 5;
+/// The watch of single Secrets by name.
+pub const NAMED: usize = 3;
+/// The watch of the connection and its Secret.
+pub const CONNECTION: usize = 4;
+
+#[derive(Debug, Default)]
+pub struct Cluster {
+    pub identities: BTreeMap<String, AcsIdentity>,
+    pub tokens: BTreeMap<String, AcsToken>,
+    pub secrets: BTreeMap<String, Secret>,
+    /// What the watches have not told yet.
+    pub untold: [VecDeque<Change>; WATCHES],
+    /// Being deleted: nothing can be created in the namespace.
+    pub is_terminating: bool,
+    /// Writes that changed something, by the operator.
+    pub writes: usize,
+    version: u64,
+    uids: u64,
+}
+
+impl Cluster {
+    /// Stores a new object.
+    pub fn create<K: Kind>(&mut self, mut object: K, now: Timestamp) -> Result<K, Refused> {
+        let name = object.name_any();
+        if K::all(self).contains_key(&name) {
+            return Err(Refused::AlreadyExists);
+        }
+        if self.is_terminating {
+            return Err(Refused::Forbidden);
+        }
+        self.uids += 1;
+        let meta = object.meta_mut();
+        meta.namespace = Some(NAMESPACE.to_owned());
+        meta.uid = Some(format!("uid-{}", self.uids));
+        meta.creation_timestamp = Some(Time(seconds(now)));
+        meta.generation = Some(1);
+        Ok(self.store(object, None))
+    }
+
+    /// Changes an object that is still at `version`, if one is given; nothing when nothing changes.
+    pub fn update<K: Kind>(
+        &mut self,
+        name: &str,
+        version: Option<&str>,
+        edit: impl FnOnce(&mut K),
+    ) -> Result<(K, bool), Refused> {
+        let former = K::all(self).get(name).cloned().ok_or(Refused::NotFound)?;
+        if version.is_some() && version != former.meta().resource_version.as_deref() {
+            return Err(Refused::Conflict);
+        }
+        let mut next = former.clone();
+        edit(&mut next);
+        if next == former {
+            return Ok((former, false));
+        }
+        Ok((self.store(next, Some(&former)), true))
+    }
+
+    /// Deletes an object of this UID, if one is given; one with finalizers is only marked.
+    pub fn delete<K: Kind>(
+        &mut self,
+        name: &str,
+        uid: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        let former = K::all(self).get(name).cloned().ok_or(Refused::NotFound)?;
+        if uid.is_some() && uid != former.meta().uid.as_deref() {
+            return Err(Refused::Conflict);
+        }
+        if former.meta().deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let mut next = former.clone();
+        let meta = next.meta_mut();
+        meta.deletion_timestamp = Some(Time(seconds(now)));
+        meta.generation = meta.generation.map(|generation| generation + 1);
+        self.store(next, Some(&former));
+        Ok(())
+    }
+
+    /// What a token's object left behind goes with it.
+    pub fn collect_garbage(&mut self) {
+        if let Some(name) = self.garbage() {
+            let _ = self.delete::<Secret>(&name, None, Timestamp::UNIX_EPOCH);
+        }
+    }
+
+    /// A Secret whose owner is gone.
+    pub fn garbage(&self) -> Option<String> {
+        let is_garbage = |secret: &Secret| {
+            let mut owners = secret.metadata.owner_references.iter().flatten();
+            owners.any(|owner| {
+                owner.kind == "AcsToken"
+                    && self
+                        .tokens
+                        .values()
+                        .all(|token| token.uid().as_ref() != Some(&owner.uid))
+            })
+        };
+        let mut secrets = self.secrets.iter();
+        secrets
+            .find(|(_, secret)| is_garbage(secret))
+            .map(|(name, _)| name.clone())
+    }
+
+    fn store<K: Kind>(&mut self, mut object: K, former: Option<&K>) -> K {
+        self.version += 1;
+        let version = self.version.to_string();
+        let meta = object.meta_mut();
+        meta.resource_version = Some(version);
+        let is_gone =
+            meta.deletion_timestamp.is_some() && meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+        let name = object.name_any();
+        if is_gone {
+            K::all(self).remove(&name);
+        } else {
+            K::all(self).insert(name.clone(), object.clone());
+        }
+        if let Some(change) = object.changes(former, !is_gone) {
+            self.untold[K::WATCH].push_back(change);
+        }
+        if K::WATCH == Secret::WATCH {
+            self.untold[NAMED].push_back(Change::Named(name));
+        }
+        object
+    }
+}
+
+impl Kind for AcsIdentity {
+    const WATCH: usize = 0;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.identities
+    }
+    fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
+        Some(Change::Identity(self.clone(), is_there))
+    }
+}
+
+impl Kind for AcsToken {
+    const WATCH: usize = 1;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.tokens
+    }
+    fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
+        Some(Change::Token(self.clone(), is_there))
+    }
+}
+
+impl Kind for Secret {
+    const WATCH: usize = 2;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.secrets
+    }
+    /// Secrets are watched by our label: one that loses it is gone for the watch.
+    fn changes(&self, former: Option<&Self>, is_there: bool) -> Option<Change> {
+        let is_seen = is_there && is_labelled(self);
+        (is_seen || former.is_some_and(is_labelled))
+            .then(|| Change::Secret(without_data(self), is_seen))
+    }
+}
+
+pub fn is_labelled(secret: &Secret) -> bool {
+    secret.labels().contains_key(TOKEN_UID_LABEL)
+}
+
+pub fn without_data(secret: &Secret) -> PartialObjectMeta<Secret> {
+    PartialObjectMeta {
+        metadata: secret.metadata.clone(),
+        ..PartialObjectMeta::default()
+    }
+}
+
+/// Kubernetes keeps whole seconds.
+pub fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap()
+}

@@ -1,0 +1,212 @@
+//! What a history is made of.
+
+use proptest::{collection::vec, prelude::*};
+
+use crate::{cluster::WATCHES, world::Fault};
+
+/// How the world is at the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// The API version makes creation exactly-once.
+    pub knows_custom_id: bool,
+    /// Both identities adopt one id, and the policy lets them.
+    pub is_shared: bool,
+    /// A minute of a token's life lasts a second.
+    pub is_fast: bool,
+    /// The service grants 2 h at most.
+    pub is_stingy: bool,
+    /// The operator's clock less the API server's, in seconds.
+    pub local_offset: i64,
+    /// The service's clock less the API server's, in seconds.
+    pub service_offset: i64,
+    /// `revocation` and `deletionPolicy` of what is made, as the events say it.
+    pub policies: u8,
+}
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Everything that can happen without time happens, in order.
+    Settle,
+    /// So many of the things that can happen do, out of order.
+    Steps(u8, u8),
+    /// Time goes on, so many milliseconds; nothing else does.
+    Pass(i64),
+    /// Time goes on, so many seconds, and everything with it.
+    Wait(i64),
+    /// The process ends; bits say which calls on the wire get there.
+    Crash(u8),
+    /// The operator's clock jumps, in seconds.
+    Jump(i64),
+    CreateIdentity(u8),
+    DeleteIdentity(u8),
+    CreateToken(u8),
+    DeleteToken(u8),
+    Edit(u8, Edit),
+    Secret(u8, Meddling),
+    /// The next call to the service goes wrong.
+    Fault(Fault),
+    /// The next write to the API server gets no answer; done or not.
+    ApiFault {
+        done: bool,
+    },
+    ServiceDown(bool),
+    ApiDown(bool),
+    /// A watch tells nothing for now.
+    Hold(u8),
+    /// All watches tell.
+    Free,
+    /// Every object is looked at again.
+    Resync,
+    /// The connection's Secret holds this key, and the service takes it.
+    UseKey(u8),
+    /// The connection's Secret is deleted.
+    DropKey,
+    /// The key in use is regenerated: its tokens are dead.
+    Regenerate,
+    /// Somebody else revokes the tokens of an identity.
+    RevokeBehind(u8),
+    /// Somebody else deletes an identity in ACS.
+    DeleteBehind(u8),
+    /// The service says that an identity belongs to another resource.
+    Disown(u8),
+}
+
+/// A change of an `AcsToken`'s spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    Scopes(u8),
+    ExpiresIn(u8),
+    RenewBefore(u8),
+    Revocation(u8),
+    SecretName(u8),
+    Label(u8),
+    /// A label that the operator's flags forbid.
+    Forbidden(bool),
+}
+
+/// What others do to Secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meddling {
+    Delete,
+    /// Other bytes.
+    EditToken,
+    /// Another annotation of ours.
+    EditFacts,
+    /// A label of their own.
+    Label,
+    /// The Secret of this name is theirs now.
+    Take,
+    MakeImmutable,
+}
+
+pub fn setup() -> impl Strategy<Value = Setup> {
+    let offsets = || prop_oneof![4 => Just(0), 1 => Just(-3), 1 => Just(3), 1 => Just(3600), 1 => Just(-3600)];
+    let one_in_four = || prop::bool::weighted(0.25);
+    (
+        one_in_four(),
+        one_in_four(),
+        one_in_four(),
+        one_in_four(),
+        offsets(),
+        offsets(),
+        any::<u8>(),
+    )
+        .prop_map(
+            |(
+                knows_custom_id,
+                is_shared,
+                is_fast,
+                is_stingy,
+                local_offset,
+                service_offset,
+                policies,
+            )| Setup {
+                knows_custom_id,
+                is_shared,
+                is_fast,
+                is_stingy,
+                local_offset,
+                service_offset,
+                policies,
+            },
+        )
+}
+
+/// Numbers are cheap to make and to shrink: each becomes an event, the simplest ones first.
+pub fn events() -> impl Strategy<Value = Vec<Event>> {
+    vec(any::<(u8, u8, u8)>().prop_map(event), 1..24)
+}
+
+fn pick<T: Copy>(from: &[T], number: u8) -> T {
+    from[usize::from(number) % from.len()]
+}
+
+fn event((kind, a, b): (u8, u8, u8)) -> Event {
+    const SECONDS: [i64; 10] = [1, 3, 10, 41, 180, 700, 3600, 6 * 3600, 25 * 3600, 11];
+    const LATE: [Option<i64>; 5] = [None, Some(100), Some(3_000), Some(15_000), Some(29_000)];
+    match kind {
+        0..=24 => Event::Settle,
+        25..=69 => Event::Steps(a % 24 + 1, b),
+        70..=77 => Event::Pass(pick(&[50, 300, 1000, 2500], a)),
+        78..=97 => Event::Wait(pick(&SECONDS, a)),
+        98..=109 => Event::CreateToken(a % 3),
+        110..=117 => Event::DeleteToken(a % 3),
+        118..=121 => Event::CreateIdentity(a % 2),
+        122..=127 => Event::DeleteIdentity(a % 2),
+        128..=157 => Event::Edit(
+            a % 3,
+            match b % 16 {
+                0..=5 => Edit::Scopes(b / 16),
+                6 | 7 => Edit::ExpiresIn(b / 16),
+                8 | 9 => Edit::RenewBefore(b / 16),
+                10 | 11 => Edit::Revocation(b / 16),
+                12 | 13 => Edit::SecretName(b / 16),
+                14 => Edit::Label(b / 16),
+                _ => Edit::Forbidden(b < 128),
+            },
+        ),
+        158..=171 => Event::Secret(
+            a % 4,
+            pick(
+                &[
+                    Meddling::Delete,
+                    Meddling::EditToken,
+                    Meddling::EditFacts,
+                    Meddling::Label,
+                    Meddling::Take,
+                    Meddling::MakeImmutable,
+                ],
+                b,
+            ),
+        ),
+        172..=185 => Event::Crash(a),
+        186..=205 => Event::Fault(match a % 8 {
+            0 => Fault::Unreachable,
+            1 | 2 => Fault::Silence {
+                lands_after: pick(&LATE, b),
+            },
+            3 | 4 => Fault::LostAnswer,
+            5 => Fault::Unavailable { done: b < 128 },
+            6 => Fault::Throttled {
+                seconds: i64::from(b % 60),
+            },
+            _ => Fault::SecondAttempt {
+                lands_after: pick(&LATE, b),
+            },
+        }),
+        206..=211 => Event::ApiFault { done: a < 128 },
+        212..=215 => Event::ServiceDown(a < 128),
+        216..=217 => Event::ApiDown(a < 128),
+        218..=225 => Event::Hold(a % WATCHES as u8),
+        226..=228 => Event::Free,
+        229..=230 => Event::Resync,
+        231..=237 => Event::UseKey(a % 4),
+        238..=239 => Event::DropKey,
+        240..=242 => Event::Regenerate,
+        243..=246 => Event::RevokeBehind(a % 2),
+        247 => Event::DeleteBehind(a % 2),
+        248 => Event::Disown(a % 2),
+        _ => Event::Jump(pick(&[-1, 1, -20, 20, -400, 400, -4000, 4000], a)),
+    }
+}

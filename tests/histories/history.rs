@@ -1,0 +1,385 @@
+//! Lets a history happen: to the world, and to the operator in it.
+
+use std::{cell::RefCell, rc::Rc};
+
+use acs_identity_operator::crd::{
+    AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, DeletionPolicy, IdentityRef, Revocation,
+    Scope, SecretTemplate, ShortText,
+};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::ResourceExt;
+
+use crate::{
+    cluster::CONNECTION,
+    connection::{Connection, keys},
+    events::{Edit, Event, Meddling, Setup},
+    operator::Operator,
+    rest,
+    service::{Millis, Revoker, Service},
+    truth::Truth,
+    world::World,
+};
+
+const IDENTITIES: [&str; 2] = ["alice", "bob"];
+/// The first two share an identity.
+const TOKENS: [(&str, &str); 3] = [("t0", "alice"), ("t1", "alice"), ("t2", "bob")];
+/// Without time going on, nothing takes more steps than this.
+const MOST_STEPS: usize = 3000;
+
+pub struct History {
+    pub world: Rc<RefCell<World>>,
+    pub operator: Operator,
+    setup: Setup,
+}
+
+/// What became of it: the steps that were made, or what broke, and the story if it was asked for.
+pub struct Outcome {
+    pub steps: u64,
+    pub broken: Option<String>,
+    pub story: Vec<String>,
+}
+
+/// Lets everything happen, then lets all faults end and looks at what is left.
+pub fn happen(setup: Setup, events: &[Event], with_story: bool) -> Outcome {
+    let mut history = History::begin(setup, with_story);
+    for event in events {
+        history.world.borrow_mut().tell(|| format!("--- {event:?}"));
+        history.apply(*event);
+        if history.is_broken() {
+            break;
+        }
+    }
+    if !history.is_broken() {
+        rest::conclude(&mut history);
+    }
+    let mut world = history.world.borrow_mut();
+    Outcome {
+        steps: world.steps,
+        broken: world.broken.take(),
+        story: world.story.take().unwrap_or_default(),
+    }
+}
+
+impl History {
+    fn begin(setup: Setup, with_story: bool) -> Self {
+        let minute = if setup.is_fast { 1000 } else { 60_000 };
+        let mut service = Service::new(minute, if setup.is_stingy { 120 } else { 1440 });
+        service.keys.insert(keys()[0].0.clone());
+        if setup.is_shared {
+            service.make(None, None);
+        }
+        let connection = Connection {
+            key: Some(0),
+            version: 0,
+            knows_custom_id: setup.knows_custom_id,
+            is_shared: setup.is_shared,
+            status: None,
+        };
+        let mut world = World::new(service, connection);
+        world.local_offset = setup.local_offset * 1000;
+        world.service_offset = setup.service_offset * 1000;
+        world.story = with_story.then(Vec::new);
+        let world = Rc::new(RefCell::new(world));
+        let operator = Operator::start(&world);
+        let mut history = Self {
+            world,
+            operator,
+            setup,
+        };
+        for event in [
+            Event::CreateIdentity(0),
+            Event::CreateToken(0),
+            Event::CreateToken(1),
+        ] {
+            history.apply(event);
+        }
+        history
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.world.borrow().broken.is_some()
+    }
+
+    /// Everything that can happen without time happens, in order.
+    pub fn settle(&mut self) {
+        for _ in 0..MOST_STEPS {
+            if self.is_broken() || !self.operator.step(0) {
+                rest::check(self);
+                return;
+            }
+        }
+        let running = self.operator.running();
+        let mut world = self.world.borrow_mut();
+        world.break_with(format!("K4: there is no end of steps; last: {running:?}"));
+    }
+
+    /// Time goes on, so many milliseconds, and everything with it.
+    pub fn wait(&mut self, span: Millis) {
+        self.settle();
+        let until = self.world.borrow().now + span;
+        let mut moments = 0;
+        while let Some(next) = self.operator.next_moment().filter(|next| *next <= until) {
+            self.world.borrow_mut().pass_to(next);
+            self.settle();
+            moments += 1;
+            if self.is_broken() {
+                return;
+            }
+            // A renewal each third of a life, or a try each few seconds.
+            if moments > 2000 {
+                let mut world = self.world.borrow_mut();
+                world.break_with(format!("K4: {moments} wake-ups in {span} ms"));
+            }
+        }
+        self.world.borrow_mut().pass_to(until);
+        self.settle();
+    }
+
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Settle => self.settle(),
+            Event::Steps(count, choice) => {
+                for number in 0..count {
+                    let choice = usize::from(choice).wrapping_mul(usize::from(number) + 7) / 5;
+                    if self.is_broken() || !self.operator.step(choice) {
+                        return;
+                    }
+                }
+            }
+            Event::Pass(span) => {
+                let mut world = self.world.borrow_mut();
+                let then = world.now + span;
+                world.pass_to(then);
+            }
+            // Lives that are a sixtieth need no days.
+            Event::Wait(seconds) if self.setup.is_fast => self.wait(seconds.min(1500) * 1000),
+            Event::Wait(seconds) => self.wait(seconds * 1000),
+            Event::Crash(fates) => self.operator.crash(fates),
+            Event::Hold(watch) => self.operator.held[usize::from(watch)] = true,
+            Event::Free => self.operator.held = Default::default(),
+            Event::Resync => self.operator.resync(),
+            event => {
+                let setup = self.setup;
+                happen_outside(&mut self.world.borrow_mut(), setup, event);
+            }
+        }
+    }
+}
+
+fn happen_outside(world: &mut World, setup: Setup, event: Event) {
+    match event {
+        Event::Jump(seconds) => {
+            world.local_offset += seconds * 1000;
+            world.jumped += seconds.abs() * 1000;
+        }
+        Event::CreateIdentity(number) => create_identity(world, setup, number),
+        Event::DeleteIdentity(number) => {
+            let now = world.time();
+            let name = IDENTITIES[usize::from(number)];
+            let _ = world.cluster.delete::<AcsIdentity>(name, None, now);
+            for (token, identity) in TOKENS {
+                if identity == name {
+                    reconsider(world, token);
+                }
+            }
+        }
+        Event::CreateToken(number) => create_token(world, setup, number),
+        Event::DeleteToken(number) => {
+            let (name, now) = (TOKENS[usize::from(number)].0, world.time());
+            let _ = world.cluster.delete::<AcsToken>(name, None, now);
+            reconsider(world, name);
+        }
+        Event::Edit(number, edit) => {
+            let name = TOKENS[usize::from(number)].0;
+            let _ = world.cluster.update::<AcsToken>(name, None, |token| {
+                let former = token.spec.clone();
+                change(&mut token.spec, edit);
+                if token.spec != former {
+                    token.metadata.generation = token.metadata.generation.map(|g| g + 1);
+                }
+            });
+            reconsider(world, name);
+        }
+        Event::Secret(number, meddling) => meddle(world, number, meddling),
+        Event::Fault(fault) => world.faults.push_back(fault),
+        Event::ApiFault { done } => world.api_faults.push_back(done),
+        Event::ServiceDown(is_down) => world.service.is_down = is_down,
+        Event::ApiDown(is_down) => world.is_api_down = is_down,
+        Event::UseKey(index) => {
+            let (fingerprint, _) = &keys()[usize::from(index)];
+            world.service.keys.insert(fingerprint.clone());
+            use_key(world, Some(usize::from(index)));
+        }
+        Event::DropKey => use_key(world, None),
+        Event::Regenerate => {
+            if let Some(credential) = world.connection.credential() {
+                world.service.keys.remove(credential);
+            }
+        }
+        Event::RevokeBehind(number) => {
+            if let Some(id) = id_of(world, number) {
+                let now = world.service_time();
+                let _ = world.service.revoke(&id, now, Revoker::Stranger);
+            }
+        }
+        Event::DeleteBehind(number) => {
+            let id = id_of(world, number);
+            if let Some(identity) = id.and_then(|id| world.service.identities.get_mut(&id)) {
+                identity.is_deleted = true;
+            }
+        }
+        Event::Disown(number) => {
+            let id = id_of(world, number);
+            if let Some(identity) = id.and_then(|id| world.service.identities.get_mut(&id)) {
+                identity.is_not_owned = true;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn use_key(world: &mut World, key: Option<usize>) {
+    if world.connection.key != key {
+        world.connection.key = key;
+        world.connection.version += 1;
+        let change = crate::cluster::Change::Connection;
+        world.cluster.untold[CONNECTION].push_back(change);
+    }
+}
+
+fn id_of(world: &World, number: u8) -> Option<String> {
+    let identity = world
+        .cluster
+        .identities
+        .get(IDENTITIES[usize::from(number)])?;
+    identity.status.as_ref()?.identity_id.clone()
+}
+
+fn reconsider(world: &mut World, name: &str) {
+    let uid = world.cluster.tokens.get(name).and_then(ResourceExt::uid);
+    if let Some(uid) = uid {
+        Truth::reconsider(world, &uid, true);
+    }
+}
+
+fn create_identity(world: &mut World, setup: Setup, number: u8) {
+    let spec = AcsIdentitySpec {
+        identity_id: setup.is_shared.then(|| "8:acs:r_1".to_owned()),
+        deletion_policy: match (setup.policies / 16) % 4 {
+            0 | 1 => None,
+            2 => Some(DeletionPolicy::Delete),
+            _ => Some(DeletionPolicy::Orphan),
+        },
+        ..AcsIdentitySpec::default()
+    };
+    let now = world.time();
+    let identity = AcsIdentity::new(IDENTITIES[usize::from(number)], spec);
+    let _ = world.cluster.create(identity, now);
+}
+
+fn create_token(world: &mut World, setup: Setup, number: u8) {
+    let (name, identity) = TOKENS[usize::from(number)];
+    let mut spec = AcsTokenSpec {
+        identity_ref: IdentityRef {
+            name: identity.to_owned(),
+        },
+        scopes: [Scope::Chat, Scope::Voip].into(),
+        expires_in: None,
+        renew_before: None,
+        secret: None,
+        revocation: None,
+    };
+    change(&mut spec, Edit::Revocation(setup.policies % 8));
+    let now = world.time();
+    let _ = world.cluster.create(AcsToken::new(name, spec), now);
+}
+
+fn change(spec: &mut AcsTokenSpec, edit: Edit) {
+    let secret = |spec: &mut AcsTokenSpec, edit: &dyn Fn(&mut SecretTemplate)| {
+        edit(spec.secret.get_or_insert_default());
+    };
+    match edit {
+        Edit::Scopes(number) => {
+            spec.scopes = match number % 4 {
+                0 => [Scope::Chat].into(),
+                1 => [Scope::Chat, Scope::Voip].into(),
+                2 => [Scope::Voip].into(),
+                _ => [Scope::Chat, Scope::Voip, Scope::VoipJoin].into(),
+            }
+        }
+        Edit::ExpiresIn(number) => {
+            let texts = [None, Some("1h"), Some("90m"), Some("24h")];
+            spec.expires_in = texts[usize::from(number) % 4].map(ToOwned::to_owned);
+        }
+        Edit::RenewBefore(number) => {
+            let texts = [None, Some("1m"), Some("20m"), Some("16h")];
+            spec.renew_before = texts[usize::from(number) % 4].map(ToOwned::to_owned);
+        }
+        Edit::Revocation(number) => {
+            spec.revocation = [
+                None,
+                Some(Revocation::OnChange),
+                Some(Revocation::OnNarrowing),
+                Some(Revocation::Never),
+            ][usize::from(number) % 4];
+        }
+        Edit::SecretName(number) => {
+            let names = [None, Some("s"), Some("t0"), Some("other")];
+            let name = names[usize::from(number) % 4].map(ToOwned::to_owned);
+            secret(spec, &|secret| secret.name.clone_from(&name));
+        }
+        Edit::Label(number) => {
+            let label = ("team".to_owned(), ShortText(number.to_string()));
+            secret(spec, &|secret| secret.labels = Some([label.clone()].into()));
+        }
+        Edit::Forbidden(is_there) => {
+            let label = ("argocd.argoproj.io/x".to_owned(), ShortText("y".to_owned()));
+            let labels = is_there.then(|| [label].into());
+            secret(spec, &|secret| secret.labels.clone_from(&labels));
+        }
+    }
+}
+
+fn meddle(world: &mut World, number: u8, meddling: Meddling) {
+    let names = ["t0", "t1", "t2", "s"];
+    let (name, now) = (names[usize::from(number)], world.time());
+    match meddling {
+        Meddling::Delete => {
+            Truth::lose(world, name);
+            let _ = world.cluster.delete::<Secret>(name, None, now);
+        }
+        Meddling::EditToken => {
+            Truth::lose(world, name);
+            let _ = world.cluster.update::<Secret>(name, None, |secret| {
+                let data = secret.data.get_or_insert_default();
+                data.insert("token".to_owned(), ByteString(b"edited".to_vec()));
+            });
+        }
+        Meddling::EditFacts => {
+            Truth::lose(world, name);
+            let _ = world.cluster.update::<Secret>(name, None, |secret| {
+                let key = "acs-identity.dev/fingerprint".to_owned();
+                secret.annotations_mut().insert(key, "edited".to_owned());
+            });
+        }
+        Meddling::Label => {
+            let _ = world.cluster.update::<Secret>(name, None, |secret| {
+                secret
+                    .labels_mut()
+                    .insert("other".to_owned(), "theirs".to_owned());
+            });
+        }
+        Meddling::Take => {
+            Truth::lose(world, name);
+            let _ = world.cluster.delete::<Secret>(name, None, now);
+            let mut secret = Secret::default();
+            secret.metadata.name = Some(name.to_owned());
+            let _ = world.cluster.create(secret, now);
+        }
+        Meddling::MakeImmutable => {
+            let _ = world
+                .cluster
+                .update::<Secret>(name, None, |secret| secret.immutable = Some(true));
+        }
+    }
+}

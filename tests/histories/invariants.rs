@@ -1,0 +1,437 @@
+//! What must hold when something is done: checked as a call or a write gets there.
+
+use std::collections::VecDeque;
+
+use acs_identity_operator::{
+    crd::{AcsIdentity, AcsToken, FINALIZER, TOKEN_UID_LABEL, is_ready},
+    token::{Shape, TokenFacts, decide::Why, renew_at},
+};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::ResourceExt;
+use secrecy::SecretString;
+
+use crate::{
+    operator::DEADLINE,
+    service::{Millis, Request},
+    world::{ApiCall, Key, Message, World, text_in},
+};
+
+type Checked = Result<(), String>;
+
+/// Ends in an error that names the invariant.
+macro_rules! hold {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+/// Whether the watches have told everything.
+pub fn is_all_told(world: &World) -> bool {
+    world.cluster.untold.iter().all(VecDeque::is_empty)
+}
+
+/// A call to the service has just been decided on.
+pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
+    let Request::Issue {
+        id,
+        shape,
+        uid,
+        why,
+    } = request
+    else {
+        return Ok(());
+    };
+    for identity in with_id(world, id) {
+        let status = identity.status.as_ref();
+        let pending = status.and_then(|status| status.pending_revocation.as_ref());
+        hold!(
+            pending.is_none(),
+            "R3: {by} issues while a revocation is pending"
+        );
+    }
+    if !is_all_told(world) {
+        return Ok(());
+    }
+    let Some(object) = token_of(world, uid) else {
+        return Err(format!("R2: {by} issues for an object that is gone"));
+    };
+    let is_deleting = object.metadata.deletion_timestamp.is_some();
+    hold!(
+        !is_deleting,
+        "R2: {by} issues for an object that is being deleted"
+    );
+    let is_held = object.finalizers().iter().any(|name| name == FINALIZER);
+    hold!(
+        is_held,
+        "R1: {by} issues before a deletion would wait for it"
+    );
+    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
+    hold!(stays, "I5: {by} issues for an identity that is going");
+    let wanted = Shape::wanted(object);
+    hold!(
+        shape.is_same_as(&wanted),
+        "T4: {by} asks for {shape:?}, not {wanted:?}"
+    );
+    hold!(
+        is_due(world, object, id),
+        "T3, T4: {by} issues ({why:?}) what is not due"
+    );
+    Ok(())
+}
+
+/// Whether a new token is needed, by all that the cluster says.
+fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
+    let ours = |secret: &&Secret| is_ours(&secret.metadata, object);
+    let good = |secret: &Secret| facts_in(secret).filter(|facts| facts.identity_id == id);
+    let dead = |facts: &TokenFacts| {
+        with_id(world, id).any(|identity| {
+            let status = identity.status.as_ref();
+            let after = status.and_then(|status| status.tokens_valid_after.as_ref());
+            after.is_some_and(|after| facts.issued_at <= after.0)
+        })
+    };
+    let Some(facts) = world
+        .cluster
+        .secrets
+        .get(&object.secret_name())
+        .filter(ours)
+        .and_then(good)
+    else {
+        // T6: what the former Secret holds would do.
+        let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
+        return former.all(|facts| dead(&facts));
+    };
+    let unsettled = with_id(world, id).any(|identity| {
+        let last = identity
+            .status
+            .as_ref()
+            .and_then(|s| s.last_revocation.as_ref());
+        let until = last.and_then(|last| last.unsettled_until.as_ref());
+        until.is_some_and(|until| facts.issued_at <= until.0)
+    });
+    dead(&facts)
+        || unsettled
+        || !facts.shape.is_same_as(&Shape::wanted(object))
+        || Some(facts.credential.as_str()) != world.connection.credential()
+        || world.local() >= renew_at(object, &facts)
+}
+
+/// A call gets to the service.
+pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
+    let on_the_wire = |wanted: fn(&Request) -> Option<&String>, id: &String| {
+        world.calls.iter().any(|call| match &call.message {
+            Message::Acs(request, _) => call.by != *by && wanted(request) == Some(id),
+            Message::Api(_) => false,
+        })
+    };
+    match request {
+        Request::Create { uid, .. } => {
+            let object = world
+                .cluster
+                .identities
+                .values()
+                .find(|it| it.uid().as_ref() == Some(uid));
+            let status = object.and_then(|object| object.status.as_ref());
+            let is_intended = status.is_some_and(|status| status.pending_create.is_some());
+            hold!(is_intended, "I1: {by} creates without a recorded intent");
+            let is_made = status.is_some_and(|status| status.identity_id.is_some());
+            hold!(!is_made, "I1, I4: {by} creates a second identity");
+            let is_held =
+                object.is_some_and(|it| it.finalizers().iter().any(|name| name == FINALIZER));
+            hold!(
+                is_held,
+                "I3: {by} creates before a deletion would wait for it"
+            );
+        }
+        Request::Issue { id, uid, why, .. } => {
+            hold!(
+                !on_the_wire(ends_tokens, id),
+                "R3: {by} issues while a revoke is on the wire"
+            );
+            let second = world.service_time().div_euclid(1000);
+            for identity in with_id(world, id) {
+                let status = identity.status.as_ref();
+                let after = status.and_then(|status| status.tokens_valid_after.as_ref());
+                let is_later = after.is_none_or(|after| second > after.0.as_second());
+                hold!(
+                    is_later || world.jumped > 0,
+                    "R3: {by} issues in the second of the revocation"
+                );
+            }
+            paced(world, by, uid, *why)?;
+        }
+        Request::Revoke { id } => {
+            hold!(
+                !on_the_wire(makes_a_token, id),
+                "R3: {by} revokes while an issue is on the wire"
+            );
+            on_revoke(world, by, id)?;
+        }
+        Request::Delete { id } => {
+            hold!(
+                !on_the_wire(makes_a_token, id),
+                "R3: {by} deletes while an issue is on the wire"
+            );
+            for (name, secret) in &world.cluster.secrets {
+                let token = text_in(secret, "token").and_then(|text| world.service.token(&text));
+                let is_of_it = facts_in(secret).is_some_and(|facts| facts.identity_id == *id);
+                hold!(
+                    token.is_none() || !is_of_it || !sole_user(world, id),
+                    "I5: {by} deletes the identity before Secret {name}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The identity whose tokens the call kills.
+fn ends_tokens(request: &Request) -> Option<&String> {
+    match request {
+        Request::Revoke { id } | Request::Delete { id } => Some(id),
+        _ => None,
+    }
+}
+
+/// The identity that the call makes a token for.
+fn makes_a_token(request: &Request) -> Option<&String> {
+    match request {
+        Request::Issue { id, .. } => Some(id),
+        _ => None,
+    }
+}
+
+fn sole_user(world: &World, id: &str) -> bool {
+    with_id(world, id).count() < 2
+}
+
+/// Issues of one object keep their distance (T2, T5).
+fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
+    let Some((last, former, jumped)) = world.truth.issues.get(uid) else {
+        return Ok(());
+    };
+    if *jumped != world.jumped {
+        return Ok(());
+    }
+    let pause = world.now - last;
+    if why == Why::Renewal {
+        let tokens = world.service.tokens().filter(|token| token.uid == uid);
+        let lives = tokens.map(|token| token.expires - token.issued);
+        let shortest = lives.min().unwrap_or_default();
+        hold!(
+            pause >= shortest / 3 - 2000,
+            "T2: {by} renews {pause} ms after the last issue of a life of {shortest} ms"
+        );
+    }
+    if why == Why::SecretEdited && *former == Why::SecretEdited && !world.truth.has_restarted {
+        hold!(
+            pause >= 5 * 60_000,
+            "T5: {by} repairs an edit {pause} ms after the last repair"
+        );
+    }
+    Ok(())
+}
+
+fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
+    let now = world.service_time();
+    let is_ending = with_id(world, id).any(|it| it.metadata.deletion_timestamp.is_some());
+    let names: Vec<_> = with_id(world, id).map(ResourceExt::name_any).collect();
+    let intent = names.iter().find_map(|name| world.truth.intents.get(name));
+    hold!(
+        intent.is_some() || is_ending,
+        "R3: {by} revokes without a recorded intent"
+    );
+    // R4: at most 5 s are spent on the marks.
+    let is_patient = intent
+        .is_some_and(|(since, jumped)| world.now - since < 5000 - 1000 && *jumped == world.jumped);
+    for object in world.cluster.tokens.values() {
+        let is_told_ready = object
+            .status
+            .as_ref()
+            .is_some_and(|s| is_ready(&s.conditions));
+        let secret = world.cluster.secrets.get(&object.secret_name());
+        let text = secret.and_then(|secret| text_in(secret, "token"));
+        let token = text.and_then(|text| world.service.token(&text));
+        let dies = token.is_some_and(|token| {
+            let is_of_it = world.service.identities[id]
+                .tokens
+                .iter()
+                .any(|other| other.text == token.text);
+            is_of_it && world.service.lets_in(token, now)
+        });
+        hold!(
+            !(is_told_ready && dies && is_patient),
+            "R4: {by} revokes before AcsToken {} is marked not Ready",
+            object.name_any()
+        );
+    }
+    if is_ending {
+        return Ok(());
+    }
+    // R2, from the first change that asks.
+    if let Some((since, jumped)) = world.truth.asked.get(id)
+        && *jumped == world.jumped
+    {
+        let waited = world.now - since;
+        hold!(
+            waited >= 2000,
+            "R2: {by} revokes {waited} ms after the first change"
+        );
+    }
+    Ok(())
+}
+
+/// A write gets to the API server.
+pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
+    match call {
+        ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
+            let name = secret.name_any();
+            let Some(former) = world.cluster.secrets.get(&name) else {
+                return Ok(());
+            };
+            let would_conflict = former.resource_version() != secret.resource_version();
+            let is_create = matches!(call, ApiCall::CreateSecret(_));
+            let owner = owner_uid(&former.metadata);
+            let ours = owner.is_some() && owner == owner_uid(&secret.metadata);
+            hold!(
+                is_create || would_conflict || ours,
+                "T5: {by} overwrites Secret {name}, which is not its own"
+            );
+            let others = former
+                .labels()
+                .iter()
+                .find(|(key, _)| key.starts_with("other"));
+            let keeps = others.is_none_or(|(key, _)| secret.labels().contains_key(key));
+            hold!(
+                is_create || would_conflict || keeps,
+                "T5: {by} takes another's label from Secret {name}"
+            );
+        }
+        ApiCall::DeleteSecret(name, uid) => {
+            let Some(former) = world.cluster.secrets.get(name) else {
+                return Ok(());
+            };
+            if uid.is_some() && *uid != former.uid() {
+                return Ok(());
+            }
+            let owner = owner_uid(&former.metadata);
+            let ours = world
+                .cluster
+                .tokens
+                .values()
+                .find(|token| token.uid() == owner);
+            let Some(object) = ours else {
+                let is_stale = owner.is_some();
+                hold!(
+                    is_stale,
+                    "T5: {by} deletes Secret {name}, which is not ours"
+                );
+                return Ok(());
+            };
+            moved_before(world, by, object, former)?;
+        }
+        ApiCall::TokenFinalizers(name, _, left, abandoned) if left.is_empty() => {
+            let Some(object) = world.cluster.tokens.get(name) else {
+                return Ok(());
+            };
+            may_abandon(world, by, &object.metadata, abandoned.as_deref())?;
+            let uid = object.uid().unwrap_or_default();
+            let mut duties = world.truth.duties.iter().filter(|duty| duty.uid == uid);
+            let lives = duties.find(|duty| is_owed(world, &duty.text));
+            hold!(
+                abandoned.is_some() || lives.is_none(),
+                "R1: {by} is let go while its token {} works",
+                lives.map_or("", |duty| duty.text.as_str())
+            );
+        }
+        ApiCall::IdentityFinalizers(name, _, left, abandoned) if left.is_empty() => {
+            let Some(object) = world.cluster.identities.get(name) else {
+                return Ok(());
+            };
+            may_abandon(world, by, &object.metadata, abandoned.as_deref())?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether a token that must die still works.
+pub fn is_owed(world: &World, text: &str) -> bool {
+    let now = world.service_time();
+    let token = world.service.token(text);
+    token.is_some_and(|token| world.service.lets_in(token, now))
+}
+
+/// Nothing is left behind in ACS before the time for it is over (I3).
+fn may_abandon(world: &World, by: &Key, metadata: &ObjectMeta, why: Option<&str>) -> Checked {
+    let (Some(why), Some(since)) = (why, &metadata.deletion_timestamp) else {
+        return Ok(());
+    };
+    let age = world.now - since.0.as_millisecond();
+    let is_over =
+        Millis::try_from(DEADLINE.as_millis()).is_ok_and(|deadline| age >= deadline - 1000);
+    let is_unknown_create = why.contains("unknown outcome");
+    let has_credential = world.connection.credential().is_some();
+    hold!(
+        is_over || is_unknown_create || !has_credential || world.jumped > 0,
+        "I3: {by} gives up after {age} ms: {why}"
+    );
+    Ok(())
+}
+
+/// The Secret under the new name is written before the old one goes (T6).
+fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> Checked {
+    let name = object.secret_name();
+    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
+    let is_leaving = object.metadata.deletion_timestamp.is_some();
+    if is_leaving || !stays || !is_all_told(world) || facts_in(former).is_none() {
+        return Ok(());
+    }
+    let new = world.cluster.secrets.get(&name);
+    let is_written =
+        new.is_some_and(|new| is_ours(&new.metadata, object) && facts_in(new).is_some());
+    hold!(
+        is_written && name != former.name_any(),
+        "T6: {by} deletes Secret {} before Secret {name} holds a token",
+        former.name_any()
+    );
+    Ok(())
+}
+
+/// The objects that have this id.
+pub fn with_id<'a>(world: &'a World, id: &'a str) -> impl Iterator<Item = &'a AcsIdentity> {
+    let all = world.cluster.identities.values();
+    all.filter(move |identity| {
+        let status = identity.status.as_ref();
+        status.and_then(|status| status.identity_id.as_deref()) == Some(id)
+    })
+}
+
+fn token_of<'a>(world: &'a World, uid: &str) -> Option<&'a AcsToken> {
+    let mut all = world.cluster.tokens.values();
+    all.find(|token| token.uid().as_deref() == Some(uid))
+}
+
+/// Whose a Secret is, by the contract: its controller's, or with none, its annotation's.
+fn owner_uid(metadata: &ObjectMeta) -> Option<String> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let controller = owners.find(|owner| owner.controller == Some(true));
+    let annotation = || metadata.annotations.as_ref()?.get(TOKEN_UID_LABEL).cloned();
+    controller.map_or_else(annotation, |owner| Some(owner.uid.clone()))
+}
+
+pub fn is_ours(metadata: &ObjectMeta, object: &AcsToken) -> bool {
+    owner_uid(metadata).is_some() && owner_uid(metadata) == object.uid()
+}
+
+/// What a Secret tells of its token, if its bytes are that token.
+pub fn facts_in(secret: &Secret) -> Option<TokenFacts> {
+    let facts = TokenFacts::from_annotations(secret.metadata.annotations.as_ref()?)?;
+    let text = SecretString::from(text_in(secret, "token")?);
+    let is_true = acs_identity_operator::token::fingerprint(&text) == facts.fingerprint;
+    is_true.then_some(facts)
+}

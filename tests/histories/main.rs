@@ -1,0 +1,119 @@
+//! The decisions driven through random histories: an operator of the real observe, decide and
+//! statuses in a model of the API server and of ACS, with crashes between any two effects, lost
+//! answers, stale views, clocks that jump, and users who change their minds. After each step the
+//! invariants of the contract are checked, and at the end that everything has come right.
+//!
+//! - `events`: what a history is made of; `history`: lets it happen.
+//! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
+//! - `operator`, `wire`: a process of the operator; `token`, `identity`, `connection`: its runs.
+//! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test ends at the first surprise"
+)]
+
+mod cluster;
+mod connection;
+mod events;
+mod history;
+mod identity;
+mod invariants;
+mod operator;
+mod rest;
+mod service;
+mod story;
+mod token;
+mod truth;
+mod wire;
+mod world;
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+/// Histories in all, unless `HISTORIES` says another number.
+const HISTORIES: u32 = 100_000;
+
+#[test]
+fn no_history_breaks_an_invariant() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let histories = number("HISTORIES").unwrap_or(HISTORIES.into());
+    let by_clock = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_nanos() as u64)
+    };
+    let seed = number("HISTORIES_SEED").unwrap_or_else(by_clock);
+    let threads = thread::available_parallelism().map_or(2, |threads| threads.get() as u64);
+    let steps = AtomicU64::new(0);
+    let found = thread::scope(|scope| {
+        let runs: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (steps, share) = (&steps, histories.div_ceil(threads));
+                scope.spawn(move || run(seed + thread, u32::try_from(share).unwrap(), steps))
+            })
+            .collect();
+        runs.into_iter().find_map(|run| run.join().unwrap())
+    });
+    println!(
+        "{histories} histories, {} steps, seed {seed}",
+        steps.load(Ordering::Relaxed)
+    );
+    if let Some(found) = found {
+        panic!("{found}\nAgain with HISTORIES_SEED={seed} HISTORIES={histories}.");
+    }
+}
+
+/// Runs so many histories; the shrunk one that broke an invariant, and its story.
+fn run(seed: u64, histories: u32, steps: &AtomicU64) -> Option<String> {
+    let config = Config {
+        cases: histories,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let strategy = (events::setup(), events::events());
+    let ran = runner.run(&strategy, |(setup, events)| {
+        let outcome = history::happen(setup, &events, false);
+        steps.fetch_add(outcome.steps, Ordering::Relaxed);
+        match outcome.broken {
+            None => Ok(()),
+            // The same invariant, not any other, is what shrinking must keep.
+            Some(broken) => Err(TestCaseError::fail(broken)),
+        }
+    });
+    match ran {
+        Ok(()) => None,
+        Err(TestError::Fail(_, (setup, events))) => Some(tell(setup, &events)),
+        Err(TestError::Abort(why)) => Some(why.to_string()),
+    }
+}
+
+fn tell(setup: events::Setup, events: &[events::Event]) -> String {
+    let outcome = history::happen(setup, events, true);
+    let mut text = format!("{}\n\n{setup:?}\n", outcome.broken.unwrap_or_default());
+    for event in events {
+        let _ = writeln!(text, "  {event:?}");
+    }
+    text.push_str("\nThe story:\n");
+    for line in outcome.story {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}

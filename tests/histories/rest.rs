@@ -1,0 +1,411 @@
+//! What must hold when everything has come to rest: for a moment, and at the end.
+
+use std::collections::BTreeSet;
+
+use acs_identity_operator::{
+    crd::{AcsIdentity, AcsToken, DeletionPolicy, Origin, is_ready, ready_reason},
+    token::{Shape, renew_at},
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    connection::keys,
+    events::Event,
+    history::History,
+    invariants::{facts_in, is_all_told, is_ours, is_owed, with_id},
+    operator::DEADLINE,
+    service::{Millis, Revoker, Token},
+    world::{State, World, text_in},
+};
+
+type Checked = Result<(), String>;
+
+macro_rules! hold {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+/// Nothing more happens without time: what every user may rely on.
+pub fn check(history: &History) {
+    let mut world = history.world.borrow_mut();
+    let hangs = world
+        .calls
+        .iter()
+        .any(|call| matches!(call.state, State::Hung(..)));
+    let is_rest = is_all_told(&world) && !hangs && !world.is_api_down && history.operator.is_idle();
+    if is_rest {
+        let checked = at_rest(&world);
+        world.check(checked);
+    }
+}
+
+fn at_rest(world: &World) -> Checked {
+    for object in world.cluster.tokens.values() {
+        if object
+            .status
+            .as_ref()
+            .is_some_and(|s| is_ready(&s.conditions))
+        {
+            is_truly_ready(world, object)?;
+        }
+        goes_in_time(world, object, &object.name_any())?;
+    }
+    for object in world.cluster.identities.values() {
+        goes_in_time(world, object, &object.name_any())?;
+    }
+    Ok(())
+}
+
+/// T1, T5: the Secret of a Ready token holds one that works.
+fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
+    let name = object.name_any();
+    let secret = world.cluster.secrets.get(&object.secret_name());
+    let Some(secret) = secret.filter(|secret| is_ours(&secret.metadata, object)) else {
+        return Err(format!("T5: AcsToken {name} is Ready without its Secret"));
+    };
+    let text = text_in(secret, "token");
+    let Some(token) = text.and_then(|text| world.service.token(&text)) else {
+        return Err(format!(
+            "T5: AcsToken {name} is Ready with bytes that are no token"
+        ));
+    };
+    let now = world.service_time();
+    let late = now - token.expires;
+    // Answers are dated in whole seconds, and a clock that jumps is followed as far as it jumps.
+    let tolerance = 2_500 + (world.jumped - token.jumped);
+    hold!(
+        late <= tolerance,
+        "T1: AcsToken {name} is Ready with a token that ended {late} ms ago"
+    );
+    match token.revoked {
+        Some(Revoker::Operator) => {
+            return Err(format!(
+                "T1: AcsToken {name} is Ready with a token that we revoked"
+            ));
+        }
+        Some(Revoker::Straggler) => {
+            let until = unsettled_until(world, object).map_or(0, Timestamp::as_millisecond);
+            hold!(
+                now <= until + 3_000 || world.jumped > 0,
+                "T1, R3: AcsToken {name} is Ready with a token that a lost call revoked"
+            );
+        }
+        Some(Revoker::Stranger) | None => {}
+    }
+    Ok(())
+}
+
+fn unsettled_until(world: &World, object: &AcsToken) -> Option<Timestamp> {
+    let identity = world
+        .cluster
+        .identities
+        .get(&object.spec.identity_ref.name)?;
+    let id = identity.status.as_ref()?.identity_id.as_ref()?;
+    let known = with_id(world, id).filter_map(|identity| {
+        let status = identity.status.as_ref()?;
+        let last = status
+            .last_revocation
+            .as_ref()
+            .and_then(|last| last.unsettled_until.clone());
+        let pending = status.pending_revocation.as_ref();
+        let pending = pending.and_then(|pending| pending.unsettled_until.clone());
+        last.into_iter().chain(pending).map(|until| until.0).max()
+    });
+    known.max()
+}
+
+/// I3: what is deleted is gone in time.
+fn goes_in_time<K: Resource>(world: &World, object: &K, name: &str) -> Checked {
+    let Some(since) = &object.meta().deletion_timestamp else {
+        return Ok(());
+    };
+    let age = world.now - since.0.as_millisecond();
+    let deadline = Millis::try_from(DEADLINE.as_millis()).unwrap();
+    hold!(
+        age <= deadline + 30_000 || world.jumped > 0,
+        "I3: {name} was deleted {age} ms ago and is still there"
+    );
+    Ok(())
+}
+
+/// All faults end. Then everything must come right by itself, and stay so at no cost.
+pub fn conclude(history: &mut History) {
+    {
+        let mut world = history.world.borrow_mut();
+        world.tell(|| "--- all faults end".to_owned());
+        world.service.is_down = false;
+        world.is_api_down = false;
+        world.faults.clear();
+        world.api_faults.clear();
+    }
+    history.apply(Event::Free);
+    let works = |world: &World| {
+        let credential = world.connection.credential();
+        credential.is_some_and(|credential| world.service.keys.contains(credential))
+    };
+    let needs_key = !works(&history.world.borrow());
+    if needs_key {
+        let former = history.world.borrow().connection.key.unwrap_or_default();
+        let next = (former + 1) % keys().len();
+        history.apply(Event::UseKey(u8::try_from(next).unwrap()));
+    }
+    history.wait(30 * 60_000);
+    if history.is_broken() {
+        return;
+    }
+    let checked = at_the_end(&history.world.borrow());
+    history.world.borrow_mut().check(checked);
+    if !history.is_broken() {
+        stays_at_rest(history);
+    }
+}
+
+/// T3, K4: a restart and a look at everything cost nothing.
+fn stays_at_rest(history: &mut History) {
+    const SPAN: Millis = 20_000;
+    let costs = |world: &World| (world.cluster.writes, world.truth.calls);
+    if is_something_due(&history.world.borrow(), SPAN) {
+        return;
+    }
+    let before = costs(&history.world.borrow());
+    history
+        .world
+        .borrow_mut()
+        .tell(|| "--- at rest: a restart".to_owned());
+    history.operator.crash(0);
+    history.settle();
+    history.operator.resync();
+    history.settle();
+    let after = costs(&history.world.borrow());
+    let mut world = history.world.borrow_mut();
+    if after != before {
+        world.break_with(format!(
+            "T3, K4: a restart at rest cost {before:?} -> {after:?}"
+        ));
+        return;
+    }
+    drop(world);
+    let former = history.operator.started;
+    history.wait(SPAN);
+    let runs = history.operator.started - former;
+    let mut world = history.world.borrow_mut();
+    let objects = world.cluster.tokens.len() + world.cluster.identities.len();
+    if costs(&world) != before || runs > objects {
+        let after = costs(&world);
+        world.break_with(format!(
+            "K4: at rest, {SPAN} ms cost {runs} runs of {objects} objects, {before:?} -> {after:?}"
+        ));
+    }
+}
+
+/// A renewal or another try falls into the next moments.
+fn is_something_due(world: &World, span: Millis) -> bool {
+    let local = world.local().as_millisecond();
+    let is_failing = world
+        .cluster
+        .tokens
+        .values()
+        .filter_map(|token| token.status.as_ref())
+        .any(|status| status.last_failure.is_some());
+    let is_unsure = world
+        .cluster
+        .identities
+        .values()
+        .filter_map(|identity| identity.status.as_ref())
+        .any(|status| status.last_failure.is_some());
+    let is_due = world.cluster.tokens.values().any(|object| {
+        let secret = world.cluster.secrets.get(&object.secret_name());
+        let facts = secret.and_then(facts_in);
+        facts.is_some_and(|facts| renew_at(object, &facts).as_millisecond() <= local + 2 * span)
+    });
+    is_failing || is_unsure || is_due
+}
+
+fn at_the_end(world: &World) -> Checked {
+    for object in world.cluster.identities.values() {
+        let name = object.name_any();
+        let is_deleted = object.metadata.deletion_timestamp.is_some();
+        hold!(!is_deleted, "I3: AcsIdentity {name} is still being deleted");
+        if is_out_of_reach(world, object) {
+            continue;
+        }
+        let status = object.status.clone().unwrap_or_default();
+        hold!(
+            is_ready(&status.conditions),
+            "I1: AcsIdentity {name} is not Ready in the end: {}",
+            ready_reason(&status.conditions)
+        );
+        let is_pending = status.pending_revocation.is_some();
+        hold!(
+            !is_pending,
+            "R3: AcsIdentity {name} has a revocation pending in the end"
+        );
+    }
+    for object in world.cluster.tokens.values() {
+        ends_well(world, object)?;
+    }
+    for duty in &world.truth.duties {
+        let identity = &world.service.identities[&duty.id];
+        let is_owed = is_owed(world, &duty.text) && !identity.is_not_owned;
+        hold!(
+            !is_owed,
+            "R1: {} of {} works although it had to be revoked",
+            duty.text,
+            duty.uid
+        );
+    }
+    nothing_is_lost(world)
+}
+
+/// The identity in ACS is gone or another's, by no doing of ours.
+fn is_out_of_reach(world: &World, identity: &AcsIdentity) -> bool {
+    let status = identity.status.as_ref();
+    let id = status.and_then(|status| status.identity_id.as_ref());
+    let identity = id.and_then(|id| world.service.identities.get(id));
+    identity.is_some_and(|identity| identity.is_not_owned || identity.is_deleted)
+}
+
+fn ends_well(world: &World, object: &AcsToken) -> Checked {
+    let name = object.name_any();
+    let is_deleted = object.metadata.deletion_timestamp.is_some();
+    hold!(!is_deleted, "I3: AcsToken {name} is still being deleted");
+    let status = object.status.clone().unwrap_or_default();
+    let reason = ready_reason(&status.conditions).to_owned();
+    let ready = is_ready(&status.conditions);
+    let is_current = status.observed_generation == object.metadata.generation;
+    hold!(
+        is_current,
+        "AcsToken {name} tells of generation {:?}",
+        status.observed_generation
+    );
+    let secrets = world.cluster.secrets.values();
+    let ours: BTreeSet<_> = secrets
+        .filter(|secret| is_ours(&secret.metadata, object))
+        .map(ResourceExt::name_any)
+        .collect();
+    let Some(identity) = world.cluster.identities.get(&object.spec.identity_ref.name) else {
+        hold!(
+            !ready && reason == "IdentityNotFound" && ours.is_empty(),
+            "I5: AcsToken {name} says {reason} and has {ours:?} without its identity"
+        );
+        return Ok(());
+    };
+    let wanted = object.secret_name();
+    let rivals = world
+        .cluster
+        .tokens
+        .values()
+        .filter(|other| other.secret_name() == wanted);
+    let rank = |it: &AcsToken| {
+        (
+            it.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            it.name_any(),
+        )
+    };
+    let is_first = rivals
+        .min_by_key(|other| rank(other))
+        .is_some_and(|it| it.name_any() == name);
+    let secret = world.cluster.secrets.get(&wanted);
+    let is_taken = secret.is_some_and(|secret| !is_ours(&secret.metadata, object));
+    if is_taken || secret.is_none() && !is_first {
+        hold!(
+            !ready && reason == "SecretConflict",
+            "T5: AcsToken {name} says {reason} although Secret {wanted} is another's"
+        );
+        return Ok(());
+    }
+    let labels = object
+        .spec
+        .secret
+        .as_ref()
+        .and_then(|secret| secret.labels.as_ref());
+    let is_forbidden = labels
+        .into_iter()
+        .flatten()
+        .any(|(key, _)| key.contains("argocd"));
+    let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
+    if is_out_of_reach(world, identity) || is_forbidden || is_immutable {
+        return Ok(());
+    }
+    hold!(ready, "AcsToken {name} is not Ready in the end: {reason}");
+    hold!(
+        ours.len() == 1 && ours.contains(&wanted),
+        "T6: AcsToken {name} has the Secrets {ours:?} in the end"
+    );
+    let facts = secret.and_then(facts_in);
+    let Some(facts) = facts else {
+        return Err(format!("T3: Secret {wanted} does not tell its token"));
+    };
+    hold!(
+        facts.is_told_by(&status),
+        "T3: AcsToken {name} does not tell the token in its Secret"
+    );
+    hold!(
+        facts.shape.is_same_as(&Shape::wanted(object)),
+        "T4: Secret {wanted} holds {:?}",
+        facts.shape
+    );
+    let credential = world.connection.credential();
+    hold!(
+        credential == Some(facts.credential.as_str()),
+        "C1: Secret {wanted} holds a token of a former credential"
+    );
+    let token = world
+        .service
+        .tokens()
+        .find(|it| it.fingerprint == facts.fingerprint);
+    let works = |token: &Token| {
+        let is_others_doing = token.revoked == Some(Revoker::Stranger);
+        world.service.lets_in(token, world.service_time()) || is_others_doing
+    };
+    hold!(
+        token.is_some_and(works),
+        "R1, T1: Secret {wanted} holds a dead token in the end"
+    );
+    let is_late = world.local() > renew_at(object, &facts);
+    hold!(
+        !is_late || world.jumped > 0,
+        "T2: Secret {wanted} was not renewed in time"
+    );
+    Ok(())
+}
+
+/// I1, I3: what is in ACS is known, or counted.
+fn nothing_is_lost(world: &World) -> Checked {
+    let live = world.cluster.identities.values();
+    for object in live.chain(world.truth.gone.values()) {
+        let uid = object.uid().unwrap_or_default();
+        let status = object.status.clone().unwrap_or_default();
+        let made: Vec<_> = world
+            .service
+            .identities
+            .iter()
+            .filter(|(_, identity)| identity.made_for.as_ref() == Some(&uid))
+            .collect();
+        let is_known = status.identity_id.is_some() && status.origin == Some(Origin::Created);
+        let known = usize::from(is_known);
+        let unknown = usize::try_from(status.unknown_creates.unwrap_or(0)).unwrap();
+        let pending = usize::from(status.pending_create.is_some());
+        hold!(
+            made.len() <= known + unknown + pending,
+            "I1: {} identities were made for {}, which knows {known} and counts {unknown}",
+            made.len(),
+            object.name_any()
+        );
+        let is_gone = world.truth.gone.contains_key(&uid);
+        let is_kept = object.spec.deletion_policy == Some(DeletionPolicy::Orphan);
+        let id = status.identity_id.unwrap_or_default();
+        if is_gone && is_known && !is_kept && !world.truth.abandoned.contains(&uid) {
+            let identity = &world.service.identities[&id];
+            hold!(
+                identity.is_deleted || identity.is_not_owned,
+                "I3: {id} was left behind without a word"
+            );
+        }
+    }
+    Ok(())
+}

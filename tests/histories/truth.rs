@@ -1,0 +1,215 @@
+//! What the contract owes to users, kept beside the world: no part of it is known to the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use acs_identity_operator::{
+    crd::{AcsIdentity, AcsToken, Revocation},
+    token::{Shape, decide::Why},
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use crate::{
+    service::{Millis, Request, Token},
+    world::{World, text_in},
+};
+
+/// A token that must die, because of a change that asks for it (R1).
+#[derive(Clone, Debug)]
+pub struct Duty {
+    /// Of which `AcsToken`.
+    pub uid: String,
+    /// Of which identity in ACS.
+    pub id: String,
+    /// The token.
+    pub text: String,
+    /// The token that the object held when it was asked.
+    held: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Truth {
+    pub duties: Vec<Duty>,
+    /// When a revocation of the identity was first asked for since the last one was recorded, and
+    /// how far the operator's clock had jumped by then (R2).
+    pub asked: BTreeMap<String, (Millis, Millis)>,
+    /// When an intent to revoke was recorded, by identity object, and the jumps by then (R4).
+    pub intents: BTreeMap<String, (Millis, Millis)>,
+    /// Identities made in ACS, by object (I1).
+    pub creates: BTreeMap<String, usize>,
+    /// Identity objects that are gone, as they were last, by UID.
+    pub gone: BTreeMap<String, AcsIdentity>,
+    /// The last token of each object that reached its Secret: when, why, the jumps by then (T2, T5).
+    pub issues: BTreeMap<String, (Millis, Why, Millis)>,
+    /// Identities that were let go although ACS was not cleaned up, by object.
+    pub abandoned: BTreeSet<String>,
+    /// The process that is running is not the first.
+    pub has_restarted: bool,
+    /// Every call to the service that was answered.
+    pub calls: usize,
+}
+
+impl Truth {
+    /// The service has answered a call.
+    pub fn called(&mut self, request: &Request, is_done: bool) {
+        self.calls += 1;
+        if let (Request::Create { uid, .. }, true) = (request, is_done) {
+            *self.creates.entry(uid.clone()).or_default() += 1;
+        }
+    }
+
+    /// A Secret was written with a token in it.
+    pub fn stored(world: &mut World, secret: &Secret) {
+        let Some(text) = text_in(secret, "token") else {
+            return;
+        };
+        let mut tokens = world.service.tokens_mut();
+        if let Some(token) = tokens.find(|token| token.text == text) {
+            let is_new = !std::mem::replace(&mut token.is_stored, true);
+            let (uid, why) = (token.uid.clone(), token.why);
+            drop(tokens);
+            if is_new {
+                let issue = (world.now, why, world.jumped);
+                world.truth.issues.insert(uid.clone(), issue);
+            }
+            Self::reconsider(world, &uid, false);
+        }
+    }
+
+    /// A status was written.
+    pub fn told(world: &mut World, object: &AcsToken) {
+        let Some(status) = &object.status else { return };
+        let mut tokens = world.service.tokens_mut();
+        if let Some(token) =
+            tokens.find(|token| Some(&token.fingerprint) == status.fingerprint.as_ref())
+        {
+            token.is_told = true;
+        }
+    }
+
+    /// An identity's status was written.
+    pub fn intended(
+        &mut self,
+        former: Option<&AcsIdentity>,
+        identity: &AcsIdentity,
+        at: (Millis, Millis),
+    ) {
+        let pending = |identity: &AcsIdentity| identity.status.clone()?.pending_revocation;
+        let name = identity.name_any();
+        match pending(identity) {
+            None => {
+                self.intents.remove(&name);
+            }
+            now if now != former.and_then(pending) => {
+                self.intents.insert(name, at);
+            }
+            _ => {}
+        }
+        let after = |identity: &AcsIdentity| identity.status.clone()?.tokens_valid_after;
+        let status = identity.status.as_ref();
+        if after(identity) != former.and_then(after)
+            && let Some(id) = status.and_then(|status| status.identity_id.as_ref())
+        {
+            self.asked.remove(id);
+        }
+    }
+
+    /// An identity's object goes; what it leaves behind was told.
+    pub fn let_go(&mut self, identity: &AcsIdentity, is_abandoned: bool) {
+        let uid = identity.uid().unwrap_or_default();
+        if is_abandoned {
+            self.abandoned.insert(uid.clone());
+            let status = identity.status.as_ref();
+            if let Some(id) = status.and_then(|status| status.identity_id.as_ref()) {
+                self.duties.retain(|duty| duty.id != *id);
+            }
+        }
+        self.gone.insert(uid, identity.clone());
+    }
+
+    /// A user changed a token's object, or its identity's: what is owed now? Only a user takes an
+    /// order back.
+    pub fn reconsider(world: &mut World, uid: &str, by_user: bool) {
+        let objects = world.cluster.tokens.values();
+        let Some(object) = objects
+            .into_iter()
+            .find(|o| o.uid().as_deref() == Some(uid))
+        else {
+            return;
+        };
+        let tokens = || {
+            let all = world.service.identities.iter();
+            all.flat_map(|(id, identity)| identity.tokens.iter().map(move |token| (id, token)))
+                .filter(|(_, token)| token.uid == uid && token.is_stored && !token.is_lost)
+        };
+        let Some((id, held)) = tokens().max_by_key(|(_, token)| token.issued) else {
+            return;
+        };
+        let now = world.service_time();
+        let asks = Self::asks(world, object, id, held);
+        if asks {
+            let duties: Vec<_> = tokens()
+                .filter(|(_, token)| world.service.lets_in(token, now))
+                .filter(|(_, token)| {
+                    world
+                        .truth
+                        .duties
+                        .iter()
+                        .all(|duty| duty.text != token.text)
+                })
+                .map(|(id, token)| Duty {
+                    uid: uid.to_owned(),
+                    id: id.clone(),
+                    text: token.text.clone(),
+                    held: held.text.clone(),
+                })
+                .collect();
+            let at = (world.now, world.jumped);
+            for duty in &duties {
+                world.truth.asked.entry(duty.id.clone()).or_insert(at);
+            }
+            world.truth.duties.extend(duties);
+        } else if by_user {
+            let held = held.text.clone();
+            let is_taken_back = |duty: &Duty| duty.uid == uid && duty.held == held;
+            world.truth.duties.retain(|duty| !is_taken_back(duty));
+        }
+    }
+
+    /// Whether the object asks that `held` be revoked, by the contract's words.
+    fn asks(world: &World, object: &AcsToken, id: &str, held: &Token) -> bool {
+        let (was, wanted) = (&held.shape, Shape::wanted(object));
+        let minutes = (was.minutes(), wanted.minutes());
+        let policy = object.spec.revocation.unwrap_or_default();
+        let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+        let identity_stays = identity.is_some_and(|identity| {
+            let status = identity.status.as_ref();
+            let is_same = status.and_then(|s| s.identity_id.as_deref()) == Some(id);
+            identity.metadata.deletion_timestamp.is_none() && is_same
+        });
+        let ends = object.metadata.deletion_timestamp.is_some() || !identity_stays;
+        match policy {
+            Revocation::Never => false,
+            _ if ends => true,
+            Revocation::OnChange => was.scopes != wanted.scopes || minutes.0 != minutes.1,
+            Revocation::OnNarrowing => {
+                !was.scopes.is_subset(&wanted.scopes) || minutes.1 < minutes.0
+            }
+        }
+    }
+
+    /// A Secret is about to be destroyed or edited by someone else: of a token that no status told,
+    /// nobody knows any longer.
+    pub fn lose(world: &mut World, secret: &str) {
+        let found = world.cluster.secrets.get(secret);
+        let Some(text) = found.and_then(|secret| text_in(secret, "token")) else {
+            return;
+        };
+        let mut tokens = world.service.tokens_mut();
+        if let Some(token) = tokens.find(|token| token.text == text && !token.is_told) {
+            token.is_lost = true;
+            drop(tokens);
+            world.truth.duties.retain(|duty| duty.text != text);
+        }
+    }
+}

@@ -1,0 +1,549 @@
+//! The world around the operator: the API server, the service, the wire between, and time.
+
+use std::collections::{HashMap, VecDeque};
+
+use acs_identity_operator::{
+    acs::{Kind as Wrong, Outcome},
+    crd::{AcsIdentity, AcsToken},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use kube::ResourceExt;
+
+use crate::{
+    cluster::{Cluster, Refused, seconds},
+    connection::Connection,
+    invariants,
+    service::{Failure, Millis, Request, Revoker, Service, Success},
+    story,
+    truth::Truth,
+};
+
+/// When the history begins, by the API server's clock.
+pub const BEGIN: Millis = 1_800_000_000_250;
+/// How long the operator waits for an answer of the service.
+const PATIENCE: Millis = 20_000;
+/// A call takes effect no later than this after it was begun: the client's total timeout.
+const LATEST: Millis = 30_000;
+/// How long an answer takes, there and back.
+pub const TRIP: Millis = 17;
+
+/// Names an object that runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    Identity(String),
+    Token(String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Identity(name) | Self::Token(name)) = self;
+        f.write_str(name)
+    }
+}
+
+/// What may go wrong with the next call to the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection: it never gets there.
+    Unreachable,
+    /// No answer. It was not done; it may be, so long after the operator has given up.
+    Silence { lands_after: Option<Millis> },
+    /// It was done, and the answer was lost.
+    LostAnswer,
+    /// 503, done or not.
+    Unavailable { done: bool },
+    /// 429.
+    Throttled { seconds: i64 },
+    /// The client's first attempt got no answer (and lands that late, if at all), the second did.
+    SecondAttempt { lands_after: Option<Millis> },
+}
+
+/// A call to the API server.
+#[derive(Clone, Debug)]
+pub enum ApiCall {
+    ReadSecret(String),
+    CreateSecret(Box<Secret>),
+    ReplaceSecret(Box<Secret>),
+    DeleteSecret(String, Option<String>),
+    ReadIdentity(String),
+    IdentityStatus(Box<AcsIdentity>),
+    TokenStatus(Box<AcsToken>),
+    /// Name, version, what is left, and why something is left behind in ACS.
+    IdentityFinalizers(String, Option<String>, Vec<String>, Option<String>),
+    TokenFinalizers(String, Option<String>, Vec<String>, Option<String>),
+}
+
+/// What the API server answers.
+#[derive(Clone, Debug)]
+pub enum ApiAnswer {
+    Secret(Option<Box<Secret>>),
+    Identity(Option<Box<AcsIdentity>>),
+    Token(Box<AcsToken>),
+    Done,
+}
+
+/// What is on the wire.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Api(ApiCall),
+    /// With the credential that signs it.
+    Acs(Request, String),
+}
+
+/// What comes back; of the service with its `Date` in seconds, unless nothing came.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Api(Result<ApiAnswer, Refused>),
+    Acs(Result<Success, Failure>, Option<i64>),
+}
+
+/// Where a call is.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// On its way there.
+    Sent,
+    /// It hangs until then.
+    Hung(Millis, Reply),
+    /// On its way back.
+    Answered(Reply),
+}
+
+/// A call of the process that lives now.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub id: u64,
+    pub by: Key,
+    pub sent_at: Millis,
+    pub message: Message,
+    pub state: State,
+}
+
+pub struct World {
+    /// The API server's clock, which never jumps.
+    pub now: Millis,
+    /// The operator's clock less the API server's.
+    pub local_offset: Millis,
+    /// The service's clock less the API server's.
+    pub service_offset: Millis,
+    /// How far the operator's clock has jumped in all.
+    pub jumped: Millis,
+    /// What the process believes of the service's clock less its own, if it has had an answer.
+    pub learned_offset: Option<Millis>,
+    pub cluster: Cluster,
+    pub connection: Connection,
+    pub service: Service,
+    pub is_api_down: bool,
+    pub faults: VecDeque<Fault>,
+    /// The next writes get no answer; done or not.
+    pub api_faults: VecDeque<bool>,
+    pub calls: Vec<Call>,
+    pub replies: HashMap<u64, Reply>,
+    /// Calls whose answer was given up, and when they take effect.
+    pub stragglers: Vec<(Millis, Request, String)>,
+    pub truth: Truth,
+    /// The first broken invariant.
+    pub broken: Option<String>,
+    /// What happened, if someone will read it.
+    pub story: Option<Vec<String>>,
+    /// Everything that was done, for the count.
+    pub steps: u64,
+    sent: u64,
+}
+
+impl World {
+    pub fn new(service: Service, connection: Connection) -> Self {
+        Self {
+            now: BEGIN,
+            local_offset: 0,
+            service_offset: 0,
+            jumped: 0,
+            learned_offset: None,
+            cluster: Cluster::default(),
+            connection,
+            service,
+            is_api_down: false,
+            faults: VecDeque::new(),
+            api_faults: VecDeque::new(),
+            calls: Vec::new(),
+            replies: HashMap::new(),
+            stragglers: Vec::new(),
+            truth: Truth::default(),
+            broken: None,
+            story: None,
+            steps: 0,
+            sent: 0,
+        }
+    }
+
+    /// The API server's clock.
+    pub fn time(&self) -> Timestamp {
+        timestamp(self.now)
+    }
+
+    /// The operator's clock.
+    pub fn local(&self) -> Timestamp {
+        timestamp(self.now + self.local_offset)
+    }
+
+    /// The service's clock.
+    pub fn service_time(&self) -> Millis {
+        self.now + self.service_offset
+    }
+
+    /// The service's clock as the operator believes it to be.
+    pub fn believed_service_time(&self) -> Option<Timestamp> {
+        let offset = self.learned_offset?;
+        Some(timestamp(self.now + self.local_offset + offset))
+    }
+
+    /// An answer with this `Date` has arrived.
+    pub fn learn(&mut self, date: i64) {
+        self.learned_offset = Some(date * 1000 - (self.now + self.local_offset));
+    }
+
+    /// An invariant does not hold.
+    pub fn break_with(&mut self, what: String) {
+        self.tell(|| format!("BROKEN {what}"));
+        self.broken.get_or_insert(what);
+    }
+
+    pub fn check(&mut self, checked: Result<(), String>) {
+        if let Err(what) = checked {
+            self.break_with(what);
+        }
+    }
+
+    /// Adds to the story, if someone will read it.
+    pub fn tell(&mut self, what: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            let seconds = (self.now - BEGIN) as f64 / 1000.0;
+            story.push(format!("{seconds:>10.3}s  {}", what()));
+        }
+    }
+
+    pub fn send(&mut self, by: &Key, message: Message) -> u64 {
+        if let Message::Acs(request, _) = &message {
+            let checked = invariants::on_send(self, by, request);
+            self.check(checked);
+        }
+        self.sent += 1;
+        self.calls.push(Call {
+            id: self.sent,
+            by: by.clone(),
+            sent_at: self.now,
+            message,
+            state: State::Sent,
+        });
+        self.sent
+    }
+
+    /// The process ends: what it has sent gets there, late perhaps, or not.
+    pub fn lose_calls(&mut self, fates: u8) {
+        let calls = std::mem::take(&mut self.calls);
+        for (number, call) in calls.into_iter().enumerate() {
+            let gets_there = fates >> (number % 8) & 1 == 1;
+            let latest = call.sent_at + LATEST;
+            match (call.state, call.message) {
+                (State::Sent, Message::Api(request)) if gets_there => {
+                    let _ = self.do_in_cluster(&call.by, request);
+                }
+                (State::Sent, Message::Acs(request, key)) if gets_there => {
+                    let at = self.now + Millis::from(fates) * 110;
+                    self.stragglers
+                        .push((at.min(latest).max(self.now), request, key));
+                }
+                (State::Hung(..), _) => {
+                    for (at, ..) in &mut self.stragglers {
+                        *at = latest.min(*at).max(self.now);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.replies.clear();
+    }
+
+    /// The call gets there.
+    pub fn arrive(&mut self, index: usize) {
+        let call = self.calls[index].clone();
+        self.calls[index].state = match call.message {
+            Message::Api(request) => {
+                self.now += 1;
+                let answer = self.do_in_cluster(&call.by, request);
+                State::Answered(Reply::Api(answer))
+            }
+            Message::Acs(request, key) => {
+                self.now += TRIP;
+                let state = self.do_in_service(&call.by, &request, &key);
+                self.tell(|| format!("{} {}", call.by, story::of_exchange(&request, &state)));
+                state
+            }
+        };
+    }
+
+    fn do_in_service(&mut self, by: &Key, request: &Request, key: &str) -> State {
+        let answered = |world: &Self, answer| {
+            let date = (world.service_time() + TRIP).div_euclid(1000);
+            State::Answered(Reply::Acs(answer, Some(date)))
+        };
+        let failed = |kind, outcome| Reply::Acs(Err(Failure::of(kind, outcome)), None);
+        if self.service.is_down {
+            return State::Answered(failed(Wrong::Unreachable, Outcome::NotDone));
+        }
+        match self.faults.pop_front() {
+            None => {
+                let answer = self.take_effect(by, request, key);
+                answered(self, answer)
+            }
+            Some(Fault::Unreachable) => {
+                State::Answered(failed(Wrong::Unreachable, Outcome::NotDone))
+            }
+            Some(Fault::Silence { lands_after }) => {
+                let given_up = self.now + PATIENCE;
+                if let Some(later) = lands_after {
+                    let straggler = (given_up + later, request.clone(), key.to_owned());
+                    self.stragglers.push(straggler);
+                }
+                State::Hung(given_up, failed(Wrong::NoAnswer, Outcome::Unknown))
+            }
+            Some(Fault::LostAnswer) => {
+                let _ = self.take_effect(by, request, key);
+                State::Answered(failed(Wrong::NoAnswer, Outcome::Unknown))
+            }
+            Some(Fault::Unavailable { done }) => {
+                if done {
+                    let _ = self.take_effect(by, request, key);
+                }
+                let failure = Failure::of(Wrong::Unavailable, Outcome::Unknown);
+                answered(self, Err(failure))
+            }
+            Some(Fault::Throttled { seconds }) => {
+                let failure = Failure {
+                    retry_after: Some(SignedDuration::from_secs(seconds)),
+                    ..Failure::of(Wrong::Throttled, Outcome::NotDone)
+                };
+                answered(self, Err(failure))
+            }
+            Some(Fault::SecondAttempt { lands_after }) => {
+                let is_revoke = matches!(request, Request::Revoke { .. });
+                if let Some(later) = lands_after.filter(|_| is_revoke) {
+                    let straggler = (self.now + later, request.clone(), key.to_owned());
+                    self.stragglers.push(straggler);
+                }
+                let answer = match self.take_effect(by, request, key) {
+                    Ok(Success::Revoked { .. }) => Ok(Success::Revoked {
+                        earlier_attempt_lost: true,
+                    }),
+                    answer => answer,
+                };
+                answered(self, answer)
+            }
+        }
+    }
+
+    /// The service does what it is asked for; before that, whether it should have been asked.
+    fn take_effect(&mut self, by: &Key, request: &Request, key: &str) -> Result<Success, Failure> {
+        let checked = invariants::on_call(self, by, request);
+        self.check(checked);
+        let (now, jumped) = (self.service_time(), self.jumped);
+        let answer = self.service.answer(request, key, now, jumped);
+        self.truth.called(request, answer.is_ok());
+        answer
+    }
+
+    /// Time goes on to `then`; what is given up lands, what hangs ends.
+    pub fn pass_to(&mut self, then: Millis) {
+        loop {
+            let due = self.stragglers.iter().filter(|(at, ..)| *at <= then);
+            let Some(at) = due.map(|(at, ..)| *at).min() else {
+                break;
+            };
+            let next = self.stragglers.iter().position(|(due, ..)| *due == at);
+            let (_, request, key) = self.stragglers.remove(next.unwrap_or_default());
+            self.now = self.now.max(at);
+            self.tell(|| format!("a straggler lands: {}", story::of_request(&request)));
+            let now = self.service_time();
+            if let Request::Revoke { id } = &request {
+                let _ = self.service.revoke(id, now, Revoker::Straggler);
+            } else {
+                let _ = self.service.answer(&request, &key, now, self.jumped);
+            }
+        }
+        self.now = self.now.max(then);
+        for call in &mut self.calls {
+            if let State::Hung(until, reply) = &call.state
+                && *until <= self.now
+            {
+                call.state = State::Answered(reply.clone());
+            }
+        }
+    }
+
+    fn do_in_cluster(&mut self, by: &Key, request: ApiCall) -> Result<ApiAnswer, Refused> {
+        if self.is_api_down {
+            return Err(Refused::NoAnswer);
+        }
+        let is_write = !matches!(request, ApiCall::ReadSecret(_) | ApiCall::ReadIdentity(_));
+        let fault = if is_write {
+            self.api_faults.pop_front()
+        } else {
+            None
+        };
+        if fault == Some(false) {
+            return Err(Refused::NoAnswer);
+        }
+        let told = self.story.is_some().then(|| story::of_call(&request));
+        let answer = self.write(by, request);
+        if is_write && let Some(told) = told {
+            let refused = answer.as_ref().err().copied();
+            self.tell(|| format!("{by} {told}: {}", story::of_refusal(refused)));
+        }
+        match fault {
+            Some(_) => Err(Refused::NoAnswer),
+            None => answer,
+        }
+    }
+
+    fn write(&mut self, by: &Key, request: ApiCall) -> Result<ApiAnswer, Refused> {
+        let now = self.time();
+        let former = self.cluster.untold.iter().map(VecDeque::len).sum::<usize>();
+        let checked = invariants::on_write(self, by, &request);
+        let former_identity = match &request {
+            ApiCall::IdentityStatus(object) => self.cluster.identities.get(&object.name_any()),
+            ApiCall::IdentityFinalizers(name, ..) => self.cluster.identities.get(name),
+            _ => None,
+        }
+        .cloned();
+        let answer = match request.clone() {
+            ApiCall::ReadSecret(name) => {
+                let found = self.cluster.secrets.get(&name).cloned();
+                return Ok(ApiAnswer::Secret(found.map(Box::new)));
+            }
+            ApiCall::ReadIdentity(name) => {
+                let found = self.cluster.identities.get(&name).cloned();
+                return Ok(ApiAnswer::Identity(found.map(Box::new)));
+            }
+            ApiCall::CreateSecret(secret) => {
+                let made = self.cluster.create(*secret, now)?;
+                ApiAnswer::Secret(Some(Box::new(made)))
+            }
+            ApiCall::ReplaceSecret(secret) => {
+                let name = secret.name_any();
+                let (version, uid) = (secret.resource_version(), secret.uid());
+                let former = self.cluster.secrets.get(&name).ok_or(Refused::NotFound)?;
+                if uid.is_some() && uid != former.uid() {
+                    return Err(Refused::Conflict);
+                }
+                if former.immutable == Some(true) {
+                    return Err(Refused::Forbidden);
+                }
+                let (written, _) =
+                    self.cluster
+                        .update::<Secret>(&name, version.as_deref(), |former| {
+                            let meta = &secret.metadata;
+                            former.metadata.labels.clone_from(&meta.labels);
+                            former.metadata.annotations.clone_from(&meta.annotations);
+                            former
+                                .metadata
+                                .owner_references
+                                .clone_from(&meta.owner_references);
+                            former.data.clone_from(&secret.data);
+                        })?;
+                ApiAnswer::Secret(Some(Box::new(written)))
+            }
+            ApiCall::DeleteSecret(name, uid) => {
+                self.cluster.delete::<Secret>(&name, uid.as_deref(), now)?;
+                ApiAnswer::Done
+            }
+            ApiCall::IdentityStatus(object) => {
+                let version = object.resource_version();
+                let (written, _) = self.cluster.update::<AcsIdentity>(
+                    &object.name_any(),
+                    version.as_deref(),
+                    |former| former.status = object.status.clone().map(in_seconds),
+                )?;
+                ApiAnswer::Identity(Some(Box::new(written)))
+            }
+            ApiCall::TokenStatus(object) => {
+                let version = object.resource_version();
+                let (written, _) = self.cluster.update::<AcsToken>(
+                    &object.name_any(),
+                    version.as_deref(),
+                    |former| former.status.clone_from(&object.status),
+                )?;
+                ApiAnswer::Token(Box::new(written))
+            }
+            ApiCall::IdentityFinalizers(name, version, finalizers, _) => {
+                let (written, _) =
+                    self.cluster
+                        .update::<AcsIdentity>(&name, version.as_deref(), |former| {
+                            former.metadata.finalizers = Some(finalizers)
+                        })?;
+                ApiAnswer::Identity(Some(Box::new(written)))
+            }
+            ApiCall::TokenFinalizers(name, version, finalizers, _) => {
+                let (written, _) =
+                    self.cluster
+                        .update::<AcsToken>(&name, version.as_deref(), |former| {
+                            former.metadata.finalizers = Some(finalizers);
+                        })?;
+                ApiAnswer::Token(Box::new(written))
+            }
+        };
+        // Only what was done can have been wrong.
+        self.check(checked);
+        let untold = self.cluster.untold.iter().map(VecDeque::len).sum::<usize>();
+        if untold == former {
+            self.break_with(format!("K4: {by} made a write that changes nothing"));
+        }
+        self.cluster.writes += 1;
+        self.truth_of_write(&request, former_identity.as_ref());
+        Ok(answer)
+    }
+
+    fn truth_of_write(&mut self, request: &ApiCall, former: Option<&AcsIdentity>) {
+        let at = (self.now, self.jumped);
+        match request {
+            ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
+                Truth::stored(self, secret);
+            }
+            ApiCall::TokenStatus(token) => Truth::told(self, token),
+            ApiCall::IdentityStatus(identity) => self.truth.intended(former, identity, at),
+            ApiCall::TokenFinalizers(_, _, left, Some(_)) if left.is_empty() => {
+                // Found by its name before the write; what it owed is written off.
+                let objects = &self.cluster.tokens;
+                let is_gone =
+                    |uid: &String| objects.values().all(|it| it.uid().as_ref() != Some(uid));
+                self.truth.duties.retain(|duty| !is_gone(&duty.uid));
+            }
+            ApiCall::IdentityFinalizers(_, _, left, abandoned) if left.is_empty() => {
+                if let Some(identity) = former {
+                    self.truth.let_go(identity, abandoned.is_some());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Times of a status as they come back from the API server.
+fn in_seconds(
+    mut status: acs_identity_operator::crd::AcsIdentityStatus,
+) -> acs_identity_operator::crd::AcsIdentityStatus {
+    let pending = status.pending_revocation.as_mut();
+    if let Some(until) = pending.and_then(|pending| pending.unsettled_until.as_mut()) {
+        *until = Time(seconds(until.0));
+    }
+    status
+}
+
+pub fn timestamp(millis: Millis) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap()
+}
+
+/// The data of a Secret by name, as text.
+pub fn text_in(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get(key)?;
+    String::from_utf8(bytes.0.clone()).ok()
+}

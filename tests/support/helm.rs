@@ -1,0 +1,151 @@
+//! helm, and what our chart renders.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use super::{
+    kubernetes::{Cluster, root},
+    world::Operator,
+};
+
+/// The chart's folder.
+pub fn chart() -> String {
+    root("charts/acs-identity-operator")
+}
+
+/// Runs helm with `values`; tells its stdout, or else what it complained about.
+pub fn helm(
+    cluster: Option<&Cluster>,
+    arguments: &[&str],
+    values: &Value,
+) -> Result<String, String> {
+    let built = Command::new(root("tests/support/control-plane/build.sh"))
+        .arg("helm")
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("bash runs");
+    assert!(built.status.success(), "helm could not be built");
+    let folder = String::from_utf8(built.stdout).expect("a path");
+    let mut command = Command::new(format!("{}/helm", folder.trim()));
+    command.args(arguments);
+    if !values.is_null() {
+        command.args(["--values", "-"]);
+    }
+    match cluster {
+        Some(cluster) => command.env("KUBECONFIG", &cluster.kubeconfig),
+        None => command.env("KUBECONFIG", "/dev/null"),
+    };
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("helm runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    // JSON is YAML. One that doesn't read its values has refused its arguments.
+    let _ = stdin.write_all(values.to_string().as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("helm ends");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(text(&output.stderr) + &text(&output.stdout))
+    }
+}
+
+/// What the chart renders for a release in `namespace`, as YAML.
+pub fn template(namespace: &str, values: &Value) -> Result<String, String> {
+    let arguments = ["template", "story", &chart(), "--namespace", namespace];
+    helm(None, &arguments, values)
+}
+
+/// The objects of a manifest.
+pub fn objects(manifest: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(manifest).expect("YAML")
+}
+
+/// The one object of a kind.
+pub fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let mut found = objects.iter().filter(|object| object["kind"] == kind);
+    let only = found.next().expect("one of the kind");
+    assert!(found.next().is_none(), "more than one {kind}");
+    only
+}
+
+/// The arguments of the operator in a rendered Deployment.
+pub fn arguments(deployment: &Value) -> Vec<String> {
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    serde_json::from_value(container["args"].clone()).expect("arguments")
+}
+
+/// A release of the chart, without a pod: no node runs one.
+pub struct Release<'a> {
+    /// What helm has put into the cluster.
+    pub objects: Vec<Value>,
+    cluster: &'a Cluster,
+    name: &'a str,
+    namespace: &'a str,
+    account: String,
+    kubeconfig: PathBuf,
+}
+
+impl<'a> Release<'a> {
+    /// Installs the chart into a namespace that exists.
+    pub fn install(
+        cluster: &'a Cluster,
+        name: &'a str,
+        namespace: &'a str,
+        values: &Value,
+    ) -> Self {
+        let install = ["install", name, &chart(), "--namespace", namespace];
+        helm(Some(cluster), &install, values).expect("installed");
+        let manifest = ["get", "manifest", name, "--namespace", namespace];
+        let manifest = helm(Some(cluster), &manifest, &Value::Null).expect("a release");
+        let objects = objects(&manifest);
+        let account = only(&objects, "ServiceAccount")["metadata"]["name"].as_str();
+        let account = account.expect("a name").to_owned();
+        let kubeconfig = cluster.kubeconfig_of(namespace, &account);
+        Self {
+            objects,
+            cluster,
+            name,
+            namespace,
+            account,
+            kubeconfig,
+        }
+    }
+
+    /// The name under which the API server knows the operator.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.account)
+    }
+
+    /// Starts the operator as the Deployment would, with its account, arguments and environment.
+    pub fn start_operator(&self) -> Operator {
+        let deployment = only(&self.objects, "Deployment");
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
+        for variable in container["env"].as_array().expect("variables") {
+            let source = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+            assert_eq!(source, "metadata.namespace");
+            command.env(variable["name"].as_str().expect("a name"), self.namespace);
+        }
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .args(arguments(deployment))
+            .args(["--address", "127.0.0.1:0"]);
+        Operator::start(&mut command)
+    }
+
+    /// Uninstalls it.
+    pub fn uninstall(self) {
+        let uninstall = ["uninstall", self.name, "--namespace", self.namespace];
+        helm(Some(self.cluster), &uninstall, &Value::Null).expect("uninstalled");
+    }
+}

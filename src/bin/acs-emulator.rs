@@ -37,10 +37,10 @@ struct Cli {
     #[arg(long, value_name = "BASE64", env = "ACS_EMULATOR_SECONDARY_ACCESS_KEY", default_value = DEFAULT_SECONDARY_KEY, value_parser = key)]
     secondary_access_key: String,
     /// How long a minute of token life lasts, up to 1h: with 1s, a token for an hour ends after a minute
-    #[arg(long, value_name = "DURATION", env = "ACS_EMULATOR_MINUTE", default_value = "60s", value_parser = minute)]
+    #[arg(long, value_name = "DURATION", env = "ACS_EMULATOR_MINUTE", default_value = "60s", value_parser = minute, allow_hyphen_values = true)]
     minute: SignedDuration,
     /// How long a client may take to send the head of a request, and then its body
-    #[arg(long, value_name = "DURATION", env = "ACS_EMULATOR_READ_TIMEOUT", default_value = "30s", value_parser = read_timeout)]
+    #[arg(long, value_name = "DURATION", env = "ACS_EMULATOR_READ_TIMEOUT", default_value = "30s", value_parser = read_timeout, allow_hyphen_values = true)]
     read_timeout: SignedDuration,
 }
 

@@ -1,8 +1,8 @@
 //! A look-alike of the ACS identity service, for tests, demos and CI.
 //!
-//! A request comes in by [`server`] (plain http or TLS, slow and broken clients), which notes it in
-//! the [`journal`], lets a fault have its way ([`faults`]), and asks [`control`] (what only an emulator
-//! has) or [`service`]: who signed ([`signature`]), does the version have it ([`versions`]), then the
+//! A request comes in by [`server`] (plain http or TLS, slow and broken clients). [`control`] answers
+//! what only an emulator has; [`attend`] notes the others in the [`journal`], lets a fault have its
+//! way ([`faults`]), and asks the [`service`]: who signed ([`signature`]), does the version have it ([`versions`]), then the
 //! operation itself ([`identities`], [`exchange`], [`assignments`]). What an operation changes is an
 //! event: written by the [`store`], then true in the [`state`].
 //!
@@ -13,6 +13,7 @@
 mod answer;
 mod ask;
 mod assignments;
+mod attend;
 mod call;
 mod control;
 mod exchange;
@@ -44,7 +45,7 @@ use std::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use self::{
     faults::Faults,
@@ -61,6 +62,9 @@ pub const DEFAULT_PRIMARY_KEY: &str =
 /// The secondary key of an emulator that isn't told another. Everybody knows it.
 pub const DEFAULT_SECONDARY_KEY: &str =
     "dGhlIHNlY29uZGFyeSBrZXkgb2YgYWNzLWVtdWxhdG9yOiBwdWJsaWMsIGhhcm1sZXNzLCB0ZXN0cyBvbmx5Lg==";
+
+/// Clients that come all at once, as tests do, are not to wait for a second SYN.
+const BACKLOG: u32 = 1024;
 
 /// What an emulator is told.
 #[derive(Clone, Debug)]
@@ -188,7 +192,17 @@ fn open(config: &Config) -> Result<Core, String> {
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
+    let listener = async || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart finds connections of its predecessor in their last state.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listener().await.map_err(|error: std::io::Error| {
         format!("can't listen on {address}: {error}; give {flag} another address, or port 0 for a free port")
     })
 }

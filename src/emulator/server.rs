@@ -25,11 +25,9 @@ use tokio::{
 use super::{
     Emulator,
     answer::{Answer, Refusal},
+    attend::{Verdict, attend},
     call::Call,
-    faults::{Effect, Fault, When},
-    journal::Entry,
-    operation,
-    respond::{self, Facts},
+    respond::Facts,
     service::http_date,
     tls::Authority,
     wire::Wire,
@@ -37,7 +35,7 @@ use super::{
 
 /// More connections wait until others end.
 const MOST_CONNECTIONS: usize = 800;
-const LONGEST_HEAD: usize = 64 * 1024;
+const LONGEST_HEAD: usize = 80 * 1024;
 const LONGEST_BODY: usize = 1024 * 1024;
 /// So much of a body that is too long is read and dropped, so that its sender hears the answer.
 const LONGEST_DROPPED: usize = 64 * 1024 * 1024;
@@ -57,7 +55,8 @@ pub(super) struct Server {
 #[error("the connection is to break")]
 struct Break;
 
-type Stop = watch::Receiver<bool>;
+/// Turns true when the emulator is to end.
+pub(super) type Stop = watch::Receiver<bool>;
 
 impl Server {
     /// Serves until `stop` ends, and what is under way then for a few seconds more.
@@ -132,6 +131,7 @@ impl Server {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.read_timeout)
+            .max_header_size(LONGEST_HEAD)
             .max_buf_size(LONGEST_HEAD)
             .serve_connection(TokioIo::new(Wire::new(stream)), service);
         let ended = loop {
@@ -195,7 +195,7 @@ impl Server {
         &self,
         request: Request<Incoming>,
         is_tls: bool,
-        mut stop: Stop,
+        stop: Stop,
     ) -> Result<Response<Full<Bytes>>, Break> {
         let begun = Instant::now();
         let (head, body) = request.into_parts();
@@ -204,13 +204,13 @@ impl Server {
             Err(refusal) => (Bytes::new(), Some(refusal)),
         };
         let target = head.uri.path_and_query().map_or("", |it| it.as_str());
-        let call = Call {
+        let call = Arc::new(Call {
             method: head.method,
             target: target.to_owned(),
             headers: head.headers,
             body,
             is_tls,
-        };
+        });
         let (answer, versions) = match trouble {
             Some(refusal) => {
                 // What is left of the body is no request.
@@ -219,7 +219,7 @@ impl Server {
             }
             None => match self.emulator.control(&call) {
                 Some(answer) => (answer, None),
-                None => self.call(&call, &mut stop).await?,
+                None => self.attend(&call, stop).await?,
             },
         };
         let now = self.emulator.core().state.now();
@@ -230,6 +230,25 @@ impl Server {
             headers: &call.headers,
         };
         Ok(answer.response(&facts))
+    }
+
+    /// Has a request of the service's interface attended to, even if its client goes away meanwhile:
+    /// what has come acts.
+    async fn attend(
+        &self,
+        call: &Arc<Call>,
+        mut stop: Stop,
+    ) -> Result<(Answer, Option<String>), Break> {
+        let emulator = Arc::clone(&self.emulator);
+        match tokio::spawn(attend(emulator, Arc::clone(call), stop.clone())).await {
+            Ok(Verdict::Answer(answer, versions)) => Ok((answer, versions)),
+            Ok(Verdict::Hang) => {
+                // Only its client, or our end, ends it.
+                let _ = stop.wait_for(|stop| *stop).await;
+                Err(Break)
+            }
+            Ok(Verdict::Break) | Err(_) => Err(Break),
+        }
     }
 
     async fn read(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
@@ -268,93 +287,6 @@ impl Server {
             Ok(Err(refusal)) => Err(refusal),
             Ok(Ok(())) if length > LONGEST_BODY => Err(too_long()),
             Ok(Ok(())) => Ok(read.into()),
-        }
-    }
-
-    /// Answers a request of the service's interface, with faults. The text lists API versions.
-    async fn call(&self, call: &Call, stop: &mut Stop) -> Result<(Answer, Option<String>), Break> {
-        let emulator = &self.emulator;
-        let segments = call.segments().unwrap_or_default();
-        let operation = operation::route(&call.method, &segments)
-            .ok()
-            .map(|it| it.0);
-        let name = operation.map_or("unknown", operation::Operation::name);
-        let now = emulator.core().state.now();
-        let number = emulator.journal().enter(Entry {
-            time: now,
-            operation: name,
-            method: call.method.to_string(),
-            path: call.path().to_owned(),
-            api_version: call.query("api-version"),
-            status: None,
-            error_code: None,
-            identity_id: None,
-            key: None,
-            fault: None,
-            why: None,
-        });
-        let fault = emulator.faults().hit(name);
-        if let Some(fault) = &fault {
-            emulator.metrics.fault(fault.name());
-            if let Some(entry) = emulator.journal().entry(number) {
-                entry.fault = Some(fault.name());
-            }
-        }
-        let before = fault.as_ref().filter(|it| it.when == When::Before);
-        let after = fault.as_ref().filter(|it| it.when == When::After);
-        let mut answer = None;
-        if let Some(fault) = before {
-            answer = self.strike(fault, name, stop).await?;
-        }
-        let answer = if let Some(answer) = answer {
-            answer
-        } else {
-            let outcome = emulator.serve(call);
-            if let Some(entry) = emulator.journal().entry(number) {
-                entry.identity_id = outcome.identity;
-                entry.key = outcome.key;
-                entry.why = outcome.why;
-            }
-            let struck = match after {
-                None => None,
-                Some(fault) => self.strike(fault, name, stop).await?,
-            };
-            struck.unwrap_or(outcome.answer)
-        };
-        emulator.metrics.request(name, Some(answer.status.as_u16()));
-        if let Some(entry) = emulator.journal().entry(number) {
-            entry.status = Some(answer.status.as_u16());
-            entry.error_code.clone_from(&answer.error_code);
-        }
-        let settings = &emulator.core().state.settings;
-        let versions = operation.map(|it| respond::versions(it, settings));
-        Ok((answer, versions))
-    }
-
-    /// Lets a fault have its way: an answer in the other's place, or none.
-    async fn strike(
-        &self,
-        fault: &Fault,
-        operation: &'static str,
-        stop: &mut Stop,
-    ) -> Result<Option<Answer>, Break> {
-        let patience = match fault.effect {
-            Effect::Hang => Duration::MAX,
-            _ => fault.delay.unsigned_abs(),
-        };
-        if !patience.is_zero() {
-            let stopped = stop.wait_for(|stop| *stop);
-            if let Ok(Ok(_)) = timeout(patience, stopped).await {
-                return Err(Break);
-            }
-        }
-        match fault.effect {
-            Effect::Delay => Ok(None),
-            Effect::Status => Ok(Some(fault.answer(self.emulator.core().state.now()))),
-            Effect::Reset | Effect::Hang => {
-                self.emulator.metrics.request(operation, None);
-                Err(Break)
-            }
         }
     }
 }

@@ -31,7 +31,10 @@ pub fn parse_unsigned(text: &str) -> Result<SignedDuration, String> {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "write a length of time such as 500ms, 90s, 15m or 3h, or a number of seconds"
+)]
 enum Written {
     Seconds(f64),
     Text(String),

@@ -37,6 +37,8 @@ pub(super) struct Store {
     file: File,
     length: u64,
     snapshot_length: u64,
+    /// Whether there may be a part of a line at the end.
+    is_torn: bool,
     /// Held for as long as the process uses the folder.
     _lock: File,
 }
@@ -70,6 +72,7 @@ impl Store {
             file,
             length,
             snapshot_length: length,
+            is_torn: false,
             _lock: lock,
         };
         Ok((store, state))
@@ -86,11 +89,13 @@ impl Store {
             serde_json::to_writer(&mut bytes, &LineRef::Event(event))?;
             bytes.push(b'\n');
         }
-        if let Err(error) = self.file.write_all(&bytes) {
-            // What is there of it must not be read back.
+        // What is there of a write that failed must not be read back.
+        if self.is_torn {
             self.file.set_len(self.length)?;
-            return Err(error);
         }
+        self.is_torn = true;
+        self.file.write_all(&bytes)?;
+        self.is_torn = false;
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -150,4 +155,69 @@ fn snapshot(dir: &Path, state: &State) -> io::Result<(File, u64)> {
     fs::rename(&path, dir.join(FILE))?;
     File::open(dir)?.sync_all()?;
     Ok((file, bytes.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::AccessKey;
+    use super::*;
+
+    fn created(number: u32) -> Event {
+        Event::Created {
+            id: format!("8:acs:resource_{number}"),
+            custom_id: Some("x".repeat(1000)),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn fresh() -> State {
+        let [primary, secondary] = ["a", "b"].map(|value| AccessKey {
+            value: value.to_owned(),
+            configured: value.to_owned(),
+        });
+        State::new(primary, secondary)
+    }
+
+    #[test]
+    fn a_long_file_is_written_anew_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, mut state) = Store::open(dir.path(), fresh).unwrap();
+        let mut shrunk = 0;
+        for number in 0..40_000 {
+            let before = store.length;
+            let event = created(number);
+            store.append(std::slice::from_ref(&event), &state).unwrap();
+            state.apply(event);
+            // Only what is still there makes the snapshot long.
+            if number % 2 == 0 {
+                let gone = Event::Reset;
+                store.append(std::slice::from_ref(&gone), &state).unwrap();
+                state.apply(gone);
+            }
+            shrunk += u32::from(store.length < before);
+        }
+        assert!((1..10).contains(&shrunk), "{shrunk}");
+        drop(store);
+        let (_, read) = Store::open(dir.path(), fresh).unwrap();
+        let json = |state: &State| serde_json::to_value(state).unwrap();
+        assert_eq!(json(&read), json(&state));
+        assert_eq!(read.identities().len(), 1);
+        assert!(read.by_custom_id(&"x".repeat(1000)).is_some());
+    }
+
+    #[test]
+    fn a_write_that_failed_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, state) = Store::open(dir.path(), fresh).unwrap();
+        store.append(&[created(1)], &state).unwrap();
+        let good = std::mem::replace(&mut store.file, File::open(dir.path().join(FILE)).unwrap());
+        assert!(store.append(&[created(2)], &state).is_err());
+        store.file = good;
+        store.file.write_all(b"{\"event\":{\"cre").unwrap();
+        store.append(&[created(3)], &state).unwrap();
+        drop(store);
+        let (_, read) = Store::open(dir.path(), fresh).unwrap();
+        let ids: Vec<_> = read.identities().iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(ids, ["8:acs:resource_1", "8:acs:resource_3"]);
+    }
 }

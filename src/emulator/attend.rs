@@ -1,0 +1,117 @@
+//! One request of the service's interface, with its line in the journal and the fault that hits it.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::{
+    Emulator,
+    answer::Answer,
+    call::Call,
+    faults::{Effect, Fault, When},
+    journal::Entry,
+    operation::{self, Operation},
+    respond,
+    server::Stop,
+};
+
+/// What is to become of a request.
+pub(super) enum Verdict {
+    /// It is answered; the text lists the API versions of its path.
+    Answer(Answer, Option<String>),
+    /// Its connection breaks.
+    Break,
+    /// It is never answered.
+    Hang,
+}
+
+/// Decides on a request, and carries it out.
+pub(super) async fn attend(emulator: Arc<Emulator>, call: Arc<Call>, mut stop: Stop) -> Verdict {
+    let segments = call.segments().unwrap_or_default();
+    let found = operation::route(&call.method, &segments).ok();
+    let operation = found.map(|(operation, _)| operation);
+    let name = operation.map_or("unknown", Operation::name);
+    let fault = emulator.faults().hit(name);
+    let hit = fault.as_ref().map(Fault::name);
+    let number = emulator.enter(&call, name, hit);
+    let (mut before, mut after) = (None, None);
+    match &fault {
+        Some(fault) if fault.when == When::Before => before = Some(fault),
+        other => after = other.as_ref(),
+    }
+
+    let mut answer = None;
+    if let Some(fault) = before {
+        match emulator.strike(fault, &mut stop).await {
+            Ok(struck) => answer = struck,
+            Err(verdict) => return emulator.unanswered(name, verdict),
+        }
+    }
+    let mut answer = answer.unwrap_or_else(|| {
+        let outcome = emulator.serve(&call);
+        if let Some(entry) = emulator.journal().entry(number) {
+            entry.identity_id = outcome.identity;
+            entry.key = outcome.key;
+            entry.why = outcome.why;
+        }
+        outcome.answer
+    });
+    if let Some(fault) = after {
+        match emulator.strike(fault, &mut stop).await {
+            Ok(struck) => answer = struck.unwrap_or(answer),
+            Err(verdict) => return emulator.unanswered(name, verdict),
+        }
+    }
+    let status = answer.status.as_u16();
+    emulator.metrics.request(name, Some(status));
+    if let Some(entry) = emulator.journal().entry(number) {
+        entry.status = Some(status);
+        entry.error_code.clone_from(&answer.error_code);
+    }
+    let settings = &emulator.core().state.settings;
+    let versions = operation.map(|it| respond::versions(it, settings));
+    Verdict::Answer(answer, versions)
+}
+
+impl Emulator {
+    /// Notes a request before anything comes of it.
+    fn enter(&self, call: &Call, operation: &'static str, fault: Option<&'static str>) -> u64 {
+        if let Some(fault) = fault {
+            self.metrics.fault(fault);
+        }
+        let time = self.core().state.now();
+        self.journal().enter(Entry {
+            time,
+            operation,
+            method: call.method.to_string(),
+            path: call.path().to_owned(),
+            api_version: call.query("api-version"),
+            status: None,
+            error_code: None,
+            identity_id: None,
+            key: None,
+            fault,
+            why: None,
+        })
+    }
+
+    /// Lets a fault have its way: an answer in the other's place, if it has one; an error if there
+    /// is to be none.
+    async fn strike(&self, fault: &Fault, stop: &mut Stop) -> Result<Option<Answer>, Verdict> {
+        let delay = fault.delay.unsigned_abs();
+        if !delay.is_zero() && timeout(delay, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Err(Verdict::Break);
+        }
+        match fault.effect {
+            Effect::Delay => Ok(None),
+            Effect::Status => Ok(Some(fault.answer(self.core().state.now()))),
+            Effect::Reset => Err(Verdict::Break),
+            Effect::Hang => Err(Verdict::Hang),
+        }
+    }
+
+    fn unanswered(&self, operation: &'static str, verdict: Verdict) -> Verdict {
+        self.metrics.request(operation, None);
+        verdict
+    }
+}

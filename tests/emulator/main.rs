@@ -1,0 +1,32 @@
+//! The emulator as its clients meet it: the real program, raw sockets, and the official Python client.
+//! Every name is a sentence.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod assignments;
+mod caller;
+mod control;
+mod durability;
+mod exchange;
+mod faults;
+mod garbage;
+mod identities;
+mod layering;
+mod program;
+mod refusals;
+mod sdk;
+mod settings;
+mod signatures;
+mod tls;
+mod tokens;
+mod versions;

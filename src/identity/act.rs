@@ -224,7 +224,7 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
         {
             let name = secret.name_any();
             match secrets.delete(&name, secret.uid()).await {
-                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
+                Err(error) if !context.is_moot(&error, &identity.metadata) => return Err(error),
                 _ => {}
             }
             context

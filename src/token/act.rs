@@ -66,7 +66,7 @@ pub async fn carry_out(
                 .get(&key)
                 .and_then(|secret| secret.uid());
             match secrets.delete(name, uid.clone()).await {
-                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
+                Err(error) if !context.is_moot(&error, &token.metadata) => return Err(error),
                 _ => {}
             }
             context.views.secrets.deleted(&key, uid);
@@ -105,9 +105,8 @@ async fn read_secret(
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let name = token.secret_name();
-    let namespace = token.namespace().unwrap_or_default();
     let read = match secrets.read(&name).await {
-        Err(error) if context.is_moot(&error, &namespace) => None,
+        Err(error) if context.is_moot(&error, &token.metadata) => None,
         read => read?,
     };
     match read {

@@ -187,6 +187,10 @@ async fn issue(
     };
     context.note_success(&key, &resolved);
     let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
+    if decide::is_stillborn(&observed, &facts) {
+        info!("a token of the second of the revocation is dropped");
+        return Ok(Outcome::Done);
+    }
     store(
         context,
         &token,

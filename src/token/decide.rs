@@ -732,6 +732,13 @@ fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
         .is_some_and(|after| issued_at <= after)
 }
 
+/// Whether a fresh token was issued in the second of the last revocation: as long as the service's
+/// clock is not known, nothing but the answer tells.
+#[must_use]
+pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+    matches!(&observed.identity, IdentityView::Usable(identity) if is_dead(facts.issued_at, identity))
+}
+
 /// Whether the Secret knows of a token that the status does not.
 fn is_untold(token: &AcsToken, facts: &TokenFacts) -> bool {
     let Some(status) = &token.status else {

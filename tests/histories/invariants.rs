@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use crate::{
     operator::DEADLINE,
-    service::{Millis, Request},
+    service::{Millis, Request, Revoker},
     world::{ApiCall, Key, Message, World, text_in},
 };
 
@@ -157,7 +157,7 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
                 let after = status.and_then(|status| status.tokens_valid_after.as_ref());
                 let is_later = after.is_none_or(|after| second > after.0.as_second());
                 hold!(
-                    is_later || world.jumped > 0,
+                    is_later || world.jumped > 0 || world.learned_offset.is_none(),
                     "R3: {by} issues in the second of the revocation"
                 );
             }
@@ -295,6 +295,11 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
     match call {
         ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
             let name = secret.name_any();
+            let text = text_in(secret, "token").unwrap_or_default();
+            let token = world.service.token(&text);
+            let is_dead = token
+                .is_some_and(|token| !token.is_stored && token.revoked == Some(Revoker::Operator));
+            hold!(!is_dead, "R3: {by} puts a dead token into Secret {name}");
             let Some(former) = world.cluster.secrets.get(&name) else {
                 return Ok(());
             };

@@ -10,7 +10,7 @@ use acs_identity_operator::{
     crd::{AcsToken, AcsTokenStatus},
     token::{
         Decision, Findings, Observed, Step, TokenFacts, decide,
-        decide::{IssueOrder, SecretView, Why},
+        decide::{IssueOrder, SecretView, Why, is_stillborn},
         identity_of, observe, tell,
     },
 };
@@ -190,6 +190,9 @@ async fn issue(
         received_at: wire.now(),
     };
     let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
+    if is_stillborn(&observed, &facts) {
+        return Ok(Outcome::Done);
+    }
     store(wire, &token, order.why, &facts, &issued.token, &resolved).await?;
     Ok(Outcome::Done)
 }

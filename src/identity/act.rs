@@ -164,7 +164,7 @@ async fn revoke(
     match client.revoke_tokens(id, Timestamp::now()).await {
         Ok(revoked) => {
             context.note_success(&key, &resolved);
-            let next = tell::revoked(&identity, &revoked);
+            let next = tell::revoked(&identity, &revoked, Timestamp::now());
             let reason = next
                 .last_revocation
                 .as_ref()
@@ -178,8 +178,6 @@ async fn revoke(
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
             let now = Timestamp::now();
-            let endpoint = identity.status.as_ref().and_then(|s| s.endpoint.as_deref());
-            let now = context.service_now(endpoint, now).unwrap_or(now);
             let next = tell::revoke_failed(&identity, error.outcome(), error.is_lost(), now);
             report::failed(context, &identity, next, &error).await?;
         }

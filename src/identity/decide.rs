@@ -29,8 +29,6 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 pub struct Observed<'a> {
     /// The operator's clock.
     pub now: Timestamp,
-    /// The service's clock; unknown before its first answer.
-    pub service_now: Option<Timestamp>,
     /// The object.
     pub identity: &'a AcsIdentity,
     /// Its connection.
@@ -122,7 +120,7 @@ pub enum Step {
     RecordRevocation {
         /// Why.
         reason: String,
-        /// Until when an earlier call without an answer may take effect; by the service's clock.
+        /// Until when an earlier call without an answer may take effect; by the operator's clock.
         unsettled_until: Option<Timestamp>,
     },
     /// Revoke all tokens.
@@ -307,13 +305,10 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
                 return Some(wait);
             }
             // Another run recorded it: its call may be on the way, until its total timeout.
-            let recorded = renewal::add(pending.time.0, INTENT + CALL);
-            let until = service_time(observed, recorded);
-            let until = match (&pending.unsettled_until, observed.is_intent_fresh) {
-                (known, true) => known.as_ref().map(|known| known.0),
-                (Some(known), false) => Some(known.0.max(until)),
-                (None, false) => Some(until),
-            };
+            let lost =
+                (!observed.is_intent_fresh).then(|| renewal::add(pending.time.0, INTENT + CALL));
+            let known = pending.unsettled_until.as_ref().map(|until| until.0);
+            let until = known.max(lost);
             return Some(Decision::step(Step::RecordRevocation {
                 reason: pending.reason.clone(),
                 unsettled_until: until,
@@ -449,12 +444,6 @@ fn verdict_of(why: &Unusable) -> Verdict {
     } else {
         Verdict::reconciling(why.reason.clone(), why.message.clone())
     }
-}
-
-/// `local` on the service's clock.
-fn service_time(observed: &Observed<'_>, local: Timestamp) -> Timestamp {
-    let service_now = observed.service_now.unwrap_or(observed.now);
-    renewal::add(local, service_now.duration_since(observed.now))
 }
 
 fn is_dead(issued_at: Timestamp, status: &AcsIdentityStatus) -> bool {

@@ -59,7 +59,6 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     });
     Observed {
         now,
-        service_now: context.service_now(endpoint.as_deref(), now),
         identity,
         connection,
         claims,

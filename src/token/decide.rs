@@ -691,7 +691,8 @@ fn why_issue(
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
-        facts.issued_at <= until && observed.service_now.is_some_and(|now| now > until)
+        // A clock that is not known is told by the answer.
+        facts.issued_at <= until && observed.service_now.is_none_or(|now| now > until)
     }) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {

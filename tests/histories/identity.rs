@@ -53,9 +53,7 @@ pub async fn reconcile(
 }
 
 fn look<'a>(wire: &Wire, identity: &'a AcsIdentity) -> Observed<'a> {
-    let mut observed = observe(&wire.context, identity, wire.now());
-    observed.service_now = wire.service_now();
-    observed
+    observe(&wire.context, identity, wire.now())
 }
 
 async fn carry_out(
@@ -171,14 +169,13 @@ async fn revoke(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome
                 date: timestamp(date * 1000),
                 earlier_attempt_lost,
             };
-            let next = tell::revoked(&identity, &answer);
+            let next = tell::revoked(&identity, &answer, wire.now());
             tell_siblings(wire, &identity, &next).await?;
             ready(wire, &identity, next).await?;
         }
         Ok(_) => {}
         Err(failure) => {
-            let now = wire.service_now().unwrap_or_else(|| wire.now());
-            let next = tell::revoke_failed(&identity, failure.outcome, failure.is_lost, now);
+            let next = tell::revoke_failed(&identity, failure.outcome, failure.is_lost, wire.now());
             failed(wire, &identity, next, &failure, (&key, &resolved)).await?;
         }
     }

@@ -50,8 +50,11 @@ pub async fn carry_out(
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
         Step::Record(facts) => report::record(context, token, facts).await?,
         Step::Issue(order) => return issue(context, token, order, findings).await,
-        Step::RewriteSecret => rewrite(context, token, &secrets, &token.secret_name()).await?,
-        Step::CopySecret { from } => rewrite(context, token, &secrets, from).await?,
+        Step::RewriteSecret => {
+            let name = token.secret_name();
+            rewrite(context, token, &secrets, &name, findings).await?;
+        }
+        Step::CopySecret { from } => rewrite(context, token, &secrets, from, findings).await?,
         Step::DeleteSecret {
             name,
             only_without_identity,
@@ -135,7 +138,7 @@ async fn issue(
     context: &Arc<Context>,
     token: &AcsToken,
     order: &IssueOrder,
-    findings: &Findings,
+    findings: &mut Findings,
 ) -> Result<Outcome, cluster::Error> {
     let _guard = context.gates.issue(&order.identity_id).await;
     // While we waited for the gate, a revocation may have begun or ended.
@@ -198,6 +201,7 @@ async fn issue(
         &facts,
         &issued,
         resolved.endpoint.as_str(),
+        findings,
     )
     .await?;
     Ok(Outcome::Done)
@@ -210,6 +214,7 @@ async fn store(
     facts: &TokenFacts,
     issued: &acs::IssuedToken,
     endpoint: &str,
+    findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let secrets = Secrets::of(&context.client, &namespace);
@@ -231,6 +236,7 @@ async fn store(
                 secret = token.secret_name(),
                 "someone else took the Secret's name; its token is dropped"
             );
+            findings.secret = None;
             return Ok(());
         }
         Err(error) => {
@@ -275,6 +281,7 @@ async fn rewrite(
     token: &AcsToken,
     secrets: &Secrets,
     from: &str,
+    findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let source = object_ref(Some(&namespace), from);
@@ -324,6 +331,8 @@ async fn rewrite(
             secret = token.secret_name(),
             from, "wrote the Secret around the same token"
         );
+    } else {
+        findings.secret = None;
     }
     Ok(())
 }

@@ -86,8 +86,8 @@ async fn carry_out(
         Step::ReadSecret => read_secret(wire, token, findings).await?,
         Step::Record(facts) => record(wire, token, facts).await?,
         Step::Issue(order) => return issue(wire, token, order, findings).await,
-        Step::RewriteSecret => rewrite(wire, token, &token.secret_name()).await?,
-        Step::CopySecret { from } => rewrite(wire, token, from).await?,
+        Step::RewriteSecret => rewrite(wire, token, &token.secret_name(), findings).await?,
+        Step::CopySecret { from } => rewrite(wire, token, from, findings).await?,
         Step::DeleteSecret {
             name,
             only_without_identity,
@@ -143,7 +143,7 @@ async fn issue(
     wire: &Wire,
     token: &AcsToken,
     order: &IssueOrder,
-    findings: &Findings,
+    findings: &mut Findings,
 ) -> Result<Outcome, Refused> {
     let context = &wire.context;
     let _guard = context.gates.issue(&order.identity_id).await;
@@ -193,7 +193,15 @@ async fn issue(
     if is_stillborn(&observed, &facts) {
         return Ok(Outcome::Done);
     }
-    store(wire, &token, order.why, &facts, &issued.token, &resolved).await?;
+    store(
+        wire,
+        &token,
+        order.why,
+        (&facts, &issued.token),
+        &resolved,
+        findings,
+    )
+    .await?;
     Ok(Outcome::Done)
 }
 
@@ -201,9 +209,9 @@ async fn store(
     wire: &Wire,
     token: &AcsToken,
     why: Why,
-    facts: &TokenFacts,
-    text: &SecretString,
+    (facts, text): (&TokenFacts, &SecretString),
     resolved: &Resolved,
+    findings: &mut Findings,
 ) -> Result<(), Refused> {
     let wanted = Wanted {
         token,
@@ -212,7 +220,10 @@ async fn store(
     };
     match write_secret(wire, &wanted, text).await {
         Ok(Some(seen)) => remember(wire, token, see(seen)),
-        Ok(None) => return Ok(()),
+        Ok(None) => {
+            findings.secret = None;
+            return Ok(());
+        }
         Err(_) => return fail(wire, token, "ApiServerError", None).await,
     }
     if why == Why::SecretEdited {
@@ -254,7 +265,12 @@ async fn write_secret(
     Ok(None)
 }
 
-async fn rewrite(wire: &Wire, token: &AcsToken, from: &str) -> Result<(), Refused> {
+async fn rewrite(
+    wire: &Wire,
+    token: &AcsToken,
+    from: &str,
+    findings: &mut Findings,
+) -> Result<(), Refused> {
     let context = &wire.context;
     let source = object_ref(Some(NAMESPACE), from);
     let seen = context.views.secrets.get(&source);
@@ -286,6 +302,8 @@ async fn rewrite(wire: &Wire, token: &AcsToken, from: &str) -> Result<(), Refuse
     };
     if let Some(written) = write_secret(wire, &wanted, &SecretString::from(text)).await? {
         remember(wire, token, see(written));
+    } else {
+        findings.secret = None;
     }
     Ok(())
 }

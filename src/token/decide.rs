@@ -445,20 +445,20 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     let good = facts.filter(|facts| is_good(observed, identity, facts));
 
     if identity.is_revoking {
-        return Decision::rest(
-            Verdict::reconciling(
-                "Revoking",
-                "the identity's tokens are being revoked; a new one follows",
-            ),
-            facts,
-            None,
-        );
+        return Decision::rest(revoking(), facts, None);
     }
     if claim(observed.token, &identity.id)
         .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
     {
-        // The identity revokes first (R1). Until then the old token is what the status tells.
-        return Decision::step(Step::Rest);
+        // The identity revokes first (R1). Until then the old token is what the status tells, as
+        // long as it is good.
+        return match good {
+            Some(facts) => Decision {
+                wake: Some(facts.expires_at),
+                ..Decision::step(Step::Rest)
+            },
+            None => Decision::rest(revoking(), facts, None),
+        };
     }
     if let Some(key) = &observed.forbidden_key {
         let reason = "SecretMetadataForbidden".into();
@@ -650,6 +650,13 @@ fn unable(
 
 fn stalled(reason: &'static str, message: String) -> Decision {
     Decision::rest(Verdict::stalled(reason, message), None, None)
+}
+
+fn revoking() -> Verdict {
+    Verdict::reconciling(
+        "Revoking",
+        "the identity's tokens are being revoked; a new one follows",
+    )
 }
 
 fn ready(token: &AcsToken) -> Verdict {

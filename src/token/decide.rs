@@ -229,6 +229,8 @@ pub struct Decision {
     pub verdict: Option<Verdict>,
     /// The token that the status tells.
     pub facts: Option<TokenFacts>,
+    /// Whether the status forgets its token: it is dead, and nothing is left to revoke.
+    pub forgets: bool,
     /// When to look again, unless an event comes first.
     pub wake: Option<Timestamp>,
 }
@@ -239,6 +241,7 @@ impl Decision {
             step,
             verdict: None,
             facts: None,
+            forgets: false,
             wake: None,
         }
     }
@@ -248,6 +251,7 @@ impl Decision {
             step: Step::Rest,
             verdict: Some(verdict),
             facts: facts.cloned(),
+            forgets: false,
             wake,
         }
     }
@@ -379,11 +383,15 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
                 observed.token.spec.identity_ref.name,
                 if is_missing { "" } else { " any longer" }
             );
-            Decision::rest(
-                Verdict::reconciling("IdentityNotFound", message),
-                None,
-                None,
-            )
+            // While the identity is being deleted, its revocation depends on what the status tells.
+            Decision {
+                forgets: is_missing,
+                ..Decision::rest(
+                    Verdict::reconciling("IdentityNotFound", message),
+                    None,
+                    None,
+                )
+            }
         }
         IdentityView::NotReady {
             reason,

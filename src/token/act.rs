@@ -69,11 +69,14 @@ pub async fn carry_out(
                 .get(&key)
                 .and_then(|secret| secret.uid());
             match secrets.delete(name, uid.clone()).await {
-                Err(error) if !context.is_moot(&error, &token.metadata) => return Err(error),
-                _ => {}
+                Ok(()) => info!(secret = name, "deleted a Secret"),
+                // It goes with its owner, and isn't looked for again.
+                Err(error) if context.is_moot(&error, &token.metadata) => {
+                    findings.secret = Some(SecretView::Absent);
+                }
+                Err(error) => return Err(error),
             }
             context.views.secrets.deleted(&key, uid);
-            info!(secret = name, "deleted a Secret");
         }
         Step::RemoveFinalizer { abandoned } => {
             if let Some(why) = abandoned {

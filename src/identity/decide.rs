@@ -37,6 +37,8 @@ pub struct Observed<'a> {
     pub claims: Vec<Claim>,
     /// Secrets that its tokens own.
     pub secrets: Vec<String>,
+    /// One of them holds a token that no status tells, and whose end asks for a revocation.
+    pub has_untold: bool,
     /// Other objects that use the same id, and whether this one may use it too.
     pub others: Others,
     /// When this process first saw that a revocation is asked for.
@@ -351,6 +353,13 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
 
 fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
+    if status.pending_revocation.is_none() && observed.has_untold {
+        // With the Secrets goes the only trace of what there is to revoke (R3).
+        return Decision::step(Step::RecordRevocation {
+            reason: "IdentityDeleted".to_owned(),
+            unsettled_until: None,
+        });
+    }
     if !observed.secrets.is_empty() {
         return Decision::step(Step::DeleteSecrets);
     }
@@ -369,10 +378,11 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
     let is_last = observed.others != Others::Sharing;
     let deletes = policy == DeletionPolicy::Delete && is_last;
-    let owes_revocation = observed
-        .claims
-        .iter()
-        .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status));
+    let owes_revocation = status.pending_revocation.is_some()
+        || observed
+            .claims
+            .iter()
+            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status));
     if !deletes && !owes_revocation {
         return remove(None);
     }

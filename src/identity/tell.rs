@@ -132,7 +132,7 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
 }
 
 /// The revoke call failed; where it may have had its effect, or may still get it because an answer
-/// was lost, the intent stays.
+/// was lost, the intent stays. So it does on the way out: perhaps nothing else asks any longer.
 #[must_use]
 pub fn revoke_failed(
     identity: &AcsIdentity,
@@ -141,7 +141,8 @@ pub fn revoke_failed(
     now: Timestamp,
 ) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
-    let stays = outcome == acs::Outcome::Unknown || is_lost;
+    let is_leaving = identity.metadata.deletion_timestamp.is_some();
+    let stays = outcome == acs::Outcome::Unknown || is_lost || is_leaving;
     let pending = next.pending_revocation.take().filter(|_| stays);
     next.pending_revocation = pending.map(|pending| {
         // Counted from now: how long the call waited in the queue is not known.

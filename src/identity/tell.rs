@@ -131,8 +131,8 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
     next
 }
 
-/// The revoke call failed; where it may have had its effect, or may still get it because an answer
-/// was lost, the intent stays. So it does on the way out: perhaps nothing else asks any longer.
+/// The revoke call failed; where it or one before it may have had its effect, or may still get it,
+/// the intent stays. So it does on the way out: perhaps nothing else asks any longer.
 #[must_use]
 pub fn revoke_failed(
     identity: &AcsIdentity,
@@ -143,7 +143,10 @@ pub fn revoke_failed(
     let mut next = identity.status.clone().unwrap_or_default();
     let is_leaving = identity.metadata.deletion_timestamp.is_some();
     let stays = outcome == acs::Outcome::Unknown || is_lost || is_leaving;
-    let pending = next.pending_revocation.take().filter(|_| stays);
+    let pending = next
+        .pending_revocation
+        .take()
+        .filter(|pending| stays || pending.unsettled_until.is_some());
     next.pending_revocation = pending.map(|pending| {
         // Counted from now: how long the call waited in the queue is not known.
         let lost = is_lost.then(|| renewal::whole_seconds(renewal::add(now, CALL)));

@@ -354,7 +354,17 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
             observed.token.secret_name()
         }
         SecretView::Unknown => return Some(Step::ReadSecret),
-        SecretView::Absent | SecretView::Foreign { .. } => observed.former.as_ref()?.name.clone(),
+        SecretView::Absent | SecretView::Foreign { .. } => {
+            let former = observed.former.as_ref()?;
+            let status = observed.token.status.as_ref();
+            let told = status.and_then(|status| status.issued_at.as_ref());
+            // Under a new name nothing may have been written yet.
+            let is_newer = |facts: &&TokenFacts| told.is_none_or(|told| facts.issued_at > told.0);
+            if let Some(facts) = former.facts.as_ref().filter(is_newer) {
+                return Some(Step::Record(facts.clone()));
+            }
+            former.name.clone()
+        }
     };
     Some(Step::DeleteSecret {
         name,

@@ -720,7 +720,7 @@ fn why_issue(
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
         // A clock that is not known is told by the answer.
-        facts.issued_at <= until && observed.service_now.is_none_or(|now| now > until)
+        facts.issued_at <= until && observed.service_now.is_none_or(|now| now >= after(until))
     }) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {

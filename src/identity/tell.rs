@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::decide::{CALL, Decision};
+use super::decide::{CALL, Decision, INTENT};
 use crate::{
     acs::{self, Revoked},
     crd::{
@@ -120,7 +120,8 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
     let known = pending
         .as_ref()
         .and_then(|pending| Some(pending.unsettled_until.as_ref()?.0))
-        .map(|until| renewal::add(date, until.duration_since(now) + missing));
+        .map(|until| until.duration_since(now).min(INTENT + CALL) + missing)
+        .map(|left| renewal::add(date, left));
     let until = known.max(lost).filter(|until| *until > date);
     next.tokens_valid_after = Some(Time(date));
     next.last_revocation = Some(LastRevocation {

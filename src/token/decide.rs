@@ -16,6 +16,9 @@ pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 /// token applied together with its identity then costs one status write, not two.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
+/// A service's clock that seems to be further behind a time that it has told is not believed.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
@@ -560,7 +563,7 @@ fn issue_or_wait(
         );
     }
     if let Some(next_second) = identity.tokens_valid_after.map(after)
-        && observed.service_now.is_some_and(|now| now < next_second)
+        && service_now(observed, next_second).is_some_and(|now| now < next_second)
     {
         // A token of the very second of the revocation might be hit by it (R3).
         let wake = Some(local_time(observed, next_second));
@@ -631,6 +634,14 @@ fn issue_or_wait(
 /// A later second than `time`: the service's clock tells whole ones.
 fn after(time: Timestamp) -> Timestamp {
     renewal::add(time, SignedDuration::from_secs(1))
+}
+
+/// The service's clock, unless it is not known, or known wrongly because ours was set back since it
+/// told `told`. The next answer tells.
+fn service_now(observed: &Observed<'_>, told: Timestamp) -> Option<Timestamp> {
+    observed
+        .service_now
+        .filter(|now| told.duration_since(*now) <= CLOCK_TOLERANCE)
 }
 
 /// When the service's clock says `service`, by the operator's.
@@ -719,8 +730,8 @@ fn why_issue(
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
-        // A clock that is not known is told by the answer.
-        facts.issued_at <= until && observed.service_now.is_none_or(|now| now >= after(until))
+        let now = service_now(observed, facts.issued_at);
+        facts.issued_at <= until && now.is_none_or(|now| now >= after(until))
     }) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {

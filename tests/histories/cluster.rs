@@ -148,6 +148,11 @@ impl Cluster {
             .map(|(name, _)| name.clone())
     }
 
+    /// Changes with every write that changes something.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     fn store<K: Kind>(&mut self, mut object: K, former: Option<&K>) -> K {
         self.version += 1;
         let version = self.version.to_string();

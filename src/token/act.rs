@@ -254,8 +254,7 @@ async fn store(
                 secret = token.secret_name(),
                 "someone else took the Secret's name; its token is dropped"
             );
-            findings.forget();
-            return Ok(());
+            return read_secret(context, token, &secrets, findings).await;
         }
         Err(error) => {
             let text = format!("a token was issued but {error}");
@@ -350,7 +349,7 @@ async fn rewrite(
             from, "wrote the Secret around the same token"
         );
     } else {
-        findings.forget();
+        read_secret(context, token, secrets, findings).await?;
     }
     Ok(())
 }

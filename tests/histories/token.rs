@@ -231,10 +231,7 @@ async fn store(
     };
     match write_secret(wire, &wanted, text).await {
         Ok(Some(seen)) => remember(wire, token, see(seen), findings),
-        Ok(None) => {
-            findings.forget();
-            return Ok(());
-        }
+        Ok(None) => return read_secret(wire, token, findings).await,
         Err(_) => return fail(wire, token, "ApiServerError", None).await,
     }
     if why == Why::SecretEdited {
@@ -314,7 +311,7 @@ async fn rewrite(
     if let Some(written) = write_secret(wire, &wanted, &SecretString::from(text)).await? {
         remember(wire, token, see(written), findings);
     } else {
-        findings.forget();
+        read_secret(wire, token, findings).await?;
     }
     Ok(())
 }

@@ -257,6 +257,13 @@ async fn store(
             return read_secret(context, token, &secrets, findings).await;
         }
         Err(error) => {
+            // It may be there all the same: before another is issued, the Secret is read.
+            findings.forget();
+            context
+                .memory
+                .change(&token.uid().unwrap_or_default(), |memory| {
+                    memory.secret = None;
+                });
             let text = format!("a token was issued but {error}");
             report::failed(context, token, error.reason(), &text, None).await?;
             return Ok(());

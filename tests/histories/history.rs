@@ -156,7 +156,11 @@ impl History {
             Event::Wait(seconds) => self.wait(seconds * 1000),
             Event::Crash(fates) => self.operator.crash(fates),
             Event::Hold(watch) => self.operator.held[usize::from(watch)] = true,
-            Event::Free => self.operator.held = Default::default(),
+            Event::Free => {
+                self.operator.held = Default::default();
+                let mut world = self.world.borrow_mut();
+                world.truth.came_back = world.now;
+            }
             Event::Resync => self.operator.resync(),
             event => {
                 let setup = self.setup;
@@ -204,7 +208,10 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
         Event::Fault(fault) => world.faults.push_back(fault),
         Event::ApiFault { done } => world.api_faults.push_back(done),
         Event::ServiceDown(is_down) => world.service.is_down = is_down,
-        Event::ApiDown(is_down) => world.is_api_down = is_down,
+        Event::ApiDown(is_down) => {
+            world.is_api_down = is_down;
+            world.truth.came_back = world.now;
+        }
         Event::UseKey(index) => {
             let (fingerprint, _) = &keys()[usize::from(index)];
             world.service.keys.insert(fingerprint.clone());

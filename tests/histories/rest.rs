@@ -130,7 +130,9 @@ fn goes_in_time<K: Resource>(world: &World, object: &K, name: &str) -> Checked {
     let found = world
         .truth
         .restarted
-        .map_or(0, |restarted| restarted + again);
+        .unwrap_or(0)
+        .max(world.truth.came_back)
+        + again;
     let late = world.now - (deleted + span).max(found);
     hold!(
         late <= 30_000 || world.jumped > 0,

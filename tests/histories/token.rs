@@ -232,7 +232,14 @@ async fn store(
     match write_secret(wire, &wanted, text).await {
         Ok(Some(seen)) => remember(wire, token, see(seen), findings),
         Ok(None) => return read_secret(wire, token, findings).await,
-        Err(_) => return fail(wire, token, "ApiServerError", None).await,
+        Err(_) => {
+            findings.forget();
+            let uid = token.uid().unwrap_or_default();
+            wire.context
+                .memory
+                .change(&uid, |memory| memory.secret = None);
+            return fail(wire, token, "ApiServerError", None).await;
+        }
     }
     if why == Why::SecretEdited {
         let uid = token.uid().unwrap_or_default();

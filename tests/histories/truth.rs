@@ -23,8 +23,8 @@ pub struct Duty {
     pub id: String,
     /// The token.
     pub text: String,
-    /// The token that the object held when it was asked.
-    held: String,
+    /// What the object held when it was asked.
+    held: Shape,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ pub struct Truth {
     pub abandoned: BTreeSet<String>,
     /// When the process that is running was started, if it is not the first.
     pub restarted: Option<Millis>,
+    /// When a watch that had told nothing, or an API server that was away, came back.
+    pub came_back: Millis,
     /// Every call to the service that was answered.
     pub calls: usize,
 }
@@ -66,10 +68,10 @@ impl Truth {
         let mut tokens = world.service.tokens_mut();
         if let Some(token) = tokens.find(|token| token.text == text) {
             let is_new = !std::mem::replace(&mut token.is_stored, true);
-            let (uid, why) = (token.uid.clone(), token.why);
+            let (uid, why, jumped) = (token.uid.clone(), token.why, token.jumped);
             drop(tokens);
             if is_new {
-                let issue = (world.now, why, world.jumped);
+                let issue = (world.now, why, jumped);
                 world.truth.issues.insert(uid.clone(), issue);
             }
             Self::reconsider(world, &uid, false);
@@ -146,7 +148,13 @@ impl Truth {
             return;
         };
         let now = world.service_time();
-        let asks = Self::asks(world, object, id, held);
+        let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+        let status = identity.and_then(|identity| identity.status.as_ref());
+        if status.and_then(|status| status.identity_id.as_ref()) != Some(id) {
+            // What its end asked for was settled when it ended.
+            return;
+        }
+        let asks = Self::asks(world, object, held);
         if asks {
             let duties: Vec<_> = tokens()
                 .filter(|(_, token)| world.service.lets_in(token, now))
@@ -161,7 +169,7 @@ impl Truth {
                     uid: uid.to_owned(),
                     id: id.clone(),
                     text: token.text.clone(),
-                    held: held.text.clone(),
+                    held: held.shape.clone(),
                 })
                 .collect();
             let at = (world.now, world.jumped);
@@ -170,24 +178,20 @@ impl Truth {
             }
             world.truth.duties.extend(duties);
         } else if by_user {
-            let held = held.text.clone();
-            let is_taken_back = |duty: &Duty| duty.uid == uid && duty.held == held;
+            let held = held.shape.clone();
+            let is_taken_back = |duty: &Duty| duty.uid == uid && duty.held.is_same_as(&held);
             world.truth.duties.retain(|duty| !is_taken_back(duty));
         }
     }
 
     /// Whether the object asks that `held` be revoked, by the contract's words.
-    fn asks(world: &World, object: &AcsToken, id: &str, held: &Token) -> bool {
+    fn asks(world: &World, object: &AcsToken, held: &Token) -> bool {
         let (was, wanted) = (&held.shape, Shape::wanted(object));
         let minutes = (was.minutes(), wanted.minutes());
         let policy = object.spec.revocation.unwrap_or_default();
         let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
-        let identity_stays = identity.is_some_and(|identity| {
-            let status = identity.status.as_ref();
-            let is_same = status.and_then(|s| s.identity_id.as_deref()) == Some(id);
-            identity.metadata.deletion_timestamp.is_none() && is_same
-        });
-        let ends = object.metadata.deletion_timestamp.is_some() || !identity_stays;
+        let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
+        let ends = object.metadata.deletion_timestamp.is_some() || !stays;
         match policy {
             Revocation::Never => false,
             _ if ends => true,

@@ -41,6 +41,8 @@ where
     writer: Mutex<Writer<K>>,
     written: Mutex<HashMap<ObjectRef<K>, Written<K>>>,
     index: Mutex<Index<K>>,
+    /// The newest version that a watch has told, by namespace.
+    told: Mutex<HashMap<Option<String>, u64>>,
     lists_missing: AtomicUsize,
     lists_done: Notify,
 }
@@ -82,6 +84,7 @@ where
                 by_key: HashMap::new(),
                 keys_of: HashMap::new(),
             }),
+            told: Mutex::default(),
             lists_missing: AtomicUsize::new(watches),
             lists_done: Notify::new(),
         }
@@ -151,6 +154,11 @@ where
     /// Remembers what the API server confirmed of a write of ours.
     pub fn wrote(&self, object: K) {
         let key = ObjectRef::from_obj(&object);
+        let told = lock(&self.told).get(&key.namespace).copied();
+        if self.reader.get(&key).is_none() && version(&object) <= told {
+            // The watch was faster than the answer: it has told this write, and its end as well.
+            return;
+        }
         self.index(&key, Some(&object));
         lock(&self.written).insert(key, Written::Object(Arc::new(object)));
     }
@@ -169,12 +177,14 @@ where
 
     /// A watch tells an object.
     pub fn apply(&self, object: &K) {
+        self.tell(object);
         lock(&self.writer).apply_watcher_event(&Event::Apply(object.clone()));
         self.index(&ObjectRef::from_obj(object), Some(object));
     }
 
     /// A watch tells that an object is gone.
     pub fn delete(&self, object: &K) {
+        self.tell(object);
         lock(&self.writer).apply_watcher_event(&Event::Delete(object.clone()));
         self.forget(&ObjectRef::from_obj(object));
     }
@@ -183,6 +193,14 @@ where
     pub(super) fn listed(&self) {
         self.lists_missing.fetch_sub(1, Ordering::Release);
         self.lists_done.notify_waiters();
+    }
+
+    fn tell(&self, object: &K) {
+        if let Some(version) = version(object) {
+            let mut told = lock(&self.told);
+            let newest = told.entry(object.namespace()).or_default();
+            *newest = version.max(*newest);
+        }
     }
 
     fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
@@ -224,16 +242,16 @@ pub fn object_ref<K: Resource<DynamicType = ()>>(
 }
 
 /// Whether `left` is newer than `right`, or another object of the same name.
-///
+fn is_newer<K: Resource>(left: &K, right: &K) -> bool {
+    version(left) > version(right)
+}
+
 /// Kubernetes promises since 1.35 that resource versions of one kind compare as numbers; earlier
 /// servers do it too.
-fn is_newer<K: Resource>(left: &K, right: &K) -> bool {
-    let version = |object: &K| {
-        object
-            .resource_version()
-            .and_then(|v| v.parse::<u64>().ok())
-    };
-    version(left) > version(right)
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object
+        .resource_version()
+        .and_then(|version| version.parse().ok())
 }
 
 /// A lock that a panic elsewhere does not poison: what our locks guard is never half changed.

@@ -317,11 +317,9 @@ pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
         }
     }
     let _ = context.wake.identities.send(identity);
-    if !is_there {
-        // Whoever waited for the Secret's name may have it now.
-        for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
-            let _ = context.wake.tokens.send(rival);
-        }
+    // Whoever names the same Secret may have it now, or has lost it.
+    for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
+        let _ = context.wake.tokens.send(rival);
     }
     let _ = context.wake.tokens.send(ObjectRef::from_obj(token));
 }

@@ -12,6 +12,8 @@ use crate::{
 
 /// A change that other controllers fight over is repaired at once, then this far apart (T5).
 pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+/// Whether a Secret's name is free again is looked at this far apart.
+const RIVAL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// A wait that the object's own identity will end soon is told only when it lasts this long: a
 /// token applied together with its identity then costs one status write, not two.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
@@ -377,13 +379,18 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
 
 fn decide_life(observed: &Observed<'_>) -> Decision {
     if let Some(rival) = &observed.rival {
-        return stalled(
+        let conflict = stalled(
             "SecretConflict",
             format!(
                 "Secret {} belongs to AcsToken {rival}; give this one another secret.name",
                 observed.token.secret_name()
             ),
         );
+        // A rival that never had the Secret and takes another name tells nobody.
+        return Decision {
+            wake: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
+            ..conflict
+        };
     }
     match &observed.identity {
         IdentityView::Missing | IdentityView::Deleting => {

@@ -360,15 +360,10 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
         }
         SecretView::Unknown => return Some(Step::ReadSecret),
         SecretView::Absent | SecretView::Foreign { .. } => {
-            let former = observed.former.as_ref()?;
-            let status = observed.token.status.as_ref();
-            let told = status.and_then(|status| status.issued_at.as_ref());
-            // Under a new name nothing may have been written yet.
-            let is_newer = |facts: &&TokenFacts| told.is_none_or(|told| facts.issued_at > told.0);
-            if let Some(facts) = former.facts.as_ref().filter(is_newer) {
+            if let Some(facts) = untold_former(observed) {
                 return Some(Step::Record(facts.clone()));
             }
-            former.name.clone()
+            observed.former.as_ref()?.name.clone()
         }
     };
     Some(Step::DeleteSecret {
@@ -377,7 +372,21 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
     })
 }
 
+/// A token that is in a former Secret only, and that the status does not tell.
+fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenFacts> {
+    let facts = observed.former.as_ref()?.facts.as_ref()?;
+    let is_moved = matches!(&observed.secret, SecretView::Ours { facts: Some(_), .. });
+    let status = observed.token.status.as_ref();
+    let told = status.and_then(|status| status.issued_at.as_ref());
+    let is_newer = told.is_none_or(|told| facts.issued_at > told.0);
+    (is_newer && !is_moved).then_some(facts)
+}
+
 fn decide_life(observed: &Observed<'_>) -> Decision {
+    if let Some(facts) = untold_former(observed) {
+        // Renamed between Secret and status; whatever comes, a revocation may depend on it.
+        return Decision::step(Step::Record(facts.clone()));
+    }
     if let Some(rival) = &observed.rival {
         let conflict = stalled(
             "SecretConflict",

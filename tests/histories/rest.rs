@@ -285,6 +285,10 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let status = object.status.clone().unwrap_or_default();
     let reason = ready_reason(&status.conditions).to_owned();
     let ready = is_ready(&status.conditions);
+    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    if identity.is_some_and(|identity| is_out_of_reach(world, identity)) {
+        return Ok(());
+    }
     let is_current = status.observed_generation == object.metadata.generation;
     hold!(
         is_current,
@@ -296,7 +300,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .filter(|secret| is_ours(&secret.metadata, object))
         .map(ResourceExt::name_any)
         .collect();
-    let Some(identity) = world.cluster.identities.get(&object.spec.identity_ref.name) else {
+    if identity.is_none() {
         hold!(
             !ready
                 && ["IdentityNotFound", "SecretConflict"].contains(&reason.as_str())
@@ -304,7 +308,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
             "I5: AcsToken {name} says {reason} and has {ours:?} without its identity"
         );
         return Ok(());
-    };
+    }
     let wanted = object.secret_name();
     let rivals = world
         .cluster
@@ -339,7 +343,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .flatten()
         .any(|(key, _)| key.contains("argocd"));
     let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
-    if is_out_of_reach(world, identity) || is_forbidden || is_immutable {
+    if is_forbidden || is_immutable {
         return Ok(());
     }
     hold!(ready, "AcsToken {name} is not Ready in the end: {reason}");

@@ -16,7 +16,7 @@ use crate::{
     operator::Operator,
     rest,
     service::{Millis, Revoker, Service},
-    truth::Truth,
+    truth::{Cause, Truth},
     world::World,
 };
 
@@ -183,7 +183,7 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
             let _ = world.cluster.delete::<AcsIdentity>(name, None, now);
             for (token, identity) in TOKENS {
                 if identity == name {
-                    reconsider(world, token);
+                    reconsider(world, token, Cause::IdentityDeleted);
                 }
             }
         }
@@ -191,7 +191,7 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
         Event::DeleteToken(number) => {
             let (name, now) = (TOKENS[usize::from(number)].0, world.time());
             let _ = world.cluster.delete::<AcsToken>(name, None, now);
-            reconsider(world, name);
+            reconsider(world, name, Cause::Edited);
         }
         Event::Edit(number, edit) => {
             let name = TOKENS[usize::from(number)].0;
@@ -202,7 +202,11 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
                     token.metadata.generation = token.metadata.generation.map(|g| g + 1);
                 }
             });
-            reconsider(world, name);
+            let why = match edit {
+                Edit::Revocation(_) => Cause::PolicyChanged,
+                _ => Cause::Edited,
+            };
+            reconsider(world, name, why);
         }
         Event::Secret(number, meddling) => meddle(world, number, meddling),
         Event::Fault(fault) => world.faults.push_back(fault),
@@ -262,10 +266,10 @@ fn id_of(world: &World, number: u8) -> Option<String> {
     identity.status.as_ref()?.identity_id.clone()
 }
 
-fn reconsider(world: &mut World, name: &str) {
+fn reconsider(world: &mut World, name: &str, why: Cause) {
     let uid = world.cluster.tokens.get(name).and_then(ResourceExt::uid);
     if let Some(uid) = uid {
-        Truth::reconsider(world, &uid, true);
+        Truth::reconsider(world, &uid, why);
     }
 }
 

@@ -27,6 +27,19 @@ pub struct Duty {
     held: Shape,
 }
 
+/// Why it is asked what is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A token has got into its Secret.
+    Stored,
+    /// A user changed or deleted the token's object.
+    Edited,
+    /// A user changed `revocation`: of what was changed before, nothing is owed that was not.
+    PolicyChanged,
+    /// A user deleted the identity's object.
+    IdentityDeleted,
+}
+
 #[derive(Debug, Default)]
 pub struct Truth {
     pub duties: Vec<Duty>,
@@ -74,7 +87,7 @@ impl Truth {
                 let issue = (world.now, why, jumped);
                 world.truth.issues.insert(uid.clone(), issue);
             }
-            Self::reconsider(world, &uid, false);
+            Self::reconsider(world, &uid, Cause::Stored);
         }
     }
 
@@ -131,7 +144,7 @@ impl Truth {
 
     /// A user changed a token's object, or its identity's: what is owed now? Only a user takes an
     /// order back.
-    pub fn reconsider(world: &mut World, uid: &str, by_user: bool) {
+    pub fn reconsider(world: &mut World, uid: &str, why: Cause) {
         let objects = world.cluster.tokens.values();
         let Some(object) = objects
             .into_iter()
@@ -154,10 +167,14 @@ impl Truth {
             // What its end asked for was settled when it ended.
             return;
         }
-        let asks = Self::asks(world, object, held);
-        if asks {
+        let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
+        let is_leaving = object.metadata.deletion_timestamp.is_some();
+        let asks = Self::asks(object, held, is_leaving || !stays);
+        // What an identity's end asks for is settled by what its tokens said then.
+        let is_late = why == Cause::Edited && !stays && !is_leaving;
+        if asks && !is_late && why != Cause::PolicyChanged {
             let duties: Vec<_> = tokens()
-                .filter(|(_, token)| world.service.lets_in(token, now))
+                .filter(|(of, token)| *of == id && world.service.lets_in(token, now))
                 .filter(|(_, token)| {
                     world
                         .truth
@@ -177,7 +194,7 @@ impl Truth {
                 world.truth.asked.entry(duty.id.clone()).or_insert(at);
             }
             world.truth.duties.extend(duties);
-        } else if by_user {
+        } else if !asks && why != Cause::Stored {
             let held = held.shape.clone();
             let is_taken_back = |duty: &Duty| duty.uid == uid && duty.held.is_same_as(&held);
             world.truth.duties.retain(|duty| !is_taken_back(duty));
@@ -185,13 +202,10 @@ impl Truth {
     }
 
     /// Whether the object asks that `held` be revoked, by the contract's words.
-    fn asks(world: &World, object: &AcsToken, held: &Token) -> bool {
+    fn asks(object: &AcsToken, held: &Token, ends: bool) -> bool {
         let (was, wanted) = (&held.shape, Shape::wanted(object));
         let minutes = (was.minutes(), wanted.minutes());
         let policy = object.spec.revocation.unwrap_or_default();
-        let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
-        let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
-        let ends = object.metadata.deletion_timestamp.is_some() || !stays;
         match policy {
             Revocation::Never => false,
             _ if ends => true,

@@ -257,15 +257,16 @@ fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
 fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     let now = world.service_time();
     let is_ending = with_id(world, id).any(|it| it.metadata.deletion_timestamp.is_some());
-    let names: Vec<_> = with_id(world, id).map(ResourceExt::name_any).collect();
-    let intent = names.iter().find_map(|name| world.truth.intents.get(name));
-    hold!(
-        intent.is_some(),
-        "R3: {by} revokes without a recorded intent"
-    );
-    // R4: at most 5 s are spent on the marks.
-    let is_patient = intent
-        .is_some_and(|(since, jumped)| world.now - since < 5000 - 1000 && *jumped == world.jumped);
+    let intent = with_id(world, id).find_map(|identity| {
+        let status = identity.status.as_ref()?;
+        status.pending_revocation.as_ref()
+    });
+    let Some(intent) = intent else {
+        return Err(format!("R3: {by} revokes without a recorded intent"));
+    };
+    // R4: at most 5 s, by the operator's clock, are spent on the marks.
+    let spent = world.local().duration_since(intent.time.0).as_millis();
+    let is_patient = (0..5000).contains(&spent);
     for object in world.cluster.tokens.values() {
         let is_told_ready = object
             .status

@@ -46,8 +46,6 @@ pub struct Truth {
     /// When a revocation of the identity was first asked for since the last one was recorded, and
     /// how far the operator's clock had jumped by then (R2).
     pub asked: BTreeMap<String, (Millis, Millis)>,
-    /// When an intent to revoke was recorded, by identity object, and the jumps by then (R4).
-    pub intents: BTreeMap<String, (Millis, Millis)>,
     /// Identities made in ACS, by object (I1).
     pub creates: BTreeMap<String, usize>,
     /// Identity objects that are gone, as they were last, by UID.
@@ -102,24 +100,8 @@ impl Truth {
         }
     }
 
-    /// An identity's status was written.
-    pub fn intended(
-        &mut self,
-        former: Option<&AcsIdentity>,
-        identity: &AcsIdentity,
-        at: (Millis, Millis),
-    ) {
-        let pending = |identity: &AcsIdentity| identity.status.clone()?.pending_revocation;
-        let name = identity.name_any();
-        match pending(identity) {
-            None => {
-                self.intents.remove(&name);
-            }
-            now if now != former.and_then(pending) => {
-                self.intents.insert(name, at);
-            }
-            _ => {}
-        }
+    /// An identity's status was written: what was asked for may be done.
+    pub fn identity_told(&mut self, former: Option<&AcsIdentity>, identity: &AcsIdentity) {
         let after = |identity: &AcsIdentity| identity.status.clone()?.tokens_valid_after;
         let status = identity.status.as_ref();
         if after(identity) != former.and_then(after)

@@ -524,13 +524,12 @@ impl World {
     }
 
     fn truth_of_write(&mut self, request: &ApiCall, former: Option<&AcsIdentity>) {
-        let at = (self.now, self.jumped);
         match request {
             ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
                 Truth::stored(self, secret);
             }
             ApiCall::TokenStatus(token) => Truth::told(self, token),
-            ApiCall::IdentityStatus(identity) => self.truth.intended(former, identity, at),
+            ApiCall::IdentityStatus(identity) => self.truth.identity_told(former, identity),
             ApiCall::TokenFinalizers(_, _, left, Some(_)) if left.is_empty() => {
                 // Found by its name before the write; what it owed is written off.
                 let objects = &self.cluster.tokens;

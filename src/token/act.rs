@@ -72,7 +72,7 @@ pub async fn carry_out(
                 Ok(()) => info!(secret = name, "deleted a Secret"),
                 // It goes with its owner, and isn't looked for again.
                 Err(error) if context.is_moot(&error, &token.metadata) => {
-                    findings.secret = Some(SecretView::Absent);
+                    findings.found(name.clone(), SecretView::Absent);
                 }
                 Err(error) => return Err(error),
             }
@@ -115,18 +115,31 @@ async fn read_secret(
         Err(error) if context.is_moot(&error, &token.metadata) => None,
         read => read?,
     };
-    match read {
-        None => findings.secret = Some(SecretView::Absent),
+    let found = match read {
+        None => SecretView::Absent,
         Some(seen) => match owner(&seen.0.metadata, token) {
-            Owner::Ours => remember(context, token, seen),
-            Owner::Other(owner) => findings.secret = Some(SecretView::Foreign { owner }),
+            Owner::Ours => {
+                remember(context, token, seen, findings);
+                return Ok(());
+            }
+            Owner::Other(owner) => SecretView::Foreign { owner },
         },
-    }
+    };
+    // An earlier answer may have come after the watch had told that the Secret is gone.
+    let key = object_ref(token.namespace().as_deref(), &name);
+    context.views.secrets.forget(&key);
+    findings.found(name, found);
     Ok(())
 }
 
 /// The view learns of the Secret at once, so that it is not read again.
-fn remember(context: &Context, token: &AcsToken, (metadata, read): SeenSecret) {
+fn remember(
+    context: &Context,
+    token: &AcsToken,
+    (metadata, read): SeenSecret,
+    findings: &mut Findings,
+) {
+    findings.forget();
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
@@ -233,13 +246,13 @@ async fn store(
         endpoint,
     };
     match secrets.write(&wanted, &issued.token, existing).await {
-        Ok(Some(seen)) => remember(context, token, seen),
+        Ok(Some(seen)) => remember(context, token, seen, findings),
         Ok(None) => {
             warn!(
                 secret = token.secret_name(),
                 "someone else took the Secret's name; its token is dropped"
             );
-            findings.secret = None;
+            findings.forget();
             return Ok(());
         }
         Err(error) => {
@@ -329,13 +342,13 @@ async fn rewrite(
         endpoint: &endpoint,
     };
     if let Some(seen) = secrets.write(&wanted, &bytes, existing).await? {
-        remember(context, token, seen);
+        remember(context, token, seen, findings);
         info!(
             secret = token.secret_name(),
             from, "wrote the Secret around the same token"
         );
     } else {
-        findings.secret = None;
+        findings.forget();
     }
     Ok(())
 }

@@ -122,17 +122,25 @@ async fn read_secret(
     token: &AcsToken,
     findings: &mut Findings,
 ) -> Result<(), Refused> {
-    match wire.read_secret(&token.secret_name()).await?.map(see) {
-        None => findings.secret = Some(SecretView::Absent),
+    let name = token.secret_name();
+    let found = match wire.read_secret(&name).await?.map(see) {
+        None => SecretView::Absent,
         Some(seen) => match owner(&seen.0.metadata, token) {
-            Owner::Ours => remember(wire, token, seen),
-            Owner::Other(owner) => findings.secret = Some(SecretView::Foreign { owner }),
+            Owner::Ours => {
+                remember(wire, token, seen, findings);
+                return Ok(());
+            }
+            Owner::Other(owner) => SecretView::Foreign { owner },
         },
-    }
+    };
+    let key = object_ref(Some(NAMESPACE), &name);
+    wire.context.views.secrets.forget(&key);
+    findings.found(name, found);
     Ok(())
 }
 
-fn remember(wire: &Wire, token: &AcsToken, (metadata, read): SeenSecret) {
+fn remember(wire: &Wire, token: &AcsToken, (metadata, read): SeenSecret, findings: &mut Findings) {
+    findings.forget();
     let uid = token.uid().unwrap_or_default();
     let memory = &wire.context.memory;
     memory.change(&uid, |memory| memory.secret = Some(read));
@@ -219,9 +227,9 @@ async fn store(
         endpoint: resolved.endpoint.as_str(),
     };
     match write_secret(wire, &wanted, text).await {
-        Ok(Some(seen)) => remember(wire, token, see(seen)),
+        Ok(Some(seen)) => remember(wire, token, see(seen), findings),
         Ok(None) => {
-            findings.secret = None;
+            findings.forget();
             return Ok(());
         }
         Err(_) => return fail(wire, token, "ApiServerError", None).await,
@@ -301,9 +309,9 @@ async fn rewrite(
         endpoint: &endpoint,
     };
     if let Some(written) = write_secret(wire, &wanted, &SecretString::from(text)).await? {
-        remember(wire, token, see(written));
+        remember(wire, token, see(written), findings);
     } else {
-        findings.secret = None;
+        findings.forget();
     }
     Ok(())
 }

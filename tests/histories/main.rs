@@ -13,9 +13,20 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
+    clippy::unwrap_in_result,
     clippy::unwrap_used,
     missing_docs,
     reason = "a test ends at the first surprise"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::large_enum_variant,
+    clippy::needless_pass_by_value,
+    clippy::or_fun_call,
+    clippy::struct_excessive_bools,
+    clippy::too_many_lines,
+    reason = "a model of small numbers, in which what happens is told in one place"
 )]
 
 mod cluster;

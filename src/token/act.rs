@@ -127,7 +127,9 @@ async fn read_secret(
     };
     // An earlier answer may have come after the watch had told that the Secret is gone.
     let key = object_ref(token.namespace().as_deref(), &name);
-    context.views.secrets.forget(&key);
+    if let Some(gone) = context.views.secrets.get(&key) {
+        context.views.secrets.deleted(&key, gone.uid());
+    }
     findings.found(name, found);
     Ok(())
 }

@@ -134,7 +134,10 @@ async fn read_secret(
         },
     };
     let key = object_ref(Some(NAMESPACE), &name);
-    wire.context.views.secrets.forget(&key);
+    let secrets = &wire.context.views.secrets;
+    if let Some(gone) = secrets.get(&key) {
+        secrets.deleted(&key, gone.uid());
+    }
     findings.found(name, found);
     Ok(())
 }

@@ -242,6 +242,16 @@ async fn delete(
 ) -> Result<Outcome, cluster::Error> {
     // A token on its way into a Secret would outlive its identity's object.
     let _guard = context.gates.revoke(id).await;
+    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
+    let Some(identity) = context.views.identities.get(&reference) else {
+        return Ok(Outcome::Gone);
+    };
+    let identity = identity.as_ref();
+    let observed = super::observe::observe(context, identity, Timestamp::now());
+    if !matches!(super::decide(&observed).step, Step::Delete { id: now } if now == id) {
+        // Such a token has got into its Secret while we waited.
+        return Ok(Outcome::Done);
+    }
     let Some((key, resolved, client)) = client(context, identity, true) else {
         return Ok(Outcome::Overtaken);
     };

@@ -355,10 +355,7 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
     if status.pending_revocation.is_none() && observed.has_untold {
         // With the Secrets goes the only trace of what there is to revoke (R3).
-        return Decision::step(Step::RecordRevocation {
-            reason: "IdentityDeleted".to_owned(),
-            unsettled_until: None,
-        });
+        return ending();
     }
     if !observed.secrets.is_empty() {
         return Decision::step(Step::DeleteSecrets);
@@ -406,17 +403,26 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
             Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
         );
     }
-    if let Some(wait) = wait_after_failure(observed) {
-        let deadline = observed.deletion_deadline;
-        return Decision {
-            wake: wait.wake.map(|wake| wake.min(deadline)),
-            ..wait
-        };
+    let decision = if deletes {
+        wait_after_failure(observed)
+            .unwrap_or_else(|| Decision::step(Step::Delete { id: id.clone() }))
+    } else {
+        decide_revocation(observed, id).unwrap_or_else(ending)
+    };
+    Decision {
+        wake: decision
+            .wake
+            .map(|wake| wake.min(observed.deletion_deadline)),
+        ..decision
     }
-    if deletes {
-        return Decision::step(Step::Delete { id: id.clone() });
-    }
-    Decision::step(Step::Revoke { id: id.clone() })
+}
+
+/// The intent to revoke the tokens of an identity that goes without being deleted in ACS.
+fn ending() -> Decision {
+    Decision::step(Step::RecordRevocation {
+        reason: "IdentityDeleted".to_owned(),
+        unsettled_until: None,
+    })
 }
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.

@@ -554,9 +554,12 @@ fn issue_or_wait(
     {
         // A token of the very second of the revocation might be hit by it (R3).
         let wake = Some(local_time(observed, next_second));
-        return Decision {
-            wake,
-            ..Decision::step(Step::Rest)
+        return match good {
+            Some(_) => Decision {
+                wake,
+                ..Decision::step(Step::Rest)
+            },
+            None => Decision::rest(revoking(), None, wake),
         };
     }
     let earliest = [

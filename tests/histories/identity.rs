@@ -220,6 +220,14 @@ async fn delete_secrets(wire: &Wire, identity: &AcsIdentity) -> Result<(), Refus
 
 async fn delete(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome, Refused> {
     let _guard = wire.context.gates.revoke(id).await;
+    let reference = object_ref(Some(NAMESPACE), &identity.name_any());
+    let Some(identity) = wire.context.views.identities.get(&reference) else {
+        return Ok(Outcome::Gone);
+    };
+    let identity = identity.as_ref();
+    if !matches!(decide(&look(wire, identity)).step, Step::Delete { id: now } if now == id) {
+        return Ok(Outcome::Done);
+    }
     let Some((key, resolved)) = connection(wire, identity, true) else {
         return Ok(Outcome::Overtaken);
     };

@@ -247,7 +247,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     let names: Vec<_> = with_id(world, id).map(ResourceExt::name_any).collect();
     let intent = names.iter().find_map(|name| world.truth.intents.get(name));
     hold!(
-        intent.is_some() || is_ending,
+        intent.is_some(),
         "R3: {by} revokes without a recorded intent"
     );
     // R4: at most 5 s are spent on the marks.

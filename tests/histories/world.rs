@@ -335,6 +335,12 @@ impl World {
                     Ok(Success::Revoked { .. }) => Ok(Success::Revoked {
                         earlier_attempt_lost: true,
                     }),
+                    // As the client has it: whatever came last, an earlier attempt may still act.
+                    Err(failure) if is_revoke => Err(Failure {
+                        outcome: Outcome::Unknown,
+                        is_lost: true,
+                        ..failure
+                    }),
                     answer => answer,
                 };
                 answered(self, answer)
@@ -365,7 +371,9 @@ impl World {
             self.tell(|| format!("a straggler lands: {}", story::of_request(&request)));
             let now = self.service_time();
             if let Request::Revoke { id } = &request {
-                let _ = self.service.revoke(id, now, Revoker::Straggler);
+                if self.service.keys.contains(&key) {
+                    let _ = self.service.revoke(id, now, Revoker::Straggler);
+                }
             } else {
                 let _ = self.service.answer(&request, &key, now, self.jumped);
             }

@@ -16,6 +16,11 @@ pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 /// token applied together with its identity then costs one status write, not two.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
+/// The second of a revocation is over soon after its answer.
+const A_SECOND_OR_SO: SignedDuration = SignedDuration::from_secs(5);
+/// A call without an answer has had its effect well before this.
+const LONGEST_UNSETTLED: SignedDuration = SignedDuration::from_mins(2);
+
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
@@ -354,7 +359,17 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
             observed.token.secret_name()
         }
         SecretView::Unknown => return Some(Step::ReadSecret),
-        SecretView::Absent | SecretView::Foreign { .. } => observed.former.as_ref()?.name.clone(),
+        SecretView::Absent | SecretView::Foreign { .. } => {
+            let former = observed.former.as_ref()?;
+            let status = observed.token.status.as_ref();
+            let told = status.and_then(|status| status.issued_at.as_ref());
+            // Under a new name nothing may have been written yet.
+            let is_newer = |facts: &&TokenFacts| told.is_none_or(|told| facts.issued_at > told.0);
+            if let Some(facts) = former.facts.as_ref().filter(is_newer) {
+                return Some(Step::Record(facts.clone()));
+            }
+            former.name.clone()
+        }
     };
     Some(Step::DeleteSecret {
         name,
@@ -550,7 +565,7 @@ fn issue_or_wait(
         );
     }
     if let Some(next_second) = identity.tokens_valid_after.map(after)
-        && observed.service_now.is_some_and(|now| now < next_second)
+        && service_now(observed, next_second, A_SECOND_OR_SO).is_some_and(|now| now < next_second)
     {
         // A token of the very second of the revocation might be hit by it (R3).
         let wake = Some(local_time(observed, next_second));
@@ -621,6 +636,18 @@ fn issue_or_wait(
 /// A later second than `time`: the service's clock tells whole ones.
 fn after(time: Timestamp) -> Timestamp {
     renewal::add(time, SignedDuration::from_secs(1))
+}
+
+/// The service's clock, unless it is not known, or known wrongly because ours was set back since:
+/// it is never `most` before a time that the service has told. The next answer tells.
+fn service_now(
+    observed: &Observed<'_>,
+    told: Timestamp,
+    most: SignedDuration,
+) -> Option<Timestamp> {
+    observed
+        .service_now
+        .filter(|now| told.duration_since(*now) <= most)
 }
 
 /// When the service's clock says `service`, by the operator's.
@@ -709,8 +736,8 @@ fn why_issue(
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
-        // A clock that is not known is told by the answer.
-        facts.issued_at <= until && observed.service_now.is_none_or(|now| now > until)
+        let now = service_now(observed, until, LONGEST_UNSETTLED);
+        facts.issued_at <= until && now.is_none_or(|now| now >= after(until))
     }) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {

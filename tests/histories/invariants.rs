@@ -46,8 +46,13 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     for identity in with_id(world, id) {
         let status = identity.status.as_ref();
         let pending = status.and_then(|status| status.pending_revocation.as_ref());
+        // An intent counts once the API server's answer is back; before that, nothing was decided.
+        let is_being_written = world.calls.iter().any(|call| match &call.message {
+            Message::Api(ApiCall::IdentityStatus(other)) => other.uid() == identity.uid(),
+            _ => false,
+        });
         hold!(
-            pending.is_none(),
+            pending.is_none() || is_being_written,
             "R3: {by} issues while a revocation is pending"
         );
     }

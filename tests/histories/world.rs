@@ -354,6 +354,18 @@ impl World {
         self.check(checked);
         let (now, jumped) = (self.service_time(), self.jumped);
         let answer = self.service.answer(request, key, now, jumped);
+        if let (Request::Issue { id, .. }, Ok(Success::Issued { text, .. })) = (request, &answer) {
+            // The object that revoked in this second may be gone, and its knowledge with it.
+            let is_known = invariants::with_id(self, id)
+                .filter_map(|it| it.status.as_ref())
+                .any(|status| status.tokens_valid_after.is_some());
+            if !is_known {
+                let mut tokens = self.service.tokens_mut();
+                if let Some(token) = tokens.find(|token| token.text == *text) {
+                    token.revoked = token.revoked.map(|_| Revoker::Stranger);
+                }
+            }
+        }
         self.truth.called(request, answer.is_ok());
         answer
     }

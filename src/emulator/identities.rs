@@ -25,6 +25,8 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let custom_id = ask::custom_id(turn, &body)?;
     let ask = match body.get("createTokenWithScopes") {
         None | Some(Value::Null) => None,
+        // The first preview took no body.
+        _ if versions::is_legacy(&turn.version) => None,
         Some(Value::Array(scopes)) if scopes.is_empty() => {
             match turn.settings().empty_create_scopes {
                 EmptyScopes::NoToken => None,

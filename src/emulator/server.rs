@@ -36,7 +36,7 @@ use super::{
 /// More connections wait until others end.
 const MOST_CONNECTIONS: usize = 800;
 const LONGEST_HEAD: usize = 80 * 1024;
-const LONGEST_BODY: usize = 1024 * 1024;
+const LONGEST_BODY: usize = 256 * 1024;
 /// So much of a body that is too long is read and dropped, so that its sender hears the answer.
 const LONGEST_DROPPED: usize = 64 * 1024 * 1024;
 /// For what is under way when the emulator is asked to end.

@@ -35,7 +35,10 @@ impl<S> Wire<S> {
 /// body, and lacks the header that ours have.
 fn bare_answer(bytes: &[u8]) -> Option<(usize, StatusCode)> {
     const START: &[u8] = b"HTTP/1.1 4";
-    let start = bytes.windows(START.len()).rposition(|it| it == START)?;
+    // It is never longer than this.
+    let before = bytes.len().saturating_sub(256);
+    let mut last = bytes.get(before..)?.windows(START.len());
+    let start = before + last.rposition(|it| it == START)?;
     let head = std::str::from_utf8(bytes.get(start..)?).ok()?;
     if !head.ends_with("\r\n\r\n") || head.contains(&format!("\r\n{MARK}:")) {
         return None;

@@ -94,7 +94,7 @@ async fn what_is_too_long_is_told_as_such() {
         let reply = exchange(&address, head.as_bytes()).await.unwrap();
         assert_eq!((reply.status, reply.code()), (status, code.to_owned()));
     }
-    for length in [1024 * 1024 + 1, 8 * 1024 * 1024] {
+    for length in [256 * 1024 + 1, 8 * 1024 * 1024] {
         let body = "[".repeat(length);
         let reply = Service::of(&emulator).create(&body).await;
         assert_eq!(
@@ -141,7 +141,7 @@ async fn bodies_that_are_no_json_objects_are_refused() {
     bodies.push(vec![b'[', 0xff, b']']);
     bodies.push(b"{\"a\":\"\xff\"}".to_vec());
     bodies.push(b"\0\0\0\0".to_vec());
-    bodies.push("{\"a\":".repeat(100_000).into_bytes());
+    bodies.push("{\"a\":".repeat(40_000).into_bytes());
     bodies.push(format!("{{\"a\":{}{}}}", "[".repeat(500), "]".repeat(500)).into_bytes());
     bodies.extend((1..=30).map(|seed| noise(seed).take(200).collect::<Vec<_>>()));
     for body in bodies {
@@ -226,7 +226,7 @@ async fn wrong_types_in_a_body_are_refused() {
             }
         }
     }
-    let many = format!("{{\"scopes\":[{}\"fly\"]}}", "\"chat\",".repeat(100_000));
+    let many = format!("{{\"scopes\":[{}\"fly\"]}}", "\"chat\",".repeat(30_000));
     assert_eq!(service.issue(&id, &many).await.code(), "ValidationError");
     is_well(&emulator).await;
 }

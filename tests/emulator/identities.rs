@@ -148,8 +148,11 @@ async fn the_first_preview_has_its_own_shape() {
         emulator: &emulator,
         version: "2020-07-20-preview2",
     };
-    let reply = service.create("").await;
+    let reply = service
+        .create(r#"{"createTokenWithScopes":["chat"]}"#)
+        .await;
     assert_eq!(reply.status, 200);
+    assert_eq!(reply.json().as_object().unwrap().len(), 1);
     let id = reply.json()["id"].as_str().unwrap().to_owned();
     let path = format!("/identities/{id}");
     let body = r#"{"scopes":["voip","pstn"]}"#;

@@ -86,7 +86,7 @@ async fn carry_out(
                 identity,
                 tell::adopted(identity, reference, endpoint, id),
             )
-            .await?
+            .await?;
         }
         Step::FollowConnection { reference } => {
             write(wire, identity, Some(tell::following(identity, reference))).await?;

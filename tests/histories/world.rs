@@ -500,7 +500,7 @@ impl World {
                 let (written, _) =
                     self.cluster
                         .update::<AcsIdentity>(&name, version.as_deref(), |former| {
-                            former.metadata.finalizers = Some(finalizers)
+                            former.metadata.finalizers = Some(finalizers);
                         })?;
                 ApiAnswer::Identity(Some(Box::new(written)))
             }

@@ -180,6 +180,9 @@ fn stays_at_rest(history: &mut History) {
     if is_something_due(&history.world.borrow(), SPAN) {
         return;
     }
+    // Secrets of others are not watched: what was done to them is found at the next look.
+    history.operator.resync();
+    history.settle();
     let before = costs(&history.world.borrow());
     history
         .world
@@ -324,13 +327,6 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .is_some_and(|it| it.name_any() == name);
     let secret = world.cluster.secrets.get(&wanted);
     let is_taken = secret.is_some_and(|secret| !is_ours(&secret.metadata, object));
-    if is_taken || secret.is_none() && !is_first {
-        hold!(
-            !ready && reason == "SecretConflict",
-            "T5: AcsToken {name} says {reason} although Secret {wanted} is another's"
-        );
-        return Ok(());
-    }
     let labels = object
         .spec
         .secret
@@ -340,6 +336,13 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .into_iter()
         .flatten()
         .any(|(key, _)| key.contains("argocd"));
+    if is_taken || secret.is_none() && !is_first {
+        hold!(
+            !ready && (reason == "SecretConflict" || is_forbidden),
+            "T5: AcsToken {name} says {reason} although Secret {wanted} is another's"
+        );
+        return Ok(());
+    }
     let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
     if is_forbidden || is_immutable {
         return Ok(());

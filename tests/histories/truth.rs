@@ -172,9 +172,7 @@ impl Truth {
                 })
                 .collect();
             let at = (world.now, world.jumped);
-            for duty in &duties {
-                world.truth.asked.entry(duty.id.clone()).or_insert(at);
-            }
+            world.truth.asked.entry(id.clone()).or_insert(at);
             world.truth.duties.extend(duties);
         } else if !asks && why != Cause::Stored {
             let held = held.shape.clone();

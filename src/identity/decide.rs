@@ -306,9 +306,9 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
             if let Some(wait) = wait_after_failure(observed) {
                 return Some(wait);
             }
-            // Another run recorded it: its call may be on the way, until its total timeout.
-            let lost =
-                (!observed.is_intent_fresh).then(|| renewal::add(pending.time.0, INTENT + CALL));
+            // Another run recorded it: its call may be on the way, and take effect so long from now.
+            // When it began is not known: the clock may have jumped since.
+            let lost = (!observed.is_intent_fresh).then(|| renewal::add(observed.now, CALL));
             let known = pending.unsettled_until.as_ref().map(|until| until.0);
             let until = known.max(lost);
             return Some(Decision::step(Step::RecordRevocation {

@@ -98,24 +98,24 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
             after.is_some_and(|after| facts.issued_at <= after.0)
         })
     };
-    let Some(facts) = world
-        .cluster
-        .secrets
-        .get(&object.secret_name())
-        .filter(ours)
-        .and_then(good)
-    else {
+    let held = world.cluster.secrets.get(&object.secret_name());
+    let Some(held) = held.filter(ours) else {
         // T6: what the former Secret holds would do.
         let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
         return former.all(|facts| dead(&facts));
     };
+    let Some(facts) = good(held) else {
+        return true;
+    };
     let unsettled = with_id(world, id).any(|identity| {
-        let last = identity
-            .status
-            .as_ref()
-            .and_then(|s| s.last_revocation.as_ref());
+        let status = identity.status.as_ref();
+        let last = status.and_then(|status| status.last_revocation.as_ref());
         let until = last.and_then(|last| last.unsettled_until.as_ref());
-        until.is_some_and(|until| facts.issued_at <= until.0)
+        until.is_some_and(|until| {
+            let clock = world.believed_service_time();
+            let is_over = clock.is_none_or(|now| now.as_second() > until.0.as_second());
+            facts.issued_at <= until.0 && (is_over || world.jumped > 0)
+        })
     });
     dead(&facts)
         || unsettled

@@ -239,13 +239,10 @@ fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
             "T2: {by} renews {pause} ms after the last issue of a life of {shortest} ms"
         );
     }
-    if why == Why::SecretEdited
-        && *former == Why::SecretEdited
-        && world
-            .truth
-            .restarted
-            .is_none_or(|restarted| restarted < *last)
-    {
+    // What it repaired is remembered by the process that had the answer.
+    let is_since = |at: Option<Millis>| at.is_some_and(|at| at >= *last);
+    let forgot = is_since(world.truth.restarted) || is_since(world.truth.unanswered);
+    if why == Why::SecretEdited && *former == Why::SecretEdited && !forgot {
         hold!(
             pause >= 5 * 60_000,
             "T5: {by} repairs an edit {pause} ms after the last repair"

@@ -56,6 +56,8 @@ pub struct Truth {
     pub abandoned: BTreeSet<String>,
     /// When the process that is running was started, if it is not the first.
     pub restarted: Option<Millis>,
+    /// When a write was last done without an answer.
+    pub unanswered: Option<Millis>,
     /// When a watch that had told nothing, or an API server that was away, came back.
     pub came_back: Millis,
     /// Every call to the service that was answered.

@@ -420,7 +420,10 @@ impl World {
             self.tell(|| format!("{by} {told}: {}", story::of_refusal(refused)));
         }
         match fault {
-            Some(_) => Err(Refused::NoAnswer),
+            Some(_) => {
+                self.truth.unanswered = Some(self.now);
+                Err(Refused::NoAnswer)
+            }
             None => answer,
         }
     }

@@ -788,11 +788,18 @@ fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
         .is_some_and(|after| issued_at <= after)
 }
 
-/// Whether a fresh token was issued in the second of the last revocation: as long as the service's
-/// clock is not known, nothing but the answer tells.
+/// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
+/// is not known, nothing but the answer tells, and that is dated when it is sent.
 #[must_use]
 pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
-    matches!(&observed.identity, IdentityView::Usable(identity) if is_dead(facts.issued_at, identity))
+    let IdentityView::Usable(identity) = &observed.identity else {
+        return false;
+    };
+    identity.tokens_valid_after.is_some_and(|dead| {
+        let is_known = service_now(observed, dead).is_some();
+        let dead = if is_known { dead } else { after(dead) };
+        facts.issued_at <= dead
+    })
 }
 
 /// Whether the Secret knows of a token that the status does not.

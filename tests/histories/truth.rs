@@ -156,6 +156,10 @@ impl Truth {
         let asks = Self::asks(object, held, is_leaving || !stays);
         // What an identity's end asks for is settled by what its tokens said then.
         let is_late = why == Cause::Edited && !stays && !is_leaving;
+        if asks {
+            let (id, at) = (id.clone(), (world.now, world.jumped));
+            world.truth.asked.entry(id).or_insert(at);
+        }
         if asks && !is_late && why != Cause::PolicyChanged {
             let duties: Vec<_> = tokens()
                 .filter(|(of, token)| *of == id && world.service.lets_in(token, now))
@@ -173,8 +177,6 @@ impl Truth {
                     held: held.shape.clone(),
                 })
                 .collect();
-            let at = (world.now, world.jumped);
-            world.truth.asked.entry(id.clone()).or_insert(at);
             world.truth.duties.extend(duties);
         } else if !asks && why != Cause::Stored {
             let held = held.shape.clone();

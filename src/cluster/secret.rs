@@ -344,8 +344,11 @@ impl Secrets {
         Ok(None)
     }
 
-    /// Deletes a Secret of ours, and none that took its place.
+    /// Deletes the Secret of ours with this UID, and none that took its place; without a UID, none.
     pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
+        if uid.is_none() {
+            return Ok(());
+        }
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid,

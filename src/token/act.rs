@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt};
 use tracing::{info, warn};
 
 use super::{
-    decide::{self, Decision, IssueOrder, SecretView, Step, Why},
+    decide::{self, Decision, IdentityView, IssueOrder, SecretView, Step, Why},
     facts::TokenFacts,
     observe::{Findings, identity_of, observe},
     report,
@@ -320,6 +320,12 @@ async fn rewrite(
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
     };
+    // A token on its way into another Secret is as one on its way from the service (I5).
+    let _guard = context.gates.issue(&facts.identity_id).await;
+    let observed = observe(context, token, findings, Timestamp::now());
+    if !matches!(observed.identity, IdentityView::Usable(_)) {
+        return Ok(());
+    }
     let Some(bytes) = secrets.token(from, &facts.fingerprint).await? else {
         // The bytes are not what they were: the next look finds that out.
         context

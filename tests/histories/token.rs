@@ -10,7 +10,7 @@ use acs_identity_operator::{
     crd::{AcsToken, AcsTokenStatus},
     token::{
         Decision, Findings, Observed, Step, TokenFacts, decide,
-        decide::{IssueOrder, SecretView, Why, is_stillborn},
+        decide::{IdentityView, IssueOrder, SecretView, Why, is_stillborn},
         identity_of, observe, tell,
     },
 };
@@ -296,6 +296,13 @@ async fn rewrite(
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
     };
+    let _guard = context.gates.issue(&facts.identity_id).await;
+    if !matches!(
+        look(wire, token, findings).identity,
+        IdentityView::Usable(_)
+    ) {
+        return Ok(());
+    }
     let found = wire.read_secret(from).await?;
     let fits =
         |secret: &Secret| see(secret.clone()).1.fingerprint.as_ref() == Some(&facts.fingerprint);

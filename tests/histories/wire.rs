@@ -115,6 +115,9 @@ impl Wire {
     }
 
     pub async fn delete_secret(&self, name: &str, uid: Option<String>) -> Result<(), Refused> {
+        if uid.is_none() {
+            return Ok(());
+        }
         match self.api(ApiCall::DeleteSecret(name.to_owned(), uid)).await {
             Ok(_) | Err(Refused::NotFound | Refused::Conflict) => Ok(()),
             Err(refused) => Err(refused),

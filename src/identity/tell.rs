@@ -122,7 +122,10 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
         .and_then(|pending| Some(pending.unsettled_until.as_ref()?.0))
         .map(|until| until.duration_since(now).min(INTENT + CALL) + missing)
         .map(|left| renewal::add(date, left));
-    let until = known.max(lost).filter(|until| *until > date);
+    // With a shared id, what another object's revocation left unsettled still is.
+    let former = next.last_revocation.as_ref();
+    let former = former.and_then(|last| Some(last.unsettled_until.as_ref()?.0));
+    let until = known.max(lost).max(former).filter(|until| *until > date);
     next.tokens_valid_after = Some(Time(date));
     next.last_revocation = Some(LastRevocation {
         time: Time(date),

@@ -23,6 +23,8 @@ use crate::{
 const IDENTITIES: [&str; 2] = ["alice", "bob"];
 /// The first two share an identity.
 const TOKENS: [(&str, &str); 3] = [("t0", "alice"), ("t1", "alice"), ("t2", "bob")];
+/// A watch that tells nothing is begun anew after this.
+const LONGEST_SILENCE: Millis = 210_000;
 /// Without time going on, nothing takes more steps than this.
 const MOST_STEPS: usize = 3000;
 
@@ -155,7 +157,12 @@ impl History {
             Event::Wait(seconds) if self.setup.is_fast => self.wait(seconds.min(1500) * 1000),
             Event::Wait(seconds) => self.wait(seconds * 1000),
             Event::Crash(fates) => self.operator.crash(fates),
-            Event::Hold(watch) => self.operator.held[usize::from(watch)] = true,
+            Event::Hold(watch) => {
+                let mut world = self.world.borrow_mut();
+                let until = world.now + LONGEST_SILENCE;
+                world.truth.came_back = until;
+                self.operator.held[usize::from(watch)] = until;
+            }
             Event::Free => {
                 self.operator.held = Default::default();
                 let mut world = self.world.borrow_mut();

@@ -51,8 +51,10 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
             Message::Api(ApiCall::IdentityStatus(other)) => other.uid() == identity.uid(),
             _ => false,
         });
+        // Nor does one whose answer was lost, before the watch tells it.
+        let is_untold = world.truth.unanswered.is_some() && !is_all_told(world);
         hold!(
-            pending.is_none() || is_being_written,
+            pending.is_none() || is_being_written || is_untold,
             "R3: {by} issues while a revocation is pending"
         );
     }

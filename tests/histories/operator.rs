@@ -53,8 +53,8 @@ pub struct Operator {
     timers: BTreeMap<Key, Millis>,
     /// Runs that failed in a row.
     pub failures: BTreeMap<Key, i32>,
-    /// Watches that tell nothing for now.
-    pub held: [bool; WATCHES],
+    /// Until when watches tell nothing.
+    pub held: [Millis; WATCHES],
     /// Runs that were begun.
     pub started: usize,
     /// Secrets of others that tokens wait for.
@@ -84,7 +84,7 @@ impl Operator {
             runs: BTreeMap::new(),
             timers: BTreeMap::new(),
             failures: BTreeMap::new(),
-            held: [false; WATCHES],
+            held: [0; WATCHES],
             started: 0,
             followed: Rc::default(),
         };
@@ -165,7 +165,7 @@ impl Operator {
             }
         }
         for (watch, untold) in world.cluster.untold.iter().enumerate() {
-            if !self.held[watch] && !untold.is_empty() {
+            if self.held[watch] <= world.now && !untold.is_empty() {
                 actions.push(Action::Tell(watch));
             }
         }
@@ -223,7 +223,8 @@ impl Operator {
         });
         let timers = self.timers.values().copied();
         let stragglers = world.stragglers.iter().map(|(at, ..)| *at);
-        calls.chain(timers).chain(stragglers).min()
+        let held = self.held.iter().copied().filter(|until| *until > world.now);
+        calls.chain(timers).chain(stragglers).chain(held).min()
     }
 
     /// Whether every run has ended, and well.

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{
     decide::{Decision, Observed, Step},
-    observe::siblings,
+    observe::{observe, siblings},
     report, tell,
 };
 use crate::{
@@ -93,12 +93,43 @@ pub async fn carry_out(
             if let Some(why) = abandoned {
                 report::abandoned(context, identity, why).await;
             }
-            finalizer::remove(&api, &context.views.identities, identity).await?;
-            context.memory.forget(&identity.uid().unwrap_or_default());
-            return Ok(Outcome::Gone);
+            return release(context, identity, &decision.step).await;
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Lets the object go; unless something is left behind anyway, not before every token that is on its
+/// way has arrived and had its say.
+async fn release(
+    context: &Context,
+    identity: &AcsIdentity,
+    step: &Step,
+) -> Result<Outcome, cluster::Error> {
+    let status = identity.status.as_ref();
+    let id = status.and_then(|status| status.identity_id.as_deref());
+    let _guard = match (step, id) {
+        (Step::RemoveFinalizer { abandoned: None }, Some(id)) => {
+            let guard = context.gates.revoke(id).await;
+            if still(context, identity, step).is_none() {
+                return Ok(Outcome::Done);
+            }
+            Some(guard)
+        }
+        _ => None,
+    };
+    finalizer::remove(&api(context, identity), &context.views.identities, identity).await?;
+    context.memory.forget(&identity.uid().unwrap_or_default());
+    Ok(Outcome::Gone)
+}
+
+/// The identity as it is now, if `step` is still its next one: while a gate kept us waiting, tokens
+/// have got into their Secrets, or the intent has grown old.
+fn still(context: &Context, identity: &AcsIdentity, step: &Step) -> Option<Arc<AcsIdentity>> {
+    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
+    let identity = context.views.identities.get(&reference)?;
+    let next = super::decide(&observe(context, &identity, Timestamp::now())).step;
+    (next == *step).then_some(identity)
 }
 
 /// Makes the one call of the object's life (I1): the intent is in the status, the id goes there
@@ -148,16 +179,12 @@ async fn revoke(
     id: &str,
 ) -> Result<Outcome, cluster::Error> {
     let _guard = context.gates.revoke(id).await;
-    // Waiting for the gate may have taken longer than the intent is good for.
-    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
-    let Some(identity) = context.views.identities.get(&reference) else {
-        return Ok(Outcome::Gone);
+    let step = Step::Revoke { id: id.to_owned() };
+    let Some(identity) = still(context, identity, &step) else {
+        return Ok(Outcome::Overtaken);
     };
-    let still_wanted = matches!(&super::decide(&super::observe::observe(context, &identity, Timestamp::now())).step, Step::Revoke { id: now } if now == id);
     let is_deleting = identity.metadata.deletion_timestamp.is_some();
-    let Some((key, resolved, client)) =
-        client(context, &identity, is_deleting).filter(|_| still_wanted)
-    else {
+    let Some((key, resolved, client)) = client(context, &identity, is_deleting) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(context, &identity, None);
@@ -242,16 +269,11 @@ async fn delete(
 ) -> Result<Outcome, cluster::Error> {
     // A token on its way into a Secret would outlive its identity's object.
     let _guard = context.gates.revoke(id).await;
-    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
-    let Some(identity) = context.views.identities.get(&reference) else {
-        return Ok(Outcome::Gone);
+    let step = Step::Delete { id: id.to_owned() };
+    let Some(identity) = still(context, identity, &step) else {
+        return Ok(Outcome::Done);
     };
     let identity = identity.as_ref();
-    let observed = super::observe::observe(context, identity, Timestamp::now());
-    if !matches!(super::decide(&observed).step, Step::Delete { id: now } if now == id) {
-        // Such a token has got into its Secret while we waited.
-        return Ok(Outcome::Done);
-    }
     let Some((key, resolved, client)) = client(context, identity, true) else {
         return Ok(Outcome::Overtaken);
     };

@@ -1,5 +1,7 @@
 //! A run of an `AcsIdentity`: the real observe, decide and statuses; the effects as `act` has them.
 
+use std::sync::Arc;
+
 use acs_identity_operator::{
     acs::{Kind, Revoked},
     cluster::{secret::owned_by, view::object_ref},
@@ -103,15 +105,39 @@ async fn carry_out(
         Step::Revoke { id } => return revoke(wire, identity, id).await,
         Step::DeleteSecrets => delete_secrets(wire, identity).await?,
         Step::Delete { id } => return delete(wire, identity, id).await,
-        Step::RemoveFinalizer { abandoned } => {
-            let why = abandoned.as_ref().map(ToString::to_string);
-            wire.release_identity(identity, why).await?;
-            let uid = identity.uid().unwrap_or_default();
-            wire.context.memory.forget(&uid);
-            return Ok(Outcome::Gone);
-        }
+        Step::RemoveFinalizer { .. } => return release(wire, identity, &decision.step).await,
     }
     Ok(Outcome::Done)
+}
+
+async fn release(wire: &Wire, identity: &AcsIdentity, step: &Step) -> Result<Outcome, Refused> {
+    let status = identity.status.as_ref();
+    let id = status.and_then(|status| status.identity_id.as_deref());
+    let _guard = match (step, id) {
+        (Step::RemoveFinalizer { abandoned: None }, Some(id)) => {
+            let guard = wire.context.gates.revoke(id).await;
+            if still(wire, identity, step).is_none() {
+                return Ok(Outcome::Done);
+            }
+            Some(guard)
+        }
+        _ => None,
+    };
+    let abandoned = match step {
+        Step::RemoveFinalizer { abandoned } => abandoned.as_ref().map(ToString::to_string),
+        _ => None,
+    };
+    wire.release_identity(identity, abandoned).await?;
+    let uid = identity.uid().unwrap_or_default();
+    wire.context.memory.forget(&uid);
+    Ok(Outcome::Gone)
+}
+
+fn still(wire: &Wire, identity: &AcsIdentity, step: &Step) -> Option<Arc<AcsIdentity>> {
+    let reference = object_ref(Some(NAMESPACE), &identity.name_any());
+    let identity = wire.context.views.identities.get(&reference)?;
+    let next = decide(&look(wire, &identity)).step;
+    (next == *step).then_some(identity)
 }
 
 async fn create(
@@ -146,15 +172,11 @@ async fn create(
 
 async fn revoke(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome, Refused> {
     let _guard = wire.context.gates.revoke(id).await;
-    let reference = object_ref(Some(NAMESPACE), &identity.name_any());
-    let Some(identity) = wire.context.views.identities.get(&reference) else {
-        return Ok(Outcome::Gone);
+    let Some(identity) = still(wire, identity, &Step::Revoke { id: id.to_owned() }) else {
+        return Ok(Outcome::Overtaken);
     };
-    let now = decide(&look(wire, &identity)).step;
-    let still_wanted = matches!(now, Step::Revoke { id: now } if now == id);
     let is_deleting = identity.metadata.deletion_timestamp.is_some();
-    let found = connection(wire, &identity, is_deleting);
-    let Some((key, resolved)) = found.filter(|_| still_wanted) else {
+    let Some((key, resolved)) = connection(wire, &identity, is_deleting) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(wire, &identity, None);
@@ -220,14 +242,10 @@ async fn delete_secrets(wire: &Wire, identity: &AcsIdentity) -> Result<(), Refus
 
 async fn delete(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome, Refused> {
     let _guard = wire.context.gates.revoke(id).await;
-    let reference = object_ref(Some(NAMESPACE), &identity.name_any());
-    let Some(identity) = wire.context.views.identities.get(&reference) else {
-        return Ok(Outcome::Gone);
+    let Some(identity) = still(wire, identity, &Step::Delete { id: id.to_owned() }) else {
+        return Ok(Outcome::Done);
     };
     let identity = identity.as_ref();
-    if !matches!(decide(&look(wire, identity)).step, Step::Delete { id: now } if now == id) {
-        return Ok(Outcome::Done);
-    }
     let Some((key, resolved)) = connection(wire, identity, true) else {
         return Ok(Outcome::Overtaken);
     };

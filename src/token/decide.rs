@@ -551,7 +551,13 @@ fn settle(
             .filter(|until| facts.issued_at <= *until);
         let unsettled = unsettled.map(|until| local_time(observed, after(until)));
         let renewal = renew_at(observed.token, facts).min(facts.expires_at);
-        unsettled.map_or(renewal, |unsettled| unsettled.min(renewal))
+        // A credential that was refused may work by now, and the token be of a former one (C1).
+        let refused = match &identity.connection {
+            ConnectionView::Unusable { retry_at, .. } => *retry_at,
+            ConnectionView::Usable { .. } => None,
+        };
+        let sooner = unsettled.into_iter().chain(refused).min();
+        sooner.map_or(renewal, |sooner| sooner.min(renewal))
     });
     Decision::rest(ready(observed.token), facts, wake)
 }

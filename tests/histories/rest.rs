@@ -90,7 +90,8 @@ fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
         Some(Revoker::Straggler) => {
             // The next one is asked for, as long as that takes.
             let status = object.status.as_ref();
-            let is_tried = status.is_some_and(|status| status.last_failure.is_some());
+            let is_tried = status.is_some_and(|status| status.last_failure.is_some())
+                || !has_good_credential(world);
             let until = unsettled_until(world, object).map_or(0, Timestamp::as_millisecond);
             hold!(
                 now <= until + 3_000 || is_tried || world.jumped > 0,
@@ -144,6 +145,11 @@ fn goes_in_time<K: Resource>(world: &World, object: &K, name: &str) -> Checked {
     Ok(())
 }
 
+fn has_good_credential(world: &World) -> bool {
+    let credential = world.connection.credential();
+    credential.is_some_and(|credential| world.service.keys.contains(credential))
+}
+
 /// All faults end. Then everything must come right by itself, and stay so at no cost.
 pub fn conclude(history: &mut History) {
     {
@@ -155,11 +161,7 @@ pub fn conclude(history: &mut History) {
         world.api_faults.clear();
     }
     history.apply(Event::Free);
-    let works = |world: &World| {
-        let credential = world.connection.credential();
-        credential.is_some_and(|credential| world.service.keys.contains(credential))
-    };
-    let needs_key = !works(&history.world.borrow());
+    let needs_key = !has_good_credential(&history.world.borrow());
     if needs_key {
         let former = history.world.borrow().connection.key.unwrap_or_default();
         let next = (former + 1) % keys().len();

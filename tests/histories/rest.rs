@@ -88,9 +88,11 @@ fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
             ));
         }
         Some(Revoker::Straggler) => {
-            // The next one is asked for, as long as that takes.
+            // The next one is due, as long as that takes.
             let status = object.status.as_ref();
             let is_tried = status.is_some_and(|status| status.last_failure.is_some())
+                || secret.immutable == Some(true)
+                || has_forbidden_label(object)
                 || !has_good_credential(world);
             let until = unsettled_until(world, object).map_or(0, Timestamp::as_millisecond);
             hold!(
@@ -143,6 +145,13 @@ fn goes_in_time<K: Resource>(world: &World, object: &K, name: &str) -> Checked {
         "I3: {name} is still there {late} ms after its deadline"
     );
     Ok(())
+}
+
+fn has_forbidden_label(object: &AcsToken) -> bool {
+    let template = object.spec.secret.as_ref();
+    let labels = template.and_then(|secret| secret.labels.as_ref());
+    let mut keys = labels.into_iter().flatten().map(|(key, _)| key);
+    keys.any(|key| key.contains("argocd"))
 }
 
 fn has_good_credential(world: &World) -> bool {
@@ -332,15 +341,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .is_some_and(|it| it.name_any() == name);
     let secret = world.cluster.secrets.get(&wanted);
     let is_taken = secret.is_some_and(|secret| !is_ours(&secret.metadata, object));
-    let labels = object
-        .spec
-        .secret
-        .as_ref()
-        .and_then(|secret| secret.labels.as_ref());
-    let is_forbidden = labels
-        .into_iter()
-        .flatten()
-        .any(|(key, _)| key.contains("argocd"));
+    let is_forbidden = has_forbidden_label(object);
     if is_taken || secret.is_none() && !is_first {
         hold!(
             !ready && (reason == "SecretConflict" || is_forbidden),

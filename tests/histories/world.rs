@@ -115,6 +115,8 @@ pub struct Call {
     pub id: u64,
     pub by: Key,
     pub sent_at: Millis,
+    /// Whether the service's clock was known then.
+    pub knew_clock: bool,
     pub message: Message,
     pub state: State,
 }
@@ -232,6 +234,7 @@ impl World {
             id: self.sent,
             by: by.clone(),
             sent_at: self.now,
+            knew_clock: self.learned_offset.is_some(),
             message,
             state: State::Sent,
         });

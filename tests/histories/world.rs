@@ -435,7 +435,11 @@ impl World {
         let now = self.time();
         let former = self.cluster.version();
         // A write whose answer was lost is repeated, as long as no watch tells it.
-        let is_known = invariants::is_all_told(self);
+        let is_sure = self
+            .truth
+            .unanswered
+            .is_none_or(|at| self.now - at > 60_000);
+        let is_known = invariants::is_all_told(self) && is_sure;
         let checked = invariants::on_write(self, by, &request);
         let former_identity = match &request {
             ApiCall::IdentityStatus(object) => self.cluster.identities.get(&object.name_any()),

@@ -148,6 +148,12 @@ impl Cluster {
             .map(|(name, _)| name.clone())
     }
 
+    /// Whether the watch has told this token's object as it is.
+    pub fn is_told(&self, object: &AcsToken) -> bool {
+        let mut untold = self.untold[AcsToken::WATCH].iter();
+        !untold.any(|change| matches!(change, Change::Token(it, _) if it.uid() == object.uid()))
+    }
+
     /// Changes with every write that changes something.
     pub fn version(&self) -> u64 {
         self.version

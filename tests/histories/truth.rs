@@ -154,8 +154,15 @@ impl Truth {
         let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
         let is_leaving = object.metadata.deletion_timestamp.is_some();
         let asks = Self::asks(object, held, is_leaving || !stays);
-        // What an identity's end asks for is settled by what its tokens said then.
-        let is_late = why == Cause::Edited && !stays && !is_leaving;
+        // What an identity's end asks for is settled by what its tokens said then, as far as the
+        // other watch had told that.
+        let is_told = world.cluster.is_told(object);
+        let is_late = !stays
+            && match why {
+                Cause::Edited => !is_leaving,
+                Cause::IdentityDeleted => !is_told,
+                Cause::PolicyChanged | Cause::Stored => false,
+            };
         if asks {
             let (id, at) = (id.clone(), (world.now, world.jumped));
             world.truth.asked.entry(id).or_insert(at);

@@ -28,6 +28,10 @@ test: prerequisites control-plane ## Set up everything and pass all tests
 	@echo "==> building and running the tests"
 	$(CARGO) test --locked
 
+.PHONY: histories
+histories: prerequisites ## Search 100000 random histories for one that breaks an invariant
+	HISTORIES_SEED=$$RANDOM$$RANDOM HISTORIES=100000 $(CARGO) test --locked --test histories -- --nocapture
+
 .PHONY: check
 check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check

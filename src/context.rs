@@ -258,11 +258,17 @@ impl Context {
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
-    /// Whether a call on a Secret failed only because its namespace is being deleted: our rights may
-    /// go before our objects (I3), and Kubernetes deletes the Secret.
+    /// Whether the refusal of a call on a Secret is no obstacle for the object with `metadata` (I3):
+    /// in a namespace that is being deleted our rights may go before our objects, and no deletion
+    /// waits for rights past its deadline. Kubernetes deletes the Secret with its owner.
     #[must_use]
-    pub fn is_moot(&self, error: &cluster::Error, namespace: &str) -> bool {
-        error.is_forbidden() && self.is_terminating(namespace)
+    pub fn is_moot(&self, error: &cluster::Error, metadata: &ObjectMeta) -> bool {
+        let now = Timestamp::now();
+        let is_late = || {
+            metadata.deletion_timestamp.is_some() && now >= self.deletion_deadline(metadata, now)
+        };
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        error.is_forbidden() && (self.is_terminating(namespace) || is_late())
     }
 
     /// Whether identities that exist may be taken over through the connection.

@@ -57,22 +57,24 @@ pub async fn run<K, F, R>(
         let (failures, metrics) = (Arc::clone(&failures), Arc::clone(&metrics));
         runs.inc();
         async move {
-            let (reason, text) = match run.await {
-                Ok(Ok(wake)) => {
-                    lock(&failures).remove(&key);
-                    return Ok(wake.map_or_else(Action::await_change, at));
-                }
-                // Whoever changed the object wakes us again, with what is new.
-                Ok(Err(error)) if error.is_conflict() => {
-                    return Ok(Action::requeue(Duration::from_millis(200)));
-                }
-                Ok(Err(error)) => (error.reason(), error.to_string()),
-                Err(_) => ("Panic", "the run panicked: please report this".to_owned()),
-            };
+            let ended = run.await;
+            if let Ok(Ok(wake)) = ended {
+                lock(&failures).remove(&key);
+                return Ok(wake.map_or_else(Action::await_change, at));
+            }
             let attempts = *lock(&failures)
                 .entry(key)
                 .and_modify(|attempts| *attempts = attempts.saturating_add(1))
                 .or_insert(1);
+            let (reason, text) = match ended {
+                // Whoever changed the object wakes us again, with what is new, unless the watch is
+                // broken.
+                Ok(Err(error)) if error.is_conflict() => {
+                    return Ok(Action::requeue(after_conflict(attempts)));
+                }
+                Ok(Err(error)) => (error.reason(), error.to_string()),
+                _ => ("Panic", "the run panicked: please report this".to_owned()),
+            };
             metrics
                 .failures
                 .get_or_create(&ReasonLabels {
@@ -107,6 +109,14 @@ pub async fn run<K, F, R>(
             }
         })
         .await;
+}
+
+/// How long to wait after so many conflicts in a row: 200 ms, doubling to a minute.
+#[must_use]
+pub fn after_conflict(attempts: i32) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
+    let pause = Duration::from_millis(200).saturating_mul(1 << doublings.min(9));
+    pause.min(Duration::from_mins(1))
 }
 
 /// A run is repeated at `wake`, a breath later than the clock says, so that it is due then.

@@ -59,6 +59,8 @@ struct Refusal {
     attempts: i32,
     since: Timestamp,
     wait: SignedDuration,
+    /// Somebody tries the credential again; the others wait for that.
+    is_probed: bool,
 }
 
 impl Refusal {
@@ -162,6 +164,7 @@ impl Registry {
                 let may = refusal.pause(now).is_none();
                 if may {
                     (refusal.since, refusal.wait) = (now, PROBE);
+                    refusal.is_probed = true;
                 }
                 may
             }
@@ -284,7 +287,7 @@ impl Registry {
             .saturating_add(1);
         // Calls that were on the way together count as one try.
         let attempts = match former {
-            Some(refusal) if refusal.pause(now).is_some() => refusal.attempts,
+            Some(refusal) if !refusal.is_probed && refusal.pause(now).is_some() => refusal.attempts,
             _ => attempts,
         };
         let news = former.is_none();
@@ -295,6 +298,7 @@ impl Registry {
             attempts,
             since: now,
             wait,
+            is_probed: false,
         });
         news
     }

@@ -118,7 +118,7 @@ pub struct PendingRevocation {
     pub time: Time,
     /// Why it is sent.
     pub reason: String,
-    /// A call of this revocation got no answer and may take effect until this time (service's
+    /// A call of this revocation got no answer and may take effect until this time (operator's
     /// clock).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsettled_until: Option<Time>,

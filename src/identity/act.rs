@@ -109,6 +109,8 @@ async fn create(
     custom_id: Option<&str>,
 ) -> Result<Outcome, cluster::Error> {
     // From here on the intent is used up: whatever comes, it is not fresh any longer.
+    let uid = identity.uid().unwrap_or_default();
+    let is_first = context.memory.of(&uid).intent.is_some();
     remember_intent(context, identity, None);
     let Some((key, resolved, client)) = client(context, identity, false) else {
         return Ok(Outcome::Overtaken);
@@ -125,7 +127,8 @@ async fn create(
         }
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
-            let next = tell::create_failed(identity, error.outcome(), custom_id.is_some());
+            let next =
+                tell::create_failed(identity, error.outcome(), custom_id.is_some(), is_first);
             let unknown =
                 next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
             report::failed(context, identity, next, &error).await?;
@@ -161,7 +164,7 @@ async fn revoke(
     match client.revoke_tokens(id, Timestamp::now()).await {
         Ok(revoked) => {
             context.note_success(&key, &resolved);
-            let next = tell::revoked(&identity, &revoked);
+            let next = tell::revoked(&identity, &revoked, Timestamp::now());
             let reason = next
                 .last_revocation
                 .as_ref()
@@ -175,8 +178,6 @@ async fn revoke(
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
             let now = Timestamp::now();
-            let endpoint = identity.status.as_ref().and_then(|s| s.endpoint.as_deref());
-            let now = context.service_now(endpoint, now).unwrap_or(now);
             let next = tell::revoke_failed(&identity, error.outcome(), error.is_lost(), now);
             report::failed(context, &identity, next, &error).await?;
         }
@@ -221,7 +222,7 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
         {
             let name = secret.name_any();
             match secrets.delete(&name, secret.uid()).await {
-                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
+                Err(error) if !context.is_moot(&error, &identity.metadata) => return Err(error),
                 _ => {}
             }
             context
@@ -241,6 +242,16 @@ async fn delete(
 ) -> Result<Outcome, cluster::Error> {
     // A token on its way into a Secret would outlive its identity's object.
     let _guard = context.gates.revoke(id).await;
+    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
+    let Some(identity) = context.views.identities.get(&reference) else {
+        return Ok(Outcome::Gone);
+    };
+    let identity = identity.as_ref();
+    let observed = super::observe::observe(context, identity, Timestamp::now());
+    if !matches!(super::decide(&observed).step, Step::Delete { id: now } if now == id) {
+        // Such a token has got into its Secret while we waited.
+        return Ok(Outcome::Done);
+    }
     let Some((key, resolved, client)) = client(context, identity, true) else {
         return Ok(Outcome::Overtaken);
     };

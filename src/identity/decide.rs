@@ -29,8 +29,6 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 pub struct Observed<'a> {
     /// The operator's clock.
     pub now: Timestamp,
-    /// The service's clock; unknown before its first answer.
-    pub service_now: Option<Timestamp>,
     /// The object.
     pub identity: &'a AcsIdentity,
     /// Its connection.
@@ -39,6 +37,8 @@ pub struct Observed<'a> {
     pub claims: Vec<Claim>,
     /// Secrets that its tokens own.
     pub secrets: Vec<String>,
+    /// One of them holds a token that no status tells, and whose end asks for a revocation.
+    pub has_untold: bool,
     /// Other objects that use the same id, and whether this one may use it too.
     pub others: Others,
     /// When this process first saw that a revocation is asked for.
@@ -122,7 +122,7 @@ pub enum Step {
     RecordRevocation {
         /// Why.
         reason: String,
-        /// Until when an earlier call without an answer may take effect; by the service's clock.
+        /// Until when an earlier call without an answer may take effect; by the operator's clock.
         unsettled_until: Option<Timestamp>,
     },
     /// Revoke all tokens.
@@ -279,21 +279,21 @@ fn decide_birth(
     let custom_id = knows_custom_id
         .then(|| observed.identity.metadata.uid.clone())
         .flatten();
-    match (&status.pending_create, observed.is_intent_fresh) {
-        (Some(_), true) => Decision::step(Step::Create { custom_id }),
+    let was_lost = match (&status.pending_create, observed.is_intent_fresh) {
+        (Some(_), true) => return Decision::step(Step::Create { custom_id }),
         // Recorded, but not by this run: a call was lost, or the process was. With a custom id the
         // same call finds what it made.
-        (Some(_), false) => Decision::step(Step::RecordCreate {
-            reference,
-            endpoint,
-            was_lost: custom_id.is_none(),
-        }),
-        (None, _) => Decision::step(Step::RecordCreate {
-            reference,
-            endpoint,
-            was_lost: false,
-        }),
-    }
+        (Some(_), false) if custom_id.is_some() => {
+            return Decision::step(Step::Create { custom_id });
+        }
+        (Some(_), false) => true,
+        (None, _) => false,
+    };
+    Decision::step(Step::RecordCreate {
+        reference,
+        endpoint,
+        was_lost,
+    })
 }
 
 /// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).
@@ -307,13 +307,10 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
                 return Some(wait);
             }
             // Another run recorded it: its call may be on the way, until its total timeout.
-            let recorded = renewal::add(pending.time.0, INTENT + CALL);
-            let until = service_time(observed, recorded);
-            let until = match (&pending.unsettled_until, observed.is_intent_fresh) {
-                (known, true) => known.as_ref().map(|known| known.0),
-                (Some(known), false) => Some(known.0.max(until)),
-                (None, false) => Some(until),
-            };
+            let lost =
+                (!observed.is_intent_fresh).then(|| renewal::add(pending.time.0, INTENT + CALL));
+            let known = pending.unsettled_until.as_ref().map(|until| until.0);
+            let until = known.max(lost);
             return Some(Decision::step(Step::RecordRevocation {
                 reason: pending.reason.clone(),
                 unsettled_until: until,
@@ -356,6 +353,10 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
 
 fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
+    if status.pending_revocation.is_none() && observed.has_untold {
+        // With the Secrets goes the only trace of what there is to revoke (R3).
+        return ending();
+    }
     if !observed.secrets.is_empty() {
         return Decision::step(Step::DeleteSecrets);
     }
@@ -374,10 +375,11 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
     let is_last = observed.others != Others::Sharing;
     let deletes = policy == DeletionPolicy::Delete && is_last;
-    let owes_revocation = observed
-        .claims
-        .iter()
-        .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status));
+    let owes_revocation = status.pending_revocation.is_some()
+        || observed
+            .claims
+            .iter()
+            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status));
     if !deletes && !owes_revocation {
         return remove(None);
     }
@@ -401,17 +403,26 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
             Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
         );
     }
-    if let Some(wait) = wait_after_failure(observed) {
-        let deadline = observed.deletion_deadline;
-        return Decision {
-            wake: wait.wake.map(|wake| wake.min(deadline)),
-            ..wait
-        };
+    let decision = if deletes {
+        wait_after_failure(observed)
+            .unwrap_or_else(|| Decision::step(Step::Delete { id: id.clone() }))
+    } else {
+        decide_revocation(observed, id).unwrap_or_else(ending)
+    };
+    Decision {
+        wake: decision
+            .wake
+            .map(|wake| wake.min(observed.deletion_deadline)),
+        ..decision
     }
-    if deletes {
-        return Decision::step(Step::Delete { id: id.clone() });
-    }
-    Decision::step(Step::Revoke { id: id.clone() })
+}
+
+/// The intent to revoke the tokens of an identity that goes without being deleted in ACS.
+fn ending() -> Decision {
+    Decision::step(Step::RecordRevocation {
+        reason: "IdentityDeleted".to_owned(),
+        unsettled_until: None,
+    })
 }
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.
@@ -449,12 +460,6 @@ fn verdict_of(why: &Unusable) -> Verdict {
     } else {
         Verdict::reconciling(why.reason.clone(), why.message.clone())
     }
-}
-
-/// `local` on the service's clock.
-fn service_time(observed: &Observed<'_>, local: Timestamp) -> Timestamp {
-    let service_now = observed.service_now.unwrap_or(observed.now);
-    renewal::add(local, service_now.duration_since(observed.now))
 }
 
 fn is_dead(issued_at: Timestamp, status: &AcsIdentityStatus) -> bool {

@@ -12,7 +12,7 @@ use crate::{
     connection::{ConnectionKey, Unusable},
     context::Context,
     crd::{AcsIdentity, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION},
-    token::{self, claim},
+    token::{self, claim, is_untold_claim},
 };
 
 /// Reads everything that the decision depends on: all of it from memory.
@@ -36,6 +36,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     };
     let mut claims = Vec::new();
     let mut secrets = Vec::new();
+    let mut has_untold = false;
     for member in with_itself(identity, &group) {
         let is_itself = member.uid() == identity.uid();
         let key = token::identity_key(&member.namespace().unwrap_or_default(), &member.name_any());
@@ -47,6 +48,11 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
                     .secrets
                     .find(&owned_by(&token.uid().unwrap_or_default()));
                 secrets.extend(owned.iter().map(|secret| secret.name_any()));
+                has_untold |= owned.iter().any(|secret| {
+                    let annotations = secret.metadata.annotations.as_ref();
+                    let found = id.as_ref().zip(annotations);
+                    found.is_some_and(|(id, annotations)| is_untold_claim(&token, id, annotations))
+                });
             }
         }
     }
@@ -59,11 +65,11 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     });
     Observed {
         now,
-        service_now: context.service_now(endpoint.as_deref(), now),
         identity,
         connection,
         claims,
         secrets,
+        has_untold,
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
         is_intent_fresh: pending.is_some() && remembered.intent == pending,

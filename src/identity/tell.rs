@@ -1,6 +1,6 @@
 //! What the status says next. Pure: no I/O, no clock.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{CALL, Decision};
@@ -41,20 +41,25 @@ pub fn created(identity: &AcsIdentity, id: &str) -> AcsIdentityStatus {
     }
 }
 
-/// The create call failed, and may have made an identity all the same.
+/// The create call failed, and may have made an identity all the same; so may an earlier one of the
+/// same custom id, where this was not the first.
 #[must_use]
 pub fn create_failed(
     identity: &AcsIdentity,
     outcome: acs::Outcome,
     has_custom_id: bool,
+    is_first: bool,
 ) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
-    if outcome == acs::Outcome::NotDone {
-        next.pending_create = None;
-    } else if !has_custom_id {
+    let is_done = outcome != acs::Outcome::NotDone;
+    if !has_custom_id {
         // Counted now; the next intent is a new one.
         next.pending_create = None;
-        next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+        if is_done {
+            next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+        }
+    } else if is_first && !is_done {
+        next.pending_create = None;
     }
     next
 }
@@ -101,23 +106,22 @@ pub fn revoking(
     }
 }
 
-/// All tokens are revoked.
+/// All tokens are revoked, as the service answered at `now` of the operator's clock.
 #[must_use]
-pub fn revoked(identity: &AcsIdentity, answer: &Revoked) -> AcsIdentityStatus {
+pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
     let pending = next.pending_revocation.take();
     let date = renewal::whole_seconds(answer.date);
     let lost = answer
         .earlier_attempt_lost
         .then(|| renewal::add(date, CALL));
+    // From the operator's clock to the service's; both times lack up to a second.
+    let missing = SignedDuration::from_secs(2);
     let known = pending
         .as_ref()
-        .and_then(|pending| Some(pending.unsettled_until.as_ref()?.0));
-    let until = known
-        .into_iter()
-        .chain(lost)
-        .max()
-        .filter(|until| *until > date);
+        .and_then(|pending| Some(pending.unsettled_until.as_ref()?.0))
+        .map(|until| renewal::add(date, until.duration_since(now) + missing));
+    let until = known.max(lost).filter(|until| *until > date);
     next.tokens_valid_after = Some(Time(date));
     next.last_revocation = Some(LastRevocation {
         time: Time(date),
@@ -127,25 +131,28 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked) -> AcsIdentityStatus {
     next
 }
 
-/// The revoke call failed at `service_now`; where it may have had its effect, or may still get it
-/// because an answer was lost, the intent stays.
+/// The revoke call failed; where it or one before it may have had its effect, or may still get it,
+/// the intent stays. So it does on the way out: perhaps nothing else asks any longer.
 #[must_use]
 pub fn revoke_failed(
     identity: &AcsIdentity,
     outcome: acs::Outcome,
     is_lost: bool,
-    service_now: Timestamp,
+    now: Timestamp,
 ) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
-    let stays = outcome == acs::Outcome::Unknown || is_lost;
-    let pending = next.pending_revocation.take().filter(|_| stays);
+    let is_leaving = identity.metadata.deletion_timestamp.is_some();
+    let stays = outcome == acs::Outcome::Unknown || is_lost || is_leaving;
+    let pending = next
+        .pending_revocation
+        .take()
+        .filter(|pending| stays || pending.unsettled_until.is_some());
     next.pending_revocation = pending.map(|pending| {
         // Counted from now: how long the call waited in the queue is not known.
-        let lost = is_lost.then(|| renewal::add(service_now, CALL));
+        let lost = is_lost.then(|| renewal::whole_seconds(renewal::add(now, CALL)));
         let known = pending.unsettled_until.as_ref().map(|until| until.0);
-        let until = known.into_iter().chain(lost).max();
         PendingRevocation {
-            unsettled_until: until.map(Time),
+            unsettled_until: known.max(lost).map(Time),
             ..pending
         }
     });

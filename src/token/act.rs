@@ -50,8 +50,11 @@ pub async fn carry_out(
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
         Step::Record(facts) => report::record(context, token, facts).await?,
         Step::Issue(order) => return issue(context, token, order, findings).await,
-        Step::RewriteSecret => rewrite(context, token, &secrets, &token.secret_name()).await?,
-        Step::CopySecret { from } => rewrite(context, token, &secrets, from).await?,
+        Step::RewriteSecret => {
+            let name = token.secret_name();
+            rewrite(context, token, &secrets, &name, findings).await?;
+        }
+        Step::CopySecret { from } => rewrite(context, token, &secrets, from, findings).await?,
         Step::DeleteSecret {
             name,
             only_without_identity,
@@ -66,11 +69,14 @@ pub async fn carry_out(
                 .get(&key)
                 .and_then(|secret| secret.uid());
             match secrets.delete(name, uid.clone()).await {
-                Err(error) if !context.is_moot(&error, &namespace) => return Err(error),
-                _ => {}
+                Ok(()) => info!(secret = name, "deleted a Secret"),
+                // It goes with its owner, and isn't looked for again.
+                Err(error) if context.is_moot(&error, &token.metadata) => {
+                    findings.found(name.clone(), SecretView::Absent);
+                }
+                Err(error) => return Err(error),
             }
             context.views.secrets.deleted(&key, uid);
-            info!(secret = name, "deleted a Secret");
         }
         Step::RemoveFinalizer { abandoned } => {
             if let Some(why) = abandoned {
@@ -105,23 +111,37 @@ async fn read_secret(
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let name = token.secret_name();
-    let namespace = token.namespace().unwrap_or_default();
     let read = match secrets.read(&name).await {
-        Err(error) if context.is_moot(&error, &namespace) => None,
+        Err(error) if context.is_moot(&error, &token.metadata) => None,
         read => read?,
     };
-    match read {
-        None => findings.secret = Some(SecretView::Absent),
+    let found = match read {
+        None => SecretView::Absent,
         Some(seen) => match owner(&seen.0.metadata, token) {
-            Owner::Ours => remember(context, token, seen),
-            Owner::Other(owner) => findings.secret = Some(SecretView::Foreign { owner }),
+            Owner::Ours => {
+                remember(context, token, seen, findings);
+                return Ok(());
+            }
+            Owner::Other(owner) => SecretView::Foreign { owner },
         },
+    };
+    // An earlier answer may have come after the watch had told that the Secret is gone.
+    let key = object_ref(token.namespace().as_deref(), &name);
+    if let Some(gone) = context.views.secrets.get(&key) {
+        context.views.secrets.deleted(&key, gone.uid());
     }
+    findings.found(name, found);
     Ok(())
 }
 
 /// The view learns of the Secret at once, so that it is not read again.
-fn remember(context: &Context, token: &AcsToken, (metadata, read): SeenSecret) {
+fn remember(
+    context: &Context,
+    token: &AcsToken,
+    (metadata, read): SeenSecret,
+    findings: &mut Findings,
+) {
+    findings.forget();
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
@@ -136,7 +156,7 @@ async fn issue(
     context: &Arc<Context>,
     token: &AcsToken,
     order: &IssueOrder,
-    findings: &Findings,
+    findings: &mut Findings,
 ) -> Result<Outcome, cluster::Error> {
     let _guard = context.gates.issue(&order.identity_id).await;
     // While we waited for the gate, a revocation may have begun or ended.
@@ -188,6 +208,10 @@ async fn issue(
     };
     context.note_success(&key, &resolved);
     let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
+    if decide::is_stillborn(&observed, &facts) {
+        info!("a token of the second of the revocation is dropped");
+        return Ok(Outcome::Done);
+    }
     store(
         context,
         &token,
@@ -195,6 +219,7 @@ async fn issue(
         &facts,
         &issued,
         resolved.endpoint.as_str(),
+        findings,
     )
     .await?;
     Ok(Outcome::Done)
@@ -207,6 +232,7 @@ async fn store(
     facts: &TokenFacts,
     issued: &acs::IssuedToken,
     endpoint: &str,
+    findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let secrets = Secrets::of(&context.client, &namespace);
@@ -222,12 +248,13 @@ async fn store(
         endpoint,
     };
     match secrets.write(&wanted, &issued.token, existing).await {
-        Ok(Some(seen)) => remember(context, token, seen),
+        Ok(Some(seen)) => remember(context, token, seen, findings),
         Ok(None) => {
             warn!(
                 secret = token.secret_name(),
                 "someone else took the Secret's name; its token is dropped"
             );
+            findings.forget();
             return Ok(());
         }
         Err(error) => {
@@ -272,6 +299,7 @@ async fn rewrite(
     token: &AcsToken,
     secrets: &Secrets,
     from: &str,
+    findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let source = object_ref(Some(&namespace), from);
@@ -316,11 +344,13 @@ async fn rewrite(
         endpoint: &endpoint,
     };
     if let Some(seen) = secrets.write(&wanted, &bytes, existing).await? {
-        remember(context, token, seen);
+        remember(context, token, seen, findings);
         info!(
             secret = token.secret_name(),
             from, "wrote the Secret around the same token"
         );
+    } else {
+        findings.forget();
     }
     Ok(())
 }

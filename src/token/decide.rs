@@ -16,6 +16,11 @@ pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 /// token applied together with its identity then costs one status write, not two.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
+/// The second of a revocation is over soon after its answer.
+const A_SECOND_OR_SO: SignedDuration = SignedDuration::from_secs(5);
+/// A call without an answer has had its effect well before this.
+const LONGEST_UNSETTLED: SignedDuration = SignedDuration::from_mins(2);
+
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
@@ -229,6 +234,8 @@ pub struct Decision {
     pub verdict: Option<Verdict>,
     /// The token that the status tells.
     pub facts: Option<TokenFacts>,
+    /// Whether the status forgets its token: it is dead, and nothing is left to revoke.
+    pub forgets: bool,
     /// When to look again, unless an event comes first.
     pub wake: Option<Timestamp>,
 }
@@ -239,6 +246,7 @@ impl Decision {
             step,
             verdict: None,
             facts: None,
+            forgets: false,
             wake: None,
         }
     }
@@ -248,6 +256,7 @@ impl Decision {
             step: Step::Rest,
             verdict: Some(verdict),
             facts: facts.cloned(),
+            forgets: false,
             wake,
         }
     }
@@ -350,7 +359,17 @@ fn record_or_delete(observed: &Observed<'_>, only_without_identity: bool) -> Opt
             observed.token.secret_name()
         }
         SecretView::Unknown => return Some(Step::ReadSecret),
-        SecretView::Absent | SecretView::Foreign { .. } => observed.former.as_ref()?.name.clone(),
+        SecretView::Absent | SecretView::Foreign { .. } => {
+            let former = observed.former.as_ref()?;
+            let status = observed.token.status.as_ref();
+            let told = status.and_then(|status| status.issued_at.as_ref());
+            // Under a new name nothing may have been written yet.
+            let is_newer = |facts: &&TokenFacts| told.is_none_or(|told| facts.issued_at > told.0);
+            if let Some(facts) = former.facts.as_ref().filter(is_newer) {
+                return Some(Step::Record(facts.clone()));
+            }
+            former.name.clone()
+        }
     };
     Some(Step::DeleteSecret {
         name,
@@ -379,11 +398,15 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
                 observed.token.spec.identity_ref.name,
                 if is_missing { "" } else { " any longer" }
             );
-            Decision::rest(
-                Verdict::reconciling("IdentityNotFound", message),
-                None,
-                None,
-            )
+            // While the identity is being deleted, its revocation depends on what the status tells.
+            Decision {
+                forgets: is_missing,
+                ..Decision::rest(
+                    Verdict::reconciling("IdentityNotFound", message),
+                    None,
+                    None,
+                )
+            }
         }
         IdentityView::NotReady {
             reason,
@@ -445,20 +468,20 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     let good = facts.filter(|facts| is_good(observed, identity, facts));
 
     if identity.is_revoking {
-        return Decision::rest(
-            Verdict::reconciling(
-                "Revoking",
-                "the identity's tokens are being revoked; a new one follows",
-            ),
-            facts,
-            None,
-        );
+        return Decision::rest(revoking(), facts, None);
     }
     if claim(observed.token, &identity.id)
         .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
     {
-        // The identity revokes first (R1). Until then the old token is what the status tells.
-        return Decision::step(Step::Rest);
+        // The identity revokes first (R1). Until then the old token is what the status tells, as
+        // long as it is good.
+        return match good {
+            Some(facts) => Decision {
+                wake: Some(facts.expires_at),
+                ..Decision::step(Step::Rest)
+            },
+            None => Decision::rest(revoking(), facts, None),
+        };
     }
     if let Some(key) = &observed.forbidden_key {
         let reason = "SecretMetadataForbidden".into();
@@ -542,13 +565,16 @@ fn issue_or_wait(
         );
     }
     if let Some(next_second) = identity.tokens_valid_after.map(after)
-        && observed.service_now.is_some_and(|now| now < next_second)
+        && service_now(observed, next_second, A_SECOND_OR_SO).is_some_and(|now| now < next_second)
     {
         // A token of the very second of the revocation might be hit by it (R3).
         let wake = Some(local_time(observed, next_second));
-        return Decision {
-            wake,
-            ..Decision::step(Step::Rest)
+        return match good {
+            Some(_) => Decision {
+                wake,
+                ..Decision::step(Step::Rest)
+            },
+            None => Decision::rest(revoking(), None, wake),
         };
     }
     let earliest = [
@@ -612,6 +638,18 @@ fn after(time: Timestamp) -> Timestamp {
     renewal::add(time, SignedDuration::from_secs(1))
 }
 
+/// The service's clock, unless it is not known, or known wrongly because ours was set back since:
+/// it is never `most` before a time that the service has told. The next answer tells.
+fn service_now(
+    observed: &Observed<'_>,
+    told: Timestamp,
+    most: SignedDuration,
+) -> Option<Timestamp> {
+    observed
+        .service_now
+        .filter(|now| told.duration_since(*now) <= most)
+}
+
 /// When the service's clock says `service`, by the operator's.
 fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timestamp {
     let service_now = observed.service_now.unwrap_or(observed.now);
@@ -650,6 +688,13 @@ fn unable(
 
 fn stalled(reason: &'static str, message: String) -> Decision {
     Decision::rest(Verdict::stalled(reason, message), None, None)
+}
+
+fn revoking() -> Verdict {
+    Verdict::reconciling(
+        "Revoking",
+        "the identity's tokens are being revoked; a new one follows",
+    )
 }
 
 fn ready(token: &AcsToken) -> Verdict {
@@ -691,7 +736,8 @@ fn why_issue(
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
-        facts.issued_at <= until && observed.service_now.is_some_and(|now| now > until)
+        let now = service_now(observed, until, LONGEST_UNSETTLED);
+        facts.issued_at <= until && now.is_none_or(|now| now >= after(until))
     }) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {
@@ -730,6 +776,13 @@ fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
     identity
         .tokens_valid_after
         .is_some_and(|after| issued_at <= after)
+}
+
+/// Whether a fresh token was issued in the second of the last revocation: as long as the service's
+/// clock is not known, nothing but the answer tells.
+#[must_use]
+pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+    matches!(&observed.identity, IdentityView::Usable(identity) if is_dead(facts.issued_at, identity))
 }
 
 /// Whether the Secret knows of a token that the status does not.

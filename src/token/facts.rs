@@ -229,6 +229,21 @@ pub fn claim(token: &AcsToken, identity_id: &str) -> Option<Claim> {
     })
 }
 
+/// Whether a Secret with these annotations holds a token of the identity that `token`'s status does
+/// not tell, and whose end asks for a revocation: with the Secret the only trace of it goes.
+#[must_use]
+pub fn is_untold_claim(
+    token: &AcsToken,
+    identity_id: &str,
+    annotations: &BTreeMap<String, String>,
+) -> bool {
+    token.spec.revocation.unwrap_or_default() != Revocation::Never
+        && TokenFacts::from_annotations(annotations).is_some_and(|facts| {
+            let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
+            facts.identity_id == identity_id && !is_told
+        })
+}
+
 /// Scopes as they stand in the Secret: sorted, comma-joined.
 #[must_use]
 pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {

@@ -17,5 +17,5 @@ pub mod tell;
 
 pub use controller::run;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
-pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint, scopes_text};
+pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint, is_untold_claim, scopes_text};
 pub use observe::{Findings, identity_key, identity_of, observe, secret_key, uid_key};

@@ -25,8 +25,24 @@ use crate::{
 /// What a run has found out by itself; good for this run only.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The Secret was read, and is not there or not ours.
-    pub secret: Option<SecretView>,
+    secret: Option<(String, SecretView)>,
+}
+
+impl Findings {
+    /// The Secret `name` was just read, and is not there or not ours: newer than what watches tell.
+    pub fn found(&mut self, name: String, secret: SecretView) {
+        self.secret = Some((name, secret));
+    }
+
+    /// What was found is no longer the newest.
+    pub fn forget(&mut self) {
+        self.secret = None;
+    }
+
+    fn of(&self, wanted: &str) -> Option<&SecretView> {
+        let (name, secret) = self.secret.as_ref()?;
+        (name == wanted).then_some(secret)
+    }
 }
 
 /// Reads everything that the decision depends on: all of it from memory.
@@ -152,9 +168,13 @@ fn secret(
     remembered: &Remembered,
     findings: &Findings,
 ) -> SecretView {
-    let key = object_ref(token.namespace().as_deref(), &token.secret_name());
+    let name = token.secret_name();
+    if let Some(found) = findings.of(&name) {
+        return found.clone();
+    }
+    let key = object_ref(token.namespace().as_deref(), &name);
     let Some(found) = context.views.secrets.get(&key) else {
-        return findings.secret.clone().unwrap_or(SecretView::Unknown);
+        return SecretView::Unknown;
     };
     if let Owner::Other(owner) = owner(&found.metadata, token) {
         return SecretView::Foreign { owner };

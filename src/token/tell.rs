@@ -19,9 +19,7 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
     let mut next = token.status.clone().unwrap_or_default();
     if let Some(facts) = &decision.facts {
         tell(&mut next, token, facts);
-    } else if matches!(verdict, Verdict::Reconciling { reason, .. } if reason == "IdentityNotFound")
-    {
-        // Its tokens went with the identity: there is nothing left to revoke.
+    } else if decision.forgets {
         let conditions = std::mem::take(&mut next.conditions);
         next = AcsTokenStatus {
             conditions,

@@ -1,6 +1,6 @@
 //! What the schema can't see: each wrong thing ends in a sentence, and nothing is lost.
 
-use acs_identity_operator::crd::AcsToken;
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
@@ -286,9 +286,9 @@ async fn one_connection_that_is_down_leaves_the_others_at_full_speed() {
     }
 }
 
-#[tokio::test]
-async fn rights_that_are_missing_in_a_namespace_are_told_with_what_is_forbidden() {
-    let mut world = World::bare(&[], &[]).await;
+/// A world whose operator may only read Secrets.
+async fn poor_world(operator: &[&str]) -> World {
+    let mut world = World::bare(&[], operator).await;
     let namespace = world.namespace.clone();
     world.apply(&format!(
         "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: poor}}\n---\n\
@@ -304,17 +304,41 @@ async fn rights_that_are_missing_in_a_namespace_are_told_with_what_is_forbidden(
     ));
     world.connect("default", &world.emulator.connection_string.clone());
     world.start_operator_as("poor");
+    world
+}
+
+fn grant(world: &World, verbs: &str) {
+    let patch =
+        format!("-p=[{{\"op\":\"replace\",\"path\":\"/rules/1/verbs\",\"value\":{verbs}}}]");
+    let role = format!("poor-{}", world.namespace);
+    let arguments = ["patch", "clusterrole", &role, "--type=json", &patch];
+    world.cluster.kubectl(&arguments);
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_in_a_namespace_are_told_with_what_is_forbidden() {
+    let world = poor_world(&[]).await;
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat]");
     let message = world.token_says("web", "Forbidden").await;
     assert!(message.contains("could not create Secret"), "{message}");
     assert!(message.contains("forbidden"), "{message}");
-    world.cluster.kubectl(&[
-        "patch",
-        "clusterrole",
-        &format!("poor-{namespace}"),
-        "--type=json",
-        "-p=[{\"op\":\"replace\",\"path\":\"/rules/1/verbs\",\"value\":[\"*\"]}]",
-    ]);
+    grant(&world, "[\"*\"]");
     world.ready("web").await;
+}
+
+#[tokio::test]
+async fn rights_that_were_taken_away_delay_a_deletion_only_until_the_deadline() {
+    let world = poor_world(&["--deletion-deadline", "5s"]).await;
+    grant(&world, "[\"*\"]");
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.token("bot", "alice", "scopes: [voip]");
+    world.ready("web").await;
+    world.ready("bot").await;
+    grant(&world, "[\"get\", \"list\", \"watch\"]");
+    world.delete::<AcsToken>("bot").await;
+    world.gone::<AcsToken>("bot").await;
+    world.delete::<AcsIdentity>("alice").await;
+    world.gone::<AcsIdentity>("alice").await;
 }

@@ -143,7 +143,7 @@ fn pick<T: Copy>(from: &[T], number: u8) -> T {
 }
 
 fn event((kind, a, b): (u8, u8, u8)) -> Event {
-    const SECONDS: [i64; 10] = [1, 3, 10, 41, 180, 700, 3600, 6 * 3600, 25 * 3600, 11];
+    const SECONDS: [i64; 12] = [1, 3, 10, 41, 180, 700, 3600, 1, 3, 41, 700, 4 * 3600];
     const LATE: [Option<i64>; 5] = [None, Some(100), Some(3_000), Some(15_000), Some(29_000)];
     match kind {
         0..=24 => Event::Settle,

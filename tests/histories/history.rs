@@ -126,7 +126,7 @@ impl History {
                 return;
             }
             // A renewal each third of a life, or a try each few seconds.
-            if moments > 2000 {
+            if moments > 300 + span / 5_000 {
                 let mut world = self.world.borrow_mut();
                 world.break_with(format!("K4: {moments} wake-ups in {span} ms"));
             }

@@ -53,9 +53,7 @@ pub async fn reconcile(
 }
 
 fn look<'a>(wire: &Wire, identity: &'a AcsIdentity) -> Observed<'a> {
-    let mut observed = observe(&wire.context, identity, wire.now());
-    observed.service_now = wire.service_now();
-    observed
+    observe(&wire.context, identity, wire.now())
 }
 
 async fn carry_out(
@@ -88,7 +86,7 @@ async fn carry_out(
                 identity,
                 tell::adopted(identity, reference, endpoint, id),
             )
-            .await?
+            .await?;
         }
         Step::FollowConnection { reference } => {
             write(wire, identity, Some(tell::following(identity, reference))).await?;
@@ -121,6 +119,8 @@ async fn create(
     identity: &AcsIdentity,
     custom_id: Option<String>,
 ) -> Result<Outcome, Refused> {
+    let uid = identity.uid().unwrap_or_default();
+    let is_first = wire.context.memory.of(&uid).intent.is_some();
     remember_intent(wire, identity, None);
     let Some((key, resolved)) = connection(wire, identity, false) else {
         return Ok(Outcome::Overtaken);
@@ -137,7 +137,7 @@ async fn create(
         }
         Ok(_) => {}
         Err(failure) => {
-            let next = tell::create_failed(identity, failure.outcome, has_custom_id);
+            let next = tell::create_failed(identity, failure.outcome, has_custom_id, is_first);
             failed(wire, identity, next, &failure, (&key, &resolved)).await?;
         }
     }
@@ -169,14 +169,13 @@ async fn revoke(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome
                 date: timestamp(date * 1000),
                 earlier_attempt_lost,
             };
-            let next = tell::revoked(&identity, &answer);
+            let next = tell::revoked(&identity, &answer, wire.now());
             tell_siblings(wire, &identity, &next).await?;
             ready(wire, &identity, next).await?;
         }
         Ok(_) => {}
         Err(failure) => {
-            let now = wire.service_now().unwrap_or_else(|| wire.now());
-            let next = tell::revoke_failed(&identity, failure.outcome, failure.is_lost, now);
+            let next = tell::revoke_failed(&identity, failure.outcome, failure.is_lost, wire.now());
             failed(wire, &identity, next, &failure, (&key, &resolved)).await?;
         }
     }
@@ -221,6 +220,14 @@ async fn delete_secrets(wire: &Wire, identity: &AcsIdentity) -> Result<(), Refus
 
 async fn delete(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome, Refused> {
     let _guard = wire.context.gates.revoke(id).await;
+    let reference = object_ref(Some(NAMESPACE), &identity.name_any());
+    let Some(identity) = wire.context.views.identities.get(&reference) else {
+        return Ok(Outcome::Gone);
+    };
+    let identity = identity.as_ref();
+    if !matches!(decide(&look(wire, identity)).step, Step::Delete { id: now } if now == id) {
+        return Ok(Outcome::Done);
+    }
     let Some((key, resolved)) = connection(wire, identity, true) else {
         return Ok(Outcome::Overtaken);
     };

@@ -12,7 +12,7 @@ use std::{
 
 use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
-    cluster::{event::Events, input::Inputs, view::object_ref},
+    cluster::{control::after_conflict, event::Events, input::Inputs, view::object_ref},
     connection::Registry,
     context::{Config, Context, Triggers, Views, Wake},
     crd::AcsToken,
@@ -121,7 +121,7 @@ impl Operator {
         let mut world = self.world.borrow_mut();
         world.tell(|| "the operator crashes".to_owned());
         world.lose_calls(fates);
-        world.truth.has_restarted = true;
+        world.truth.restarted = Some(world.now);
         drop(world);
         *self = Self::start(&Rc::clone(&self.world));
     }
@@ -342,11 +342,14 @@ impl Operator {
                 self.failures.remove(key);
                 wake.map(|at| at.duration_since(local).as_millis().max(0) + 20)
             }
-            Err(Refused::Conflict) => Some(200),
-            Err(_) => {
+            Err(refused) => {
                 let attempts = self.failures.entry(key.clone()).or_default();
                 *attempts += 1;
-                Some(renewal::backoff(*attempts, None, "any").as_millis())
+                Some(if refused == Refused::Conflict {
+                    after_conflict(*attempts).as_millis().cast_signed()
+                } else {
+                    renewal::backoff(*attempts, None, "any").as_millis()
+                })
             }
         };
         if let Some(pause) = again.and_then(|pause| Millis::try_from(pause).ok()) {

@@ -10,7 +10,7 @@ use acs_identity_operator::{
     crd::{AcsToken, AcsTokenStatus},
     token::{
         Decision, Findings, Observed, Step, TokenFacts, decide,
-        decide::{IssueOrder, SecretView, Why},
+        decide::{IssueOrder, SecretView, Why, is_stillborn},
         identity_of, observe, tell,
     },
 };
@@ -86,8 +86,8 @@ async fn carry_out(
         Step::ReadSecret => read_secret(wire, token, findings).await?,
         Step::Record(facts) => record(wire, token, facts).await?,
         Step::Issue(order) => return issue(wire, token, order, findings).await,
-        Step::RewriteSecret => rewrite(wire, token, &token.secret_name()).await?,
-        Step::CopySecret { from } => rewrite(wire, token, from).await?,
+        Step::RewriteSecret => rewrite(wire, token, &token.secret_name(), findings).await?,
+        Step::CopySecret { from } => rewrite(wire, token, from, findings).await?,
         Step::DeleteSecret {
             name,
             only_without_identity,
@@ -122,17 +122,28 @@ async fn read_secret(
     token: &AcsToken,
     findings: &mut Findings,
 ) -> Result<(), Refused> {
-    match wire.read_secret(&token.secret_name()).await?.map(see) {
-        None => findings.secret = Some(SecretView::Absent),
+    let name = token.secret_name();
+    let found = match wire.read_secret(&name).await?.map(see) {
+        None => SecretView::Absent,
         Some(seen) => match owner(&seen.0.metadata, token) {
-            Owner::Ours => remember(wire, token, seen),
-            Owner::Other(owner) => findings.secret = Some(SecretView::Foreign { owner }),
+            Owner::Ours => {
+                remember(wire, token, seen, findings);
+                return Ok(());
+            }
+            Owner::Other(owner) => SecretView::Foreign { owner },
         },
+    };
+    let key = object_ref(Some(NAMESPACE), &name);
+    let secrets = &wire.context.views.secrets;
+    if let Some(gone) = secrets.get(&key) {
+        secrets.deleted(&key, gone.uid());
     }
+    findings.found(name, found);
     Ok(())
 }
 
-fn remember(wire: &Wire, token: &AcsToken, (metadata, read): SeenSecret) {
+fn remember(wire: &Wire, token: &AcsToken, (metadata, read): SeenSecret, findings: &mut Findings) {
+    findings.forget();
     let uid = token.uid().unwrap_or_default();
     let memory = &wire.context.memory;
     memory.change(&uid, |memory| memory.secret = Some(read));
@@ -143,7 +154,7 @@ async fn issue(
     wire: &Wire,
     token: &AcsToken,
     order: &IssueOrder,
-    findings: &Findings,
+    findings: &mut Findings,
 ) -> Result<Outcome, Refused> {
     let context = &wire.context;
     let _guard = context.gates.issue(&order.identity_id).await;
@@ -190,7 +201,18 @@ async fn issue(
         received_at: wire.now(),
     };
     let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
-    store(wire, &token, order.why, &facts, &issued.token, &resolved).await?;
+    if is_stillborn(&observed, &facts) {
+        return Ok(Outcome::Done);
+    }
+    store(
+        wire,
+        &token,
+        order.why,
+        (&facts, &issued.token),
+        &resolved,
+        findings,
+    )
+    .await?;
     Ok(Outcome::Done)
 }
 
@@ -198,9 +220,9 @@ async fn store(
     wire: &Wire,
     token: &AcsToken,
     why: Why,
-    facts: &TokenFacts,
-    text: &SecretString,
+    (facts, text): (&TokenFacts, &SecretString),
     resolved: &Resolved,
+    findings: &mut Findings,
 ) -> Result<(), Refused> {
     let wanted = Wanted {
         token,
@@ -208,8 +230,11 @@ async fn store(
         endpoint: resolved.endpoint.as_str(),
     };
     match write_secret(wire, &wanted, text).await {
-        Ok(Some(seen)) => remember(wire, token, see(seen)),
-        Ok(None) => return Ok(()),
+        Ok(Some(seen)) => remember(wire, token, see(seen), findings),
+        Ok(None) => {
+            findings.forget();
+            return Ok(());
+        }
         Err(_) => return fail(wire, token, "ApiServerError", None).await,
     }
     if why == Why::SecretEdited {
@@ -251,7 +276,12 @@ async fn write_secret(
     Ok(None)
 }
 
-async fn rewrite(wire: &Wire, token: &AcsToken, from: &str) -> Result<(), Refused> {
+async fn rewrite(
+    wire: &Wire,
+    token: &AcsToken,
+    from: &str,
+    findings: &mut Findings,
+) -> Result<(), Refused> {
     let context = &wire.context;
     let source = object_ref(Some(NAMESPACE), from);
     let seen = context.views.secrets.get(&source);
@@ -282,7 +312,9 @@ async fn rewrite(wire: &Wire, token: &AcsToken, from: &str) -> Result<(), Refuse
         endpoint: &endpoint,
     };
     if let Some(written) = write_secret(wire, &wanted, &SecretString::from(text)).await? {
-        remember(wire, token, see(written));
+        remember(wire, token, see(written), findings);
+    } else {
+        findings.forget();
     }
     Ok(())
 }

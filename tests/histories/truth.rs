@@ -43,8 +43,8 @@ pub struct Truth {
     pub issues: BTreeMap<String, (Millis, Why, Millis)>,
     /// Identities that were let go although ACS was not cleaned up, by object.
     pub abandoned: BTreeSet<String>,
-    /// The process that is running is not the first.
-    pub has_restarted: bool,
+    /// When the process that is running was started, if it is not the first.
+    pub restarted: Option<Millis>,
     /// Every call to the service that was answered.
     pub calls: usize,
 }

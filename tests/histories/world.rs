@@ -335,6 +335,12 @@ impl World {
                     Ok(Success::Revoked { .. }) => Ok(Success::Revoked {
                         earlier_attempt_lost: true,
                     }),
+                    // As the client has it: whatever came last, an earlier attempt may still act.
+                    Err(failure) if is_revoke => Err(Failure {
+                        outcome: Outcome::Unknown,
+                        is_lost: true,
+                        ..failure
+                    }),
                     answer => answer,
                 };
                 answered(self, answer)
@@ -348,6 +354,18 @@ impl World {
         self.check(checked);
         let (now, jumped) = (self.service_time(), self.jumped);
         let answer = self.service.answer(request, key, now, jumped);
+        if let (Request::Issue { id, .. }, Ok(Success::Issued { text, .. })) = (request, &answer) {
+            // The object that revoked in this second may be gone, and its knowledge with it.
+            let is_known = invariants::with_id(self, id)
+                .filter_map(|it| it.status.as_ref())
+                .any(|status| status.tokens_valid_after.is_some());
+            if !is_known {
+                let mut tokens = self.service.tokens_mut();
+                if let Some(token) = tokens.find(|token| token.text == *text) {
+                    token.revoked = token.revoked.map(|_| Revoker::Stranger);
+                }
+            }
+        }
         self.truth.called(request, answer.is_ok());
         answer
     }
@@ -365,7 +383,9 @@ impl World {
             self.tell(|| format!("a straggler lands: {}", story::of_request(&request)));
             let now = self.service_time();
             if let Request::Revoke { id } = &request {
-                let _ = self.service.revoke(id, now, Revoker::Straggler);
+                if self.service.keys.contains(&key) {
+                    let _ = self.service.revoke(id, now, Revoker::Straggler);
+                }
             } else {
                 let _ = self.service.answer(&request, &key, now, self.jumped);
             }
@@ -478,7 +498,7 @@ impl World {
                 let (written, _) =
                     self.cluster
                         .update::<AcsIdentity>(&name, version.as_deref(), |former| {
-                            former.metadata.finalizers = Some(finalizers)
+                            former.metadata.finalizers = Some(finalizers);
                         })?;
                 ApiAnswer::Identity(Some(Box::new(written)))
             }

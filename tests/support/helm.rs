@@ -1,4 +1,8 @@
 //! helm, and what our chart renders.
+#![allow(
+    clippy::unwrap_in_result,
+    reason = "a test ends at the first surprise; the results are helm's own"
+)]
 
 use std::{
     io::Write,

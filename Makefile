@@ -79,6 +79,7 @@ control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl a
 prerequisites:
 	@command -v $(CARGO) > /dev/null || { echo "Rust is missing; install $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or later: https://rustup.rs"; exit 1; }
 	@command -v cc > /dev/null || { echo "a C compiler is missing, which ring needs; install one (Debian: gcc)"; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2> /dev/null || { echo "Python 3 with venv is missing, in which the official client is tested; install it (Debian: python3-venv)"; exit 1; }
 
 $(DENY):
 	@echo "==> building cargo-deny $(DENY_VERSION) (once)"

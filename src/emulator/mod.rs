@@ -31,6 +31,7 @@ mod signature;
 pub mod span;
 mod state;
 mod store;
+mod temporary;
 mod tls;
 mod token;
 mod versions;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    env::temp_dir,
     fs,
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -20,9 +21,8 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
-use uuid::Uuid;
 
-use super::lock;
+use super::{lock, temporary::Temporary};
 
 /// Clients come by few names; a flood of others is not remembered.
 const MOST_NAMES: usize = 100;
@@ -31,8 +31,7 @@ const MOST_NAMES: usize = 100;
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: PathBuf,
-    /// A folder that goes with the process.
-    temporary: Option<PathBuf>,
+    _temporary: Option<Temporary>,
     configs: Mutex<HashMap<String, Arc<ServerConfig>>>,
 }
 
@@ -40,14 +39,19 @@ impl Authority {
     /// Finds the authority in a folder, or makes it there; without a folder, in a temporary one.
     /// The error is a sentence.
     pub fn open(dir: Option<&Path>) -> Result<Self, String> {
-        let name = format!("acs-emulator-{}", Uuid::new_v4());
-        let own = dir.map_or_else(|| std::env::temp_dir().join(name), Path::to_owned);
-        let made = Self::make(&own);
-        let (issuer, file) = made.map_err(|error| format!("{}: {error}", own.display()))?;
+        let mut temporary = None;
+        if dir.is_none() {
+            let made = Temporary::make();
+            temporary = Some(made.map_err(|error| format!("{}: {error}", temp_dir().display()))?);
+        }
+        let own = temporary.as_ref().map(Temporary::path);
+        let dir = dir.or(own).unwrap_or_else(|| Path::new("."));
+        let made = Self::make(dir);
+        let (issuer, file) = made.map_err(|error| format!("{}: {error}", dir.display()))?;
         Ok(Self {
             issuer,
             file,
-            temporary: dir.is_none().then_some(own),
+            _temporary: temporary,
             configs: Mutex::default(),
         })
     }
@@ -121,14 +125,6 @@ impl Authority {
         Ok(ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(chain, key)?)
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        if let Some(dir) = &self.temporary {
-            let _ = fs::remove_dir_all(dir);
-        }
     }
 }
 

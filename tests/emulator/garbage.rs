@@ -81,7 +81,7 @@ async fn what_is_too_long_is_told_as_such() {
     for (head, status, code) in [
         (format!("GET /{long} HTTP/1.1\r\n\r\n"), 414, "UriTooLong"),
         (
-            format!("GET / HTTP/1.1\r\na: {long}{long}\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(83_000)),
             431,
             "RequestHeaderFieldsTooLarge",
         ),
@@ -94,9 +94,14 @@ async fn what_is_too_long_is_told_as_such() {
         let reply = exchange(&address, head.as_bytes()).await.unwrap();
         assert_eq!((reply.status, reply.code()), (status, code.to_owned()));
     }
-    for length in [256 * 1024 + 1, 8 * 1024 * 1024] {
+    for length in [256 * 1024 + 1, 40 * 1024 * 1024] {
         let body = "[".repeat(length);
-        let reply = Service::of(&emulator).create(&body).await;
+        let mut call = Service::of(&emulator).call("POST", "/identities", &body);
+        call.sign();
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        // Many clients look for no answer where they could not send all.
+        stream.write_all(&call.bytes()).await.unwrap();
+        let reply = read(&mut stream).await.unwrap();
         assert_eq!(
             (reply.status, reply.code()),
             (413, "RequestBodyTooLarge".to_owned())
@@ -285,7 +290,10 @@ async fn odd_targets_are_refused() {
                 (400..500).contains(&reply.status),
                 "{method} {target} {reply:?}"
             );
-            reply.code();
+            let code = reply.code();
+            if target.starts_with("/identities/%") && !target.contains("%E2") {
+                assert_eq!((reply.status, code.as_str()), (400, "ValidationError"));
+            }
         }
     }
     is_well(&emulator).await;
@@ -342,13 +350,17 @@ async fn a_connection_that_says_nothing_is_closed_without_a_word() {
 }
 
 #[tokio::test]
-async fn many_connections_that_say_nothing_do_not_keep_others_out() {
-    let emulator = Emulator::start(&["--read-timeout", "500ms"]);
+async fn connections_are_bounded_and_those_that_say_nothing_do_not_keep_others_out_for_long() {
+    let emulator = Emulator::start(&["--read-timeout", "3s"]);
     let mut silent = Vec::new();
     for _ in 0..900 {
         silent.push(TcpStream::connect(address(&emulator)).await.unwrap());
     }
     is_well(&emulator).await;
+    // That one had to wait for the place of another.
+    let first = silent.swap_remove(0).into_std().unwrap();
+    let end = std::io::Read::read(&mut &first, &mut [0]);
+    assert_eq!(end.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ fn python(sdk: &Path) -> PathBuf {
     let text = fs::read(&requirements).unwrap();
     let version = run(
         Command::new("python3").arg("--version"),
-        "install Python 3.9 or later (Debian: python3 python3-venv)",
+        "install Python 3.11 or later (Debian: python3 python3-venv)",
     );
     let hash = digest(&SHA256, &[version.as_bytes(), &text].concat());
     let name = URL_SAFE_NO_PAD.encode(&hash.as_ref()[..9]);
@@ -66,7 +66,7 @@ fn python(sdk: &Path) -> PathBuf {
                     "-r",
                 ])
                 .arg(&requirements),
-            "the packages of tests/emulator/sdk/requirements.txt can't be installed; is the network there?",
+            "the packages of tests/emulator/sdk/requirements.txt can't be installed; that needs Python 3.11 or later, and a package index that can be reached",
         );
         fs::write(complete, "").unwrap();
     }

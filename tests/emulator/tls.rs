@@ -81,6 +81,17 @@ async fn an_authority_in_the_state_folder_stays_the_same() {
     assert!(answer.status().is_success());
 }
 
+#[test]
+fn the_folder_of_an_emulator_that_was_killed_goes_with_the_next_one_and_others_stay() {
+    let mut killed = Emulator::start(&[]);
+    let running = Emulator::start(&[]);
+    let [dead, alive] = [&killed, &running].map(|it| ca(it).parent().unwrap().to_owned());
+    killed.process.kill();
+    assert!(dead.exists() && alive.exists());
+    Emulator::start(&[]);
+    assert!(!dead.exists() && alive.exists());
+}
+
 #[tokio::test]
 async fn a_connection_string_that_is_made_over_tls_leads_there() {
     let emulator = Emulator::start(&[]);

@@ -312,6 +312,13 @@ impl Secrets {
         let mut existing = existing;
         // Who else writes the Secret does so rarely; a token in hand is worth more than one try.
         for _ in 0..4 {
+            // Also of what was last seen: it may have come while the token was issued.
+            let is_ours = existing
+                .as_ref()
+                .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
+            if !is_ours {
+                return Ok(None);
+            }
             let secret = wanted.build(token, existing.as_ref());
             let parameters = PostParams::default();
             let written = if existing.is_none() {
@@ -331,12 +338,6 @@ impl Secrets {
                 {
                     let found = call("read", &named, self.api.get_metadata_opt(&name)).await?;
                     existing = found.map(|found| found.metadata);
-                    let is_ours = existing
-                        .as_ref()
-                        .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
-                    if !is_ours {
-                        return Ok(None);
-                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -155,7 +155,9 @@ where
     pub fn wrote(&self, object: K) {
         let key = ObjectRef::from_obj(&object);
         let told = lock(&self.told).get(&key.namespace).copied();
-        if self.reader.get(&key).is_none() && version(&object) <= told {
+        // One without keys is one that its watch does not select, as a Secret that lost our label.
+        let is_watched = !object.index_keys().is_empty();
+        if is_watched && self.reader.get(&key).is_none() && version(&object) <= told {
             // The watch was faster than the answer: it has told this write, and its end as well.
             return;
         }

@@ -125,9 +125,11 @@ async fn read_secret(
             Owner::Other(owner) => SecretView::Foreign { owner },
         },
     };
-    // An earlier answer may have come after the watch had told that the Secret is gone.
+    // An earlier answer may have come after the watch had told that ours is gone. Another token's
+    // stays in the view, where that token looks for it.
     let key = object_ref(token.namespace().as_deref(), &name);
-    if let Some(gone) = context.views.secrets.get(&key) {
+    let believed = context.views.secrets.get(&key);
+    if let Some(gone) = believed.filter(|gone| owner(&gone.metadata, token) == Owner::Ours) {
         context.views.secrets.deleted(&key, gone.uid());
     }
     findings.found(name, found);

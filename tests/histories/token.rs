@@ -135,7 +135,8 @@ async fn read_secret(
     };
     let key = object_ref(Some(NAMESPACE), &name);
     let secrets = &wire.context.views.secrets;
-    if let Some(gone) = secrets.get(&key) {
+    let believed = secrets.get(&key);
+    if let Some(gone) = believed.filter(|gone| owner(&gone.metadata, token) == Owner::Ours) {
         secrets.deleted(&key, gone.uid());
     }
     findings.found(name, found);
@@ -261,18 +262,18 @@ async fn write_secret(
     let seen = wire.context.views.secrets.get(&key);
     let mut existing = seen.map(|secret| secret.metadata.clone());
     for _ in 0..4 {
+        let is_ours = existing
+            .as_ref()
+            .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
+        if !is_ours {
+            return Ok(None);
+        }
         let secret = wanted.build(text, existing.as_ref());
         match wire.put_secret(secret, existing.is_none()).await {
             Ok(written) => return Ok(Some(written)),
             Err(Refused::Conflict | Refused::AlreadyExists | Refused::NotFound) => {
                 let found = wire.read_secret(&name).await?;
                 existing = found.map(|found| found.metadata);
-                let is_ours = existing
-                    .as_ref()
-                    .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
-                if !is_ours {
-                    return Ok(None);
-                }
             }
             Err(refused) => return Err(refused),
         }

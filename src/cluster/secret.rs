@@ -200,9 +200,13 @@ impl Wanted<'_> {
                 .any(|owner| owner.controller == Some(true))
     }
 
-    /// The Secret as it should be, around `token`; labels and annotations of others stay.
+    /// The Secret as it should be, around `token`; labels and annotations of others stay. `None`
+    /// where the existing one is someone else's, which is never touched (T5).
     #[must_use]
-    pub fn build(&self, token: &SecretString, existing: Option<&ObjectMeta>) -> Secret {
+    pub fn build(&self, token: &SecretString, existing: Option<&ObjectMeta>) -> Option<Secret> {
+        if existing.is_some_and(|metadata| owner(metadata, self.token) != Owner::Ours) {
+            return None;
+        }
         let mut labels = existing
             .and_then(|meta| meta.labels.clone())
             .unwrap_or_default();
@@ -236,7 +240,7 @@ impl Wanted<'_> {
             .cloned()
             .chain(owner_reference(self.token))
             .collect();
-        Secret {
+        Some(Secret {
             metadata: ObjectMeta {
                 name: Some(self.token.secret_name()),
                 namespace: self.token.namespace(),
@@ -251,7 +255,7 @@ impl Wanted<'_> {
             type_: Some("Opaque".to_owned()),
             data: Some(data),
             ..Secret::default()
-        }
+        })
     }
 }
 
@@ -312,14 +316,9 @@ impl Secrets {
         let mut existing = existing;
         // Who else writes the Secret does so rarely; a token in hand is worth more than one try.
         for _ in 0..4 {
-            // Also of what was last seen: it may have come while the token was issued.
-            let is_ours = existing
-                .as_ref()
-                .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
-            if !is_ours {
+            let Some(secret) = wanted.build(token, existing.as_ref()) else {
                 return Ok(None);
-            }
-            let secret = wanted.build(token, existing.as_ref());
+            };
             let parameters = PostParams::default();
             let written = if existing.is_none() {
                 call("create", &named, self.api.create(&parameters, &secret)).await

@@ -262,13 +262,9 @@ async fn write_secret(
     let seen = wire.context.views.secrets.get(&key);
     let mut existing = seen.map(|secret| secret.metadata.clone());
     for _ in 0..4 {
-        let is_ours = existing
-            .as_ref()
-            .is_none_or(|metadata| owner(metadata, wanted.token) == Owner::Ours);
-        if !is_ours {
+        let Some(secret) = wanted.build(text, existing.as_ref()) else {
             return Ok(None);
-        }
-        let secret = wanted.build(text, existing.as_ref());
+        };
         match wire.put_secret(secret, existing.is_none()).await {
             Ok(written) => return Ok(Some(written)),
             Err(Refused::Conflict | Refused::AlreadyExists | Refused::NotFound) => {

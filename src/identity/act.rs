@@ -249,14 +249,14 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
         {
             let name = secret.name_any();
             match secrets.delete(&name, secret.uid()).await {
-                Err(error) if !context.is_moot(&error, &identity.metadata) => return Err(error),
-                _ => {}
+                Ok(()) => info!(secret = name, token = token.name_any(), "deleted a Secret"),
+                Err(error) if context.is_moot(&error, &identity.metadata) => {}
+                Err(error) => return Err(error),
             }
             context
                 .views
                 .secrets
                 .deleted(&object_ref(Some(&namespace), &name), secret.uid());
-            info!(secret = name, token = token.name_any(), "deleted a Secret");
         }
     }
     Ok(())

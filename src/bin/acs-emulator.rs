@@ -58,17 +58,18 @@ fn key(text: &str) -> Result<String, String> {
 }
 
 fn minute(text: &str) -> Result<SignedDuration, String> {
-    let bounds = SignedDuration::from_millis(1)..=SignedDuration::from_hours(1);
-    let minute = span::parse(text).ok();
-    let minute = minute.filter(|minute| bounds.contains(minute));
-    minute.ok_or_else(|| "write a length of time from 1ms to 1h, such as 1s".to_owned())
+    length(text, "1s")
 }
 
 fn read_timeout(text: &str) -> Result<SignedDuration, String> {
+    length(text, "30s")
+}
+
+fn length(text: &str, example: &str) -> Result<SignedDuration, String> {
     let bounds = SignedDuration::from_millis(1)..=SignedDuration::from_hours(1);
-    let read_timeout = span::parse(text).ok();
-    let read_timeout = read_timeout.filter(|it| bounds.contains(it));
-    read_timeout.ok_or_else(|| "write a length of time from 1ms to 1h, such as 30s".to_owned())
+    let length = span::parse(text).ok();
+    let length = length.filter(|length| bounds.contains(length));
+    length.ok_or_else(|| format!("write a length of time from 1ms to 1h, such as {example}"))
 }
 
 #[tokio::main]

@@ -25,7 +25,7 @@ pub fn creating(
     let mut next = resolved(identity, reference, endpoint);
     next.pending_create = Some(Time(renewal::whole_seconds(now)));
     if was_lost {
-        next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+        count_unknown(&mut next);
     }
     next
 }
@@ -56,7 +56,7 @@ pub fn create_failed(
         // Counted now; the next intent is a new one.
         next.pending_create = None;
         if is_done {
-            next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
+            count_unknown(&mut next);
         }
     } else if is_first && !is_done {
         next.pending_create = None;
@@ -208,6 +208,11 @@ pub fn failed(
     });
     next.observed_generation = identity.metadata.generation;
     news(identity, next, None, now)
+}
+
+/// A create call may have made an identity that nobody can find (I1).
+fn count_unknown(next: &mut AcsIdentityStatus) {
+    next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
 }
 
 fn resolved(

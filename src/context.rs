@@ -167,12 +167,11 @@ pub struct Context {
 }
 
 impl Context {
-    /// The service's clock, or up to a second earlier, as its `Date` has whole seconds; unknown
-    /// before its first answer.
+    /// The service's clock, or up to a second earlier; unknown before its first answer.
     #[must_use]
-    pub fn service_now(&self, endpoint: Option<&str>, now: Timestamp) -> Option<Timestamp> {
+    pub fn service_now(&self, endpoint: Option<&str>) -> Option<Timestamp> {
         let endpoint = acs::Endpoint::parse(endpoint?).ok()?;
-        Some(renewal::add(now, self.acs.clock_offset(&endpoint)?))
+        self.acs.endpoint_now(&endpoint)
     }
 
     /// What a call through the connection needs, if an object of `namespace` may make one now.

@@ -1,7 +1,9 @@
 //! The endpoint's clock, as its answers tell it.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Instant, SystemTime},
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,13 +13,28 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 /// What is known of one endpoint's clock.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
-    offset: Mutex<Option<SignedDuration>>,
+    last: Mutex<Option<Seen>>,
+}
+
+/// The `Date` of an answer, and when it arrived.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    date: Timestamp,
+    local: Timestamp,
+    at: Instant,
 }
 
 impl Clock {
     /// The endpoint's clock minus the local one.
     pub(super) fn offset(&self) -> Option<SignedDuration> {
-        *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last().map(|seen| seen.date.duration_since(seen.local))
+    }
+
+    /// The endpoint's time now, or up to a second earlier. Counted from its last answer by the
+    /// monotonic clock, so that a local clock that is set makes no difference.
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        let seen = self.last()?;
+        seen.date.checked_add(seen.at.elapsed()).ok()
     }
 
     /// The endpoint's time at a local time.
@@ -30,8 +47,16 @@ impl Clock {
 
     /// An answer with this `Date` arrived at a local time.
     pub(super) fn learn(&self, date: Timestamp, local: Timestamp) {
-        *self.offset.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(date.duration_since(local));
+        let seen = Seen {
+            date,
+            local,
+            at: Instant::now(),
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+
+    fn last(&self) -> Option<Seen> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,6 +90,17 @@ mod tests {
         );
         clock.learn(local, local);
         assert_eq!(clock.at(local), local);
+    }
+
+    #[test]
+    fn a_local_clock_that_is_set_does_not_move_the_endpoints() {
+        let clock = Clock::default();
+        assert_eq!(clock.now(), None);
+        let date = http_date("Thu, 01 Jan 2026 05:00:00 GMT").unwrap();
+        // Were it counted by the local clock, this one would put it into another year.
+        clock.learn(date, "2020-01-01T00:00:00Z".parse().unwrap());
+        let now = clock.now().unwrap();
+        assert!(now >= date && now < date + SignedDuration::from_mins(10));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::clock::Clock;
 use super::queue::Queue;
@@ -112,6 +112,16 @@ impl Service {
             .resources()
             .get(endpoint)
             .and_then(|resource| resource.clock.offset())
+    }
+
+    /// The endpoint's clock, or up to a second earlier, as its `Date` has whole seconds. None before
+    /// its first answer. A local clock that is set makes no difference.
+    #[must_use]
+    pub fn endpoint_now(&self, endpoint: &Endpoint) -> Option<Timestamp> {
+        self.shared
+            .resources()
+            .get(endpoint)
+            .and_then(|resource| resource.clock.now())
     }
 }
 

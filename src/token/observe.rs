@@ -64,7 +64,7 @@ pub fn observe<'a>(
     let secret = secret(context, token, endpoint.as_deref(), &remembered, findings);
     Observed {
         now,
-        service_now: context.service_now(endpoint.as_deref(), now),
+        service_now: context.service_now(endpoint.as_deref()),
         token,
         identity: identity.map_or(IdentityView::Missing, |identity| {
             identity_view(context, &identity, &namespace, now)

@@ -95,7 +95,7 @@ impl Operator {
     fn list(&mut self) {
         let mut world = self.world.borrow_mut();
         world.cluster.untold = Default::default();
-        world.learned_offset = None;
+        world.learned = None;
         let (views, cluster) = (&self.context.views, &world.cluster);
         for identity in cluster.identities.values() {
             views.identities.apply(identity);

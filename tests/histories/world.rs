@@ -130,8 +130,8 @@ pub struct World {
     pub service_offset: Millis,
     /// How far the operator's clock has jumped in all.
     pub jumped: Millis,
-    /// What the process believes of the service's clock less its own, if it has had an answer.
-    pub learned_offset: Option<Millis>,
+    /// The `Date` of the last answer that the process has had, and when that was.
+    pub learned: Option<(Millis, Millis)>,
     pub cluster: Cluster,
     pub connection: Connection,
     pub service: Service,
@@ -160,7 +160,7 @@ impl World {
             local_offset: 0,
             service_offset: 0,
             jumped: 0,
-            learned_offset: None,
+            learned: None,
             cluster: Cluster::default(),
             connection,
             service,
@@ -195,13 +195,13 @@ impl World {
 
     /// The service's clock as the operator believes it to be.
     pub fn believed_service_time(&self) -> Option<Timestamp> {
-        let offset = self.learned_offset?;
-        Some(timestamp(self.now + self.local_offset + offset))
+        let (date, at) = self.learned?;
+        Some(timestamp(date + self.now - at))
     }
 
     /// An answer with this `Date` has arrived.
     pub fn learn(&mut self, date: i64) {
-        self.learned_offset = Some(date * 1000 - (self.now + self.local_offset));
+        self.learned = Some((date * 1000, self.now));
     }
 
     /// An invariant does not hold.
@@ -234,7 +234,7 @@ impl World {
             id: self.sent,
             by: by.clone(),
             sent_at: self.now,
-            knew_clock: self.learned_offset.is_some(),
+            knew_clock: self.learned.is_some(),
             message,
             state: State::Sent,
         });

@@ -40,6 +40,11 @@ pub enum Verdict {
         /// A sentence that says what to do.
         message: String,
     },
+    /// It does not, because someone wants it so.
+    Suspended {
+        /// A sentence that says by what.
+        message: String,
+    },
 }
 
 impl Verdict {
@@ -98,6 +103,9 @@ impl Conditions<'_> {
                 self.one(READY, true, reason, message),
                 self.one(STALLED, true, reason, message),
             ],
+            Verdict::Suspended { message } => {
+                vec![self.one(READY, false, "Suspended", message)]
+            }
         }
     }
 

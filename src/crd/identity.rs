@@ -3,7 +3,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connection::ConnectionRef;
+use super::{connection::ConnectionRef, request::Request};
 
 /// One user of ACS: created, or adopted, and deleted with this object.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,10 @@ pub struct AcsIdentitySpec {
     /// Default: `Delete` for a created identity, `Orphan` for an adopted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+    /// While true, no identity is created or adopted and no token of it is issued or renewed;
+    /// Secrets stay until their tokens end. Revocation and deletion go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
 }
 
 /// What happens to the identity in ACS when its object is deleted.
@@ -122,6 +126,9 @@ pub struct PendingRevocation {
     /// clock).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsettled_until: Option<Time>,
+    /// The request (annotation acs-identity.dev/requested-at) that this revocation obeys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// What the operator knows of an identity.
@@ -156,6 +163,10 @@ pub struct AcsIdentityStatus {
     /// The last revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_revocation: Option<LastRevocation>,
+    /// The value of the annotation acs-identity.dev/requested-at that was last obeyed: all tokens
+    /// were revoked after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_request: Option<String>,
     /// Calls that failed in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
@@ -169,4 +180,14 @@ pub struct AcsIdentityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+impl AcsIdentity {
+    /// The revocation that is asked for and not done yet, or a request that nobody can obey.
+    #[must_use]
+    pub fn open_request(&self) -> Option<Request<'_>> {
+        let status = self.status.as_ref()?;
+        let last = status.last_handled_request.as_deref();
+        Request::open(self, status.observed_generation, last)
+    }
 }

@@ -14,6 +14,7 @@ mod connection;
 mod duration;
 mod identity;
 mod manifest;
+mod request;
 mod scope;
 mod token;
 
@@ -29,6 +30,7 @@ pub use identity::{
     PendingRevocation,
 };
 pub use manifest::manifests;
+pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
 pub use scope::Scope;
 pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, IdentityRef, LastFailure, LongText, Revocation,

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::scope::Scope;
+use super::{request::Request, scope::Scope};
 
 /// A token of an identity, kept alive in a Secret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +90,10 @@ pub struct AcsTokenSpec {
     /// old tokens run out. ACS revokes per identity: all tokens of the identity are made anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
+    /// While true, no token is issued or renewed; the Secret stays until its token ends. Revocation
+    /// and deletion go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
 }
 
 /// Names an `AcsIdentity` of the same namespace.
@@ -226,6 +230,10 @@ pub struct AcsTokenStatus {
     /// How many tokens have been issued for this object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// The value of the annotation acs-identity.dev/requested-at that was last obeyed: a token was
+    /// issued after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_request: Option<String>,
     /// Issue calls that failed in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
@@ -242,6 +250,14 @@ pub struct AcsTokenStatus {
 }
 
 impl AcsToken {
+    /// The renewal that is asked for and not done yet.
+    #[must_use]
+    pub fn open_request(&self) -> Option<Request<'_>> {
+        let status = self.status.as_ref()?;
+        let last = status.last_handled_request.as_deref();
+        Request::open(self, status.observed_generation, last)
+    }
+
     /// The name of the Secret that the spec asks for.
     #[must_use]
     pub fn secret_name(&self) -> String {

@@ -86,6 +86,10 @@ pub async fn carry_out(
             write(context, identity, next).await?;
             remember_intent(context, identity, intent);
         }
+        Step::RefuseRequest { request } => {
+            write(context, identity, tell::refused(identity, request)).await?;
+            report::refused(context, identity).await;
+        }
         Step::Revoke { id } => return revoke(context, identity, id).await,
         Step::DeleteSecrets => delete_secrets(context, identity).await?,
         Step::Delete { id } => return delete(context, identity, id).await,

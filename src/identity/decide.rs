@@ -24,11 +24,16 @@ pub const INTENT: SignedDuration = SignedDuration::from_secs(10);
 /// of a call.
 pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 
+/// The request that an `AcsIdentity` obeys.
+const REVOKE: &str = "revoke";
+
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
     /// The operator's clock.
     pub now: Timestamp,
+    /// The service's clock, or a little earlier, never later; unknown before its first answer.
+    pub service_now: Option<Timestamp>,
     /// The object.
     pub identity: &'a AcsIdentity,
     /// Its connection.
@@ -125,6 +130,11 @@ pub enum Step {
         /// Until when an earlier call without an answer may take effect; by the operator's clock.
         unsettled_until: Option<Timestamp>,
     },
+    /// Tell that nobody can obey a request, and that it is done with.
+    RefuseRequest {
+        /// Its value.
+        request: String,
+    },
     /// Revoke all tokens.
     Revoke {
         /// The id.
@@ -206,7 +216,7 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
             if status.identity_id.is_some() && why.reason != "EndpointChanged" =>
         {
-            return Decision::rest(exists(), why.retry_at);
+            return Decision::rest(standing(observed.identity), why.retry_at);
         }
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
             return Decision::rest(verdict_of(why), why.retry_at);
@@ -239,10 +249,17 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
     if let Some(decision) = decide_revocation(observed, id) {
         return decision;
     }
-    Decision::rest(exists(), None)
+    Decision::rest(standing(observed.identity), None)
 }
 
-fn exists() -> Verdict {
+/// What an identity that has its id says of itself.
+#[must_use]
+pub fn standing(identity: &AcsIdentity) -> Verdict {
+    if identity.spec.suspend == Some(true) {
+        return Verdict::Suspended {
+            message: "spec.suspend is true: none of its tokens is issued or renewed".to_owned(),
+        };
+    }
     Verdict::ready("IdentityReady", "the identity exists in ACS")
 }
 
@@ -255,6 +272,10 @@ fn decide_birth(
     knows_custom_id: bool,
 ) -> Decision {
     let status = status(observed);
+    if observed.identity.spec.suspend == Some(true) {
+        let message = "spec.suspend is true: no identity is created or adopted".to_owned();
+        return Decision::rest(Verdict::Suspended { message }, None);
+    }
     let (reference, endpoint) = (reference.clone(), endpoint.to_owned());
     if let Some(id) = &observed.identity.spec.identity_id {
         if !allows_adoption {
@@ -330,6 +351,16 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
             ..Decision::step(Step::Rest)
         });
     }
+    let requested = observed.identity.open_request();
+    match requested.map(|request| (request.value, request.what)) {
+        Some((_, Some(REVOKE))) => return Some(record_revocation(observed, "Requested")),
+        Some((value, _)) => {
+            return Some(Decision::step(Step::RefuseRequest {
+                request: value.to_owned(),
+            }));
+        }
+        None => {}
+    }
     let reason = observed
         .claims
         .iter()
@@ -342,13 +373,16 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
             ..Decision::step(Step::Rest)
         });
     }
-    if let Some(wait) = wait_after_failure(observed) {
-        return Some(wait);
-    }
-    Some(Decision::step(Step::RecordRevocation {
-        reason: reason.to_owned(),
-        unsettled_until: None,
-    }))
+    Some(record_revocation(observed, reason))
+}
+
+fn record_revocation(observed: &Observed<'_>, reason: &str) -> Decision {
+    wait_after_failure(observed).unwrap_or_else(|| {
+        Decision::step(Step::RecordRevocation {
+            reason: reason.to_owned(),
+            unsettled_until: None,
+        })
+    })
 }
 
 fn decide_deletion(observed: &Observed<'_>) -> Decision {
@@ -379,9 +413,13 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
         || observed
             .claims
             .iter()
-            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status));
+            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status))
+        || observed
+            .identity
+            .open_request()
+            .is_some_and(|request| request.what == Some(REVOKE));
     if !deletes && !owes_revocation {
-        return remove(None);
+        return unsettled(observed, &status).unwrap_or_else(|| remove(None));
     }
     if observed.now >= observed.deletion_deadline {
         let why = status.last_failure.map_or_else(
@@ -415,6 +453,25 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
             .map(|wake| wake.min(observed.deletion_deadline)),
         ..decision
     }
+}
+
+/// The wait for a revoke that got lost and may still come: it would kill the tokens of who adopts
+/// the identity next (R3).
+fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
+    let until = status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0;
+    let service_now = observed.service_now.unwrap_or(observed.now);
+    if service_now > until || observed.now >= observed.deletion_deadline {
+        return None;
+    }
+    let left = until.duration_since(service_now) + SignedDuration::from_secs(1);
+    let over = renewal::add(observed.now, left);
+    Some(Decision::rest(
+        Verdict::reconciling(
+            "Deleting",
+            "waiting for a revocation without an answer, which may still take effect",
+        ),
+        Some(over.min(observed.deletion_deadline)),
+    ))
 }
 
 /// The intent to revoke the tokens of an identity that goes without being deleted in ACS.

@@ -65,6 +65,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     });
     Observed {
         now,
+        service_now: context.service_now(endpoint.as_deref()),
         identity,
         connection,
         claims,

@@ -6,7 +6,7 @@ use super::{act, decide::Decision, tell};
 use crate::{
     acs, cluster,
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus},
+    crd::{AcsIdentity, AcsIdentityStatus, REQUEST, REQUESTED_AT},
     metrics::{KindLabels, ReasonLabels},
 };
 
@@ -111,6 +111,19 @@ pub async fn revoked(context: &Context, identity: &AcsIdentity, reason: &str) {
     let note =
         format!("all tokens of the identity were revoked ({reason}); those in use are made anew");
     context.events.normal(identity, "TokensRevoked", note).await;
+}
+
+/// Tells that a request was understood by nobody.
+pub async fn refused(context: &Context, identity: &AcsIdentity) {
+    let note = format!(
+        "{REQUESTED_AT} asks for nothing that an AcsIdentity can do; set {REQUEST}: revoke with a \
+         new value of {REQUESTED_AT} to have all its tokens revoked"
+    );
+    warn!(note);
+    context
+        .events
+        .warning(identity, "UnknownRequest", note)
+        .await;
 }
 
 /// Tells what is left behind in ACS.

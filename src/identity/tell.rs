@@ -3,12 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::decide::{CALL, Decision, INTENT};
+use super::decide::{CALL, Decision, INTENT, standing};
 use crate::{
     acs::{self, Revoked},
     crd::{
         AcsIdentity, AcsIdentityStatus, Conditions, ConnectionRef, LastFailure, LastRevocation,
-        Origin, PendingRevocation, Verdict,
+        Origin, PendingRevocation, Verdict, handled_at_first_sight,
     },
     renewal,
 };
@@ -101,7 +101,20 @@ pub fn revoking(
             time: Time(renewal::whole_seconds(now)),
             reason: reason.to_owned(),
             unsettled_until: unsettled_until.map(|until| Time(renewal::whole_seconds(until))),
+            // Whatever asked for it, a revocation recorded after the request obeys it.
+            request: identity
+                .open_request()
+                .map(|request| request.value.to_owned()),
         }),
+        ..identity.status.clone().unwrap_or_default()
+    }
+}
+
+/// A request was handled, although there was nothing that could be done.
+#[must_use]
+pub fn refused(identity: &AcsIdentity, request: &str) -> AcsIdentityStatus {
+    AcsIdentityStatus {
+        last_handled_request: Some(request.to_owned()),
         ..identity.status.clone().unwrap_or_default()
     }
 }
@@ -127,6 +140,9 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
     let former = former.and_then(|last| Some(last.unsettled_until.as_ref()?.0));
     let until = known.max(lost).max(former).filter(|until| *until > date);
     next.tokens_valid_after = Some(Time(date));
+    if let Some(request) = pending.as_ref().and_then(|pending| pending.request.clone()) {
+        next.last_handled_request = Some(request);
+    }
     next.last_revocation = Some(LastRevocation {
         time: Time(date),
         reason: pending.map_or_else(|| "IdentityDeleted".to_owned(), |pending| pending.reason),
@@ -184,7 +200,7 @@ pub fn ready(
 ) -> Option<AcsIdentityStatus> {
     next.failed_attempts = None;
     next.last_failure = None;
-    let verdict = Verdict::ready("IdentityReady", "the identity exists in ACS");
+    let verdict = standing(identity);
     let is_live = identity.metadata.deletion_timestamp.is_none();
     news(identity, next, is_live.then_some(&verdict), now)
 }
@@ -235,6 +251,11 @@ fn news(
     now: Timestamp,
 ) -> Option<AcsIdentityStatus> {
     let former = identity.status.clone().unwrap_or_default();
+    next.last_handled_request = handled_at_first_sight(
+        identity,
+        former.observed_generation,
+        next.last_handled_request,
+    );
     if let Some(verdict) = verdict {
         let generation = identity.metadata.generation;
         next.conditions = Conditions {

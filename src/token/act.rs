@@ -78,6 +78,7 @@ pub async fn carry_out(
             }
             context.views.secrets.deleted(&key, uid);
         }
+        Step::RefuseRequest { request } => report::refused(context, token, request).await?,
         Step::RemoveFinalizer { abandoned } => {
             if let Some(why) = abandoned {
                 report::abandoned(context, token, why).await;

@@ -81,6 +81,8 @@ pub struct UsableIdentity {
     pub unsettled_until: Option<Timestamp>,
     /// How the connection is.
     pub connection: ConnectionView,
+    /// Whether its `spec.suspend` is true: nothing may be issued.
+    pub is_suspended: bool,
     /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
     pub can_revoke: bool,
 }
@@ -165,6 +167,11 @@ pub enum Step {
         /// Look first whether the identity is really gone.
         only_without_identity: bool,
     },
+    /// Tell that nobody can obey a request, and that it is done with.
+    RefuseRequest {
+        /// Its value.
+        request: String,
+    },
     /// Let the object go.
     RemoveFinalizer {
         /// Tokens that may still be alive are left behind: why.
@@ -206,6 +213,8 @@ pub enum Why {
     CredentialChanged,
     /// A revocation without an answer may have killed it.
     Unsettled,
+    /// Someone asked for a new one.
+    Requested,
 }
 
 impl Why {
@@ -221,6 +230,7 @@ impl Why {
             Self::SecretEdited => "SecretEdited",
             Self::CredentialChanged => "CredentialChanged",
             Self::Unsettled => "Unsettled",
+            Self::Requested => "Requested",
         }
     }
 }
@@ -470,7 +480,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     }
     if let (Some(former), false) = (&observed.former, is_there) {
         let is_good = former.facts.as_ref().is_some_and(|facts| {
-            facts.identity_id == identity.id && !is_dead(facts.issued_at, identity)
+            facts.identity_id == identity.id && is_good(observed, identity, facts)
         });
         if is_good {
             return Decision::step(Step::CopySecret {
@@ -481,6 +491,10 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     let facts = facts.filter(|facts| facts.identity_id == identity.id);
     let good = facts.filter(|facts| is_good(observed, identity, facts));
 
+    if let Some(message) = suspension(observed.token, identity) {
+        let verdict = Verdict::Suspended { message };
+        return suspended(observed, identity, facts, good, verdict);
+    }
     if identity.is_revoking {
         return Decision::rest(revoking(), facts, None);
     }
@@ -528,6 +542,48 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     issue_or_wait(observed, identity, good, why)
 }
 
+/// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token
+/// has ended.
+fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<String> {
+    let until = "nothing is issued until it is false again";
+    if token.spec.suspend == Some(true) {
+        Some(format!("spec.suspend is true: {until}"))
+    } else if identity.is_suspended {
+        let name = &token.spec.identity_ref.name;
+        Some(format!(
+            "spec.suspend of AcsIdentity {name} is true: {until}"
+        ))
+    } else {
+        None
+    }
+}
+
+/// Nothing is issued. The Secret stays until its token has ended.
+fn suspended(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: Option<&TokenFacts>,
+    good: Option<&TokenFacts>,
+    verdict: Verdict,
+) -> Decision {
+    let is_over = facts.map_or_else(|| is_over(observed, identity), |_| good.is_none());
+    let is_there = matches!(observed.secret, SecretView::Ours { .. });
+    let over = (is_there && is_over).then(|| observed.token.secret_name());
+    // What would be copied was.
+    let former = || observed.former.as_ref().map(|former| former.name.clone());
+    if let Some(name) = over.or_else(former) {
+        return Decision::step(Step::DeleteSecret {
+            name,
+            only_without_identity: false,
+        });
+    }
+    let wake = good.map(|facts| facts.expires_at);
+    Decision {
+        forgets: is_over,
+        ..Decision::rest(verdict, good, wake)
+    }
+}
+
 /// There is nothing to issue: tidy up, then rest until the renewal.
 fn settle(
     observed: &Observed<'_>,
@@ -536,6 +592,12 @@ fn settle(
     is_outdated: bool,
     is_immutable: bool,
 ) -> Decision {
+    if let Some(request) = observed.token.open_request() {
+        // Of one for a renewal, `why_issue` has told.
+        return Decision::step(Step::RefuseRequest {
+            request: request.value.to_owned(),
+        });
+    }
     if is_outdated && !is_immutable {
         return Decision::step(Step::RewriteSecret);
     }
@@ -758,6 +820,12 @@ fn why_issue(
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {
         Some(Why::Renewal)
+    } else if observed
+        .token
+        .open_request()
+        .is_some_and(|request| matches!(request.what, None | Some("renew")))
+    {
+        Some(Why::Requested)
     } else {
         None
     }
@@ -778,6 +846,19 @@ pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
         wanted,
         seed,
     ))
+}
+
+/// Whether the token that the status tells is dead, so that nothing is left to revoke.
+fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
+    let status = observed.token.status.as_ref();
+    status.is_some_and(|status| {
+        let has_ended = status
+            .expires_at
+            .as_ref()
+            .is_some_and(|end| end.0 <= observed.now);
+        let issued_at = status.issued_at.as_ref();
+        has_ended || issued_at.is_some_and(|issued| is_dead(issued.0, identity))
+    })
 }
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {

@@ -26,6 +26,7 @@ const EXPIRES_IN: &str = "acs-identity.dev/expires-in";
 const FINGERPRINT: &str = "acs-identity.dev/fingerprint";
 const CREDENTIAL: &str = "acs-identity.dev/credential";
 const REVISION: &str = "acs-identity.dev/revision";
+const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
 
 /// What makes a token what it is: a change of it costs a new token (T4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub struct TokenFacts {
     pub credential: String,
     /// How many tokens have been issued for the object, this one included.
     pub revision: i64,
+    /// The last request (annotation acs-identity.dev/requested-at) that was obeyed with it.
+    pub request: Option<String>,
 }
 
 impl TokenFacts {
@@ -122,6 +125,13 @@ impl TokenFacts {
             fingerprint: fingerprint(&issued.token),
             credential: credential.to_owned(),
             revision: former.saturating_add(1),
+            request: match token.open_request() {
+                Some(request) => Some(request.value.to_owned()),
+                None => token
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.last_handled_request.clone()),
+            },
         }
     }
 
@@ -140,8 +150,14 @@ impl TokenFacts {
             (CREDENTIAL, self.credential.clone()),
             (REVISION, self.revision.to_string()),
         ]
+        .into_iter()
+        .chain(
+            self.request
+                .clone()
+                .map(|request| (HANDLED_REQUEST, request)),
+        )
         .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .collect()
     }
 
     /// Reads the annotations back; `None` when one is missing or was edited into nonsense.
@@ -164,6 +180,7 @@ impl TokenFacts {
             fingerprint: text(FINGERPRINT)?,
             credential: text(CREDENTIAL)?,
             revision: text(REVISION)?.parse().ok()?,
+            request: text(HANDLED_REQUEST),
         })
     }
 
@@ -284,6 +301,7 @@ mod tests {
             fingerprint: "abc".to_owned(),
             credential: "0123".to_owned(),
             revision: 7,
+            request: Some("2026-01-01T00:00:00Z".to_owned()),
         };
         let annotations = facts.annotations(facts.issued_at);
         assert_eq!(TokenFacts::from_annotations(&annotations), Some(facts));

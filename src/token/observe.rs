@@ -157,6 +157,7 @@ fn identity_view(
             .filter_map(|status| Some(status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0))
             .max(),
         connection,
+        is_suspended: identity.spec.suspend == Some(true),
         can_revoke,
     })
 }

@@ -8,7 +8,7 @@ use super::{decide::Decision, facts::TokenFacts, tell};
 use crate::{
     cluster::{self, status},
     context::Context,
-    crd::{AcsToken, AcsTokenStatus, parse_duration},
+    crd::{AcsToken, AcsTokenStatus, REQUEST, REQUESTED_AT, parse_duration},
     metrics::ReasonLabels,
     renewal,
 };
@@ -79,6 +79,27 @@ pub async fn failed(
     if is_news {
         context.events.warning(token, "IssueFailed", message).await;
     }
+    Ok(())
+}
+
+/// Tells that a request was understood by nobody.
+pub async fn refused(
+    context: &Context,
+    token: &AcsToken,
+    request: &str,
+) -> Result<(), cluster::Error> {
+    write(
+        context,
+        token,
+        tell::refused(token, request, Timestamp::now()),
+    )
+    .await?;
+    let note = format!(
+        "{REQUESTED_AT} asks for nothing that an AcsToken can do; without {REQUEST} a new value asks \
+         for a renewal. Tokens are revoked through their AcsIdentity"
+    );
+    warn!(note);
+    context.events.warning(token, "UnknownRequest", note).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use super::{
     facts::{Shape, TokenFacts},
 };
 use crate::{
-    crd::{AcsToken, AcsTokenStatus, Conditions, LastFailure, Verdict},
+    crd::{AcsToken, AcsTokenStatus, Conditions, LastFailure, Verdict, handled_at_first_sight},
     renewal,
 };
 
@@ -24,6 +24,7 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
         next = AcsTokenStatus {
             conditions,
             revision: next.revision,
+            last_handled_request: next.last_handled_request,
             ..AcsTokenStatus::default()
         };
     }
@@ -34,6 +35,12 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
 #[must_use]
 pub fn recorded(token: &AcsToken, facts: &TokenFacts, now: Timestamp) -> Option<AcsTokenStatus> {
     let mut next = token.status.clone().unwrap_or_default();
+    if let (Some(request), true) = (
+        &facts.request,
+        next.fingerprint.as_ref() != Some(&facts.fingerprint),
+    ) {
+        next.last_handled_request = Some(request.clone());
+    }
     tell(&mut next, token, facts);
     next.failed_attempts = None;
     next.last_failure = None;
@@ -46,6 +53,16 @@ pub fn recorded(token: &AcsToken, facts: &TokenFacts, now: Timestamp) -> Option<
         && now < facts.expires_at
         && facts.shape.is_same_as(&Shape::wanted(token));
     news(token, next, is_good.then_some(&verdict), now)
+}
+
+/// The status after a request that nobody can obey.
+#[must_use]
+pub fn refused(token: &AcsToken, request: &str, now: Timestamp) -> Option<AcsTokenStatus> {
+    let next = AcsTokenStatus {
+        last_handled_request: Some(request.to_owned()),
+        ..token.status.clone().unwrap_or_default()
+    };
+    news(token, next, None, now)
 }
 
 /// The status after a call that brought no token: durable, so that the pause before the next try
@@ -91,6 +108,8 @@ fn news(
     now: Timestamp,
 ) -> Option<AcsTokenStatus> {
     let former = token.status.clone().unwrap_or_default();
+    next.last_handled_request =
+        handled_at_first_sight(token, former.observed_generation, next.last_handled_request);
     if let Some(verdict) = verdict {
         let generation = token.metadata.generation;
         next.conditions = Conditions {

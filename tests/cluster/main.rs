@@ -24,6 +24,7 @@ mod credentials;
 mod deletion;
 mod issuing;
 mod leaks;
+mod requests;
 mod rest;
 mod restart;
 mod revocation;

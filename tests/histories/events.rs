@@ -43,6 +43,12 @@ pub enum Event {
     CreateToken(u8),
     DeleteToken(u8),
     Edit(u8, Edit),
+    /// A user suspends an identity, or lets it go on.
+    SuspendIdentity(u8, bool),
+    /// A user asks for a renewal of a token.
+    RequestRenewal(u8),
+    /// A user asks for a revocation of an identity's tokens.
+    RequestRevocation(u8),
     Secret(u8, Meddling),
     /// The next call to the service goes wrong.
     Fault(Fault),
@@ -81,6 +87,7 @@ pub enum Edit {
     Revocation(u8),
     SecretName(u8),
     Label(u8),
+    Suspend(bool),
     /// A label that the operator's flags forbid.
     Forbidden(bool),
 }
@@ -147,7 +154,10 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
     const LATE: [Option<i64>; 5] = [None, Some(100), Some(3_000), Some(15_000), Some(29_000)];
     match kind {
         0..=24 => Event::Settle,
-        25..=69 => Event::Steps(a % 24 + 1, b),
+        25..=63 => Event::Steps(a % 24 + 1, b),
+        64 | 65 => Event::RequestRenewal(a % 3),
+        66 | 67 => Event::RequestRevocation(a % 2),
+        68 | 69 => Event::SuspendIdentity(a % 2, b < 128),
         70..=77 => Event::Pass(pick(&[50, 300, 1000, 2500], a)),
         78..=97 => Event::Wait(pick(&SECONDS, a)),
         98..=109 => Event::CreateToken(a % 3),
@@ -161,7 +171,8 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
                 6 | 7 => Edit::ExpiresIn(b / 16),
                 8 | 9 => Edit::RenewBefore(b / 16),
                 10 | 11 => Edit::Revocation(b / 16),
-                12 | 13 => Edit::SecretName(b / 16),
+                12 => Edit::SecretName(b / 16),
+                13 => Edit::Suspend(b < 128),
                 14 => Edit::Label(b / 16),
                 _ => Edit::Forbidden(b < 128),
             },

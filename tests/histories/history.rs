@@ -3,14 +3,14 @@
 use std::{cell::RefCell, rc::Rc};
 
 use acs_identity_operator::crd::{
-    AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, DeletionPolicy, IdentityRef, Revocation,
-    Scope, SecretTemplate, ShortText,
+    AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, DeletionPolicy, IdentityRef, REQUEST,
+    REQUESTED_AT, Revocation, Scope, SecretTemplate, ShortText,
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
 use crate::{
-    cluster::CONNECTION,
+    cluster::{CONNECTION, Kind},
     connection::{Connection, keys},
     events::{Edit, Event, Meddling, Setup},
     operator::Operator,
@@ -215,6 +215,22 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
             };
             reconsider(world, name, why);
         }
+        Event::SuspendIdentity(number, is_suspended) => {
+            let name = IDENTITIES[usize::from(number)];
+            let _ = world.cluster.update::<AcsIdentity>(name, None, |identity| {
+                if identity.spec.suspend != Some(is_suspended) {
+                    identity.spec.suspend = Some(is_suspended);
+                    identity.metadata.generation = identity.metadata.generation.map(|g| g + 1);
+                }
+            });
+        }
+        Event::RequestRenewal(number) => {
+            request::<AcsToken>(world, TOKENS[usize::from(number)].0, None);
+        }
+        Event::RequestRevocation(number) => {
+            request::<AcsIdentity>(world, IDENTITIES[usize::from(number)], Some("revoke"));
+            Truth::revocation_requested(world, IDENTITIES[usize::from(number)]);
+        }
         Event::Secret(number, meddling) => meddle(world, number, meddling),
         Event::Fault(fault) => world.faults.push_back(fault),
         Event::ApiFault { done } => world.api_faults.push_back(done),
@@ -254,6 +270,16 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
         }
         _ => {}
     }
+}
+
+/// Annotates an object with a request that it has not seen.
+fn request<K: Kind>(world: &mut World, name: &str, what: Option<&str>) {
+    let value = world.now.to_string();
+    let _ = world.cluster.update::<K>(name, None, |object| {
+        let annotations = object.annotations_mut();
+        annotations.insert(REQUESTED_AT.to_owned(), value);
+        annotations.extend(what.map(|what| (REQUEST.to_owned(), what.to_owned())));
+    });
 }
 
 fn use_key(world: &mut World, key: Option<usize>) {
@@ -306,6 +332,7 @@ fn create_token(world: &mut World, setup: Setup, number: u8) {
         renew_before: None,
         secret: None,
         revocation: None,
+        suspend: None,
     };
     change(&mut spec, Edit::Revocation(setup.policies % 8));
     let now = world.time();
@@ -350,6 +377,7 @@ fn change(spec: &mut AcsTokenSpec, edit: Edit) {
             let label = ("team".to_owned(), ShortText(number.to_string()));
             secret(spec, &|secret| secret.labels = Some([label.clone()].into()));
         }
+        Edit::Suspend(is_suspended) => spec.suspend = Some(is_suspended),
         Edit::Forbidden(is_there) => {
             let label = ("argocd.argoproj.io/x".to_owned(), ShortText("y".to_owned()));
             let labels = is_there.then(|| [label].into());

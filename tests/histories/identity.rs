@@ -55,7 +55,9 @@ pub async fn reconcile(
 }
 
 fn look<'a>(wire: &Wire, identity: &'a AcsIdentity) -> Observed<'a> {
-    observe(&wire.context, identity, wire.now())
+    let mut observed = observe(&wire.context, identity, wire.now());
+    observed.service_now = wire.service_now();
+    observed
 }
 
 async fn carry_out(
@@ -101,6 +103,9 @@ async fn carry_out(
             let intent = next.pending_revocation.as_ref().map(|intent| intent.time.0);
             write(wire, identity, Some(next)).await?;
             remember_intent(wire, identity, intent);
+        }
+        Step::RefuseRequest { request } => {
+            write(wire, identity, Some(tell::refused(identity, request))).await?;
         }
         Step::Revoke { id } => return revoke(wire, identity, id).await,
         Step::DeleteSecrets => delete_secrets(wire, identity).await?,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use acs_identity_operator::{
-    crd::{AcsIdentity, AcsToken, FINALIZER, TOKEN_UID_LABEL, is_ready},
+    crd::{AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, is_ready},
     token::{Shape, TokenFacts, decide::Why, renew_at},
 };
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -77,6 +77,10 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
     let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
     hold!(stays, "I5: {by} issues for an identity that is going");
+    hold!(
+        !is_suspended(world, object),
+        "{by} issues although it is suspended"
+    );
     let wanted = Shape::wanted(object);
     hold!(
         shape.is_same_as(&wanted),
@@ -104,7 +108,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     let Some(held) = held.filter(ours) else {
         // T6: what the former Secret holds would do.
         let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
-        return former.all(|facts| dead(&facts));
+        return former.all(|facts| dead(&facts) || world.local() >= facts.expires_at);
     };
     let Some(facts) = good(held) else {
         return true;
@@ -124,6 +128,17 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
         || !facts.shape.is_same_as(&Shape::wanted(object))
         || Some(facts.credential.as_str()) != world.connection.credential()
         || world.local() >= renew_at(object, &facts)
+        || has_open_request(object)
+}
+
+/// Whether a user asks for a renewal that is not done.
+fn has_open_request(object: &AcsToken) -> bool {
+    let status = object.status.as_ref();
+    let handled = status.and_then(|status| status.last_handled_request.as_ref());
+    object
+        .annotations()
+        .get(REQUESTED_AT)
+        .is_some_and(|asked| handled != Some(asked))
 }
 
 /// A call gets to the service.
@@ -297,6 +312,9 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     if is_ending {
         return Ok(());
     }
+    if intent.reason == "Requested" {
+        return Ok(());
+    }
     // R2, from the first change that asks.
     if let Some((since, jumped)) = world.truth.asked.get(id)
         && *jumped == world.jumped
@@ -440,12 +458,33 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
     let new = world.cluster.secrets.get(&name);
     let is_written =
         new.is_some_and(|new| is_ours(&new.metadata, object) && facts_in(new).is_some());
+    let is_moved = is_written && name != former.name_any();
+    if is_suspended(world, object) {
+        // No other comes; it goes when its token has ended.
+        let text = text_in(former, "token").unwrap_or_default();
+        let token = world.service.token(&text);
+        // Answers are dated in whole seconds.
+        let soon = world.service_time() + 2_500;
+        let lives = token.is_some_and(|token| world.service.lets_in(token, soon));
+        hold!(
+            is_moved || !lives || world.jumped > 0,
+            "{by} deletes Secret {} of a suspended token that works",
+            former.name_any()
+        );
+        return Ok(());
+    }
     hold!(
-        is_written && name != former.name_any(),
+        is_moved,
         "T6: {by} deletes Secret {} before Secret {name} holds a token",
         former.name_any()
     );
     Ok(())
+}
+
+/// Whether nothing may be issued for the object, by its own spec or its identity's.
+pub fn is_suspended(world: &World, object: &AcsToken) -> bool {
+    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    object.spec.suspend == Some(true) || identity.is_some_and(|it| it.spec.suspend == Some(true))
 }
 
 /// The objects that have this id.

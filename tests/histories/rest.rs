@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use acs_identity_operator::{
-    crd::{AcsIdentity, AcsToken, DeletionPolicy, Origin, is_ready, ready_reason},
+    crd::{AcsIdentity, AcsToken, DeletionPolicy, Origin, REQUESTED_AT, is_ready, ready_reason},
     token::{Shape, renew_at},
 };
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::{
     connection::keys,
     events::Event,
     history::History,
-    invariants::{facts_in, is_all_told, is_ours, is_owed, with_id},
+    invariants::{facts_in, is_all_told, is_ours, is_owed, is_suspended, with_id},
     operator::DEADLINE,
     service::{Millis, Revoker, Token},
     world::{State, World, text_in},
@@ -260,8 +260,22 @@ fn at_the_end(world: &World) -> Checked {
             continue;
         }
         let status = object.status.clone().unwrap_or_default();
+        let is_suspended = object.spec.suspend == Some(true);
+        let reason = ready_reason(&status.conditions);
         hold!(
-            is_ready(&status.conditions),
+            is_suspended == (reason == "Suspended"),
+            "AcsIdentity {name} says {reason} in the end, suspended or not"
+        );
+        if is_suspended && status.identity_id.is_none() {
+            continue;
+        }
+        let asked = object.annotations().get(REQUESTED_AT);
+        hold!(
+            asked.is_none() || asked == status.last_handled_request.as_ref(),
+            "AcsIdentity {name} has not obeyed its request in the end"
+        );
+        hold!(
+            is_suspended || is_ready(&status.conditions),
             "I1: AcsIdentity {name} is not Ready in the end: {}",
             ready_reason(&status.conditions)
         );
@@ -280,6 +294,13 @@ fn at_the_end(world: &World) -> Checked {
             "R1: {} of {} works although it had to be revoked",
             duty.text,
             duty.uid
+        );
+    }
+    for (id, text) in &world.truth.requested {
+        let is_gone = with_id(world, id).next().is_none();
+        hold!(
+            is_gone || !is_owed(world, text),
+            "R1: {text} works although a revocation was asked for"
         );
     }
     nothing_is_lost(world)
@@ -324,6 +345,14 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         );
         return Ok(());
     }
+    let is_suspended = is_suspended(world, object);
+    let has_id = identity.is_some_and(|it| {
+        let status = it.status.as_ref();
+        status.is_some_and(|status| status.identity_id.is_some())
+    });
+    if is_suspended && !has_id && !ready && reason == "IdentityNotReady" {
+        return Ok(());
+    }
     let wanted = object.secret_name();
     let rivals = world
         .cluster
@@ -350,10 +379,33 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         return Ok(());
     }
     let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
+    if is_suspended {
+        hold!(
+            !ready && reason == "Suspended",
+            "AcsToken {name} says {reason} in the end although it is suspended"
+        );
+        let text = secret.and_then(|secret| text_in(secret, "token"));
+        let token = text.and_then(|text| world.service.token(&text));
+        let is_dead = token.is_some_and(|token| {
+            let is_ours = token.revoked == Some(Revoker::Operator);
+            let ended = world.service_time() - token.expires;
+            is_ours || ended > 2_500 && world.jumped == 0
+        });
+        hold!(
+            !is_dead,
+            "T1: Secret {wanted} of a suspended token holds a dead one"
+        );
+        return Ok(());
+    }
     if is_forbidden || is_immutable {
         return Ok(());
     }
     hold!(ready, "AcsToken {name} is not Ready in the end: {reason}");
+    let asked = object.annotations().get(REQUESTED_AT);
+    hold!(
+        asked.is_none() || asked == status.last_handled_request.as_ref(),
+        "AcsToken {name} has not obeyed its request in the end"
+    );
     hold!(
         ours.len() == 1 && ours.contains(&wanted),
         "T6: AcsToken {name} has the Secrets {ours:?} in the end"

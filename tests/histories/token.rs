@@ -98,6 +98,9 @@ async fn carry_out(
             }
             delete_secret(wire, name).await?;
         }
+        Step::RefuseRequest { request } => {
+            write(wire, token, tell::refused(token, request, wire.now())).await?;
+        }
         Step::RemoveFinalizer { abandoned } => {
             let why = abandoned.map(ToOwned::to_owned);
             wire.release_token(token, why).await?;

@@ -43,6 +43,8 @@ pub enum Cause {
 #[derive(Debug, Default)]
 pub struct Truth {
     pub duties: Vec<Duty>,
+    /// Tokens that a user asked to be revoked, by identity in ACS.
+    pub requested: Vec<(String, String)>,
     /// When a revocation of the identity was first asked for since the last one was recorded, and
     /// how far the operator's clock had jumped by then (R2).
     pub asked: BTreeMap<String, (Millis, Millis)>,
@@ -121,6 +123,7 @@ impl Truth {
             let status = identity.status.as_ref();
             if let Some(id) = status.and_then(|status| status.identity_id.as_ref()) {
                 self.duties.retain(|duty| duty.id != *id);
+                self.requested.retain(|(of, _)| of != id);
             }
         }
         self.gone.insert(uid, identity.clone());
@@ -205,6 +208,25 @@ impl Truth {
                 !was.scopes.is_subset(&wanted.scopes) || minutes.1 < minutes.0
             }
         }
+    }
+
+    /// A user asked for a revocation of all that an identity's object has seen come.
+    pub fn revocation_requested(world: &mut World, name: &str) {
+        let Some(identity) = world.cluster.identities.get(name) else {
+            return;
+        };
+        let status = identity.status.clone().unwrap_or_default();
+        let is_seen = status.observed_generation.is_some();
+        let is_leaving = identity.metadata.deletion_timestamp.is_some();
+        let Some(id) = status.identity_id.filter(|_| is_seen && !is_leaving) else {
+            return;
+        };
+        let tokens = world.service.identities[&id].tokens.iter();
+        let alive = tokens.filter(|token| world.service.lets_in(token, world.service_time()));
+        let alive: Vec<_> = alive
+            .map(|token| (id.clone(), token.text.clone()))
+            .collect();
+        world.truth.requested.extend(alive);
     }
 
     /// A Secret is about to be destroyed or edited by someone else: of a token that no status told,

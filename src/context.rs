@@ -23,7 +23,9 @@ use crate::{
         view::{Indexed, View, object_ref},
     },
     connection::{AnyConnection, ConnectionKey, Registry, Resolved, Unusable},
-    crd::{AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind},
+    crd::{
+        AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind, TokenPolicy,
+    },
     gate::Gates,
     memory::Memory,
     metrics::Metrics,
@@ -290,26 +292,39 @@ impl Context {
         )
     }
 
-    fn policy(
+    /// What tokens may be asked for through the connection; everything where there is none.
+    #[must_use]
+    pub fn token_policy(&self, key: &ConnectionKey) -> TokenPolicy {
+        self.policy(
+            key,
+            AnyConnection::token_policy,
+            AnyConnection::token_policy,
+        )
+    }
+
+    /// A part of the connection's policy; its default where there is no such connection.
+    fn policy<T: Default>(
         &self,
         key: &ConnectionKey,
-        namespaced: fn(&AcsConnection) -> bool,
-        of_cluster: fn(&ClusterAcsConnection) -> bool,
-    ) -> bool {
+        namespaced: fn(&AcsConnection) -> T,
+        of_cluster: fn(&ClusterAcsConnection) -> T,
+    ) -> T {
         match key.kind {
             ConnectionKind::AcsConnection => {
                 let reference = object_ref(key.namespace.as_deref(), &key.name);
                 self.views
                     .connections
                     .get(&reference)
-                    .is_some_and(|found| namespaced(&found))
+                    .map(|found| namespaced(&found))
+                    .unwrap_or_default()
             }
             ConnectionKind::ClusterAcsConnection => {
                 let reference = object_ref(None, &key.name);
                 self.views
                     .cluster_connections
                     .get(&reference)
-                    .is_some_and(|found| of_cluster(&found))
+                    .map(|found| of_cluster(&found))
+                    .unwrap_or_default()
             }
         }
     }

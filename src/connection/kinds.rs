@@ -7,7 +7,7 @@ use crate::{
     cluster::view::Indexed,
     crd::{
         AcsConnection, Adoption, Auth, ClusterAcsConnection, ConnectionKind, ConnectionRef,
-        ConnectionStatus, NamespacePolicy,
+        ConnectionStatus, NamespacePolicy, TokenPolicy,
     },
 };
 
@@ -76,6 +76,8 @@ pub trait AnyConnection:
     fn allows_adoption(&self) -> bool;
     /// Whether several objects may use one identity.
     fn shares_identities(&self) -> bool;
+    /// What tokens may be asked for.
+    fn token_policy(&self) -> TokenPolicy;
     /// The namespaces that may use it; `None` where that is not for a policy to say.
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>>;
     /// `status`.
@@ -116,6 +118,12 @@ impl AnyConnection for AcsConnection {
             .and_then(|policy| policy.shared_identities)
             == Some(true)
     }
+    fn token_policy(&self) -> TokenPolicy {
+        let policy = self.spec.policy.as_ref();
+        policy
+            .map(|policy| policy.tokens.clone())
+            .unwrap_or_default()
+    }
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>> {
         None
     }
@@ -151,6 +159,12 @@ impl AnyConnection for ClusterAcsConnection {
             .as_ref()
             .and_then(|policy| policy.shared_identities)
             == Some(true)
+    }
+    fn token_policy(&self) -> TokenPolicy {
+        let policy = self.spec.policy.as_ref();
+        policy
+            .map(|policy| policy.tokens.clone())
+            .unwrap_or_default()
     }
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>> {
         Some(

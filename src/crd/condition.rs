@@ -64,6 +64,18 @@ impl Verdict {
         }
     }
 
+    /// The sentence.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Ready { message, .. }
+            | Self::Reconciling { message, .. }
+            | Self::Stalled { message, .. }
+            | Self::ReadyButStalled { message, .. }
+            | Self::Suspended { message } => message,
+        }
+    }
+
     /// It does its job.
     pub fn ready(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::Ready {

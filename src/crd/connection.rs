@@ -1,7 +1,9 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::policy::{ClusterPolicy, Policy};
 
 /// Where one ACS resource is and how to authenticate, for the objects of one namespace.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,58 +204,6 @@ pub struct SecretKeyRef {
     /// The key in the Secret's data.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-}
-
-/// What may be asked of a connection of one namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Policy {
-    /// Whether an `AcsIdentity` may take over an identity that exists in ACS (`identityId`);
-    /// default `Allow`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adoption: Option<Adoption>,
-    /// Whether several `AcsIdentity` objects may use one identity of ACS; default `false`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shared_identities: Option<bool>,
-}
-
-/// What may be asked of a cluster's connection, and by whom.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClusterPolicy {
-    /// Whether an `AcsIdentity` may take over an identity that exists in ACS (`identityId`);
-    /// default `Deny`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adoption: Option<Adoption>,
-    /// Whether several `AcsIdentity` objects may use one identity of ACS; default `false`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shared_identities: Option<bool>,
-    /// Which namespaces may use the connection; absent means none. One of `names` and `selector`
-    /// suffices; `selector: {}` means all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespaces: Option<NamespacePolicy>,
-}
-
-/// A set of namespaces.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NamespacePolicy {
-    /// Namespaces by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)))]
-    pub names: Option<Vec<String>>,
-    /// Namespaces by label.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub selector: Option<LabelSelector>,
-}
-
-/// Whether an identity that exists in ACS may be taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Adoption {
-    #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
-    Allow,
-    #[allow(missing_docs, reason = "as above")]
-    Deny,
 }
 
 /// Names a connection.

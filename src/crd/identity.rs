@@ -160,6 +160,10 @@ pub struct AcsIdentityStatus {
     /// The revocation that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_revocation: Option<PendingRevocation>,
+    /// Since when the connection's policy does not allow this identity: five minutes later its
+    /// tokens are revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_since: Option<Time>,
     /// The last revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_revocation: Option<LastRevocation>,

@@ -14,15 +14,16 @@ mod connection;
 mod duration;
 mod identity;
 mod manifest;
+mod policy;
 mod request;
 mod scope;
 mod token;
 
 pub use condition::{Conditions, READY, RECONCILING, STALLED, Verdict, is_ready, ready_reason};
 pub use connection::{
-    AccessKeyAuth, AcsConnection, AcsConnectionSpec, Adoption, Auth, ClusterAcsConnection,
-    ClusterAcsConnectionSpec, ClusterPolicy, ConnectionKind, ConnectionRef, ConnectionStatus,
-    ConnectionStringAuth, NamespacePolicy, Policy, SecretKeyRef,
+    AccessKeyAuth, AcsConnection, AcsConnectionSpec, Auth, ClusterAcsConnection,
+    ClusterAcsConnectionSpec, ConnectionKind, ConnectionRef, ConnectionStatus,
+    ConnectionStringAuth, SecretKeyRef,
 };
 pub use duration::{DurationError, parse_duration};
 pub use identity::{
@@ -30,6 +31,7 @@ pub use identity::{
     PendingRevocation,
 };
 pub use manifest::manifests;
+pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, Policy, TokenPolicy};
 pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
 pub use scope::Scope;
 pub use token::{

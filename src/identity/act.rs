@@ -187,8 +187,7 @@ async fn revoke(
     let Some(identity) = still(context, identity, &step) else {
         return Ok(Outcome::Overtaken);
     };
-    let is_deleting = identity.metadata.deletion_timestamp.is_some();
-    let Some((key, resolved, client)) = client(context, &identity, is_deleting) else {
+    let Some((key, resolved, client)) = client(context, &identity, cleans_up(&identity)) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(context, &identity, None);
@@ -300,6 +299,16 @@ async fn delete(
     finalizer::remove(&api(context, identity), &context.views.identities, identity).await?;
     context.memory.forget(&identity.uid().unwrap_or_default());
     Ok(Outcome::Gone)
+}
+
+/// Whether a revocation may use a credential that is only remembered.
+#[must_use]
+pub fn cleans_up(identity: &AcsIdentity) -> bool {
+    let is_denied = identity
+        .status
+        .as_ref()
+        .is_some_and(|status| status.denied_since.is_some());
+    is_denied || identity.metadata.deletion_timestamp.is_some()
 }
 
 /// A client for the identity's endpoint; to clean up, with a credential that is only remembered.

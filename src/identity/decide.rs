@@ -10,7 +10,7 @@ use crate::{
         AcsIdentity, AcsIdentityStatus, ConnectionRef, DeletionPolicy, FINALIZER, Origin, Verdict,
     },
     renewal,
-    token::Claim,
+    token::{Claim, POLICY_DENIED},
 };
 
 /// A revocation waits this long after the first change that asks for it, so that it covers all
@@ -26,6 +26,10 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 
 /// The request that an `AcsIdentity` obeys.
 const REVOKE: &str = "revoke";
+
+/// So long tokens live on after the policy has ceased to allow their identity: one mistyped selector
+/// must not destroy a fleet in seconds.
+pub const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
@@ -163,6 +167,8 @@ pub struct Decision {
     pub step: Step,
     /// What the conditions say when the step is [`Step::Rest`]; `None` leaves them alone.
     pub verdict: Option<Verdict>,
+    /// Whether the policy does not allow the identity any longer.
+    pub is_denied: bool,
     /// When to look again, unless an event comes first.
     pub wake: Option<Timestamp>,
 }
@@ -172,6 +178,7 @@ impl Decision {
         Self {
             step,
             verdict: None,
+            is_denied: false,
             wake: None,
         }
     }
@@ -180,6 +187,7 @@ impl Decision {
         Self {
             step: Step::Rest,
             verdict: Some(verdict),
+            is_denied: false,
             wake,
         }
     }
@@ -204,6 +212,9 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 
 fn decide_life(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
+    if let (Some(id), Some(verdict)) = (&status.identity_id, denial(observed, &status)) {
+        return decide_outcast(observed, id, verdict);
+    }
     let (reference, endpoint, allows_adoption, knows_custom_id) = match &observed.connection {
         ConnectionView::Usable {
             reference,
@@ -223,14 +234,7 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         }
     };
     if observed.others == Others::Conflicting {
-        return Decision::rest(
-            Verdict::stalled(
-                "IdentityInUse",
-                "another AcsIdentity uses this identityId; remove one of them, or set \
-                 policy.sharedIdentities: true in the connection",
-            ),
-            None,
-        );
+        return Decision::rest(in_use(), None);
     }
     let Some(id) = &status.identity_id else {
         return decide_birth(
@@ -250,6 +254,60 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         return decision;
     }
     Decision::rest(standing(observed.identity), None)
+}
+
+/// Why the policy does not allow an identity that exists, if it does not.
+fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict> {
+    match &observed.connection {
+        ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
+            (why.reason == POLICY_DENIED).then(|| verdict_of(why))
+        }
+        ConnectionView::Usable { .. } if observed.others == Others::Conflicting => Some(in_use()),
+        ConnectionView::Usable {
+            allows_adoption, ..
+        } => (status.origin == Some(Origin::Adopted) && !allows_adoption).then(adoption_denied),
+    }
+}
+
+fn in_use() -> Verdict {
+    Verdict::stalled(
+        "IdentityInUse",
+        "another AcsIdentity uses this identityId; remove one of them, or set \
+         policy.sharedIdentities: true in the connection",
+    )
+}
+
+fn adoption_denied() -> Verdict {
+    Verdict::stalled(
+        POLICY_DENIED,
+        "the connection's policy.adoption is Deny: remove identityId to have an identity created, \
+         or ask who owns the connection to allow adoption",
+    )
+}
+
+/// The policy has ceased to allow the identity: nothing is issued, and after a while its tokens are
+/// revoked. What else asks for a revocation goes on.
+fn decide_outcast(observed: &Observed<'_>, id: &str, verdict: Verdict) -> Decision {
+    let status = status(observed);
+    let over = status
+        .denied_since
+        .as_ref()
+        .map(|since| renewal::add(since.0, GRACE));
+    if !matches!(observed.connection, ConnectionView::Unusable(_)) {
+        if let Some(decision) = decide_revocation(observed, id) {
+            return decision;
+        }
+        let mut claims = observed.claims.iter();
+        let lives = claims.any(|claim| claim.is_own && !is_dead(claim.issued_at, &status));
+        if lives && over.is_some_and(|over| observed.now >= over) {
+            return record_revocation(observed, POLICY_DENIED);
+        }
+    }
+    let wake = over.unwrap_or_else(|| renewal::add(observed.now, GRACE));
+    Decision {
+        is_denied: true,
+        ..Decision::rest(verdict, Some(wake).filter(|wake| *wake > observed.now))
+    }
 }
 
 /// What an identity that has its id says of itself.
@@ -279,14 +337,7 @@ fn decide_birth(
     let (reference, endpoint) = (reference.clone(), endpoint.to_owned());
     if let Some(id) = &observed.identity.spec.identity_id {
         if !allows_adoption {
-            return Decision::rest(
-                Verdict::stalled(
-                    "PolicyDenied",
-                    "the connection's policy.adoption is Deny: remove identityId to have an \
-                     identity created, or ask who owns the connection to allow adoption",
-                ),
-                None,
-            );
+            return Decision::rest(adoption_denied(), None);
         }
         return Decision::step(Step::Adopt {
             reference,

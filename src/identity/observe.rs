@@ -12,7 +12,7 @@ use crate::{
     connection::{ConnectionKey, Unusable},
     context::Context,
     crd::{AcsIdentity, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION},
-    token::{self, claim, is_untold_claim},
+    token::{self, Claim, claim, is_untold_claim},
 };
 
 /// Reads everything that the decision depends on: all of it from memory.
@@ -34,6 +34,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
             None => Vec::new(),
         },
     };
+    let connection_key = ConnectionKey::of(&reference, &namespace);
     let mut claims = Vec::new();
     let mut secrets = Vec::new();
     let mut has_untold = false;
@@ -41,7 +42,12 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         let is_itself = member.uid() == identity.uid();
         let key = token::identity_key(&member.namespace().unwrap_or_default(), &member.name_any());
         for token in context.views.tokens.find(&key) {
-            claims.extend(id.as_ref().and_then(|id| claim(&token, id)));
+            let limits = token::limits_of(context, &connection_key, &group, &token);
+            let claimed = id.as_ref().and_then(|id| claim(&token, id, &limits));
+            claims.extend(claimed.map(|claim| Claim {
+                is_own: is_itself,
+                ..claim
+            }));
             if is_itself {
                 let owned = context
                     .views
@@ -51,7 +57,9 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
                 has_untold |= owned.iter().any(|secret| {
                     let annotations = secret.metadata.annotations.as_ref();
                     let found = id.as_ref().zip(annotations);
-                    found.is_some_and(|(id, annotations)| is_untold_claim(&token, id, annotations))
+                    found.is_some_and(|(id, annotations)| {
+                        is_untold_claim(&token, id, annotations, &limits)
+                    })
                 });
             }
         }

@@ -2,12 +2,18 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tracing::warn;
 
-use super::{act, decide::Decision, tell};
+use super::{
+    act,
+    decide::{Decision, GRACE},
+    tell,
+};
 use crate::{
     acs, cluster,
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus, REQUEST, REQUESTED_AT},
     metrics::{KindLabels, ReasonLabels},
+    renewal,
+    token::POLICY_DENIED,
 };
 
 /// Tells the decision of a run that rests, if it says something new (K4).
@@ -16,12 +22,21 @@ pub async fn rest(
     identity: &AcsIdentity,
     decision: &Decision,
 ) -> Result<(), cluster::Error> {
-    write(
-        context,
-        identity,
-        tell::rested(identity, decision, Timestamp::now()),
-    )
-    .await
+    let news = tell::rested(identity, decision, Timestamp::now());
+    let since = |status: Option<&AcsIdentityStatus>| status?.denied_since.clone();
+    let is_first = since(identity.status.as_ref()).is_none();
+    let denied = since(news.as_ref()).filter(|_| is_first);
+    write(context, identity, news).await?;
+    if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
+        let end = renewal::add(since.0, GRACE);
+        let note = format!(
+            "{}; nothing more is issued, and its tokens are revoked at {end}",
+            verdict.message()
+        );
+        warn!(note);
+        context.events.warning(identity, POLICY_DENIED, note).await;
+    }
+    Ok(())
 }
 
 /// Writes `next`, which a call has just led to: nothing has failed since.

@@ -187,7 +187,12 @@ pub fn rested(
     now: Timestamp,
 ) -> Option<AcsIdentityStatus> {
     let verdict = decision.verdict.as_ref()?;
-    let next = identity.status.clone().unwrap_or_default();
+    let mut next = identity.status.clone().unwrap_or_default();
+    let since = next
+        .denied_since
+        .take()
+        .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
+    next.denied_since = decision.is_denied.then_some(since);
     news(identity, next, Some(verdict), now)
 }
 
@@ -201,7 +206,7 @@ pub fn ready(
     next.failed_attempts = None;
     next.last_failure = None;
     let verdict = standing(identity);
-    let is_live = identity.metadata.deletion_timestamp.is_none();
+    let is_live = identity.metadata.deletion_timestamp.is_none() && next.denied_since.is_none();
     news(identity, next, is_live.then_some(&verdict), now)
 }
 

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::facts::{Shape, TokenFacts, claim};
+use super::{
+    facts::{POLICY_DENIED, Shape, TokenFacts, claim},
+    limits::Limits,
+};
 use crate::{
     crd::{AcsToken, FINALIZER, Revocation, Verdict, is_ready, parse_duration},
     renewal,
@@ -65,7 +68,7 @@ pub enum IdentityView {
         is_brief: bool,
     },
     /// It has an id.
-    Usable(UsableIdentity),
+    Usable(Box<UsableIdentity>),
 }
 
 /// An identity that has an id in ACS.
@@ -83,6 +86,10 @@ pub struct UsableIdentity {
     pub connection: ConnectionView,
     /// Whether its `spec.suspend` is true: nothing may be issued.
     pub is_suspended: bool,
+    /// What the connection's policy lets the token be.
+    pub limits: Limits,
+    /// Why the policy does not let the identity be used, if it does not.
+    pub denial: Option<String>,
     /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
     pub can_revoke: bool,
 }
@@ -343,7 +350,7 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
             }
         }
         IdentityView::Usable(identity) => {
-            let lives = claim(observed.token, &identity.id)
+            let lives = claim(observed.token, &identity.id, &identity.limits)
                 .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity));
             if lives {
                 Owed::Revocation {
@@ -493,12 +500,12 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
 
     if let Some(message) = suspension(observed.token, identity) {
         let verdict = Verdict::Suspended { message };
-        return suspended(observed, identity, facts, good, verdict);
+        return withheld(observed, identity, facts, good, verdict);
     }
     if identity.is_revoking {
         return Decision::rest(revoking(), facts, None);
     }
-    if claim(observed.token, &identity.id)
+    if claim(observed.token, &identity.id, &identity.limits)
         .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
     {
         // The identity revokes first (R1). Until then the old token is what the status tells, as
@@ -510,6 +517,14 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             },
             None => Decision::rest(revoking(), facts, None),
         };
+    }
+    if let Some(message) = denial(observed, identity) {
+        let reason = POLICY_DENIED.into();
+        let verdict = match good {
+            Some(_) => Verdict::ReadyButStalled { reason, message },
+            None => Verdict::stalled(reason, message),
+        };
+        return withheld(observed, identity, facts, good, verdict);
     }
     if let Some(key) = &observed.forbidden_key {
         let reason = "SecretMetadataForbidden".into();
@@ -542,6 +557,13 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     issue_or_wait(observed, identity, good, why)
 }
 
+/// Why the policy forbids that a token is issued, if it does.
+fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<String> {
+    let wanted = Shape::wanted(observed.token, &identity.limits);
+    let denial = identity.limits.denial(&wanted);
+    identity.denial.clone().or(denial)
+}
+
 /// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token
 /// has ended.
 fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<String> {
@@ -559,7 +581,7 @@ fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<String> {
 }
 
 /// Nothing is issued. The Secret stays until its token has ended.
-fn suspended(
+fn withheld(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
     facts: Option<&TokenFacts>,
@@ -709,7 +731,7 @@ fn issue_or_wait(
     };
     Decision::step(Step::Issue(IssueOrder {
         identity_id: identity.id.clone(),
-        shape: Shape::wanted(observed.token),
+        shape: Shape::wanted(observed.token, &identity.limits),
         why,
         deadline: due,
     }))
@@ -752,7 +774,7 @@ fn unable(
         return Decision::rest(verdict, None, retry_at);
     };
     let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
-    let shape_is_current = facts.shape.is_same_as(&Shape::wanted(observed.token));
+    let shape_is_current = is_current(observed, facts);
     let verdict = if is_stalled && !shape_is_current {
         Verdict::ReadyButStalled {
             reason: reason.into(),
@@ -809,7 +831,7 @@ fn why_issue(
     };
     if is_dead(facts.issued_at, identity) {
         Some(Why::Revoked)
-    } else if !facts.shape.is_same_as(&Shape::wanted(observed.token)) {
+    } else if !facts.shape.is_wanted_by(observed.token, &identity.limits) {
         Some(Why::Changed)
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
@@ -859,6 +881,15 @@ fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
         let issued_at = status.issued_at.as_ref();
         has_ended || issued_at.is_some_and(|issued| is_dead(issued.0, identity))
     })
+}
+
+fn is_current(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+    match &observed.identity {
+        IdentityView::Usable(identity) => {
+            facts.shape.is_wanted_by(observed.token, &identity.limits)
+        }
+        _ => false,
+    }
 }
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {

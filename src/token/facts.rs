@@ -6,13 +6,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::decide::IssueOrder;
+use super::{decide::IssueOrder, limits::Limits};
 use crate::{
     acs::IssuedToken,
     crd::{AcsToken, AcsTokenStatus, Revocation, Scope, parse_duration},
     renewal,
 };
 
+/// The reason of everything that a policy forbids.
+pub const POLICY_DENIED: &str = "PolicyDenied";
 /// The longest life of a token, and the one that is asked for by default (ACS REST 2023-10-01).
 const DEFAULT_LIFE: &str = "24h";
 
@@ -38,17 +40,29 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape that `token`'s spec asks for.
+    /// The shape that `token`'s spec asks for within `limits`.
     #[must_use]
-    pub fn wanted(token: &AcsToken) -> Self {
+    pub fn wanted(token: &AcsToken, limits: &Limits) -> Self {
+        let life = token.spec.expires_in.as_deref();
+        let life = life
+            .or_else(|| limits.default_life())
+            .unwrap_or(DEFAULT_LIFE);
         Self {
             scopes: token.spec.scopes.clone(),
-            expires_in: token
-                .spec
-                .expires_in
-                .clone()
-                .unwrap_or_else(|| DEFAULT_LIFE.to_owned()),
+            expires_in: life.to_owned(),
         }
+    }
+
+    /// Whether this is what `token`'s spec asks for within `limits`. Where it asks for no life, any
+    /// that is allowed will do, so that a policy that grows costs no token.
+    #[must_use]
+    pub fn is_wanted_by(&self, token: &AcsToken, limits: &Limits) -> bool {
+        let wanted = Self::wanted(token, limits);
+        let fits = match token.spec.expires_in {
+            Some(_) => self.minutes() == wanted.minutes(),
+            None => self.minutes() <= wanted.minutes(),
+        };
+        self.scopes == wanted.scopes && fits
     }
 
     /// The life in whole minutes, rounded up, within what the service takes (60 to 1440).
@@ -202,6 +216,8 @@ pub struct Claim {
     pub name: String,
     /// When its last recorded token was issued, by the service's clock.
     pub issued_at: Timestamp,
+    /// Whether the token is of the identity's own object, not of one that shares the id.
+    pub is_own: bool,
     /// Whether it is marked as not Ready.
     pub is_marked: bool,
     /// Why its token must be revoked now, if it must.
@@ -210,9 +226,10 @@ pub struct Claim {
     pub asks_at_the_end: bool,
 }
 
-/// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued.
+/// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued. What
+/// is beyond `limits` has to go, whatever the object says.
 #[must_use]
-pub fn claim(token: &AcsToken, identity_id: &str) -> Option<Claim> {
+pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Claim> {
     let status = token.status.as_ref()?;
     if status.identity_id.as_deref() != Some(identity_id) {
         return None;
@@ -222,16 +239,19 @@ pub fn claim(token: &AcsToken, identity_id: &str) -> Option<Claim> {
         scopes: status.scopes.clone()?,
         expires_in: status.expires_in.clone()?,
     };
-    let wanted = Shape::wanted(token);
+    let wanted = Shape::wanted(token, limits);
     let revocation = token.spec.revocation.unwrap_or_default();
-    let asks_at_the_end = revocation != Revocation::Never;
+    let is_denied = limits.denial(&held).is_some();
+    let is_revocable = revocation != Revocation::Never;
     let changed = match revocation {
-        Revocation::OnChange => !held.is_same_as(&wanted),
+        Revocation::OnChange => !held.is_wanted_by(token, limits),
         Revocation::OnNarrowing => held.is_narrowed_by(&wanted),
         Revocation::Never => false,
     };
-    let asks = if asks_at_the_end && token.metadata.deletion_timestamp.is_some() {
+    let asks = if is_revocable && token.metadata.deletion_timestamp.is_some() {
         Some("TokenDeleted")
+    } else if is_denied {
+        Some(POLICY_DENIED)
     } else if changed {
         Some("TokenChanged")
     } else {
@@ -240,9 +260,10 @@ pub fn claim(token: &AcsToken, identity_id: &str) -> Option<Claim> {
     Some(Claim {
         name: token.metadata.name.clone().unwrap_or_default(),
         issued_at,
+        is_own: true,
         is_marked: !crate::crd::is_ready(&status.conditions),
         asks,
-        asks_at_the_end,
+        asks_at_the_end: is_revocable || is_denied,
     })
 }
 
@@ -253,12 +274,14 @@ pub fn is_untold_claim(
     token: &AcsToken,
     identity_id: &str,
     annotations: &BTreeMap<String, String>,
+    limits: &Limits,
 ) -> bool {
-    token.spec.revocation.unwrap_or_default() != Revocation::Never
-        && TokenFacts::from_annotations(annotations).is_some_and(|facts| {
-            let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
-            facts.identity_id == identity_id && !is_told
-        })
+    let is_revocable = token.spec.revocation.unwrap_or_default() != Revocation::Never;
+    TokenFacts::from_annotations(annotations).is_some_and(|facts| {
+        let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
+        let asks = is_revocable || limits.denial(&facts.shape).is_some();
+        facts.identity_id == identity_id && !is_told && asks
+    })
 }
 
 /// Scopes as they stand in the Secret: sorted, comma-joined.

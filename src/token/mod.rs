@@ -11,11 +11,15 @@ mod act;
 mod controller;
 pub mod decide;
 mod facts;
+mod limits;
 mod observe;
 mod report;
 pub mod tell;
 
 pub use controller::run;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
-pub use facts::{Claim, Shape, TokenFacts, claim, fingerprint, is_untold_claim, scopes_text};
-pub use observe::{Findings, identity_key, identity_of, observe, secret_key, uid_key};
+pub use facts::{
+    Claim, POLICY_DENIED, Shape, TokenFacts, claim, fingerprint, is_untold_claim, scopes_text,
+};
+pub use limits::{Limits, rank};
+pub use observe::{Findings, identity_key, identity_of, limits_of, observe, secret_key, uid_key};

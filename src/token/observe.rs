@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
         UsableIdentity,
     },
     facts::TokenFacts,
+    limits::{Limits, rank},
 };
 use crate::{
     cluster::{
@@ -16,7 +19,7 @@ use crate::{
     },
     connection::ConnectionKey,
     context::Context,
-    crd::{AcsIdentity, AcsToken},
+    crd::{AcsIdentity, AcsToken, STALLED},
     identity::siblings,
     memory::Remembered,
     renewal,
@@ -67,7 +70,7 @@ pub fn observe<'a>(
         service_now: context.service_now(endpoint.as_deref()),
         token,
         identity: identity.map_or(IdentityView::Missing, |identity| {
-            identity_view(context, &identity, &namespace, now)
+            identity_view(context, token, &identity, &namespace, now)
         }),
         secret,
         former: former(context, token, &uid),
@@ -83,6 +86,7 @@ pub fn observe<'a>(
 
 fn identity_view(
     context: &Context,
+    token: &AcsToken,
     identity: &AcsIdentity,
     namespace: &str,
     now: Timestamp,
@@ -114,10 +118,7 @@ fn identity_view(
         };
     };
     // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
-    let group: Vec<_> = siblings(context, id, endpoint)
-        .into_iter()
-        .filter_map(|sibling| sibling.status.clone())
-        .collect();
+    let group = siblings(context, id, endpoint);
     let key = ConnectionKey::of(reference, namespace);
     let usable = context.usable_connection(&key, namespace, now);
     let connection = match usable {
@@ -143,23 +144,62 @@ fn identity_view(
     };
     let can_revoke = context.registry.for_cleanup(&key, endpoint).is_some()
         || !context.is_terminating(namespace);
-    IdentityView::Usable(UsableIdentity {
+    IdentityView::Usable(Box::new(UsableIdentity {
         id: id.clone(),
         tokens_valid_after: group
             .iter()
-            .filter_map(|status| status.tokens_valid_after.as_ref().map(|after| after.0))
+            .filter_map(|it| it.status.as_ref()?.tokens_valid_after.as_ref())
+            .map(|after| after.0)
             .max(),
         is_revoking: group
             .iter()
+            .filter_map(|it| it.status.as_ref())
             .any(|status| status.pending_revocation.is_some()),
         unsettled_until: group
             .iter()
-            .filter_map(|status| Some(status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0))
+            .filter_map(|it| it.status.as_ref()?.last_revocation.as_ref())
+            .filter_map(|last| Some(last.unsettled_until.as_ref()?.0))
             .max(),
         connection,
         is_suspended: identity.spec.suspend == Some(true),
+        limits: limits_of(context, &key, &group, token),
+        denial: status
+            .denied_since
+            .and_then(|_| stalled_message(&status.conditions)),
         can_revoke,
-    })
+    }))
+}
+
+fn stalled_message(conditions: &[Condition]) -> Option<String> {
+    let stalled = conditions.iter().find(|it| it.type_ == STALLED)?;
+    Some(stalled.message.clone())
+}
+
+/// What the connection lets `token` be, which is one of those of the identities `group`.
+#[must_use]
+pub fn limits_of(
+    context: &Context,
+    key: &ConnectionKey,
+    group: &[Arc<AcsIdentity>],
+    token: &AcsToken,
+) -> Limits {
+    let policy = context.token_policy(key);
+    let is_one_too_many = policy.max_tokens_per_identity.is_some_and(|most| {
+        let keys = group
+            .iter()
+            .map(|it| identity_key(&it.namespace().unwrap_or_default(), &it.name_any()));
+        let older = keys
+            .flat_map(|key| context.views.tokens.find(&key))
+            .filter(|other| other.metadata.deletion_timestamp.is_none())
+            .filter(|other| rank(other) < rank(token))
+            .count();
+        i64::try_from(older).is_ok_and(|older| older >= most)
+    });
+    Limits {
+        connection: key.to_string(),
+        policy,
+        is_one_too_many,
+    }
 }
 
 fn secret(

@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     decide::{self, Decision},
-    facts::{Shape, TokenFacts},
+    facts::TokenFacts,
+    limits::Limits,
 };
 use crate::{
     crd::{AcsToken, AcsTokenStatus, Conditions, LastFailure, Verdict, handled_at_first_sight},
@@ -51,7 +52,7 @@ pub fn recorded(token: &AcsToken, facts: &TokenFacts, now: Timestamp) -> Option<
     // A token that is recorded on the way out, or that no longer fits, is not called good.
     let is_good = token.metadata.deletion_timestamp.is_none()
         && now < facts.expires_at
-        && facts.shape.is_same_as(&Shape::wanted(token));
+        && facts.shape.is_wanted_by(token, &Limits::default());
     news(token, next, is_good.then_some(&verdict), now)
 }
 

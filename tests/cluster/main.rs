@@ -24,6 +24,7 @@ mod credentials;
 mod deletion;
 mod issuing;
 mod leaks;
+mod policy;
 mod requests;
 mod rest;
 mod restart;

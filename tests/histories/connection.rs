@@ -6,8 +6,10 @@ use acs_identity_operator::{
     acs::{AccessKey, Endpoint},
     connection::{ConnectionKey, Resolved, Unusable},
     context::Context,
-    crd::{AcsConnection, ConnectionKind, ConnectionStatus},
+    crd::{AcsConnection, Adoption, ConnectionKind, ConnectionStatus, Policy, TokenPolicy},
 };
+
+use kube::runtime::reflector::ObjectRef;
 
 use crate::{cluster::NAMESPACE, world::World};
 
@@ -22,6 +24,9 @@ pub struct Connection {
     pub version: u64,
     pub knows_custom_id: bool,
     pub is_shared: bool,
+    pub allows_adoption: bool,
+    /// What tokens may be asked for.
+    pub policy: TokenPolicy,
     /// What its status tells.
     pub status: Option<ConnectionStatus>,
 }
@@ -57,10 +62,14 @@ impl Connection {
             "metadata": {"name": "default", "namespace": NAMESPACE, "uid": "uid-connection", "generation": 1},
             "spec": {
                 "auth": {"connectionString": {"secretRef": {"name": "acs", "key": "connectionString"}}},
-                "policy": {"sharedIdentities": self.is_shared},
             },
         }))
         .unwrap();
+        object.spec.policy = Some(Policy {
+            tokens: self.policy.clone(),
+            adoption: (!self.allows_adoption).then_some(Adoption::Deny),
+            shared_identities: Some(self.is_shared),
+        });
         object.status.clone_from(&self.status);
         object
     }
@@ -69,8 +78,15 @@ impl Connection {
 /// Resolves the connection anew.
 pub fn look(context: &Context, world: &mut World) {
     let connection = &world.connection;
-    context.views.connections.apply(&connection.object());
     let key = connection_key();
+    let reference = ObjectRef::new("default").within(NAMESPACE);
+    let former = context.views.connections.get(&reference);
+    let object = connection.object();
+    let is_other = former.is_some_and(|former| former.spec != object.spec);
+    context.views.connections.apply(&object);
+    if is_other {
+        context.wake_users(&key);
+    }
     let resolved = match connection.key {
         Some(index) => {
             let (credential, key) = &keys()[index];

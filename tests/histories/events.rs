@@ -43,6 +43,8 @@ pub enum Event {
     CreateToken(u8),
     DeleteToken(u8),
     Edit(u8, Edit),
+    /// The connection's owner allows other things.
+    Policy(u8),
     /// A user suspends an identity, or lets it go on.
     SuspendIdentity(u8, bool),
     /// A user asks for a renewal of a token.
@@ -154,7 +156,8 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
     const LATE: [Option<i64>; 5] = [None, Some(100), Some(3_000), Some(15_000), Some(29_000)];
     match kind {
         0..=24 => Event::Settle,
-        25..=63 => Event::Steps(a % 24 + 1, b),
+        25..=60 => Event::Steps(a % 24 + 1, b),
+        61..=63 => Event::Policy(a % 8),
         64 | 65 => Event::RequestRenewal(a % 3),
         66 | 67 => Event::RequestRevocation(a % 2),
         68 | 69 => Event::SuspendIdentity(a % 2, b < 128),

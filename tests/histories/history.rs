@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use acs_identity_operator::crd::{
     AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, DeletionPolicy, IdentityRef, REQUEST,
-    REQUESTED_AT, Revocation, Scope, SecretTemplate, ShortText,
+    REQUESTED_AT, Revocation, Scope, SecretTemplate, ShortText, TokenPolicy,
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
@@ -75,6 +75,8 @@ impl History {
             version: 0,
             knows_custom_id: setup.knows_custom_id,
             is_shared: setup.is_shared,
+            allows_adoption: true,
+            policy: TokenPolicy::default(),
             status: None,
         };
         let mut world = World::new(service, connection);
@@ -178,6 +180,16 @@ impl History {
 }
 
 fn happen_outside(world: &mut World, setup: Setup, event: Event) {
+    happen_to(world, setup, event);
+    // What the policy allows one token may depend on the others.
+    if world.connection.policy != TokenPolicy::default() || matches!(event, Event::Policy(_)) {
+        for (name, _) in TOKENS {
+            reconsider(world, name, Cause::Edited);
+        }
+    }
+}
+
+fn happen_to(world: &mut World, setup: Setup, event: Event) {
     match event {
         Event::Jump(seconds) => {
             world.local_offset += seconds * 1000;
@@ -214,6 +226,14 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
                 _ => Cause::Edited,
             };
             reconsider(world, name, why);
+        }
+        Event::Policy(number) => {
+            let connection = &mut world.connection;
+            connection.policy = policy(number);
+            connection.allows_adoption = number != 6;
+            connection.is_shared = setup.is_shared && number != 7;
+            let change = crate::cluster::Change::Connection;
+            world.cluster.untold[CONNECTION].push_back(change);
         }
         Event::SuspendIdentity(number, is_suspended) => {
             let name = IDENTITIES[usize::from(number)];
@@ -269,6 +289,23 @@ fn happen_outside(world: &mut World, setup: Setup, event: Event) {
             }
         }
         _ => {}
+    }
+}
+
+fn policy(number: u8) -> TokenPolicy {
+    let scopes: &[Scope] = match number {
+        1 => &[Scope::Chat],
+        2 => &[Scope::Chat, Scope::Voip],
+        _ => &[],
+    };
+    TokenPolicy {
+        scopes: (!scopes.is_empty()).then(|| scopes.iter().copied().collect()),
+        max_expires_in: match number {
+            3 => Some("90m".to_owned()),
+            4 => Some("12h".to_owned()),
+            _ => None,
+        },
+        max_tokens_per_identity: (number == 4 || number == 5).then_some(1),
     }
 }
 

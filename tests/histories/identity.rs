@@ -7,7 +7,9 @@ use acs_identity_operator::{
     cluster::{secret::owned_by, view::object_ref},
     connection::{ConnectionKey, Resolved},
     crd::{AcsIdentity, AcsIdentityStatus},
-    identity::{Decision, Observed, Step, decide, observe, remember_asking, siblings, tell},
+    identity::{
+        Decision, Observed, Step, cleans_up, decide, observe, remember_asking, siblings, tell,
+    },
     token,
 };
 use jiff::Timestamp;
@@ -180,8 +182,7 @@ async fn revoke(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome
     let Some(identity) = still(wire, identity, &Step::Revoke { id: id.to_owned() }) else {
         return Ok(Outcome::Overtaken);
     };
-    let is_deleting = identity.metadata.deletion_timestamp.is_some();
-    let Some((key, resolved)) = connection(wire, &identity, is_deleting) else {
+    let Some((key, resolved)) = connection(wire, &identity, cleans_up(&identity)) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(wire, &identity, None);

@@ -81,7 +81,21 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         !is_suspended(world, object),
         "{by} issues although it is suspended"
     );
-    let wanted = Shape::wanted(object);
+    let limits = world.limits(object);
+    let denial = limits.denial(&Shape::wanted(object, &limits));
+    hold!(
+        denial.is_none(),
+        "{by} issues what the policy denies: {denial:?}"
+    );
+    let is_told_denied = identity.is_some_and(|it| {
+        let status = it.status.as_ref();
+        status.is_some_and(|status| status.denied_since.is_some()) && world.is_outcast(it)
+    });
+    hold!(
+        !is_told_denied,
+        "{by} issues for an identity that the policy denies"
+    );
+    let wanted = Shape::wanted(object, &world.limits(object));
     hold!(
         shape.is_same_as(&wanted),
         "T4: {by} asks for {shape:?}, not {wanted:?}"
@@ -108,7 +122,10 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     let Some(held) = held.filter(ours) else {
         // T6: what the former Secret holds would do.
         let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
-        return former.all(|facts| dead(&facts) || world.local() >= facts.expires_at);
+        return former.all(|facts| {
+            let has_ended = world.local() >= facts.expires_at;
+            dead(&facts) || has_ended || !world.service.keys.contains(&facts.credential)
+        });
     };
     let Some(facts) = good(held) else {
         return true;
@@ -125,7 +142,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     });
     dead(&facts)
         || unsettled
-        || !facts.shape.is_same_as(&Shape::wanted(object))
+        || !facts.shape.is_wanted_by(object, &world.limits(object))
         || Some(facts.credential.as_str()) != world.connection.credential()
         || world.local() >= renew_at(object, &facts)
         || has_open_request(object)
@@ -459,7 +476,7 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
     let is_written =
         new.is_some_and(|new| is_ours(&new.metadata, object) && facts_in(new).is_some());
     let is_moved = is_written && name != former.name_any();
-    if is_suspended(world, object) {
+    if is_suspended(world, object) || is_denied(world, object) {
         // No other comes; it goes when its token has ended.
         let text = text_in(former, "token").unwrap_or_default();
         let token = world.service.token(&text);
@@ -468,7 +485,7 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
         let lives = token.is_some_and(|token| world.service.lets_in(token, soon));
         hold!(
             is_moved || !lives || world.jumped > 0,
-            "{by} deletes Secret {} of a suspended token that works",
+            "{by} deletes Secret {} of a withheld token that works",
             former.name_any()
         );
         return Ok(());
@@ -485,6 +502,17 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
 pub fn is_suspended(world: &World, object: &AcsToken) -> bool {
     let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
     object.spec.suspend == Some(true) || identity.is_some_and(|it| it.spec.suspend == Some(true))
+}
+
+/// Whether the policy forbids the object to have a token.
+pub fn is_denied(world: &World, object: &AcsToken) -> bool {
+    let limits = world.limits(object);
+    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let is_outcast = identity.is_some_and(|it| {
+        let status = it.status.as_ref();
+        world.is_outcast(it) || status.is_some_and(|status| status.denied_since.is_some())
+    });
+    is_outcast || limits.denial(&Shape::wanted(object, &limits)).is_some()
 }
 
 /// The objects that have this id.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use acs_identity_operator::{
     crd::{AcsIdentity, AcsToken, DeletionPolicy, Origin, REQUESTED_AT, is_ready, ready_reason},
-    token::{Shape, renew_at},
+    token::renew_at,
 };
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -13,7 +13,7 @@ use crate::{
     connection::keys,
     events::Event,
     history::History,
-    invariants::{facts_in, is_all_told, is_ours, is_owed, is_suspended, with_id},
+    invariants::{facts_in, is_all_told, is_denied, is_ours, is_owed, is_suspended, with_id},
     operator::DEADLINE,
     service::{Millis, Revoker, Token},
     world::{State, World, text_in},
@@ -262,6 +262,20 @@ fn at_the_end(world: &World) -> Checked {
         let status = object.status.clone().unwrap_or_default();
         let is_suspended = object.spec.suspend == Some(true);
         let reason = ready_reason(&status.conditions);
+        let is_outcast = world.is_outcast(object);
+        hold!(
+            is_outcast == status.denied_since.is_some(),
+            "AcsIdentity {name} is denied since {:?} in the end, and says {reason}",
+            status.denied_since
+        );
+        let is_refused = ["PolicyDenied", "IdentityInUse"].contains(&reason);
+        if is_outcast || status.identity_id.is_none() && is_refused {
+            hold!(
+                is_refused,
+                "AcsIdentity {name} says {reason} in the end although it is denied"
+            );
+            continue;
+        }
         hold!(
             is_suspended == (reason == "Suspended"),
             "AcsIdentity {name} says {reason} in the end, suspended or not"
@@ -379,10 +393,35 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         return Ok(());
     }
     let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
-    if is_suspended {
+    if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
+        // The policy does not let it be adopted.
         hold!(
-            !ready && reason == "Suspended",
-            "AcsToken {name} says {reason} in the end although it is suspended"
+            !ready && reason == "IdentityNotReady",
+            "AcsToken {name} says {reason} in the end without an identity"
+        );
+        return Ok(());
+    }
+    let is_denied = is_denied(world, object);
+    if is_suspended || is_denied {
+        let expected = if is_suspended {
+            "Suspended"
+        } else {
+            "PolicyDenied"
+        };
+        let text = secret.and_then(|secret| text_in(secret, "token"));
+        let held = text.and_then(|text| world.service.token(&text));
+        let is_allowed =
+            held.is_some_and(|held| world.limits(object).denial(&held.shape).is_none());
+        hold!(
+            !ready && reason == expected || ready && is_allowed && !is_suspended,
+            "AcsToken {name} says {reason} in the end although it is withheld"
+        );
+        let is_outcast = identity.is_some_and(|identity| world.is_outcast(identity));
+        let lives = held.is_some_and(|held| world.service.lets_in(held, world.service_time()));
+        let stays = is_allowed && !is_outcast || is_suspended;
+        hold!(
+            !lives || stays,
+            "Secret {wanted} holds a token that the policy denies"
         );
         let text = secret.and_then(|secret| text_in(secret, "token"));
         let token = text.and_then(|text| world.service.token(&text));
@@ -419,7 +458,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         "T3: AcsToken {name} does not tell the token in its Secret"
     );
     hold!(
-        facts.shape.is_same_as(&Shape::wanted(object)),
+        facts.shape.is_wanted_by(object, &world.limits(object)),
         "T4: Secret {wanted} holds {:?}",
         facts.shape
     );
@@ -449,6 +488,11 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         "T2: Secret {wanted} was not renewed in time"
     );
     Ok(())
+}
+
+fn is_ready_identity(identity: &AcsIdentity) -> bool {
+    let status = identity.status.as_ref();
+    status.is_some_and(|status| is_ready(&status.conditions))
 }
 
 /// I1, I3: what is in ACS is known, or counted.

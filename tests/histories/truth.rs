@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
     crd::{AcsIdentity, AcsToken, Revocation},
-    token::{Shape, decide::Why},
+    token::{Limits, Shape, decide::Why},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -156,7 +156,8 @@ impl Truth {
         }
         let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
         let is_leaving = object.metadata.deletion_timestamp.is_some();
-        let asks = Self::asks(object, held, is_leaving || !stays);
+        let limits = world.limits(object);
+        let asks = Self::asks(object, held, is_leaving || !stays, &limits);
         // What an identity's end asks for is settled by what its tokens said then, as far as the
         // other watch had told that.
         let is_told = world.cluster.is_told(object);
@@ -196,14 +197,23 @@ impl Truth {
     }
 
     /// Whether the object asks that `held` be revoked, by the contract's words.
-    fn asks(object: &AcsToken, held: &Token, ends: bool) -> bool {
-        let (was, wanted) = (&held.shape, Shape::wanted(object));
+    fn asks(object: &AcsToken, held: &Token, ends: bool, limits: &Limits) -> bool {
+        let (was, wanted) = (&held.shape, Shape::wanted(object, limits));
+        if limits.denial(was).is_some() {
+            return true;
+        }
         let minutes = (was.minutes(), wanted.minutes());
         let policy = object.spec.revocation.unwrap_or_default();
         match policy {
             Revocation::Never => false,
             _ if ends => true,
-            Revocation::OnChange => was.scopes != wanted.scopes || minutes.0 != minutes.1,
+            Revocation::OnChange => {
+                let is_other = match object.spec.expires_in {
+                    Some(_) => minutes.0 != minutes.1,
+                    None => minutes.0 > minutes.1,
+                };
+                was.scopes != wanted.scopes || is_other
+            }
             Revocation::OnNarrowing => {
                 !was.scopes.is_subset(&wanted.scopes) || minutes.1 < minutes.0
             }

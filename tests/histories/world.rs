@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
-    crd::{AcsIdentity, AcsToken},
+    crd::{AcsIdentity, AcsToken, Origin},
+    token::{Limits, rank},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
@@ -197,6 +198,44 @@ impl World {
     pub fn believed_service_time(&self) -> Option<Timestamp> {
         let (date, at) = self.learned?;
         Some(timestamp(date + self.now - at))
+    }
+
+    /// What the policy lets a token be, by all that the cluster says.
+    pub fn limits(&self, object: &AcsToken) -> Limits {
+        let name = &object.spec.identity_ref.name;
+        let identity = self.cluster.identities.get(name);
+        let id = identity.and_then(|identity| identity.status.as_ref()?.identity_id.clone());
+        let group: Vec<_> = id
+            .iter()
+            .flat_map(|id| invariants::with_id(self, id))
+            .map(ResourceExt::name_any)
+            .collect();
+        let older = self.cluster.tokens.values().filter(|other| {
+            let is_of_it = group.contains(&other.spec.identity_ref.name);
+            let stays = other.metadata.deletion_timestamp.is_none();
+            is_of_it && stays && rank(other) < rank(object)
+        });
+        let most = self.connection.policy.max_tokens_per_identity;
+        Limits {
+            connection: String::new(),
+            policy: self.connection.policy.clone(),
+            is_one_too_many: most.is_some_and(|most| i64::try_from(older.count()).unwrap() >= most),
+        }
+    }
+
+    /// Whether the policy has ceased to allow the identity.
+    pub fn is_outcast(&self, identity: &AcsIdentity) -> bool {
+        let status = identity.status.clone().unwrap_or_default();
+        let Some(id) = status.identity_id else {
+            return false;
+        };
+        let age = |it: &AcsIdentity| {
+            let created = it.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created, it.uid())
+        };
+        let is_first = invariants::with_id(self, &id).all(|it| age(it) >= age(identity));
+        let is_adopted = status.origin == Some(Origin::Adopted);
+        is_adopted && !self.connection.allows_adoption || !self.connection.is_shared && !is_first
     }
 
     /// An answer with this `Date` has arrived.

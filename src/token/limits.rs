@@ -1,0 +1,138 @@
+use kube::ResourceExt;
+
+use super::facts::Shape;
+use crate::crd::{AcsToken, TokenPolicy, parse_duration};
+
+/// What the connection's policy lets one token be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The connection, as people know it.
+    pub connection: String,
+    /// Its rules.
+    pub policy: TokenPolicy,
+    /// The identity has as many older tokens as the policy allows.
+    pub is_one_too_many: bool,
+}
+
+impl Limits {
+    /// The rule that forbids the token to have this shape, as a sentence with what to do.
+    #[must_use]
+    pub fn denial(&self, shape: &Shape) -> Option<String> {
+        let rule = self.broken_rule(shape)?;
+        Some(format!(
+            "{}: {rule}; change this AcsToken, or ask who owns the connection",
+            self.connection
+        ))
+    }
+
+    fn broken_rule(&self, shape: &Shape) -> Option<String> {
+        let allowed = self.policy.scopes.as_ref();
+        let excess = allowed.and_then(|allowed| shape.scopes.difference(allowed).next());
+        if let (Some(excess), Some(allowed)) = (excess, allowed) {
+            let allowed: Vec<_> = allowed.iter().map(|scope| scope.as_str()).collect();
+            return Some(format!(
+                "policy.scopes allows {}, not {}",
+                allowed.join(", "),
+                excess.as_str()
+            ));
+        }
+        if let Some(longest) = self.longest()
+            && shape.minutes() > longest
+        {
+            return Some(format!(
+                "policy.maxExpiresIn allows {}, not {}",
+                self.policy.max_expires_in.as_deref().unwrap_or_default(),
+                shape.expires_in
+            ));
+        }
+        let most = self.policy.max_tokens_per_identity?;
+        self.is_one_too_many.then(|| {
+            format!(
+                "policy.maxTokensPerIdentity is {most}, and so many older AcsTokens use the identity"
+            )
+        })
+    }
+
+    /// The longest life in minutes, if the policy has one.
+    fn longest(&self) -> Option<u32> {
+        let text = self.policy.max_expires_in.as_deref()?;
+        let minutes = parse_duration(text).ok()?.as_mins();
+        u32::try_from(minutes).ok()
+    }
+
+    /// The life of tokens that ask for none, if the policy allows less than the service.
+    #[must_use]
+    pub fn default_life(&self) -> Option<&str> {
+        self.policy.max_expires_in.as_deref()
+    }
+}
+
+/// Which of an identity's tokens go first where there are too many: the older, by name where they
+/// are of one second.
+#[must_use]
+pub fn rank(token: &AcsToken) -> impl Ord + use<> {
+    let created = token
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0);
+    (created, token.name_any(), token.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::Scope;
+
+    fn limits(policy: TokenPolicy, is_one_too_many: bool) -> Limits {
+        Limits {
+            connection: "AcsConnection ns/main".to_owned(),
+            policy,
+            is_one_too_many,
+        }
+    }
+
+    fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
+        Shape {
+            scopes: scopes.iter().copied().collect(),
+            expires_in: expires_in.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_rule_is_named_when_it_is_broken() {
+        let policy = TokenPolicy {
+            scopes: Some([Scope::Chat].into()),
+            max_expires_in: Some("12h".to_owned()),
+            max_tokens_per_identity: Some(2),
+        };
+        let says = |shape, is_one_too_many| {
+            limits(policy.clone(), is_one_too_many)
+                .denial(&shape)
+                .unwrap_or_default()
+        };
+        assert_eq!(says(shape(&[Scope::Chat], "720m"), false), "");
+        let scope = says(shape(&[Scope::Chat, Scope::Voip], "12h"), false);
+        assert!(
+            scope.contains("policy.scopes allows chat, not voip"),
+            "{scope}"
+        );
+        assert!(scope.starts_with("AcsConnection ns/main: "), "{scope}");
+        let life = says(shape(&[Scope::Chat], "721m"), false);
+        assert!(
+            life.contains("policy.maxExpiresIn allows 12h, not 721m"),
+            "{life}"
+        );
+        let number = says(shape(&[Scope::Chat], "1h"), true);
+        assert!(
+            number.contains("policy.maxTokensPerIdentity is 2"),
+            "{number}"
+        );
+    }
+
+    #[test]
+    fn without_a_policy_everything_goes() {
+        let all = shape(&[Scope::Chat, Scope::Voip], "24h");
+        assert_eq!(Limits::default().denial(&all), None);
+    }
+}

@@ -316,12 +316,32 @@ pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
             wake_connection_of(context, &identity);
         }
     }
+    if !is_there || token.metadata.deletion_timestamp.is_some() {
+        wake_who_may_come_next(context, &identity);
+    }
     let _ = context.wake.identities.send(identity);
     // Whoever names the same Secret may have it now, or has lost it.
     for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
         let _ = context.wake.tokens.send(rival);
     }
     let _ = context.wake.tokens.send(ObjectRef::from_obj(token));
+}
+
+/// Where the policy lets an identity have so many tokens only, one that goes makes room.
+fn wake_who_may_come_next(context: &Context, identity: &ObjectRef<AcsIdentity>) {
+    let Some(identity) = context.views.identities.get(identity) else {
+        return;
+    };
+    let status = identity.status.clone().unwrap_or_default();
+    let (Some(id), Some(used)) = (status.identity_id, status.connection_ref) else {
+        return;
+    };
+    let key = ConnectionKey::of(&used, &identity.namespace().unwrap_or_default());
+    if context.token_policy(&key).max_tokens_per_identity.is_some() {
+        for sibling in context.views.identities.find_refs(&identity::id_key(&id)) {
+            context.wake_tokens(&sibling);
+        }
+    }
 }
 
 /// Wakes the token whose Secret has changed.

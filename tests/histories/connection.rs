@@ -11,7 +11,7 @@ use acs_identity_operator::{
 
 use kube::runtime::reflector::ObjectRef;
 
-use crate::{cluster::NAMESPACE, world::World};
+use crate::{cluster::NAMESPACE, truth::Truth, world::World};
 
 pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 
@@ -27,6 +27,8 @@ pub struct Connection {
     pub allows_adoption: bool,
     /// What tokens may be asked for.
     pub policy: TokenPolicy,
+    /// The same as the operator was told last: of more it can't know when it lets a token go.
+    pub told: TokenPolicy,
     /// What its status tells.
     pub status: Option<ConnectionStatus>,
 }
@@ -82,6 +84,9 @@ pub fn look(context: &Context, world: &mut World) {
     let reference = ObjectRef::new("default").within(NAMESPACE);
     let former = context.views.connections.get(&reference);
     let object = connection.object();
+    world.connection.told = world.connection.policy.clone();
+    Truth::policy_told(world);
+    let connection = &world.connection;
     let is_other = former.is_some_and(|former| former.spec != object.spec);
     context.views.connections.apply(&object);
     if is_other {

@@ -77,6 +77,7 @@ impl History {
             is_shared: setup.is_shared,
             allows_adoption: true,
             policy: TokenPolicy::default(),
+            told: TokenPolicy::default(),
             status: None,
         };
         let mut world = World::new(service, connection);
@@ -182,10 +183,8 @@ impl History {
 fn happen_outside(world: &mut World, setup: Setup, event: Event) {
     happen_to(world, setup, event);
     // What the policy allows one token may depend on the others.
-    if world.connection.policy != TokenPolicy::default() || matches!(event, Event::Policy(_)) {
-        for (name, _) in TOKENS {
-            reconsider(world, name, Cause::Edited);
-        }
+    if world.connection.told.max_tokens_per_identity.is_some() {
+        Truth::policy_told(world);
     }
 }
 

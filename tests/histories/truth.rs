@@ -156,7 +156,7 @@ impl Truth {
         }
         let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
         let is_leaving = object.metadata.deletion_timestamp.is_some();
-        let limits = world.limits(object);
+        let limits = world.limits_by(&world.connection.told, object);
         let asks = Self::asks(object, held, is_leaving || !stays, &limits);
         // What an identity's end asks for is settled by what its tokens said then, as far as the
         // other watch had told that.
@@ -193,6 +193,16 @@ impl Truth {
             let held = held.shape.clone();
             let is_taken_back = |duty: &Duty| duty.uid == uid && duty.held.is_same_as(&held);
             world.truth.duties.retain(|duty| !is_taken_back(duty));
+        }
+    }
+
+    /// The operator knows the policy: what is owed now by those who stay?
+    pub fn policy_told(world: &mut World) {
+        let tokens = world.cluster.tokens.values();
+        let staying = tokens.filter(|token| token.metadata.deletion_timestamp.is_none());
+        let uids: Vec<_> = staying.filter_map(ResourceExt::uid).collect();
+        for uid in uids {
+            Self::reconsider(world, &uid, Cause::Edited);
         }
     }
 

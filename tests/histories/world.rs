@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
-    crd::{AcsIdentity, AcsToken, Origin},
+    crd::{AcsIdentity, AcsToken, Origin, TokenPolicy},
     token::{Limits, rank},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -202,6 +202,10 @@ impl World {
 
     /// What the policy lets a token be, by all that the cluster says.
     pub fn limits(&self, object: &AcsToken) -> Limits {
+        self.limits_by(&self.connection.policy, object)
+    }
+
+    pub fn limits_by(&self, policy: &TokenPolicy, object: &AcsToken) -> Limits {
         let name = &object.spec.identity_ref.name;
         let identity = self.cluster.identities.get(name);
         let id = identity.and_then(|identity| identity.status.as_ref()?.identity_id.clone());
@@ -215,10 +219,10 @@ impl World {
             let stays = other.metadata.deletion_timestamp.is_none();
             is_of_it && stays && rank(other) < rank(object)
         });
-        let most = self.connection.policy.max_tokens_per_identity;
+        let most = policy.max_tokens_per_identity;
         Limits {
             connection: String::new(),
-            policy: self.connection.policy.clone(),
+            policy: policy.clone(),
             is_one_too_many: most.is_some_and(|most| i64::try_from(older.count()).unwrap() >= most),
         }
     }

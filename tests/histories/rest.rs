@@ -385,9 +385,13 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let secret = world.cluster.secrets.get(&wanted);
     let is_taken = secret.is_some_and(|secret| !is_ours(&secret.metadata, object));
     let is_forbidden = has_forbidden_label(object);
+    let is_denied = is_denied(world, object);
+    // Nobody looks for the Secret of a token that is withheld.
+    let is_withheld =
+        is_suspended && reason == "Suspended" || is_denied && reason == "PolicyDenied";
     if is_taken || secret.is_none() && !is_first {
         hold!(
-            !ready && (reason == "SecretConflict" || is_forbidden),
+            !ready && (reason == "SecretConflict" || is_forbidden || is_withheld),
             "T5: AcsToken {name} says {reason} although Secret {wanted} is another's"
         );
         return Ok(());
@@ -401,7 +405,6 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         );
         return Ok(());
     }
-    let is_denied = is_denied(world, object);
     if is_suspended || is_denied {
         let expected = if is_suspended {
             "Suspended"

@@ -2,7 +2,7 @@
 # Runs etcd, kube-apiserver and kube-controller-manager in the foreground, on free ports of the
 # loopback, with their data in DIR. Writes DIR/kubeconfig (cluster-admin), prints `ready`, and ends,
 # with all of them, on INT or TERM, when one of them dies, or, with --until-stdin-closes, at the end
-# of stdin: that is how a test that is killed takes its control plane along.
+# of stdin: that is how a test that is killed takes its control plane along, and DIR with it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,6 +21,7 @@ stop() {
   trap - EXIT INT TERM
   [ ${#children[@]} -eq 0 ] || kill -KILL "${children[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
+  [ "$watch_stdin" != --until-stdin-closes ] || rm -rf "$dir"
 }
 trap stop EXIT
 trap 'exit 0' INT TERM

@@ -9,7 +9,7 @@ use super::{
     limits::Limits,
 };
 use crate::{
-    crd::{AcsToken, FINALIZER, Revocation, Verdict, is_ready, parse_duration},
+    crd::{AcsToken, FINALIZER, Verdict, is_ready, parse_duration},
     renewal,
 };
 
@@ -35,6 +35,8 @@ pub struct Observed<'a> {
     pub token: &'a AcsToken,
     /// Its identity.
     pub identity: IdentityView,
+    /// What the connection's policy lets it be.
+    pub limits: Limits,
     /// The Secret of the name that the spec asks for.
     pub secret: SecretView,
     /// A Secret of ours under another name (T6).
@@ -86,8 +88,6 @@ pub struct UsableIdentity {
     pub connection: ConnectionView,
     /// Whether its `spec.suspend` is true: nothing may be issued.
     pub is_suspended: bool,
-    /// What the connection's policy lets the token be.
-    pub limits: Limits,
     /// Why the policy does not let the identity be used, if it does not.
     pub denial: Option<String>,
     /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
@@ -337,20 +337,17 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
         IdentityView::Missing | IdentityView::NotReady { .. } => Owed::Nothing,
         // The identity's own deletion kills its tokens, or revokes them; it is bounded itself.
         IdentityView::Deleting => {
-            let asks = observed.token.spec.revocation.unwrap_or_default() != Revocation::Never;
-            let was_issued = observed
-                .token
-                .status
-                .as_ref()
-                .is_some_and(|status| status.issued_at.is_some());
-            if asks && was_issued {
+            let status = observed.token.status.as_ref();
+            let id = status.and_then(|status| status.identity_id.as_deref());
+            let claim = id.and_then(|id| claim(observed.token, id, &observed.limits));
+            if claim.is_some_and(|claim| claim.asks_at_the_end) {
                 Owed::Revocation { can_be_sent: true }
             } else {
                 Owed::Nothing
             }
         }
         IdentityView::Usable(identity) => {
-            let lives = claim(observed.token, &identity.id, &identity.limits)
+            let lives = claim(observed.token, &identity.id, &observed.limits)
                 .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity));
             if lives {
                 Owed::Revocation {
@@ -505,7 +502,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if identity.is_revoking {
         return Decision::rest(revoking(), facts, None);
     }
-    if claim(observed.token, &identity.id, &identity.limits)
+    if claim(observed.token, &identity.id, &observed.limits)
         .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
     {
         // The identity revokes first (R1). Until then the old token is what the status tells, as
@@ -559,8 +556,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
 
 /// Why the policy forbids that a token is issued, if it does.
 fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<String> {
-    let wanted = Shape::wanted(observed.token, &identity.limits);
-    let denial = identity.limits.denial(&wanted);
+    let wanted = Shape::wanted(observed.token, &observed.limits);
+    let denial = observed.limits.denial(&wanted);
     identity.denial.clone().or(denial)
 }
 
@@ -731,7 +728,7 @@ fn issue_or_wait(
     };
     Decision::step(Step::Issue(IssueOrder {
         identity_id: identity.id.clone(),
-        shape: Shape::wanted(observed.token, &identity.limits),
+        shape: Shape::wanted(observed.token, &observed.limits),
         why,
         deadline: due,
     }))
@@ -774,7 +771,7 @@ fn unable(
         return Decision::rest(verdict, None, retry_at);
     };
     let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
-    let shape_is_current = is_current(observed, facts);
+    let shape_is_current = facts.shape.is_wanted_by(observed.token, &observed.limits);
     let verdict = if is_stalled && !shape_is_current {
         Verdict::ReadyButStalled {
             reason: reason.into(),
@@ -831,7 +828,7 @@ fn why_issue(
     };
     if is_dead(facts.issued_at, identity) {
         Some(Why::Revoked)
-    } else if !facts.shape.is_wanted_by(observed.token, &identity.limits) {
+    } else if !facts.shape.is_wanted_by(observed.token, &observed.limits) {
         Some(Why::Changed)
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
@@ -881,15 +878,6 @@ fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
         let issued_at = status.issued_at.as_ref();
         has_ended || issued_at.is_some_and(|issued| is_dead(issued.0, identity))
     })
-}
-
-fn is_current(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
-    match &observed.identity {
-        IdentityView::Usable(identity) => {
-            facts.shape.is_wanted_by(observed.token, &identity.limits)
-        }
-        _ => false,
-    }
 }
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {

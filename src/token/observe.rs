@@ -64,14 +64,19 @@ pub fn observe<'a>(
     let endpoint = identity
         .as_ref()
         .and_then(|identity| identity.status.as_ref()?.endpoint.clone());
+    let limits = identity
+        .as_ref()
+        .map(|identity| limits(context, token, identity))
+        .unwrap_or_default();
     let secret = secret(context, token, endpoint.as_deref(), &remembered, findings);
     Observed {
         now,
         service_now: context.service_now(endpoint.as_deref()),
         token,
         identity: identity.map_or(IdentityView::Missing, |identity| {
-            identity_view(context, token, &identity, &namespace, now)
+            identity_view(context, &identity, &namespace, now)
         }),
+        limits,
         secret,
         former: former(context, token, &uid),
         rival: rival(context, token),
@@ -86,7 +91,6 @@ pub fn observe<'a>(
 
 fn identity_view(
     context: &Context,
-    token: &AcsToken,
     identity: &AcsIdentity,
     namespace: &str,
     now: Timestamp,
@@ -162,7 +166,6 @@ fn identity_view(
             .max(),
         connection,
         is_suspended: identity.spec.suspend == Some(true),
-        limits: limits_of(context, &key, &group, token),
         denial: status
             .denied_since
             .and_then(|_| stalled_message(&status.conditions)),
@@ -173,6 +176,17 @@ fn identity_view(
 fn stalled_message(conditions: &[Condition]) -> Option<String> {
     let stalled = conditions.iter().find(|it| it.type_ == STALLED)?;
     Some(stalled.message.clone())
+}
+
+fn limits(context: &Context, token: &AcsToken, identity: &AcsIdentity) -> Limits {
+    let status = identity.status.clone().unwrap_or_default();
+    let (Some(id), Some(reference), Some(endpoint)) =
+        (status.identity_id, status.connection_ref, status.endpoint)
+    else {
+        return Limits::default();
+    };
+    let key = ConnectionKey::of(&reference, &identity.namespace().unwrap_or_default());
+    limits_of(context, &key, &siblings(context, &id, &endpoint), token)
 }
 
 /// What the connection lets `token` be, which is one of those of the identities `group`.

@@ -47,6 +47,10 @@ pub struct Config {
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.
     pub forbidden_metadata: Vec<String>,
+    /// Whether an `AcsConnection` may use the credentials of the operator itself.
+    pub namespaced_ambient_credentials: bool,
+    /// The audience of `ServiceAccount` tokens that prove an identity to Entra ID.
+    pub service_account_token_audience: String,
 }
 
 /// The views of everything that we watch.
@@ -353,9 +357,12 @@ impl Context {
         now: Timestamp,
     ) {
         match kind {
-            acs::Kind::CredentialRefused => {
-                let credential = &resolved.credential;
-                let is_news = self.registry.refused(key, credential, message, now);
+            acs::Kind::CredentialRefused
+            | acs::Kind::TokenRefused
+            | acs::Kind::TokenUnavailable
+            | acs::Kind::NoAssertion => {
+                let (credential, reason) = (&resolved.credential, kind.reason());
+                let is_news = self.registry.refused(key, credential, reason, message, now);
                 if is_news {
                     self.wake_connection(key);
                 }

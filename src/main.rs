@@ -4,10 +4,13 @@
     reason = "doc comments are the help text, where backticks show"
 )]
 
-use std::{io::IsTerminal, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use acs_identity_operator::{
-    acs::{Allowed, Service, ServiceConfig},
+    acs::{
+        Allowed, EntraConfig, EntraConfigError, PUBLIC_AUDIENCE, PUBLIC_AUTHORITY, Service,
+        ServiceConfig,
+    },
     context::Config,
     crd,
     metrics::Metrics,
@@ -94,6 +97,52 @@ struct Run {
         default_value = "argocd.argoproj.io"
     )]
     forbidden_metadata: Vec<String>,
+    /// Let AcsConnections use the operator's own credentials: managed identity, workload identity
+    #[arg(long, env = "ACS_OPERATOR_NAMESPACED_AMBIENT_CREDENTIALS")]
+    namespaced_ambient_credentials: bool,
+    /// Where tokens of Microsoft Entra ID come from; other clouds have other authorities
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ACS_OPERATOR_ENTRA_AUTHORITY",
+        default_value = PUBLIC_AUTHORITY
+    )]
+    entra_authority: String,
+    /// For what tokens of Microsoft Entra ID are asked
+    #[arg(
+        long,
+        value_name = "RESOURCE",
+        env = "ACS_OPERATOR_ACS_AUDIENCE",
+        default_value = PUBLIC_AUDIENCE
+    )]
+    acs_audience: String,
+    /// Audience of the ServiceAccount tokens that are shown to Microsoft Entra ID
+    #[arg(
+        long,
+        value_name = "AUDIENCE",
+        env = "ACS_OPERATOR_SERVICE_ACCOUNT_TOKEN_AUDIENCE",
+        default_value = "api://AzureADTokenExchange"
+    )]
+    service_account_token_audience: String,
+    /// File with the operator's own ServiceAccount token for Microsoft Entra ID [default:
+    /// AZURE_FEDERATED_TOKEN_FILE, if set]
+    #[arg(long, value_name = "FILE", env = "ACS_OPERATOR_FEDERATED_TOKEN_FILE")]
+    federated_token_file: Option<PathBuf>,
+    /// Token endpoint in the manner of Cloud Shell, used in place of the machine's managed identity
+    #[arg(long, value_name = "URL", env = "ACS_OPERATOR_LOCAL_TOKEN_ENDPOINT")]
+    local_token_endpoint: Option<String>,
+}
+
+impl Run {
+    fn entra(&self) -> Result<EntraConfig, EntraConfigError> {
+        let by_webhook = || std::env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from);
+        EntraConfig::new(
+            &self.entra_authority,
+            self.acs_audience.clone(),
+            self.local_token_endpoint.as_deref(),
+            self.federated_token_file.clone().or_else(by_webhook),
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -138,6 +187,7 @@ async fn start(run: Run) -> Result<(), Failure> {
     // The one TLS provider of the process; kube and reqwest would each look for their own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     log(run.log_format);
+    let entra = run.entra()?;
     let allowed = Allowed::new(run.allow_endpoints, run.allow_insecure_endpoints)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -147,6 +197,7 @@ async fn start(run: Run) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
     let acs = Service::new(ServiceConfig {
         metrics: metrics.acs.clone(),
+        entra,
         ..ServiceConfig::default()
     })?;
     let client = kube::Client::try_default().await.map_err(|error| {
@@ -159,6 +210,8 @@ async fn start(run: Run) -> Result<(), Failure> {
         deletion_deadline: run.deletion_deadline,
         allowed,
         forbidden_metadata: run.forbidden_metadata,
+        namespaced_ambient_credentials: run.namespaced_ambient_credentials,
+        service_account_token_audience: run.service_account_token_audience,
     };
     operator::run(client, config, acs, metrics, stop.boxed().shared()).await?;
     Ok(())

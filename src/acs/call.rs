@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
 use super::answer::{Answer, Body};
+use super::bearer::NoToken;
 use super::clock::is_far_off;
 use super::error::Details;
 use super::request::Request;
@@ -14,8 +15,11 @@ use super::retry::{Effort, Failed};
 use super::scrub::scrubbed;
 use super::service::{Resource, Shared};
 use super::signing::Signature;
-use super::transport::{NoAnswer, exchange};
-use super::{AccessKey, Error, Kind, Outcome};
+use super::transport::{NoAnswer, Proof, exchange};
+use super::{Credential, Error, Kind, Outcome};
+
+/// What to do about a refusal of an identity that Entra ID knows.
+const NO_ROLE: &str = "Assign the identity a role on the ACS resource that lets it use the resource's data, such as Contributor; a new assignment needs some minutes, and it is tried again";
 
 /// The longest error code that is believed to be one.
 const LONGEST_CODE: usize = 64;
@@ -36,7 +40,7 @@ pub(super) struct Done<T> {
 pub(super) struct Call<'a> {
     pub shared: &'a Shared,
     pub resource: &'a Resource,
-    pub key: &'a AccessKey,
+    pub credential: &'a Credential,
     pub request: &'a Request,
 }
 
@@ -65,7 +69,10 @@ impl Call<'_> {
             request.is_repeatable,
         );
         loop {
+            // Before the turn, so that nobody waits in a place that others could use.
+            self.bearer_token(&effort).await?;
             let permit = resource.queue.turn(request.operation, deadline).await;
+            let token = self.bearer_token(&effort).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {
                 return Err(self
                     .error(Kind::Withheld)
@@ -73,9 +80,8 @@ impl Call<'_> {
             }
             let began = Instant::now();
             let signed_at = resource.clock.at(Timestamp::now());
-            let result = self
-                .attempt(signed_at, &request_id, effort.left(), read)
-                .await;
+            let proof = self.proof(token, signed_at);
+            let result = self.attempt(&proof, &request_id, effort.left(), read).await;
             let took = began.elapsed();
             let outcome = result
                 .as_ref()
@@ -110,7 +116,8 @@ impl Call<'_> {
                 outcome: error.outcome(),
                 lost: error.is_lost(),
                 retry_after: error.retry_after(),
-                was_far_off: failure.date.is_some_and(|date| is_far_off(signed_at, date)),
+                was_far_off: matches!(proof, Proof::Signature(_))
+                    && failure.date.is_some_and(|date| is_far_off(signed_at, date)),
                 took,
             });
             if error.kind() == Kind::Throttled {
@@ -127,9 +134,35 @@ impl Call<'_> {
         }
     }
 
+    /// The token of now, where the credential is one of Entra ID.
+    async fn bearer_token(self, effort: &Effort) -> Result<Option<SecretString>, Error> {
+        let Credential::Entra(bearer) = self.credential else {
+            return Ok(None);
+        };
+        let token = bearer.token().await.map_err(|none| {
+            self.no_token(none)
+                .after(effort.outcome(), effort.is_lost())
+        })?;
+        Ok(Some(token))
+    }
+
+    fn proof(self, token: Option<SecretString>, signed_at: Timestamp) -> Proof {
+        match (self.credential, token) {
+            (Credential::AccessKey(key), _) => Proof::Signature(Signature::of(
+                key,
+                self.request.method.as_str(),
+                self.resource.endpoint.authority(),
+                &self.request.target,
+                signed_at,
+                self.request.body.expose_secret(),
+            )),
+            (Credential::Entra(_), token) => Proof::Bearer(token.unwrap_or_default()),
+        }
+    }
+
     async fn attempt<T>(
         self,
-        signed_at: Timestamp,
+        proof: &Proof,
         request_id: &str,
         timeout: Duration,
         read: Read<T>,
@@ -137,27 +170,11 @@ impl Call<'_> {
         let Self {
             shared,
             resource,
-            key,
             request,
+            ..
         } = self;
         let endpoint = &resource.endpoint;
-        let signature = Signature::of(
-            key,
-            request.method.as_str(),
-            endpoint.authority(),
-            &request.target,
-            signed_at,
-            request.body.expose_secret(),
-        );
-        let answer = exchange(
-            &shared.http,
-            endpoint,
-            request,
-            &signature,
-            request_id,
-            timeout,
-        )
-        .await;
+        let answer = exchange(&shared.http, endpoint, request, proof, request_id, timeout).await;
         let answer = answer.map_err(|none| Failure {
             error: self.no_answer(&none),
             date: None,
@@ -166,7 +183,12 @@ impl Call<'_> {
             resource.clock.learn(date, answer.received_at);
         }
         let Some(value) = read(&answer) else {
-            let error = self.refused(&answer, &signature);
+            let error = self.refused(&answer, proof);
+            if let (Credential::Entra(bearer), Proof::Bearer(token)) = (self.credential, proof)
+                && error.kind() == Kind::CredentialRefused
+            {
+                bearer.forget(token);
+            }
             return Err(Failure {
                 error,
                 date: answer.date,
@@ -198,6 +220,16 @@ impl Call<'_> {
         )
     }
 
+    fn no_token(self, none: NoToken) -> Error {
+        Error::new(Details {
+            status: none.status,
+            code: none.code,
+            message: none.message,
+            advice: Some(none.advice.into()),
+            ..self.details(none.kind)
+        })
+    }
+
     fn no_answer(self, none: &NoAnswer) -> Error {
         let lost = none.kind == Kind::NoAnswer;
         Error::new(Details {
@@ -212,7 +244,7 @@ impl Call<'_> {
         })
     }
 
-    fn refused(self, answer: &Answer, signature: &Signature) -> Error {
+    fn refused(self, answer: &Answer, proof: &Proof) -> Error {
         let is_cut_off = answer.is_success() && matches!(answer.body, Body::Broken);
         let (kind, outcome) = if is_cut_off {
             // The service has acted, and said so; only the words are missing.
@@ -225,11 +257,7 @@ impl Call<'_> {
             .user_token
             .as_ref()
             .map(ExposeSecret::expose_secret);
-        let signature = signature
-            .authorization
-            .rsplit_once("Signature=")
-            .map(|(_, text)| text);
-        let secrets: Vec<&str> = [user_token, signature].into_iter().flatten().collect();
+        let secrets: Vec<&str> = [user_token, proof.secret()].into_iter().flatten().collect();
         let complaint = answer.complaint().unwrap_or_default();
         let is_code = |code: &String| {
             code.len() <= LONGEST_CODE
@@ -248,6 +276,8 @@ impl Call<'_> {
             ms_cv: answer.ms_cv.as_ref().map(|text| scrubbed(text, &secrets)),
             retry_after: answer.retry_after,
             outcome,
+            advice: (kind == Kind::CredentialRefused && matches!(proof, Proof::Bearer(_)))
+                .then_some(NO_ROLE.into()),
             ..self.details(kind)
         })
     }

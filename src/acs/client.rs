@@ -11,7 +11,7 @@ use super::call::{Call, Done};
 use super::error::Details;
 use super::request::{BadId, Request};
 use super::service::{Resource, Shared};
-use super::{AccessKey, ApiVersion, Error, Kind, Operation};
+use super::{ApiVersion, Credential, Error, Kind, Operation};
 
 /// The operations of one ACS resource, with one credential.
 ///
@@ -24,7 +24,7 @@ pub struct Client {
     shared: Arc<Shared>,
     resource: Arc<Resource>,
     version: ApiVersion,
-    key: AccessKey,
+    credential: Credential,
 }
 
 /// An identity that the service has made, or found by its `customId`.
@@ -70,13 +70,13 @@ impl Client {
         shared: Arc<Shared>,
         resource: Arc<Resource>,
         version: ApiVersion,
-        key: AccessKey,
+        credential: Credential,
     ) -> Self {
         Self {
             shared,
             resource,
             version,
-            key,
+            credential,
         }
     }
 
@@ -205,7 +205,7 @@ impl Client {
         Call {
             shared: &self.shared,
             resource: &self.resource,
-            key: &self.key,
+            credential: &self.credential,
             request,
         }
     }

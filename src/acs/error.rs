@@ -1,5 +1,6 @@
 //! What can go wrong with a call, and what it means.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::SignedDuration;
@@ -11,6 +12,13 @@ use super::Operation;
 pub enum Kind {
     /// 401 or 403 that speaks of the caller: wrong or regenerated key, wrong resource, no role.
     CredentialRefused,
+    /// Entra ID refuses to give a token to the identity that is to call: unknown, a wrong or expired
+    /// secret, no trust, no consent.
+    TokenRefused,
+    /// Entra ID, or what stands in for it on the machine, can't be reached or can't answer.
+    TokenUnavailable,
+    /// What is to prove the identity to Entra ID can't be had.
+    NoAssertion,
     /// 401 that speaks of the identity: it belongs to another resource, or was never made.
     IdentityNotOwned,
     /// The identity was deleted.
@@ -43,6 +51,9 @@ impl Kind {
     pub fn reason(self) -> &'static str {
         match self {
             Self::CredentialRefused => "CredentialRefused",
+            Self::TokenRefused => "TokenRefused",
+            Self::TokenUnavailable => "TokenUnavailable",
+            Self::NoAssertion => "ServiceAccountTokenUnavailable",
             Self::IdentityNotOwned => "IdentityNotOwned",
             Self::IdentityNotFound => "IdentityNotFound",
             Self::InvalidUserToken => "InvalidUserToken",
@@ -60,6 +71,9 @@ impl Kind {
     fn what_happened(self) -> &'static str {
         match self {
             Self::CredentialRefused => "the service refused the credential",
+            Self::TokenRefused => "Microsoft Entra ID refused a token",
+            Self::TokenUnavailable => "Microsoft Entra ID gave no token",
+            Self::NoAssertion => "the identity can't be proven to Microsoft Entra ID",
             Self::IdentityNotOwned => "the identity doesn't belong to this ACS resource",
             Self::IdentityNotFound => "the identity doesn't exist",
             Self::InvalidUserToken => "the service refused the Teams user's token",
@@ -79,6 +93,8 @@ impl Kind {
             Self::CredentialRefused => {
                 "Check that the credential belongs to this resource and hasn't been regenerated or expired"
             }
+            Self::TokenRefused => "Check the identity and what proves it",
+            Self::NoAssertion => "Correct what the message names",
             Self::IdentityNotOwned => {
                 "Check that the connection leads to the resource in which the identity was made"
             }
@@ -93,7 +109,7 @@ impl Kind {
                 "Choose another API version for the connection, or don't ask for it"
             }
             Self::Throttled => "It is tried again when the limit allows",
-            Self::Unavailable | Self::NoAnswer => "It is tried again",
+            Self::Unavailable | Self::NoAnswer | Self::TokenUnavailable => "It is tried again",
             Self::Unreachable => {
                 "Check the endpoint, and that network, name resolution and proxies let it be reached"
             }
@@ -136,6 +152,8 @@ pub(super) struct Details {
     pub retry_after: Option<SignedDuration>,
     pub outcome: Outcome,
     pub lost: bool,
+    /// Better advice than the kind's.
+    pub advice: Option<Cow<'static, str>>,
 }
 
 impl Details {
@@ -152,6 +170,7 @@ impl Details {
             retry_after: None,
             outcome: Outcome::NotDone,
             lost: false,
+            advice: None,
         }
     }
 }
@@ -233,8 +252,11 @@ impl Error {
 
     /// What to do about it, as a sentence without its full stop.
     #[must_use]
-    pub fn advice(&self) -> &'static str {
-        self.kind().advice()
+    pub fn advice(&self) -> &str {
+        match &self.details.advice {
+            Some(advice) => advice,
+            None => self.kind().advice(),
+        }
     }
 }
 
@@ -260,7 +282,7 @@ impl fmt::Display for Error {
         if !facts.is_empty() {
             write!(f, " ({})", facts.join(", "))?;
         }
-        write!(f, ". {}.", kind.advice())
+        write!(f, ". {}.", self.advice())
     }
 }
 

@@ -5,7 +5,8 @@
 //! 1. [`Client`] checks what can be known without asking and makes a `request`.
 //! 2. `call` waits for its turn in the endpoint's `queue`, where a `schedule` of the service's
 //!    `limits` lets the most urgent go first.
-//! 3. It takes the service's time from the endpoint's `clock` and makes the [`signing::Signature`].
+//! 3. It takes the service's time from the endpoint's `clock` and makes the [`signing::Signature`];
+//!    or, with an [`EntraIdentity`], takes the token that its [`Bearer`] holds or `acquire`s.
 //! 4. `transport` sends the request and reads the `answer`, which has its `meaning`.
 //! 5. What isn't a success becomes an [`Error`], with everything `scrub`bed that could be a secret,
 //!    and `retry` decides whether the call begins again at 2.
@@ -18,20 +19,26 @@
 //! * No key, token or signature is in any text that comes out of here.
 
 mod access_key;
+mod acquire;
 mod allowed;
 mod answer;
 mod api_version;
+mod bearer;
 mod call;
 mod client;
 mod clock;
 mod connection_string;
+mod credential;
 mod endpoint;
+mod entra;
 mod error;
 mod limits;
+mod local_token;
 mod meaning;
 mod metrics;
 mod operation;
 mod queue;
+mod refusal;
 mod request;
 mod retry;
 mod schedule;
@@ -43,9 +50,15 @@ mod transport;
 pub use access_key::{AccessKey, AccessKeyError};
 pub use allowed::{Allowed, AllowedError, NotAllowed};
 pub use api_version::{ApiVersion, ApiVersionError};
+pub use bearer::Bearer;
 pub use client::{Client, CreatedIdentity, Deleted, IssuedToken, Revoked};
 pub use connection_string::{ConnectionString, ConnectionStringError};
+pub use credential::Credential;
 pub use endpoint::{Endpoint, EndpointError};
+pub use entra::{
+    AssertionSource, EntraConfig, EntraConfigError, EntraIdentity, NoAssertion, PUBLIC_AUDIENCE,
+    PUBLIC_AUTHORITY,
+};
 pub use error::{Error, Kind, Outcome};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;

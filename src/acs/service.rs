@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::clock::Clock;
 use super::queue::Queue;
 use super::transport::http_client;
-use super::{AccessKey, ApiVersion, Client, Endpoint, Metrics};
+use super::{
+    ApiVersion, Bearer, Client, Credential, Endpoint, EntraConfig, EntraIdentity, Metrics,
+};
 
 /// Endpoints come and go with connections that others write. Beyond this many, those that no one
 /// uses and whose calls no longer count are forgotten, with their clocks.
@@ -32,6 +34,8 @@ pub struct ServiceConfig {
     pub max_in_flight: usize,
     /// Certificate authorities to trust beside the platform's, as a PEM bundle.
     pub extra_ca_pem: Option<Vec<u8>>,
+    /// Where tokens of Entra ID come from.
+    pub entra: EntraConfig,
     /// Asked right before each request goes out, retries included and after any time in the
     /// queue. Where it says no, nothing is sent and the call ends as [`Kind::Withheld`].
     ///
@@ -50,6 +54,7 @@ impl Default for ServiceConfig {
             first_retry_delay: Duration::from_millis(500),
             max_in_flight: 32,
             extra_ca_pem: None,
+            entra: EntraConfig::default(),
             may_send: None,
             metrics: Metrics::default(),
         }
@@ -66,6 +71,8 @@ pub(super) struct Shared {
     pub config: ServiceConfig,
     pub http: reqwest::Client,
     resources: Mutex<HashMap<Endpoint, Arc<Resource>>>,
+    /// Whoever uses the same identity by the same means shares its token.
+    bearers: Mutex<HashMap<[u8; 32], Weak<Bearer>>>,
 }
 
 /// What all calls to one endpoint share.
@@ -79,12 +86,13 @@ impl Service {
     /// Prepares the HTTP client. Needs the process's TLS provider to be installed. Proxies are
     /// those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), if any.
     pub fn new(config: ServiceConfig) -> Result<Self, ServiceError> {
-        let http = http_client(&config)?;
+        let http = http_client(&config, |builder| builder)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
                 http,
                 resources: Mutex::default(),
+                bearers: Mutex::default(),
             }),
         })
     }
@@ -94,14 +102,40 @@ impl Service {
     /// Whether the endpoint may be sent a credential is for the caller to check
     /// ([`Allowed`](super::Allowed)).
     #[must_use]
-    pub fn client(&self, endpoint: &Endpoint, version: &ApiVersion, key: &AccessKey) -> Client {
+    pub fn client(
+        &self,
+        endpoint: &Endpoint,
+        version: &ApiVersion,
+        credential: &Credential,
+    ) -> Client {
         let resource = self.shared.resource(endpoint);
         Client::new(
             Arc::clone(&self.shared),
             resource,
             version.clone(),
-            key.clone(),
+            credential.clone(),
         )
+    }
+
+    /// The credential of an identity of Entra ID. Nothing is asked for before it is used.
+    #[must_use]
+    pub fn entra(&self, identity: EntraIdentity) -> Credential {
+        let shared = &self.shared;
+        let mut bearers = lock(&shared.bearers);
+        let key = identity.key();
+        if let Some(bearer) = bearers.get(&key).and_then(Weak::upgrade) {
+            return Credential::Entra(bearer);
+        }
+        bearers.retain(|_, bearer| bearer.strong_count() > 0);
+        let bearer = Arc::new(Bearer::new(identity, &shared.config, shared.http.clone()));
+        bearers.insert(key, Arc::downgrade(&bearer));
+        Credential::Entra(bearer)
+    }
+
+    /// Where tokens of Entra ID come from.
+    #[must_use]
+    pub fn entra_config(&self) -> &EntraConfig {
+        &self.shared.config.entra
     }
 
     /// The endpoint's clock minus the local one, as of its last answer. None before the first.
@@ -145,11 +179,13 @@ impl Shared {
     }
 
     fn resources(&self) -> MutexGuard<'_, HashMap<Endpoint, Arc<Resource>>> {
-        // Nothing panics half-way through a change.
-        self.resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.resources)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Service {

@@ -11,7 +11,7 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName,
     HeaderValue, RETRY_AFTER,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::answer::{Answer, Body, retry_after};
 use super::clock::http_date;
@@ -39,8 +39,11 @@ pub(super) struct NoAnswer {
 }
 
 /// The HTTP client: no redirects, no retries of its own, no TLS but rustls.
-pub(super) fn http_client(config: &ServiceConfig) -> Result<reqwest::Client, ServiceError> {
-    let mut builder = reqwest::Client::builder()
+pub(super) fn http_client(
+    config: &ServiceConfig,
+    adapt: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, ServiceError> {
+    let mut builder = adapt(reqwest::Client::builder())
         .user_agent(concat!("acs-identity-operator/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -59,12 +62,47 @@ pub(super) fn http_client(config: &ServiceConfig) -> Result<reqwest::Client, Ser
     builder.build().map_err(ServiceError::Http)
 }
 
-/// Sends one signed request and reads its answer, within `timeout`.
+/// What shows on a request that its sender may call.
+pub(super) enum Proof {
+    Signature(Signature),
+    /// A token of Entra ID.
+    Bearer(SecretString),
+}
+
+impl Proof {
+    /// The headers that it is made of, and whether each is a secret.
+    fn headers(&self) -> Vec<(HeaderName, String, bool)> {
+        match self {
+            Self::Signature(signature) => vec![
+                (MS_DATE, signature.date.clone(), false),
+                (CONTENT_SHA256, signature.content_sha256.clone(), false),
+                (AUTHORIZATION, signature.authorization.clone(), true),
+            ],
+            Self::Bearer(token) => {
+                let value = format!("Bearer {}", token.expose_secret());
+                vec![(AUTHORIZATION, value, true)]
+            }
+        }
+    }
+
+    /// What no error may repeat.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Signature(signature) => signature
+                .authorization
+                .rsplit_once("Signature=")
+                .map(|(_, text)| text),
+            Self::Bearer(token) => Some(token.expose_secret()),
+        }
+    }
+}
+
+/// Sends one request with its proof and reads its answer, within `timeout`.
 pub(super) async fn exchange(
     http: &reqwest::Client,
     endpoint: &Endpoint,
     request: &Request,
-    signature: &Signature,
+    proof: &Proof,
     request_id: &str,
     timeout: Duration,
 ) -> Result<Answer, NoAnswer> {
@@ -77,15 +115,13 @@ pub(super) async fn exchange(
         // Left out otherwise, and front doors refuse a POST without it (411).
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    for (name, value, is_sensitive) in [
+    let own = [
         // The signature covers the host, so it isn't left to the HTTP client.
-        (HOST, endpoint.authority(), false),
-        (CLIENT_REQUEST_ID, request_id, false),
-        (MS_DATE, &signature.date, false),
-        (CONTENT_SHA256, &signature.content_sha256, false),
-        (AUTHORIZATION, &signature.authorization, true),
-    ] {
-        let Ok(mut value) = HeaderValue::from_str(value) else {
+        (HOST, endpoint.authority().to_owned(), false),
+        (CLIENT_REQUEST_ID, request_id.to_owned(), false),
+    ];
+    for (name, value, is_sensitive) in own.into_iter().chain(proof.headers()) {
+        let Ok(mut value) = HeaderValue::from_str(&value) else {
             let cause = format!("the header {name} would be malformed");
             return Err(NoAnswer {
                 kind: Kind::Invalid,

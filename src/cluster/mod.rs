@@ -5,6 +5,7 @@ pub mod event;
 pub mod finalizer;
 pub mod input;
 pub mod secret;
+pub mod service_account;
 pub mod status;
 pub mod view;
 pub mod watch;

@@ -84,13 +84,20 @@ async fn look<C: AnyConnection>(
     connection: &C,
     key: &ConnectionKey,
 ) -> Result<(), cluster::Error> {
-    let reference = connection.auth().secret_ref();
     let namespace = key
         .namespace
         .as_deref()
         .unwrap_or(&context.config.cluster_resource_namespace);
     let follower = Follower::Connection(key.clone());
-    let version = match context.inputs.follow(namespace, &reference.name, &follower) {
+    let reference = connection.auth().secret_ref();
+    let presence = match reference {
+        Some(reference) => context.inputs.follow(namespace, &reference.name, &follower),
+        None => {
+            context.inputs.unfollow(&follower);
+            Presence::Absent
+        }
+    };
+    let version = match presence {
         Presence::Unknown => None,
         Presence::Absent => Some(String::new()),
         Presence::At(version) => Some(version),
@@ -99,8 +106,11 @@ async fn look<C: AnyConnection>(
     if source.is_some() && context.registry.source(key) == source {
         return Ok(());
     }
-    let found = read(context, namespace, reference).await;
-    let resolved = resolve(connection, namespace, &found, &context.config.allowed);
+    let found = match reference {
+        Some(reference) => read(context, namespace, reference).await,
+        None => Found::NotNeeded,
+    };
+    let resolved = resolve(context, connection, namespace, &found);
     if let Err(why) = &resolved {
         warn!(connection = %key, reason = %why.reason, "{}", why.message);
     }

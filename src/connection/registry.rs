@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::kinds::ConnectionKey;
 use crate::{
-    acs::{AccessKey, ApiVersion, Endpoint},
+    acs::{ApiVersion, Credential, Endpoint},
     cluster::view::lock,
     crd::ConnectionStatus,
     renewal,
@@ -17,9 +17,9 @@ pub struct Resolved {
     pub endpoint: Endpoint,
     /// In which version.
     pub version: ApiVersion,
-    /// Signed by what.
-    pub key: AccessKey,
-    /// Fingerprint of the key.
+    /// Proven by what.
+    pub key: Credential,
+    /// Its fingerprint.
     pub credential: String,
 }
 
@@ -55,6 +55,7 @@ struct Entry {
 #[derive(Debug)]
 struct Refusal {
     credential: String,
+    reason: &'static str,
     message: String,
     attempts: i32,
     since: Timestamp,
@@ -116,18 +117,14 @@ impl Registry {
             (Ok(old), Ok(new)) => {
                 old.endpoint != new.endpoint
                     || old.version != new.version
-                    || old.credential != new.credential
+                    || !old.key.is_same(&new.key)
             }
             (Err(old), Err(new)) => old != new,
             _ => true,
         };
         if let Ok(new) = &current {
-            entry.remembered = Some(new.clone());
-            if entry
-                .refusal
-                .as_ref()
-                .is_some_and(|refusal| refusal.credential != new.credential)
-            {
+            let former = entry.remembered.replace(new.clone());
+            if former.is_none_or(|former| !former.key.is_same(&new.key)) {
                 entry.refusal = None;
             }
         }
@@ -144,7 +141,7 @@ impl Registry {
         let refusal = entry.refusal.as_ref();
         match refusal.and_then(|refusal| Some((refusal, refusal.pause(now)?))) {
             Some((refusal, end)) => Err(Unusable {
-                reason: "CredentialRefused".into(),
+                reason: refusal.reason.into(),
                 message: refusal.message.clone(),
                 is_stalled: false,
                 retry_at: Some(end),
@@ -194,7 +191,7 @@ impl Registry {
         match &entry.refusal {
             None => Ok(()),
             Some(refusal) => Err(Unusable {
-                reason: "CredentialRefused".into(),
+                reason: refusal.reason.into(),
                 message: refusal.message.clone(),
                 is_stalled: false,
                 retry_at: None,
@@ -259,11 +256,13 @@ impl Registry {
         news
     }
 
-    /// The service refused the credential (a 401 that speaks of the caller); true when that is news.
+    /// The service refused the credential (a 401 that speaks of the caller), or Entra ID a token for
+    /// it; true when that is news.
     pub fn refused(
         &self,
         key: &ConnectionKey,
         credential: &str,
+        reason: &'static str,
         message: &str,
         now: Timestamp,
     ) -> bool {
@@ -271,14 +270,11 @@ impl Registry {
         let Some(entry) = entries.get_mut(key) else {
             return false;
         };
-        if !entry
-            .current
-            .as_ref()
-            .is_ok_and(|current| current.credential == credential)
-        {
+        let current = entry.current.as_ref().ok();
+        let Some(current) = current.filter(|current| current.credential == credential) else {
             return false;
-        }
-        if entry.accepted.as_deref() == Some(credential) {
+        };
+        if current.key.takes_tokens_with_it() && entry.accepted.as_deref() == Some(credential) {
             entry.refused = Some(credential.to_owned());
         }
         let former = entry.refusal.as_ref();
@@ -290,10 +286,11 @@ impl Registry {
             Some(refusal) if !refusal.is_probed && refusal.pause(now).is_some() => refusal.attempts,
             _ => attempts,
         };
-        let news = former.is_none();
+        let news = former.is_none_or(|former| former.reason != reason);
         let wait = renewal::backoff(attempts.saturating_add(3), None, credential);
         entry.refusal = Some(Refusal {
             credential: credential.to_owned(),
+            reason,
             message: message.to_owned(),
             attempts,
             since: now,

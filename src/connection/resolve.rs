@@ -3,13 +3,17 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use tracing::warn;
 
+use secrecy::SecretString;
+
 use super::{
     kinds::AnyConnection,
     registry::{Resolved, Unusable},
 };
 use crate::{
-    acs::{AccessKey, Allowed, ApiVersion, ConnectionString, Endpoint},
-    crd::Auth,
+    acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity},
+    cluster::service_account,
+    context::Context,
+    crd::{Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, WorkloadIdentityAuth},
 };
 
 /// The API version that is spoken when the spec names none: the widest proven one.
@@ -18,6 +22,8 @@ const DEFAULT_VERSION: &str = "2023-10-01";
 /// What was found of the Secret that holds the credential.
 #[derive(Debug)]
 pub enum Found {
+    /// The credential is in no Secret.
+    NotNeeded,
     /// The API server can't be asked, or may not be.
     Unreadable(&'static str, String),
     /// There is no such Secret in this namespace.
@@ -31,31 +37,58 @@ pub enum Found {
 /// Where a credential may go is checked here, on the endpoint as it was resolved, from wherever it
 /// came: nothing that this function refuses is ever called.
 pub fn resolve<C: AnyConnection>(
+    context: &Context,
     connection: &C,
-    secret_namespace: &str,
+    namespace: &str,
     found: &Found,
-    allowed: &Allowed,
 ) -> Result<Resolved, Unusable> {
-    let text = credential_text(connection, secret_namespace, found)?;
+    let text = |reference| credential_text(reference, namespace, found);
     let stated = connection
         .endpoint()
         .map(|text| Endpoint::parse(text).map_err(|error| stalled("InvalidEndpoint", &error)))
         .transpose()?;
-    let (endpoint, key) = match connection.auth() {
-        Auth::AccessKey(_) => {
-            let endpoint = stated.ok_or_else(|| {
-                stalled(
-                    "InvalidEndpoint",
-                    "set endpoint: an access key does not say which resource it belongs to",
-                )
-            })?;
-            (
-                endpoint,
-                AccessKey::parse(text).map_err(|error| stalled("InvalidAccessKey", &error))?,
+    let at = |stated: Option<Endpoint>| {
+        stated.ok_or_else(|| {
+            stalled(
+                "InvalidEndpoint",
+                "set endpoint: the credential does not say which resource it is for",
             )
+        })
+    };
+    let (endpoint, key) = match connection.auth() {
+        Auth::AccessKey(auth) => {
+            let key = AccessKey::parse(text(&auth.secret_ref)?)
+                .map_err(|error| stalled("InvalidAccessKey", &error))?;
+            (at(stated)?, key.into())
         }
-        Auth::ConnectionString(_) => {
-            let parsed = ConnectionString::parse(text)
+        Auth::ClientSecret(auth) => {
+            let secret = text(&auth.secret_ref)?.trim();
+            if secret.is_empty() {
+                return Err(stalled(
+                    "InvalidClientSecret",
+                    &format!(
+                        "key {} of Secret {namespace}/{} is empty; put the client secret's value there",
+                        auth.secret_ref.key, auth.secret_ref.name
+                    ),
+                ));
+            }
+            let identity = EntraIdentity::ClientSecret {
+                tenant_id: auth.tenant_id.clone(),
+                client_id: auth.client_id.clone(),
+                secret: SecretString::from(secret),
+            };
+            (at(stated)?, context.acs.entra(identity))
+        }
+        Auth::WorkloadIdentity(auth) => {
+            let credential = workload_identity::<C>(context, auth, namespace)?;
+            (at(stated)?, credential)
+        }
+        Auth::ManagedIdentity(auth) => {
+            let credential = managed_identity::<C>(context, auth)?;
+            (at(stated)?, credential)
+        }
+        Auth::ConnectionString(auth) => {
+            let parsed = ConnectionString::parse(text(&auth.secret_ref)?)
                 .map_err(|error| stalled("InvalidConnectionString", &error))?;
             if !parsed.ignored.is_empty() {
                 let ignored = parsed.ignored.join(", ");
@@ -67,10 +100,12 @@ pub fn resolve<C: AnyConnection>(
                     "endpoint and the connection string name different resources; remove endpoint or correct one of them",
                 ));
             }
-            (parsed.endpoint, parsed.key)
+            (parsed.endpoint, parsed.key.into())
         }
     };
-    allowed
+    context
+        .config
+        .allowed
         .check(&endpoint)
         .map_err(|error| stalled("EndpointNotAllowed", &error))?;
     let version: ApiVersion = connection
@@ -86,18 +121,83 @@ pub fn resolve<C: AnyConnection>(
     })
 }
 
-fn credential_text<'a, C: AnyConnection>(
-    connection: &C,
+/// A `ServiceAccount`'s tokens, or the operator's own.
+fn workload_identity<C: AnyConnection>(
+    context: &Context,
+    auth: &WorkloadIdentityAuth,
+    namespace: &str,
+) -> Result<Credential, Unusable> {
+    let (tenant_id, client_id) = (auth.tenant_id.clone(), auth.client_id.clone());
+    let identity = match &auth.service_account_ref {
+        Some(account) => EntraIdentity::Federated {
+            tenant_id,
+            client_id,
+            subject: format!("{namespace}/{}", account.name),
+            assertion: service_account::tokens(
+                &context.client,
+                namespace,
+                &account.name,
+                &context.config.service_account_token_audience,
+            ),
+        },
+        None => {
+            check_ambient::<C>(context, "auth.workloadIdentity without serviceAccountRef")?;
+            if !context.acs.entra_config().has_federated_token() {
+                return Err(stalled(
+                    "NoFederatedToken",
+                    "the operator has no ServiceAccount token of its own for Microsoft Entra ID: set serviceAccountRef, or run the operator with --federated-token-file",
+                ));
+            }
+            EntraIdentity::OwnWorkload {
+                tenant_id,
+                client_id,
+            }
+        }
+    };
+    Ok(context.acs.entra(identity))
+}
+
+fn managed_identity<C: AnyConnection>(
+    context: &Context,
+    auth: &ManagedIdentityAuth,
+) -> Result<Credential, Unusable> {
+    check_ambient::<C>(context, "auth.managedIdentity")?;
+    if auth.client_id.is_some() && context.acs.entra_config().has_local_token_endpoint() {
+        return Err(stalled(
+            "InvalidManagedIdentity",
+            "remove auth.managedIdentity.clientId: the operator runs with --local-token-endpoint, which has no identities to choose from",
+        ));
+    }
+    let client_id = auth.client_id.clone();
+    Ok(context.acs.entra(EntraIdentity::Managed { client_id }))
+}
+
+/// Whoever may write an `AcsConnection` must not borrow the rights of the operator.
+fn check_ambient<C: AnyConnection>(context: &Context, what: &str) -> Result<(), Unusable> {
+    if C::KIND == ConnectionKind::ClusterAcsConnection
+        || context.config.namespaced_ambient_credentials
+    {
+        return Ok(());
+    }
+    Err(stalled(
+        "AmbientCredentialNotAllowed",
+        &format!(
+            "{what} is a credential of the operator itself, which an AcsConnection may not use; use a ClusterAcsConnection, or an administrator can allow it with --namespaced-ambient-credentials"
+        ),
+    ))
+}
+
+fn credential_text<'a>(
+    reference: &SecretKeyRef,
     namespace: &str,
     found: &'a Found,
 ) -> Result<&'a str, Unusable> {
-    let reference = connection.auth().secret_ref();
     let secret = format!("Secret {namespace}/{}", reference.name);
     let data = match found {
         Found::Unreadable(reason, message) => {
             return Err(waiting(reason, message.clone()));
         }
-        Found::Missing => {
+        Found::Missing | Found::NotNeeded => {
             return Err(waiting(
                 "SecretNotFound",
                 format!("waiting for {secret}, which does not exist"),

@@ -21,9 +21,10 @@ mod token;
 
 pub use condition::{Conditions, READY, RECONCILING, STALLED, Verdict, is_ready, ready_reason};
 pub use connection::{
-    AccessKeyAuth, AcsConnection, AcsConnectionSpec, Auth, ClusterAcsConnection,
+    AccessKeyAuth, AcsConnection, AcsConnectionSpec, Auth, ClientSecretAuth, ClusterAcsConnection,
     ClusterAcsConnectionSpec, ConnectionKind, ConnectionRef, ConnectionStatus,
-    ConnectionStringAuth, SecretKeyRef,
+    ConnectionStringAuth, ManagedIdentityAuth, SecretKeyRef, ServiceAccountRef,
+    WorkloadIdentityAuth,
 };
 pub use duration::{DurationError, parse_duration};
 pub use identity::{

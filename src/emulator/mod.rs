@@ -3,7 +3,8 @@
 //! A request comes in by [`server`] (plain http or TLS, slow and broken clients). [`control`] answers
 //! what only an emulator has; [`attend`] notes the others in the [`journal`], lets a fault have its
 //! way ([`faults`]), and asks the [`service`]: who signed ([`signature`]), does the version have it ([`versions`]), then the
-//! operation itself ([`identities`], [`exchange`], [`assignments`]). What an operation changes is an
+//! operation itself ([`identities`], [`exchange`], [`assignments`]).
+//! [`entra`] stands in for Entra ID. What an operation changes is an
 //! event: written by the [`store`], then true in the [`state`].
 //!
 //! The service is the look-alike of what the API reference calls seen; what nobody has seen is a switch
@@ -16,6 +17,7 @@ mod assignments;
 mod attend;
 mod call;
 mod control;
+mod entra;
 mod exchange;
 mod faults;
 mod identities;
@@ -147,6 +149,12 @@ pub async fn run(
     }
     print(&format!("ca-file: {}", authority.file().display()));
     print(&format!("page: http://{plain}/_emulator/"));
+    print(&format!("entra-authority: https://{tls}"));
+    print(&format!("identity-endpoint: http://{plain}/msi/token"));
+    print(&format!("identity-header: {}", entra::IDENTITY_HEADER));
+    print(&format!(
+        "local-token-endpoint: http://{plain}/oauth2/token"
+    ));
     let server = server::Server {
         emulator: Arc::clone(&emulator),
         authority: Arc::new(authority),

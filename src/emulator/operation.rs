@@ -27,13 +27,23 @@ pub(super) enum Operation {
     LegacyIssueToken,
     /// `PATCH /identities/{id}`, of the first preview: revokes.
     LegacyUpdateIdentity,
+    /// Of Entra ID.
+    EntraToken,
+    /// Of Entra ID: where its endpoints are.
+    EntraConfiguration,
+    /// Of App Service, for an app's managed identity.
+    AppServiceToken,
+    /// Of a virtual machine, for its managed identity.
+    MachineToken,
+    /// Of Cloud Shell.
+    LocalToken,
 }
 
 use Operation as O;
 
 /// All operations: name in journal and faults, method, path.
 #[rustfmt::skip] // A table.
-const ALL: [(Operation, &str, Method, &str); 18] = [
+const ALL: [(Operation, &str, Method, &str); 23] = [
     (O::CreateIdentity, "createIdentity", Method::POST, "identities"),
     (O::GetIdentity, "getIdentity", Method::GET, "identities/{}"),
     (O::IssueToken, "issueToken", Method::POST, "identities/{}/:issueAccessToken"),
@@ -52,6 +62,11 @@ const ALL: [(Operation, &str, Method, &str); 18] = [
     (O::ExchangeEntraToken, "exchangeEntraToken", Method::POST, "access/entra/:exchangeAccessToken"),
     (O::LegacyIssueToken, "legacyIssueToken", Method::POST, "identities/{}/token"),
     (O::LegacyUpdateIdentity, "legacyUpdateIdentity", Method::PATCH, "identities/{}"),
+    (O::EntraToken, "entraToken", Method::POST, "{}/oauth2/v2.0/token"),
+    (O::EntraConfiguration, "entraConfiguration", Method::GET, "{}/v2.0/.well-known/openid-configuration"),
+    (O::AppServiceToken, "appServiceToken", Method::GET, "msi/token"),
+    (O::MachineToken, "machineToken", Method::GET, "metadata/identity/oauth2/token"),
+    (O::LocalToken, "localToken", Method::POST, "oauth2/token"),
 ];
 
 /// The names of all operations.

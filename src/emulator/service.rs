@@ -145,7 +145,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn refused(refusal: impl Into<Answer>) -> Self {
+    fn of(refusal: impl Into<Answer>) -> Self {
         Self {
             answer: refusal.into(),
             identity: None,
@@ -180,6 +180,11 @@ impl Turn<'_> {
             O::DeleteEntraAssignment | O::DeleteTeamsExtensionAssignment => {
                 assignments::delete(self)
             }
+            O::EntraToken
+            | O::EntraConfiguration
+            | O::AppServiceToken
+            | O::MachineToken
+            | O::LocalToken => Err(Refusal::broken("Nobody signs this.")),
         }
     }
 }
@@ -189,32 +194,35 @@ impl Emulator {
     pub(super) fn serve(&self, call: &Call) -> Outcome {
         let segments = match call.segments() {
             Ok(segments) => segments,
-            Err(refusal) => return Outcome::refused(refusal),
+            Err(refusal) => return Outcome::of(refusal),
         };
         let (operation, ids) = match operation::route(&call.method, &segments) {
             Ok(found) => found,
             Err(allowed) if allowed.is_empty() => {
                 let message = "There is nothing at this path.";
                 let refusal = Refusal::new(StatusCode::NOT_FOUND, "NotFound", message);
-                return Outcome::refused(refusal);
+                return Outcome::of(refusal);
             }
             Err(allowed) => {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 let message = format!("Only {allowed} can be used with this path.");
                 let refusal = Refusal::new(status, "MethodNotAllowed", message);
-                return Outcome::refused(refusal.with("allow", allowed));
+                return Outcome::of(refusal.with("allow", allowed));
             }
         };
+        if let Some(answer) = self.entra(call, operation, &ids) {
+            return Outcome::of(answer);
+        }
         let core = self.core();
         let signer = if operation.is_called_by_users() {
             Signer::Entra
         } else {
-            match signature::signer(call, &core.state) {
+            match signature::signer(call, &core.state, &self.signer) {
                 Ok(signer) => signer,
                 Err(denial) => {
                     return Outcome {
                         why: Some(denial.why),
-                        ..Outcome::refused(denial.answer)
+                        ..Outcome::of(denial.answer)
                     };
                 }
             }

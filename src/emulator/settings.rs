@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{span, versions};
+use super::{entra::Application, span, versions};
 
 /// All switches. Unknown names are refused; absent ones have their default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,17 @@ pub(super) struct Settings {
     pub refused_credential: RefusedCredential,
     /// Which bearer tokens of Entra ID are taken.
     pub entra_tokens: EntraTokens,
+    /// The applications that the stand-in of Entra ID knows; null means any.
+    pub entra_applications: Option<Vec<Application>>,
+    /// The number of the `AADSTS` code by which Entra ID refuses everybody.
+    pub entra_refusal: Option<u32>,
+    /// How long the tokens live that Entra ID gives.
+    #[serde(with = "span::unsigned")]
+    pub entra_token_life: SignedDuration,
+    /// The client ids of the managed identities of the machine, `system` for its own; null means any.
+    pub managed_identities: Option<Vec<String>>,
+    /// For what the endpoint of Cloud Shell gives tokens.
+    pub local_token_audiences: Vec<String>,
     /// Whether a regenerated key ends tokens that were issued by Entra authentication.
     pub regenerate_kills_entra_tokens: bool,
     /// What a request without `api-version` is answered with.
@@ -76,6 +87,18 @@ impl Default for Settings {
             clock_skew: SignedDuration::from_mins(15),
             refused_credential: RefusedCredential::Denied,
             entra_tokens: EntraTokens::Claims,
+            entra_applications: None,
+            entra_refusal: None,
+            entra_token_life: SignedDuration::from_hours(1),
+            managed_identities: None,
+            local_token_audiences: [
+                "https://management.azure.com/",
+                "https://graph.microsoft.com/",
+                "https://vault.azure.net",
+                "https://storage.azure.com/",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             regenerate_kills_entra_tokens: false,
             missing_api_version: MissingApiVersion::Unspecified,
             api_versions: versions::KNOWN.map(str::to_owned).to_vec(),
@@ -136,6 +159,8 @@ switch!(EntraTokens {
     /// Those whose claims say that they are for the service and not expired; signatures are not
     /// looked at.
     Claims,
+    /// The same, if the stand-in of Entra ID has signed them.
+    Issued,
     /// All.
     Any,
     /// None.

@@ -38,13 +38,13 @@ pub(super) struct Denial {
 }
 
 /// Finds who signed a request.
-pub(super) fn signer(call: &Call, state: &State) -> Result<Signer, Denial> {
+pub(super) fn signer(call: &Call, state: &State, entra: &token::Signer) -> Result<Signer, Denial> {
     let checked = match call.header(header::AUTHORIZATION.as_str()) {
         None => Err("there is no (single) Authorization header".to_owned()),
         Some(value) => match value.split_once(' ') {
             Some(("HMAC-SHA256", parameters)) => by_key(call, parameters, state),
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                by_token(token, state)
+                by_token(token, state, entra)
             }
             _ => Err("Authorization is neither HMAC-SHA256 nor Bearer".to_owned()),
         },
@@ -137,11 +137,14 @@ struct Claims {
     exp: i64,
 }
 
-fn by_token(token: &str, state: &State) -> Result<Signer, String> {
+fn by_token(token: &str, state: &State, entra: &token::Signer) -> Result<Signer, String> {
     match state.settings.entra_tokens {
         EntraTokens::Any => return Ok(Signer::Entra),
         EntraTokens::None => return Err("the setting entraTokens is none".to_owned()),
-        EntraTokens::Claims => {}
+        EntraTokens::Issued if !entra.has_signed(token) => {
+            return Err("the bearer token is not signed by the emulator's authority".to_owned());
+        }
+        EntraTokens::Claims | EntraTokens::Issued => {}
     }
     let claims: Claims =
         token::claims(token).ok_or("the bearer token is no JSON Web Token with aud and exp")?;

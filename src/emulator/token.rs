@@ -106,6 +106,26 @@ impl Signer {
         }
     }
 
+    /// A signed token of other claims than the service's. None if there is no randomness.
+    pub fn sign_claims(&self, claims: &Value) -> Option<String> {
+        let payload = BASE64URL.encode(claims.to_string());
+        self.sign(&Unsigned {
+            input: format!("{}.{payload}", self.header),
+        })
+    }
+
+    /// Whether we signed a token.
+    pub fn has_signed(&self, token: &str) -> bool {
+        let Some((input, signature)) = token.rsplit_once('.') else {
+            return false;
+        };
+        let key =
+            UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.key.public_key().as_ref());
+        BASE64URL
+            .decode(signature)
+            .is_ok_and(|signature| key.verify(input.as_bytes(), &signature).is_ok())
+    }
+
     /// Signs a token: its text. None if there is no randomness.
     pub fn sign(&self, token: &Unsigned) -> Option<String> {
         let mut signature = vec![0; self.key.public().modulus_len()];
@@ -131,11 +151,10 @@ impl Signer {
             iat: i64,
             exp: i64,
         }
-        let (input, signature) = token.rsplit_once('.')?;
-        let signature = BASE64URL.decode(signature).ok()?;
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.key.public_key().as_ref())
-            .verify(input.as_bytes(), &signature)
-            .ok()?;
+        let (input, _) = token.rsplit_once('.')?;
+        if !self.has_signed(token) {
+            return None;
+        }
         let claims: Claims = claims(token)?;
         Some(Read {
             digest: digest_of(input),

@@ -38,6 +38,12 @@ pub(super) fn has(version: &str, operation: Operation) -> bool {
         | Operation::GetTeamsExtensionAssignment
         | Operation::DeleteTeamsExtensionAssignment
         | Operation::ExchangeTeamsExtensionToken => version >= IDENTITY_PREVIEW,
+        // Not the service's.
+        Operation::EntraToken
+        | Operation::EntraConfiguration
+        | Operation::AppServiceToken
+        | Operation::MachineToken
+        | Operation::LocalToken => false,
     }
 }
 

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use acs_identity_operator::acs::signing::Signature;
 use acs_identity_operator::acs::{
-    ApiVersion, Client, CreatedIdentity, Deleted, Kind, Metrics, Operation, Outcome, ServiceConfig,
+    AccessKey, ApiVersion, Client, CreatedIdentity, Deleted, Kind, Metrics, Operation, Outcome,
+    ServiceConfig,
 };
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::wire::{Got, ID, Reply, Wire, answer, config, created, json, key, service, soon, token};
+use crate::wire::{
+    Got, ID, KEY, Reply, Wire, answer, config, created, json, key, service, soon, token,
+};
 
 const ESCAPED_ID: &str =
     "8%3Aacs%3A11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502";
@@ -24,7 +27,7 @@ fn assert_signed(wire: &Wire, got: &Got) {
     let host = got.header("host").unwrap();
     assert_eq!(host, wire.endpoint.authority());
     let expected = Signature::of(
-        &key(),
+        &AccessKey::parse(KEY).unwrap(),
         &got.method,
         host,
         &got.target,

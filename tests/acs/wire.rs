@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use acs_identity_operator::acs::{AccessKey, ApiVersion, Client, Endpoint, Service, ServiceConfig};
+use acs_identity_operator::acs::{
+    AccessKey, ApiVersion, Client, Credential, Endpoint, Service, ServiceConfig,
+};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -175,8 +177,8 @@ pub fn service(config: ServiceConfig) -> Service {
 }
 
 /// The key of every client here.
-pub fn key() -> AccessKey {
-    AccessKey::parse(KEY).unwrap()
+pub fn key() -> Credential {
+    AccessKey::parse(KEY).unwrap().into()
 }
 
 /// Any urgency.
@@ -224,20 +226,18 @@ async fn serve<S: AsyncRead + AsyncWrite + Linger + Unpin>(
     state: &Mutex<State>,
 ) -> Option<()> {
     let got = read(&mut stream).await?;
-    let (signed, reply) = {
-        let signed = got.signed_at();
+    let reply = {
         let mut state = state.lock().unwrap();
-        state.got.push(got);
-        let reply = match state.replies.len() {
+        state.got.push(got.clone());
+        match state.replies.len() {
             0 => return None,
             1 => state.replies[0].clone(),
             _ => state.replies.pop_front()?,
-        };
-        (signed, reply)
+        }
     };
     match reply {
         Reply::Clock(offset) => {
-            let bytes = by_clock(Timestamp::now() + offset, signed);
+            let bytes = by_clock(Timestamp::now() + offset, got.signed_at());
             stream.write_all(&bytes).await.ok()?;
             stream.shutdown().await.ok()
         }

@@ -22,6 +22,7 @@ mod cluster_connection;
 mod crash;
 mod credentials;
 mod deletion;
+mod entra;
 mod issuing;
 mod leaks;
 mod policy;

@@ -103,7 +103,7 @@ pub fn look(context: &Context, world: &mut World) {
             Ok(Resolved {
                 endpoint: Endpoint::parse(ENDPOINT).unwrap(),
                 version: version.parse().unwrap(),
-                key: key.clone(),
+                key: key.clone().into(),
                 credential: credential.clone(),
             })
         }

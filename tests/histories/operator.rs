@@ -404,6 +404,8 @@ fn context(wake: Wake) -> Context {
             deletion_deadline: DEADLINE,
             allowed: Allowed::new(Vec::new(), Vec::new()).unwrap(),
             forbidden_metadata: vec!["argocd.argoproj.io".to_owned()],
+            namespaced_ambient_credentials: false,
+            service_account_token_audience: String::new(),
         },
         views: Views::new(1),
         wake,

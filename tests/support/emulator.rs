@@ -93,6 +93,20 @@ impl Emulator {
         }
     }
 
+    /// What it printed at its start: `ca-file`, `entra-authority`, `identity-endpoint`...
+    pub fn told(&mut self, name: &str) -> String {
+        self.process.wait_for(name, |line| {
+            let (its, value) = line.split_once(": ")?;
+            (its == name).then(|| value.to_owned())
+        })
+    }
+
+    /// Changes settings.
+    pub async fn settings(&self, changes: Value) {
+        self.send(reqwest::Method::PATCH, "settings", Some(changes))
+            .await;
+    }
+
     /// The key in its connection string.
     pub fn access_key(&self) -> &str {
         self.connection_string

@@ -39,7 +39,10 @@ pub struct World {
     pub emulator: Emulator,
     /// The operator, while it runs.
     pub operator: Option<Operator>,
-    arguments: Vec<String>,
+    /// Further arguments for the operator.
+    pub arguments: Vec<String>,
+    /// Further variables of the operator's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The operator as a process.
@@ -91,6 +94,7 @@ impl World {
             emulator,
             operator: None,
             arguments,
+            environment: Vec::new(),
         }
     }
 
@@ -126,7 +130,8 @@ impl World {
             .args(["--cluster-resource-namespace", &self.namespace])
             .args(["--address", "127.0.0.1:0", "--log-format", "text"])
             .args(["--allow-insecure-endpoint", "127.0.0.1"])
-            .args(&self.arguments);
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned());
         self.operator = Some(Operator::start(&mut command));
     }
 

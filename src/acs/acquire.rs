@@ -1,0 +1,269 @@
+//! How a token of Entra ID is had: by `azure_identity`, over our own HTTP client.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
+use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::error::ErrorKind;
+use azure_core::http::headers::Headers;
+use azure_core::http::{
+    AsyncRawResponse, Body, ClientMethodOptions, ClientOptions, ExponentialRetryOptions,
+    HttpClient, Request, RetryOptions, StatusCode, Transport,
+};
+use azure_identity::{
+    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
+    ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
+    ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    WorkloadIdentityCredentialOptions,
+};
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+
+use super::bearer::{Fresh, NoToken};
+use super::entra::{AssertionSource, EntraIdentity, NoAssertion};
+use super::transport::{self, http_client};
+use super::{ServiceConfig, local_token, refusal};
+
+/// More than any answer with a token has.
+const LARGEST_BODY: usize = 64 * 1024;
+/// Retries of a request that was not answered, or with a status that says so.
+const MOST_RETRIES: u32 = 2;
+/// A token of no known life is asked for again after this; its source keeps it.
+const UNKNOWN_LIFE: Duration = Duration::from_mins(10);
+
+/// Asks for tokens.
+#[derive(Clone)]
+pub(super) struct Acquire {
+    config: ServiceConfig,
+    http: reqwest::Client,
+}
+
+/// What was heard last: `azure_identity` tells less of it.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Answer { status: u16, body: Vec<u8> },
+    Silence(String),
+    NoAssertion(NoAssertion),
+}
+
+impl Acquire {
+    pub(super) fn new(config: &ServiceConfig, http: reqwest::Client) -> Self {
+        Self {
+            config: config.clone(),
+            http,
+        }
+    }
+
+    /// Asks for a token, once, with a few retries of what may be a matter of moments.
+    pub(super) async fn token(&self, identity: &EntraIdentity) -> Result<Fresh, NoToken> {
+        let total = self.config.total_timeout;
+        let entra = &self.config.entra;
+        let heard = Arc::new(Mutex::new(None));
+        let asked = async {
+            if let (EntraIdentity::Managed { .. }, Some(endpoint)) =
+                (identity, &entra.local_token_endpoint)
+            {
+                return local_token::ask(&self.direct()?, endpoint, &entra.audience, &heard).await;
+            }
+            let credential = self.credential(identity, &heard)?;
+            let scope = entra.scope();
+            let token = credential
+                .get_token(&[&scope], None)
+                .await
+                .map_err(|error| error.to_string())?;
+            let life = token.expires_on.unix_timestamp() - Timestamp::now().as_second();
+            Ok(Fresh {
+                token: token.token.secret().to_owned().into(),
+                life: Duration::from_secs(life.try_into().unwrap_or_default()),
+            })
+        };
+        let outcome = match tokio::time::timeout(total, asked).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("no answer within {} s", total.as_secs())),
+        };
+        outcome.map_err(|said| {
+            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            refusal::of(identity, entra, heard, &said)
+        })
+    }
+
+    fn credential(
+        &self,
+        identity: &EntraIdentity,
+        heard: &Arc<Mutex<Option<Heard>>>,
+    ) -> Result<Arc<dyn TokenCredential>, String> {
+        let http = match identity {
+            EntraIdentity::Managed { .. } => self.direct()?,
+            _ => self.http.clone(),
+        };
+        let client_options = self.options(http, heard);
+        let made: azure_core::Result<Arc<dyn TokenCredential>> = match identity.clone() {
+            EntraIdentity::ClientSecret {
+                tenant_id,
+                client_id,
+                secret,
+            } => {
+                let secret = Secret::new(secret.expose_secret().to_owned());
+                let options = ClientSecretCredentialOptions { client_options };
+                ClientSecretCredential::new(&tenant_id, client_id, secret, Some(options))
+                    .map(|it| it as _)
+            }
+            EntraIdentity::Federated {
+                tenant_id,
+                client_id,
+                assertion,
+                ..
+            } => {
+                let assertion = Assertion {
+                    source: assertion,
+                    heard: Arc::clone(heard),
+                };
+                let options = ClientAssertionCredentialOptions { client_options };
+                ClientAssertionCredential::new(tenant_id, client_id, assertion, Some(options))
+                    .map(|it| it as _)
+            }
+            EntraIdentity::OwnWorkload {
+                tenant_id,
+                client_id,
+            } => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
+                credential_options: ClientAssertionCredentialOptions { client_options },
+                client_id: Some(client_id),
+                tenant_id: Some(tenant_id),
+                token_file_path: self.config.entra.federated_token_file.clone(),
+            }))
+            .map(|it| it as _),
+            EntraIdentity::Managed { client_id } => {
+                ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
+                    user_assigned_id: client_id.map(UserAssignedId::ClientId),
+                    client_options,
+                }))
+                .map(|it| it as _)
+            }
+        };
+        made.map_err(|error| error.to_string())
+    }
+
+    fn options(&self, http: reqwest::Client, heard: &Arc<Mutex<Option<Heard>>>) -> ClientOptions {
+        let mut cloud = CustomConfiguration::default();
+        cloud
+            .authority_host
+            .clone_from(&self.config.entra.authority);
+        let first = i64::try_from(self.config.first_retry_delay.as_millis()).unwrap_or(i64::MAX);
+        let retry = RetryOptions::exponential(ExponentialRetryOptions {
+            initial_delay: azure_core::time::Duration::milliseconds(first),
+            max_retries: MOST_RETRIES,
+            ..ExponentialRetryOptions::default()
+        });
+        ClientOptions {
+            retry,
+            transport: Some(Transport::new(Arc::new(Ear {
+                http,
+                heard: Arc::clone(heard),
+            }))),
+            cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
+            ..ClientOptions::default()
+        }
+    }
+
+    /// A client for what is on the machine itself, and that no proxy reaches.
+    fn direct(&self) -> Result<reqwest::Client, String> {
+        http_client(&self.config, |builder| builder.no_proxy()).map_err(|error| error.to_string())
+    }
+}
+
+/// The HTTP client that `azure_identity` talks through.
+#[derive(Debug)]
+struct Ear {
+    http: reqwest::Client,
+    heard: Arc<Mutex<Option<Heard>>>,
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Ear {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let method = request.method().as_str().parse().unwrap_or_default();
+        let mut builder = self.http.request(method, request.url().clone());
+        for (name, value) in request.headers().iter() {
+            builder = builder.header(name.as_str(), value.as_str());
+        }
+        if let Body::Bytes(bytes) = request.body() {
+            builder = builder.body(bytes.clone());
+        }
+        let heard = send(builder).await;
+        let answer = match &heard {
+            Heard::Answer { status, body } => Ok(AsyncRawResponse::from_bytes(
+                StatusCode::from(*status),
+                Headers::new(),
+                body.clone(),
+            )),
+            Heard::Silence(cause) => Err(azure_core::Error::with_message(
+                ErrorKind::Io,
+                cause.clone(),
+            )),
+            Heard::NoAssertion(_) => Err(ErrorKind::Other.into()),
+        };
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+        answer
+    }
+}
+
+/// Sends a request and hears what comes.
+pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
+    let answer = async {
+        let mut response = request.send().await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > LARGEST_BODY {
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok::<_, reqwest::Error>(Heard::Answer {
+            status: response.status().as_u16(),
+            body,
+        })
+    };
+    answer
+        .await
+        .unwrap_or_else(|error| Heard::Silence(transport::NoAnswer::from(error).cause))
+}
+
+/// The life of a token whose source tells its end in seconds since 1970, if it does.
+pub(super) fn life_until(end: Option<i64>) -> Duration {
+    match end {
+        None => UNKNOWN_LIFE,
+        Some(end) => {
+            let life = end.saturating_sub(Timestamp::now().as_second());
+            Duration::from_secs(life.try_into().unwrap_or_default())
+        }
+    }
+}
+
+/// An assertion for `azure_identity`.
+struct Assertion {
+    source: AssertionSource,
+    heard: Arc<Mutex<Option<Heard>>>,
+}
+
+impl std::fmt::Debug for Assertion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Assertion([REDACTED])")
+    }
+}
+
+#[async_trait::async_trait]
+impl ClientAssertion for Assertion {
+    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+        match (self.source)().await {
+            Ok(assertion) => Ok(assertion.expose_secret().to_owned()),
+            Err(why) => {
+                let error =
+                    azure_core::Error::with_message(ErrorKind::Credential, why.message.clone());
+                *self.heard.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Heard::NoAssertion(why));
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The token endpoint that a machine has of its own, as Cloud Shell does: tokens of whoever is
+//! signed in there, for an allow-list of audiences (API reference 7.4).
+
+use std::sync::{Mutex, PoisonError};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use url::{Url, form_urlencoded};
+
+use super::acquire::{Heard, life_until, send};
+use super::bearer::Fresh;
+
+#[derive(Deserialize)]
+struct Granted {
+    access_token: SecretText,
+    /// Seconds since 1970, as text or as a number.
+    #[serde(default)]
+    expires_on: Option<Seconds>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(i64),
+    Text(String),
+}
+
+struct SecretText(SecretString);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(text.into()))
+    }
+}
+
+/// Asks for a token. It may be asked as often as one likes: it keeps tokens itself.
+pub(super) async fn ask(
+    http: &reqwest::Client,
+    endpoint: &Url,
+    audience: &str,
+    heard: &Mutex<Option<Heard>>,
+) -> Result<Fresh, String> {
+    let body = form_urlencoded::Serializer::new(String::new())
+        .append_pair("resource", audience)
+        .finish();
+    let answer = send(
+        http.post(endpoint.clone())
+            // Without it the endpoint believes that a web page has been tricked into asking.
+            .header("metadata", "true")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body),
+    )
+    .await;
+    let granted = match &answer {
+        Heard::Answer { status: 200, body } => serde_json::from_slice::<Granted>(body).ok(),
+        _ => None,
+    };
+    *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    let granted = granted.ok_or("no token in the answer")?;
+    let end = granted.expires_on.and_then(|end| match end {
+        Seconds::Number(number) => Some(number),
+        Seconds::Text(text) => text.parse().ok(),
+    });
+    Ok(Fresh {
+        token: granted.access_token.0,
+        life: life_until(end),
+    })
+}

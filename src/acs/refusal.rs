@@ -1,0 +1,209 @@
+//! What a refusal of Entra ID means, and what to do about it.
+
+use serde::Deserialize;
+
+use super::Kind;
+use super::acquire::Heard;
+use super::bearer::NoToken;
+use super::entra::{EntraConfig, EntraIdentity, NoAssertion};
+use super::scrub::scrubbed;
+
+/// The ways in which those who give tokens complain.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Complaint {
+    error: Option<ErrorField>,
+    error_description: Option<String>,
+    error_codes: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ErrorField {
+    Name(String),
+    Object {
+        code: Option<String>,
+        message: Option<String>,
+    },
+}
+
+/// Why no token came, from what was heard last and what was said about it.
+pub(super) fn of(
+    identity: &EntraIdentity,
+    config: &EntraConfig,
+    heard: Option<Heard>,
+    said: &str,
+) -> NoToken {
+    match heard {
+        Some(Heard::NoAssertion(NoAssertion { message, advice })) => NoToken {
+            kind: Kind::NoAssertion,
+            status: None,
+            code: None,
+            message: Some(scrubbed(&message, &[])),
+            advice,
+        },
+        Some(Heard::Answer { status, body }) => answered(identity, config, status, &body),
+        Some(Heard::Silence(cause)) => unavailable(identity, config, None, &cause),
+        // Nothing was asked, or nothing came in time.
+        None if said.starts_with("no answer") => unavailable(identity, config, None, said),
+        None => NoToken {
+            kind: Kind::TokenRefused,
+            status: None,
+            code: None,
+            message: Some(scrubbed(said.lines().next().unwrap_or_default(), &[])),
+            advice: "Correct what the message names".to_owned(),
+        },
+    }
+}
+
+fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &[u8]) -> NoToken {
+    let complaint: Complaint = serde_json::from_slice(body).unwrap_or_default();
+    let is_moment = matches!(status, 200..=399 | 404 | 408 | 410 | 429 | 500..);
+    let (name, object_message) = match complaint.error {
+        Some(ErrorField::Name(name)) => (Some(name), None),
+        Some(ErrorField::Object { code, message }) => (code, message),
+        None => (None, None),
+    };
+    let description = complaint.error_description.or(object_message);
+    let message = description.as_deref().map(lasting);
+    let number = complaint.error_codes.first().copied();
+    if is_moment && number.is_none() {
+        let cause = message.unwrap_or_else(|| match status {
+            200..=299 => "the answer holds no token".to_owned(),
+            _ => String::new(),
+        });
+        return unavailable(identity, config, Some(status), &cause);
+    }
+    let code = number.map(|number| format!("AADSTS{number}")).or_else(|| {
+        name.filter(|name| {
+            name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
+    });
+    NoToken {
+        kind: Kind::TokenRefused,
+        status: Some(status),
+        advice: advice(identity, config, number, code.as_deref()),
+        code,
+        message,
+    }
+}
+
+fn unavailable(
+    identity: &EntraIdentity,
+    config: &EntraConfig,
+    status: Option<u16>,
+    cause: &str,
+) -> NoToken {
+    let advice = match identity {
+        EntraIdentity::Managed { .. } if config.has_local_token_endpoint() => {
+            "It is tried again; check that --local-token-endpoint names an endpoint that runs beside the operator".to_owned()
+        }
+        EntraIdentity::Managed { .. } => {
+            "It is tried again; check that the operator runs on an Azure machine with a managed identity".to_owned()
+        }
+        _ => format!(
+            "It is tried again; check that network and proxies let {} be reached",
+            config.authority
+        ),
+    };
+    NoToken {
+        kind: Kind::TokenUnavailable,
+        status,
+        code: None,
+        message: Some(scrubbed(cause, &[])).filter(|cause| !cause.is_empty()),
+        advice,
+    }
+}
+
+/// What a message says without what is another for each attempt: traces, times, its own code.
+fn lasting(description: &str) -> String {
+    let text = ["Trace ID:", "Correlation ID:", "Timestamp:"]
+        .iter()
+        .filter_map(|mark| description.find(mark))
+        .min()
+        .and_then(|end| description.get(..end))
+        .unwrap_or(description);
+    let text = match text.split_once(": ") {
+        Some((code, rest)) if code.starts_with("AADSTS") => rest,
+        _ => text,
+    };
+    scrubbed(text, &[]).trim_end_matches('.').to_owned()
+}
+
+/// What to do, as a sentence without its full stop. The numbers are those of Entra's list of
+/// `AADSTS` error codes.
+fn advice(
+    identity: &EntraIdentity,
+    config: &EntraConfig,
+    number: Option<u32>,
+    code: Option<&str>,
+) -> String {
+    let (tenant_id, client_id) = match identity {
+        EntraIdentity::ClientSecret {
+            tenant_id,
+            client_id,
+            ..
+        }
+        | EntraIdentity::Federated {
+            tenant_id,
+            client_id,
+            ..
+        }
+        | EntraIdentity::OwnWorkload {
+            tenant_id,
+            client_id,
+        } => (tenant_id, client_id),
+        EntraIdentity::Managed { client_id } => {
+            return managed(config, client_id.as_deref(), code);
+        }
+    };
+    match number {
+        Some(90002 | 90021 | 900_021 | 900_023 | 900_024) => format!(
+            "Correct tenantId: {} knows no directory {tenant_id}",
+            config.authority
+        ),
+        Some(700_016) => format!(
+            "Correct clientId or tenantId: directory {tenant_id} has no application {client_id}; one of another directory needs an administrator's consent in this one first"
+        ),
+        Some(65001) => format!(
+            "Have an administrator of directory {tenant_id} consent to application {client_id}"
+        ),
+        Some(500_011 | 650_057) => format!(
+            "Directory {tenant_id} doesn't know {}: check that tenantId is the directory of the ACS resource's subscription, and --acs-audience",
+            config.audience
+        ),
+        Some(7_000_112 | 7_000_113 | 700_005) => {
+            format!("Enable application {client_id} in directory {tenant_id}, or choose another")
+        }
+        Some(7_000_215) => format!(
+            "Put the value of a client secret of application {client_id} into the Secret: its value, not its id"
+        ),
+        Some(7_000_222) => format!(
+            "The client secret has expired: make a new one for application {client_id} and put its value into the Secret"
+        ),
+        Some(70021 | 700_211 | 700_212 | 700_213) => format!(
+            "Give {client_id} a federated credential whose issuer, subject and audience are those of the ServiceAccount's token, or correct clientId"
+        ),
+        Some(700_024 | 50013 | 700_027 | 5_002_720) => format!(
+            "Check the federated credential of {client_id}: its issuer must be this cluster's, reachable by Entra ID, and the cluster's clock right"
+        ),
+        Some(53003 | 530_034 | 53000..=53002) => format!(
+            "A conditional access policy of directory {tenant_id} keeps application {client_id} out: have it let in"
+        ),
+        _ => format!("Check application {client_id} and its credentials in directory {tenant_id}"),
+    }
+}
+
+fn managed(config: &EntraConfig, client_id: Option<&str>, code: Option<&str>) -> String {
+    match (&config.local_token_endpoint, client_id, code) {
+        (Some(endpoint), _, Some("AudienceNotSupported")) => format!(
+            "The token endpoint {endpoint} gives no tokens for {}; use workloadIdentity or clientSecret instead",
+            config.audience
+        ),
+        (Some(endpoint), ..) => format!("Check the token endpoint {endpoint}, and who is signed in there"),
+        (None, Some(client_id), _) => format!(
+            "Assign the managed identity {client_id} to the machines that the operator runs on, or correct clientId"
+        ),
+        (None, None, _) => "Give the machines that the operator runs on a system-assigned managed identity, or name an assigned one by clientId".to_owned(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Tokens of `ServiceAccount`s, by which identities of Microsoft Entra ID are proven.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, Client, api::PostParams};
+use secrecy::SecretString;
+
+use super::{Error, call};
+use crate::acs::{AssertionSource, NoAssertion};
+
+/// The shortest life that the API server gives. Each token is shown to Entra ID once, at once.
+const LIFE_S: i64 = 600;
+
+/// Makes tokens of a `ServiceAccount` for an audience, each when it is asked for.
+#[must_use]
+pub fn tokens(client: &Client, namespace: &str, name: &str, audience: &str) -> AssertionSource {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: vec![audience.to_owned()],
+            expiration_seconds: Some(LIFE_S),
+            bound_object_ref: None,
+        },
+        ..TokenRequest::default()
+    };
+    Arc::new(move || {
+        let (api, request) = (api.clone(), request.clone());
+        let (namespace, name) = (namespace.clone(), name.clone());
+        async move {
+            let account = format!("ServiceAccount {namespace}/{name}");
+            let parameters = PostParams::default();
+            let made = api.create_token_request(&name, &parameters, &request);
+            let made = call("create a token of", &account, made).await;
+            let token = made
+                .map_err(|error| why(&error, &account))?
+                .status
+                .map(|status| status.token)
+                .unwrap_or_default();
+            Ok(SecretString::from(token))
+        }
+        .boxed()
+    })
+}
+
+fn why(error: &Error, account: &str) -> NoAssertion {
+    let (message, advice) = if error.is_not_found() {
+        (
+            format!("{account} does not exist"),
+            "Create it, or correct serviceAccountRef".to_owned(),
+        )
+    } else if error.is_forbidden() {
+        (
+            format!("the operator may not create tokens of {account}"),
+            "An administrator can allow it: the chart's value serviceAccountTokens, or a Role with create on serviceaccounts/token of that name".to_owned(),
+        )
+    } else {
+        (error.to_string(), "It is tried again".to_owned())
+    };
+    NoAssertion { message, advice }
+}

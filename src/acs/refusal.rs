@@ -51,7 +51,16 @@ pub(super) fn of(
             status: None,
             code: None,
             message: Some(scrubbed(said.lines().next().unwrap_or_default(), &[])),
-            advice: "Correct what the message names".to_owned(),
+            advice: match identity {
+                EntraIdentity::OwnWorkload { .. } => {
+                    "Check the file that --federated-token-file or AZURE_FEDERATED_TOKEN_FILE names"
+                }
+                EntraIdentity::Managed { .. } => {
+                    "Run the operator where managed identities are, or with --local-token-endpoint"
+                }
+                _ => "Correct what the message names",
+            }
+            .to_owned(),
         },
     }
 }
@@ -205,5 +214,172 @@ fn managed(config: &EntraConfig, client_id: Option<&str>, code: Option<&str>) ->
             "Assign the managed identity {client_id} to the machines that the operator runs on, or correct clientId"
         ),
         (None, None, _) => "Give the machines that the operator runs on a system-assigned managed identity, or name an assigned one by clientId".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "contoso.onmicrosoft.com";
+    const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
+
+    fn application() -> EntraIdentity {
+        EntraIdentity::ClientSecret {
+            tenant_id: TENANT.to_owned(),
+            client_id: CLIENT.to_owned(),
+            secret: "a-client-secret".to_owned().into(),
+        }
+    }
+
+    fn managed(client_id: Option<&str>) -> EntraIdentity {
+        EntraIdentity::Managed {
+            client_id: client_id.map(str::to_owned),
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> Option<Heard> {
+        let body = body.as_bytes().to_vec();
+        Some(Heard::Answer { status, body })
+    }
+
+    fn by_entra(status: u16, number: u32) -> NoToken {
+        let body = format!(
+            r#"{{"error":"invalid_client","error_description":"AADSTS{number}: It is so. Trace ID: 1-2 Correlation ID: 3-4 Timestamp: 2026-01-01 00:00:00Z","error_codes":[{number}]}}"#
+        );
+        of(
+            &application(),
+            &EntraConfig::default(),
+            answer(status, &body),
+            "",
+        )
+    }
+
+    #[test]
+    fn each_refusal_of_entra_says_what_to_do() {
+        for (status, number, advice) in [
+            (
+                400,
+                90002,
+                "Correct tenantId: https://login.microsoftonline.com knows no directory contoso",
+            ),
+            (400, 900_023, "Correct tenantId"),
+            (
+                400,
+                700_016,
+                "Correct clientId or tenantId: directory contoso.onmicrosoft.com has no application 1111",
+            ),
+            (
+                400,
+                65001,
+                "Have an administrator of directory contoso.onmicrosoft.com consent",
+            ),
+            (
+                400,
+                500_011,
+                "doesn't know https://communication.azure.com/",
+            ),
+            (401, 7_000_112, "Enable application 1111"),
+            (401, 7_000_215, "its value, not its id"),
+            (
+                401,
+                7_000_222,
+                "The client secret has expired: make a new one",
+            ),
+            (
+                401,
+                70021,
+                "Give 11111111-2222-3333-4444-555555555555 a federated credential",
+            ),
+            (401, 700_211, "a federated credential"),
+            (401, 700_212, "a federated credential"),
+            (401, 700_213, "a federated credential"),
+            (401, 700_024, "the cluster's clock right"),
+            (400, 53003, "conditional access"),
+            (400, 4_000_000, "Check application 1111"),
+        ] {
+            let refused = by_entra(status, number);
+            assert_eq!(refused.kind, Kind::TokenRefused, "{number}");
+            assert_eq!(refused.code, Some(format!("AADSTS{number}")));
+            assert!(refused.advice.contains(advice), "{}", refused.advice);
+            assert!(!refused.advice.ends_with('.'), "{}", refused.advice);
+        }
+    }
+
+    #[test]
+    fn what_changes_with_each_attempt_is_left_out() {
+        assert_eq!(by_entra(401, 7_000_215).message.unwrap(), "It is so");
+        for (text, expected) in [
+            ("Plain words.", "Plain words"),
+            ("AADSTS1: a: b", "a: b"),
+            ("AADSTS1: a\r\nTrace ID: x\r\nCorrelation ID: y", "a"),
+            ("a Timestamp: 1", "a"),
+        ] {
+            assert_eq!(lasting(text), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_refusal_is_tried_again() {
+        let config = EntraConfig::default();
+        for (status, body) in [
+            (200, "<html>"),
+            (200, "{}"),
+            (302, ""),
+            (404, "<html>"),
+            (429, "{}"),
+            (500, ""),
+            (503, "<html>"),
+        ] {
+            let none = of(&application(), &config, answer(status, body), "");
+            assert_eq!(none.kind, Kind::TokenUnavailable, "{status} {body}");
+            assert!(
+                none.advice.starts_with("It is tried again"),
+                "{}",
+                none.advice
+            );
+        }
+        let silent = Some(Heard::Silence("timed out".to_owned()));
+        let none = of(&managed(None), &config, silent, "");
+        assert_eq!(none.kind, Kind::TokenUnavailable);
+        assert!(
+            none.advice
+                .contains("an Azure machine with a managed identity")
+        );
+        let none = of(&application(), &config, None, "no answer within 30 s");
+        assert_eq!(none.kind, Kind::TokenUnavailable);
+    }
+
+    #[test]
+    fn a_machine_without_the_identity_says_so() {
+        let config = EntraConfig::default();
+        let body = r#"{"error":"invalid_request","error_description":"Identity not found"}"#;
+        let refused = of(&managed(Some(CLIENT)), &config, answer(400, body), "");
+        assert_eq!(refused.kind, Kind::TokenRefused);
+        assert_eq!(refused.message.as_deref(), Some("Identity not found"));
+        assert!(
+            refused.advice.contains("Assign the managed identity 1111"),
+            "{}",
+            refused.advice
+        );
+        let refused = of(&managed(None), &config, answer(400, body), "");
+        assert!(
+            refused.advice.contains("system-assigned"),
+            "{}",
+            refused.advice
+        );
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_token_stays_out() {
+        let token = format!("eyJ{}", "a".repeat(200));
+        let body = format!(r#"{{"error":"{token}","error_description":"bad {token}"}}"#);
+        let refused = of(
+            &application(),
+            &EntraConfig::default(),
+            answer(400, &body),
+            "",
+        );
+        assert!(!format!("{refused:?}").contains("eyJ"), "{refused:?}");
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod connection_strings;
+mod entra;
 mod faults;
 mod layering;
 mod requests;

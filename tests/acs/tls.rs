@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::wire::{Wire, config, created, key, service, soon};
 
 /// A server's side of TLS for these names, and the authority behind it in PEM.
-fn tls(names: &[&str]) -> (TlsAcceptor, Vec<u8>) {
+pub fn tls(names: &[&str]) -> (TlsAcceptor, Vec<u8>) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();

@@ -33,12 +33,20 @@ fn value_sets(namespace: &str) -> [Value; 3] {
             "watchNamespaces": [namespace, "default"],
             "allowEndpoints": ["acs.example", "gateway.example"],
             "allowInsecureEndpoints": ["127.0.0.1", "[::1]", "emulator.acs.svc:8765"],
+            "namespacedAmbientCredentials": true,
+            "serviceAccountTokens": [{"namespace": namespace, "name": "acs"}],
+            "federatedToken": true,
+            "entraAuthority": "https://login.microsoftonline.us",
+            "acsAudience": "https://communication.azure.us/",
+            "serviceAccountTokenAudience": "api://AzureADTokenExchangeUSGov",
+            "localTokenEndpoint": "http://localhost:50342/oauth2/token",
             "forbidSecretMetadata": ["argocd.argoproj.io", "fluxcd.io"],
             "deletionDeadline": "90m",
             "logFormat": "text",
             "logLevel": "info,acs_identity_operator=debug",
             "serviceAccount": {"name": "acs", "annotations": {"a.example/b": "true"}},
             "podAnnotations": {"prometheus.io/port": "8080"},
+            "podLabels": {"azure.workload.identity/use": "true"},
             "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"key": "infra", "operator": "Exists"}],
@@ -92,6 +100,23 @@ fn values_that_mean_nothing_are_refused_by_name() {
         (json!({"deletionDeadline": "0s"}), "/deletionDeadline"),
         (json!({"deletionDeadline": 600}), "/deletionDeadline"),
         (json!({"logFormat": "yaml"}), "/logFormat"),
+        (
+            json!({"entraAuthority": "http://login.example"}),
+            "/entraAuthority",
+        ),
+        (json!({"acsAudience": "a b"}), "/acsAudience"),
+        (
+            json!({"localTokenEndpoint": "localhost"}),
+            "/localTokenEndpoint",
+        ),
+        (
+            json!({"serviceAccountTokens": [{"name": "a"}]}),
+            "/serviceAccountTokens/0",
+        ),
+        (
+            json!({"serviceAccountTokens": [{"namespace": "a", "name": "*"}]}),
+            "/serviceAccountTokens/0/name",
+        ),
         (json!({"image": {"digest": "0f0f"}}), "/image/digest"),
         (
             json!({"serviceAccount": {"create": false}}),
@@ -128,11 +153,37 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
         "--allow-endpoint=acs.example --allow-endpoint=gateway.example",
         "--allow-insecure-endpoint=127.0.0.1 --allow-insecure-endpoint=[::1]",
         "--forbid-secret-metadata=argocd.argoproj.io --forbid-secret-metadata=fluxcd.io",
+        "--namespaced-ambient-credentials",
+        "--federated-token-file=/var/run/secrets/acs-identity.dev/entra/token",
+        "--entra-authority=https://login.microsoftonline.us",
+        "--acs-audience=https://communication.azure.us/",
+        "--service-account-token-audience=api://AzureADTokenExchangeUSGov",
+        "--local-token-endpoint=http://localhost:50342/oauth2/token",
         "--deletion-deadline=90m",
         "--log-format=text",
     ] {
         assert!(given.contains(argument), "{argument} is not in {given}");
     }
+}
+
+#[test]
+fn the_operators_own_token_is_mounted_where_the_program_looks_for_it() {
+    let everything = objects(&template("a", &value_sets("a")[1]).expect("rendered"));
+    let pod = &only(&everything, "Deployment")["spec"]["template"]["spec"];
+    let mount = &pod["containers"][0]["volumeMounts"][0];
+    let source = &pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
+    let file = format!(
+        "{}/{}",
+        mount["mountPath"].as_str().expect("a path"),
+        source["path"].as_str().expect("a path")
+    );
+    let given = arguments(only(&everything, "Deployment")).join(" ");
+    assert!(
+        given.contains(&format!("--federated-token-file={file} ")),
+        "{given}"
+    );
+    assert_eq!(source["audience"], "api://AzureADTokenExchangeUSGov");
+    assert_eq!(mount["name"], pod["volumes"][0]["name"]);
 }
 
 #[test]

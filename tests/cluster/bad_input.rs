@@ -21,6 +21,9 @@ async fn nonsense_is_refused_with_a_sentence() {
     let token = |spec: &str| token_manifest("bad", "alice", spec);
     let key = "accessKey: {secretRef: {name: a, key: k}}";
     let text = "connectionString: {secretRef: {name: a, key: k}}";
+    let at = "endpoint: \"https://a.example\"";
+    let guid = "11111111-2222-3333-4444-555555555555";
+    let secret = "secretRef: {name: a, key: k}";
     let table = [
         (token("scopes: [vidoe]"), "supported values: \"chat\""),
         (token("scopes: []"), "should have at least 1 items"),
@@ -110,12 +113,77 @@ async fn nonsense_is_refused_with_a_sentence() {
             connection(&format!("auth: {{{key}}}")),
             "endpoint is required with auth.accessKey",
         ),
-        (connection("auth: {}"), "auth"),
+        (
+            connection("auth: {}"),
+            "auth must have exactly one of connectionString, accessKey, workloadIdentity, managedIdentity and clientSecret",
+        ),
         (
             connection(&format!(
                 "auth: {{{key}, {text}}}, endpoint: \"https://a.example\""
             )),
-            "auth",
+            "auth must have exactly one of",
+        ),
+        (
+            connection("auth: {managedIdentity: {}}"),
+            "endpoint is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret",
+        ),
+        (
+            connection(&format!("{at}, auth: {{managedIdentity: {{}}, {key}}}")),
+            "auth must have exactly one of",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{managedIdentity: {{clientId: mine}}}}"
+            )),
+            "clientId must be the client id of a user-assigned managed identity, a GUID",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{workloadIdentity: {{clientId: \"{guid}\"}}}}"
+            )),
+            "auth.workloadIdentity.tenantId: Required value",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{workloadIdentity: {{tenantId: a.example, clientId: app}}}}"
+            )),
+            "clientId must be the application (client) id, a GUID",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{workloadIdentity: {{tenantId: common, clientId: \"{guid}\"}}}}"
+            )),
+            "common, organizations and consumers name no directory",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{workloadIdentity: {{tenantId: a.example, clientId: \"{guid}\", serviceAccountRef: {{}}}}}}"
+            )),
+            "serviceAccountRef.name: Required value",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{clientSecret: {{tenantId: \"a/b\", clientId: \"{guid}\", {secret}}}}}"
+            )),
+            "tenantId must be the id of a directory or one of its domain names",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{clientSecret: {{tenantId: a.example, clientId: \"{guid}0\", {secret}}}}}"
+            )),
+            "clientId",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{clientSecret: {{tenantId: a.example, clientId: \"{guid}\"}}}}"
+            )),
+            "auth.clientSecret.secretRef: Required value",
+        ),
+        (
+            connection(&format!(
+                "{at}, auth: {{clientSecret: {{tenantId: a.example, clientId: \"{guid}\", {secret}, authority: a.example}}}}"
+            )),
+            "unknown field",
         ),
         (
             connection(&format!("auth: {{{text}}}, endpoint: contoso")),

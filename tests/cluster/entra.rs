@@ -1,67 +1,93 @@
 //! Credentials of Microsoft Entra ID, end to end: no key of the resource anywhere.
 
-use acs_identity_operator::crd::{AcsConnection, AcsToken, ClusterAcsConnection, is_ready};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::{Api, api::DeleteParams};
-use serde_json::json;
+use acs_identity_operator::crd::{AcsConnection, AcsToken, is_ready};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
 
-use crate::support::{
-    eventually,
-    world::{World, condition, spec},
-};
+use crate::support::{eventually, helm::Release, world::World};
 
 pub const TENANT: &str = "72f988bf-0000-4000-8000-2d7cd011db47";
 pub const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 pub const SECRET: &str = "Zq8~the-client-secret-of-the-story_x";
+const OTHER_CLIENT: &str = "99999999-2222-3333-4444-555555555555";
 
-/// A world whose operator asks the emulator for tokens of Entra ID, not yet running, and where only
-/// tokens that the emulator has signed open its data plane.
+/// A world whose operator asks the emulator for tokens of Entra ID, not yet running. Its data plane
+/// takes no token that the emulator has not signed.
 pub async fn world_of_entra(operator: &[&str]) -> World {
     let mut world = World::bare(&[], operator).await;
     let authority = world.emulator.told("entra-authority");
     let ca_file = world.emulator.told("ca-file");
-    world
-        .arguments
-        .extend(["--entra-authority".to_owned(), authority]);
+    let authority = ["--entra-authority".to_owned(), authority];
+    world.arguments.extend(authority);
     world
         .environment
         .push(("SSL_CERT_FILE".to_owned(), ca_file));
-    world
-        .emulator
-        .settings(json!({
-            "entraTokens": "issued",
-            "entraApplications": [{"tenantId": TENANT, "clientId": CLIENT, "secrets": [SECRET]}],
-        }))
-        .await;
+    let application = |client_id| json!({"tenantId": TENANT, "clientId": client_id, "secrets": [SECRET], "expiredSecrets": ["expired"]});
+    let settings = json!({
+        "entraTokens": "issued",
+        "entraApplications": [application(CLIENT), application(OTHER_CLIENT)],
+    });
+    world.emulator.settings(settings).await;
     world
 }
 
-/// A connection called `default` with `auth` (flow-style YAML).
-pub fn connect(world: &World, auth: &str) {
+/// A connection with `auth` (flow-style YAML).
+fn connect_as(world: &World, name: &str, auth: &str) {
     world.apply(&format!(
-        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: default}}\n\
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: {name}}}\n\
          spec: {{endpoint: \"{}\", auth: {{{auth}}}}}\n",
         world.emulator.url
     ));
 }
 
-pub fn client_secret(world: &World, secret: &str) {
+/// A connection called `default` by client secret.
+pub fn connect(world: &World, client_id: &str) {
+    let auth = format!(
+        "clientSecret: {{tenantId: {TENANT}, clientId: {client_id}, secretRef: {{name: entra, key: secret}}}}"
+    );
+    connect_as(world, "default", &auth);
+}
+
+pub fn put_secret(world: &World, secret: &str) {
     world.apply(&format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: entra}}\nstringData: {{secret: \"{secret}\"}}\n"
     ));
 }
 
-pub fn by_client_secret() -> String {
-    format!(
-        "clientSecret: {{tenantId: {TENANT}, clientId: {CLIENT}, secretRef: {{name: entra, key: secret}}}}"
-    )
+/// A connection of the cluster with `auth`, named as the namespace, which alone it serves. Its status
+/// is no witness: the operators of other tests look at it too.
+fn connect_cluster(world: &World, auth: &str) -> String {
+    let (name, url) = (&world.namespace, &world.emulator.url);
+    world.apply(&format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsConnection\nmetadata: {{name: {name}}}\n\
+         spec: {{endpoint: \"{url}\", auth: {{{auth}}}, policy: {{namespaces: {{names: [{name}]}}}}}}\n"
+    ));
+    format!("connectionRef: {{kind: ClusterAcsConnection, name: {name}}}")
+}
+
+fn disconnect_cluster(world: &World) {
+    let name = world.namespace.as_str();
+    let patch = ["patch", "clusteracsconnection", name, "--type=merge", "-p"];
+    let no_finalizers = r#"{"metadata":{"finalizers":null}}"#;
+    world
+        .cluster
+        .kubectl(&[&patch[..], &[no_finalizers]].concat());
+    world
+        .cluster
+        .kubectl(&["delete", "clusteracsconnection", name, "--wait=false"]);
+}
+
+async fn fingerprint(world: &World) -> Option<String> {
+    let connection = world.api::<AcsConnection>().get("default").await;
+    connection.expect("a connection").status?.credential
 }
 
 #[tokio::test]
 async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() {
     let mut world = world_of_entra(&[]).await;
-    client_secret(&world, &format!("{SECRET}\\n"));
-    connect(&world, &by_client_secret());
+    // As an editor leaves it.
+    put_secret(&world, &format!("{SECRET}\\n"));
+    connect(&world, CLIENT);
     world.start_operator();
     world.identity("alice", "");
     for name in ["one", "two", "three"] {
@@ -73,6 +99,513 @@ async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() 
     }
     world.connection_says("default", "ConnectionReady").await;
     assert_eq!(world.emulator.count("entraToken").await, 1);
-    let identities = world.emulator.living().await;
-    assert_eq!(identities.len(), 1);
+    // After a restart nothing is asked for before it is needed.
+    world.operator().process.terminate();
+    world.start_operator();
+    world.settled().await;
+    assert_eq!(world.emulator.count("entraToken").await, 1);
+    assert_eq!(world.issued().await, 3);
+    world.token("four", "alice", "scopes: [chat]");
+    world.ready("four").await;
+    assert_eq!(world.emulator.count("entraToken").await, 2);
+    // And everything can be undone.
+    world
+        .delete::<acs_identity_operator::crd::AcsIdentity>("alice")
+        .await;
+    eventually("no identity is left", || async {
+        world.emulator.living().await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_renewed_token_or_another_secret_of_the_application_makes_no_token_anew_another_application_does()
+ {
+    let mut world = world_of_entra(&[]).await;
+    world
+        .emulator
+        .settings(json!({"entraTokenLife": "3s"}))
+        .await;
+    put_secret(&world, SECRET);
+    connect(&world, CLIENT);
+    world.start_operator();
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    let first = world.live_token("web", &[]).await;
+    let credential = eventually("the credential is accepted", || fingerprint(&world)).await;
+    let mut number = 0;
+    eventually("the token of Entra ID is renewed, twice", || {
+        number += 1;
+        world.token(&format!("t{number}"), "alice", "scopes: [chat]");
+        async {
+            world.settled().await;
+            (world.emulator.count("entraToken").await >= 3).then_some(())
+        }
+    })
+    .await;
+    let applications = json!({"entraApplications": [
+        {"tenantId": TENANT, "clientId": CLIENT, "secrets": ["another-secret"]},
+        {"tenantId": TENANT, "clientId": OTHER_CLIENT, "secrets": ["another-secret"]},
+    ]});
+    world.emulator.settings(applications).await;
+    put_secret(&world, "another-secret");
+    world.token("later", "alice", "scopes: [chat]");
+    world.ready("later").await;
+    assert_eq!(fingerprint(&world).await.as_ref(), Some(&credential));
+    assert_eq!(
+        world.secret_value("web", "token").await.as_ref(),
+        Some(&first)
+    );
+
+    connect(&world, OTHER_CLIENT);
+    world.live_token("web", &[&first]).await;
+    let token = world.token_where("tells another credential", "web", |token| {
+        let told = token
+            .status
+            .as_ref()
+            .and_then(|status| status.credential.as_ref());
+        told.is_some_and(|told| *told != credential)
+    });
+    assert!(is_ready(&token.await.status.expect("a status").conditions));
+    assert!(
+        world.emulator.check(&first).await.valid,
+        "nothing was to be revoked"
+    );
+}
+
+#[tokio::test]
+async fn what_entra_refuses_is_told_with_what_to_do_and_heals_at_once_when_it_is_put_right() {
+    let mut world = world_of_entra(&[]).await;
+    put_secret(&world, "expired");
+    connect(&world, CLIENT);
+    world.start_operator();
+    world.identity("alice", "");
+    let told = |sentence: &'static str| {
+        let world = &world;
+        eventually(sentence, move || async move {
+            let said = world.connection_says("default", "TokenRefused").await;
+            said.contains(sentence).then_some(said)
+        })
+    };
+    let said = told("The client secret has expired: make a new one for application").await;
+    assert!(said.contains("AADSTS7000222"), "{said}");
+    for stranger in ["Trace ID", "Correlation", "Timestamp"] {
+        assert!(!said.contains(stranger), "{said}");
+    }
+    assert_eq!(fingerprint(&world).await, None);
+    let said = world.identity_says("alice", "TokenRefused").await;
+    assert!(said.contains("The client secret has expired"), "{said}");
+    // One try is enough for everybody.
+    let tries = world.emulator.count("entraToken").await;
+    for name in ["bob", "carol", "dave"] {
+        world.identity(name, "");
+    }
+    world.settled().await;
+    let after = world.emulator.count("entraToken").await;
+    assert!(
+        after <= tries + 1,
+        "a refused credential was tried {after} times"
+    );
+
+    put_secret(&world, "mistyped");
+    told("its value, not its id").await;
+    connect(&world, "00000000-2222-3333-4444-555555555555");
+    told("has no application 00000000-2222-3333-4444-555555555555").await;
+    let auth = format!(
+        "clientSecret: {{tenantId: nowhere.example, clientId: {CLIENT}, secretRef: {{name: entra, key: secret}}}}"
+    );
+    connect_as(&world, "default", &auth);
+    told("knows no directory nowhere.example").await;
+    put_secret(&world, "");
+    let said = world
+        .connection_says("default", "InvalidClientSecret")
+        .await;
+    assert!(said.contains("key secret of Secret"), "{said}");
+
+    put_secret(&world, SECRET);
+    connect(&world, CLIENT);
+    world.connection_says("default", "ConnectionReady").await;
+    for name in ["alice", "bob", "carol", "dave"] {
+        world.identity_says(name, "IdentityReady").await;
+    }
+}
+
+#[tokio::test]
+async fn an_identity_without_a_role_is_told_so_and_works_by_itself_when_it_has_one() {
+    for (refusal, status) in [("denied", "401"), ("forbidden", "403")] {
+        let mut world = world_of_entra(&[]).await;
+        let none = json!({"entraTokens": "none", "refusedCredential": refusal});
+        world.emulator.settings(none).await;
+        put_secret(&world, SECRET);
+        connect(&world, CLIENT);
+        world.start_operator();
+        world.identity("alice", "");
+        let said = world.connection_says("default", "CredentialRefused").await;
+        for part in [
+            status,
+            "Assign the identity a role on the ACS resource",
+            "needs some minutes",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        world
+            .emulator
+            .settings(json!({"entraTokens": "issued"}))
+            .await;
+        world.identity_says("alice", "IdentityReady").await;
+        world.connection_says("default", "ConnectionReady").await;
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_away_is_told_and_tokens_stay_ready_until_it_is_back() {
+    let mut world = world_of_entra(&[]).await;
+    world
+        .emulator
+        .settings(json!({"entraTokenLife": "2s"}))
+        .await;
+    put_secret(&world, SECRET);
+    connect(&world, CLIENT);
+    world.start_operator();
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    let away =
+        json!([{"operation": "entraToken", "effect": "status", "status": 503, "body": "html"}]);
+    world.emulator.faults(away).await;
+    let mut number = 0;
+    let said = eventually("the connection lacks a token of Entra ID", || {
+        number += 1;
+        world.token(&format!("t{number}"), "alice", "scopes: [chat]");
+        async {
+            world.settled().await;
+            let status = world
+                .api::<AcsConnection>()
+                .get("default")
+                .await
+                .ok()?
+                .status?;
+            let ready = status
+                .conditions
+                .into_iter()
+                .find(|it| it.type_ == "Ready")?;
+            (ready.reason == "TokenUnavailable").then_some(ready.message)
+        }
+    })
+    .await;
+    assert!(
+        said.contains("It is tried again; check that network and proxies let https://127.0.0.1"),
+        "{said}"
+    );
+    let token = world.api::<AcsToken>().get("web").await.expect("a token");
+    assert!(is_ready(&token.status.expect("a status").conditions));
+    world.emulator.heal().await;
+    world.ready("t1").await;
+    world.ready(&format!("t{number}")).await;
+    world.connection_says("default", "ConnectionReady").await;
+}
+
+/// The chart's release, in a namespace of its own, with the values that the emulator needs and more.
+fn release<'a>(world: &'a World, home: &'a str, more: &Value) -> Release<'a> {
+    world.cluster.kubectl(&["create", "namespace", home]);
+    let mut values = json!({
+        "watchNamespaces": [world.namespace],
+        "allowInsecureEndpoints": ["127.0.0.1"],
+        "entraAuthority": world.arguments.last(),
+        "logFormat": "text",
+    });
+    let values_map = values.as_object_mut().expect("values");
+    values_map.extend(more.as_object().expect("values").clone());
+    Release::install(world.cluster, &world.namespace, home, &values)
+}
+
+fn workload_identity(account: &str) -> String {
+    format!(
+        "workloadIdentity: {{tenantId: {TENANT}, clientId: {CLIENT}, serviceAccountRef: {{name: {account}}}}}"
+    )
+}
+
+async fn trust(world: &World, subjects: &[String]) {
+    let application = json!({"tenantId": TENANT, "clientId": CLIENT, "subjects": subjects});
+    let settings = json!({"entraApplications": [application]});
+    world.emulator.settings(settings).await;
+}
+
+#[tokio::test]
+async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_chart_gives() {
+    let mut world = world_of_entra(&[]).await;
+    let namespace = world.namespace.clone();
+    let home = format!("{namespace}-operator");
+    let more = json!({"serviceAccountTokens": [
+        {"namespace": namespace, "name": "acs"}, {"namespace": namespace, "name": "late"},
+        {"namespace": home, "name": "acs"},
+    ]});
+    let release = release(&world, &home, &more);
+    let operator = release.start_operator_with(&world.environment);
+    world.operator = Some(operator);
+    world
+        .cluster
+        .kubectl(&["create", "serviceaccount", "acs", "-n", &namespace]);
+    world
+        .cluster
+        .kubectl(&["create", "serviceaccount", "other", "-n", &namespace]);
+
+    // Entra ID trusts the one of the connection's namespace alone.
+    trust(&world, &[format!("system:serviceaccount:{namespace}:acs")]).await;
+    connect_as(&world, "default", &workload_identity("acs"));
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    world.live_token("web", &[]).await;
+
+    // One of whom the operator may create no token.
+    connect_as(&world, "other", &workload_identity("other"));
+    world.identity("bob", "connectionRef: {kind: AcsConnection, name: other}");
+    let said = world
+        .connection_says("other", "ServiceAccountTokenUnavailable")
+        .await;
+    assert!(
+        said.contains(&format!(
+            "may not create tokens of ServiceAccount {namespace}/other"
+        )),
+        "{said}"
+    );
+    assert!(
+        said.contains("the chart's value serviceAccountTokens"),
+        "{said}"
+    );
+
+    // One that does not exist yet, and is not trusted yet.
+    connect_as(&world, "late", &workload_identity("late"));
+    world.identity("carol", "connectionRef: {kind: AcsConnection, name: late}");
+    let said = world
+        .connection_says("late", "ServiceAccountTokenUnavailable")
+        .await;
+    assert!(
+        said.contains(&format!("ServiceAccount {namespace}/late does not exist")),
+        "{said}"
+    );
+    world
+        .cluster
+        .kubectl(&["create", "serviceaccount", "late", "-n", &namespace]);
+    let said = world.connection_says("late", "TokenRefused").await;
+    for part in [
+        "AADSTS700213",
+        &format!("subject 'system:serviceaccount:{namespace}:late'"),
+        "a federated credential whose issuer, subject and audience",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    // A connection of the cluster takes the one beside the operator.
+    world
+        .cluster
+        .kubectl(&["create", "serviceaccount", "acs", "-n", &home]);
+    trust(&world, &[format!("system:serviceaccount:{home}:acs")]).await;
+    let reference = connect_cluster(&world, &workload_identity("acs"));
+    world.identity("dora", &reference);
+    world.identity_says("dora", "IdentityReady").await;
+    disconnect_cluster(&world);
+}
+
+#[tokio::test]
+async fn the_operators_own_service_account_is_for_connections_of_the_cluster() {
+    let mut world = world_of_entra(&[]).await;
+    let auth = format!("workloadIdentity: {{tenantId: {TENANT}, clientId: {CLIENT}}}");
+    connect_as(&world, "default", &auth);
+    world.start_operator();
+    let reference = connect_cluster(&world, &auth);
+    world.identity("alice", &reference);
+    let said = world.identity_says("alice", "NoFederatedToken").await;
+    assert!(
+        said.contains("set serviceAccountRef, or run the operator with --federated-token-file"),
+        "{said}"
+    );
+
+    let namespace = world.namespace.clone();
+    trust(
+        &world,
+        &[format!("system:serviceaccount:{namespace}:operator")],
+    )
+    .await;
+    world
+        .cluster
+        .kubectl(&["create", "serviceaccount", "operator", "-n", &namespace]);
+    let create = [
+        "create",
+        "token",
+        "operator",
+        "-n",
+        &namespace,
+        "--audience",
+    ];
+    let audience = ["api://AzureADTokenExchange"];
+    let token = world.cluster.kubectl(&[&create[..], &audience].concat());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let named = file.to_str().expect("text").to_owned();
+    world.kill_operator();
+    world
+        .environment
+        .push(("AZURE_FEDERATED_TOKEN_FILE".to_owned(), named));
+    world.start_operator();
+    let said = world.identity_says("alice", "TokenRefused").await;
+    assert!(
+        said.contains("Check the file that --federated-token-file"),
+        "{said}"
+    );
+    std::fs::write(&file, token.trim()).expect("written");
+    world.identity_says("alice", "IdentityReady").await;
+    let said = world
+        .connection_says("default", "AmbientCredentialNotAllowed")
+        .await;
+    assert!(
+        said.contains(
+            "auth.workloadIdentity without serviceAccountRef is a credential of the operator itself"
+        ),
+        "{said}"
+    );
+    disconnect_cluster(&world);
+}
+
+#[tokio::test]
+async fn the_machines_identity_is_for_connections_of_the_cluster_unless_a_flag_lends_it() {
+    let mut world = world_of_entra(&[]).await;
+    for (variable, name) in [
+        ("IDENTITY_ENDPOINT", "identity-endpoint"),
+        ("IDENTITY_HEADER", "identity-header"),
+    ] {
+        let value = world.emulator.told(name);
+        world.environment.push((variable.to_owned(), value));
+    }
+    connect_as(&world, "default", "managedIdentity: {}");
+    world.identity("tenant", "");
+    world.start_operator();
+    let said = world
+        .connection_says("default", "AmbientCredentialNotAllowed")
+        .await;
+    assert!(
+        said.contains("an administrator can allow it with --namespaced-ambient-credentials"),
+        "{said}"
+    );
+    let connection = world
+        .api::<AcsConnection>()
+        .get("default")
+        .await
+        .expect("a connection");
+    let stalled = connection.status.expect("a status").conditions;
+    assert!(
+        stalled
+            .iter()
+            .any(|it| it.type_ == "Stalled" && it.status == "True")
+    );
+
+    let reference = connect_cluster(&world, "managedIdentity: {}");
+    world.identity("alice", &reference);
+    world.identity_says("alice", "IdentityReady").await;
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    assert_eq!(world.emulator.count("appServiceToken").await, 1);
+    assert_eq!(world.emulator.count("entraToken").await, 0);
+    assert_eq!(
+        world.emulator.living().await.len(),
+        1,
+        "the tenant got nothing"
+    );
+
+    world.kill_operator();
+    world
+        .arguments
+        .push("--namespaced-ambient-credentials".to_owned());
+    world
+        .emulator
+        .settings(json!({"managedIdentities": ["system"]}))
+        .await;
+    world.start_operator();
+    world.identity_says("tenant", "IdentityReady").await;
+    connect_as(
+        &world,
+        "assigned",
+        &format!("managedIdentity: {{clientId: {CLIENT}}}"),
+    );
+    world.identity(
+        "bob",
+        "connectionRef: {kind: AcsConnection, name: assigned}",
+    );
+    let said = world.connection_says("assigned", "TokenRefused").await;
+    assert!(
+        said.contains(&format!(
+            "Assign the managed identity {CLIENT} to the machines"
+        )),
+        "{said}"
+    );
+    disconnect_cluster(&world);
+}
+
+#[tokio::test]
+async fn the_local_token_endpoint_speaks_for_whoever_is_signed_in_if_it_serves_the_audience() {
+    let mut world = world_of_entra(&["--namespaced-ambient-credentials"]).await;
+    let endpoint = world.emulator.told("local-token-endpoint");
+    let flag = ["--local-token-endpoint".to_owned(), endpoint];
+    world.arguments.extend(flag);
+    connect_as(&world, "default", "managedIdentity: {}");
+    world.identity("alice", "");
+    world.start_operator();
+    let said = world.connection_says("default", "TokenRefused").await;
+    for part in [
+        "AudienceNotSupported",
+        "gives no tokens for https://communication.azure.com/; use workloadIdentity or clientSecret instead",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let audiences = json!({"localTokenAudiences": ["https://communication.azure.com/"]});
+    world.emulator.settings(audiences).await;
+    world.identity_says("alice", "IdentityReady").await;
+    connect_as(
+        &world,
+        "assigned",
+        &format!("managedIdentity: {{clientId: {CLIENT}}}"),
+    );
+    let said = world
+        .connection_says("assigned", "InvalidManagedIdentity")
+        .await;
+    assert!(
+        said.contains("remove auth.managedIdentity.clientId"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_no_flag_allows_gets_no_bearer_token() {
+    let mut world = world_of_entra(&[]).await;
+    put_secret(&world, SECRET);
+    let auth = format!(
+        "clientSecret: {{tenantId: {TENANT}, clientId: {CLIENT}, secretRef: {{name: entra, key: secret}}}}"
+    );
+    world.apply(&format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: default}}\n\
+         spec: {{endpoint: \"https://thief.example\", auth: {{{auth}}}}}\n"
+    ));
+    world.identity("alice", "");
+    world.start_operator();
+    let said = world.connection_says("default", "EndpointNotAllowed").await;
+    assert!(said.contains("--allow-endpoint thief.example"), "{said}");
+    world.settled().await;
+    assert_eq!(world.emulator.count("entraToken").await, 0);
+}
+
+#[tokio::test]
+async fn a_client_secret_that_is_not_there_is_waited_for() {
+    let mut world = world_of_entra(&[]).await;
+    connect(&world, CLIENT);
+    world.identity("alice", "");
+    world.start_operator();
+    world.connection_says("default", "SecretNotFound").await;
+    world.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: entra}\nstringData: {other: x}\n");
+    let said = world.connection_says("default", "SecretKeyNotFound").await;
+    assert!(said.contains("waiting for key secret"), "{said}");
+    let change = json!({"stringData": {"secret": SECRET}});
+    world.patch::<Secret>("entra", change).await;
+    world.identity_says("alice", "IdentityReady").await;
 }

@@ -132,6 +132,11 @@ impl<'a> Release<'a> {
 
     /// Starts the operator as the Deployment would, with its account, arguments and environment.
     pub fn start_operator(&self) -> Operator {
+        self.start_operator_with(&[])
+    }
+
+    /// The same, with further variables in its environment.
+    pub fn start_operator_with(&self, environment: &[(String, String)]) -> Operator {
         let deployment = only(&self.objects, "Deployment");
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
@@ -143,7 +148,8 @@ impl<'a> Release<'a> {
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .args(arguments(deployment))
-            .args(["--address", "127.0.0.1:0"]);
+            .args(["--address", "127.0.0.1:0"])
+            .envs(environment.iter().cloned());
         Operator::start(&mut command)
     }
 

@@ -4,7 +4,10 @@ use acs_identity_operator::crd::{AcsConnection, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use crate::support::world::{World, spec};
+use crate::{
+    entra,
+    support::world::{World, spec},
+};
 
 #[tokio::test]
 async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
@@ -66,33 +69,7 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
         "c2Vjb25kLWtleQ==".to_owned(),
     ]);
 
-    let namespace = world.namespace.clone();
-    let (_, metrics) = world.operator().get("/metrics").await;
-    let (_, ready) = world.operator().get("/readyz").await;
-    let kubectl = |kind: &str| {
-        world
-            .cluster
-            .kubectl(&["get", kind, "-n", &namespace, "-o", "yaml"])
-    };
-    let outputs = [
-        ("metrics", metrics),
-        ("readyz", ready),
-        ("tokens", kubectl("acstokens")),
-        ("identities", kubectl("acsidentities")),
-        ("connections", kubectl("acsconnections")),
-        ("events", kubectl("events.events.k8s.io")),
-        ("the annotations of Secrets", annotations(&world).await),
-        (
-            "the log",
-            world.operator.as_ref().expect("it runs").process.output(),
-        ),
-        (
-            "the emulator's journal",
-            format!("{:?}", world.emulator.requests().await),
-        ),
-    ];
-    for (what, output) in outputs {
-        assert!(!output.is_empty(), "{what} is empty");
+    for (what, output) in outputs(&mut world).await {
         for secret in &secrets {
             assert!(!output.contains(secret.as_str()), "{what} holds a secret");
             // The part that is not the same in every token: its signature.
@@ -108,6 +85,83 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
         );
     }
     assert!(world.api::<AcsConnection>().get("default").await.is_ok());
+}
+
+#[tokio::test]
+async fn no_output_of_the_operator_holds_a_client_secret_or_a_token_of_entra() {
+    let mut world = entra::world_of_entra(&[]).await;
+    // The crates between us and the wire, as talkative as they can be.
+    let filter = "info,acs_identity_operator=trace,azure_core=trace,azure_identity=trace,typespec_client_core=trace,reqwest=trace,hyper_util=trace";
+    world
+        .environment
+        .push(("RUST_LOG".to_owned(), filter.to_owned()));
+    let short = json!({"entraTokenLife": "2s"});
+    world.emulator.settings(short).await;
+    entra::put_secret(&world, "a-mistyped-client-secret");
+    entra::connect(&world, entra::CLIENT);
+    world.start_operator();
+    world.identity("alice", "");
+    world.connection_says("default", "TokenRefused").await;
+    entra::put_secret(&world, entra::SECRET);
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    let refuse = json!({"entraTokens": "none"});
+    world.emulator.settings(refuse).await;
+    world.token("refused", "alice", "scopes: [chat]");
+    world.connection_says("default", "CredentialRefused").await;
+    let account = "workloadIdentity: {tenantId: a.example, clientId: \"11111111-2222-3333-4444-555555555555\", serviceAccountRef: {name: default}}";
+    world.apply(&format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: other}}\n\
+         spec: {{endpoint: \"{}\", auth: {{{account}}}}}\n",
+        world.emulator.url
+    ));
+    world.identity("bob", "connectionRef: {kind: AcsConnection, name: other}");
+    world.connection_says("other", "TokenRefused").await;
+    for (what, output) in outputs(&mut world).await {
+        for secret in ["a-mistyped-client-secret", "the-client-secret-of"] {
+            assert!(!output.contains(secret), "{what} holds a client secret");
+        }
+        // So every JSON Web Token begins: those of Entra ID, of ServiceAccounts and of ACS.
+        assert!(!output.contains("eyJ"), "{what} holds a token");
+    }
+    let log = world.operator().process.output();
+    assert!(
+        log.contains("azure_identity") || log.contains("typespec_client_core"),
+        "{log}"
+    );
+}
+
+/// Everything that the operator lets others see, and what each is called.
+async fn outputs(world: &mut World) -> Vec<(&'static str, String)> {
+    let namespace = world.namespace.clone();
+    let (_, metrics) = world.operator().get("/metrics").await;
+    let (_, ready) = world.operator().get("/readyz").await;
+    let kubectl = |kind: &str| {
+        world
+            .cluster
+            .kubectl(&["get", kind, "-n", &namespace, "-o", "yaml"])
+    };
+    let outputs = [
+        ("metrics", metrics),
+        ("readyz", ready),
+        ("tokens", kubectl("acstokens")),
+        ("identities", kubectl("acsidentities")),
+        ("connections", kubectl("acsconnections")),
+        ("events", kubectl("events.events.k8s.io")),
+        ("the annotations of Secrets", annotations(world).await),
+        (
+            "the log",
+            world.operator.as_ref().expect("it runs").process.output(),
+        ),
+        (
+            "the emulator's journal",
+            format!("{:?}", world.emulator.requests().await),
+        ),
+    ];
+    for (what, output) in &outputs {
+        assert!(!output.is_empty(), "{what} is empty");
+    }
+    outputs.into()
 }
 
 async fn annotations(world: &World) -> String {

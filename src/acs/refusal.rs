@@ -15,6 +15,8 @@ struct Complaint {
     error: Option<ErrorField>,
     error_description: Option<String>,
     error_codes: Vec<u32>,
+    /// App Service's.
+    message: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +76,7 @@ fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &
         None => (None, None),
     };
     let description = complaint.error_description.or(object_message);
+    let description = description.or(complaint.message);
     let message = description.as_deref().map(lasting);
     let number = complaint.error_codes.first().copied();
     if is_moment && number.is_none() {
@@ -362,7 +365,9 @@ mod tests {
             "{}",
             refused.advice
         );
+        let body = r#"{"statusCode":400,"message":"Identity not found"}"#;
         let refused = of(&managed(None), &config, answer(400, body), "");
+        assert_eq!(refused.message.as_deref(), Some("Identity not found"));
         assert!(
             refused.advice.contains("system-assigned"),
             "{}",

@@ -58,12 +58,8 @@ impl Emulator {
         match operation {
             Operation::EntraToken => Some(self.by_credential(call, tenant)),
             Operation::EntraConfiguration => Some(configuration(call, tenant)),
-            Operation::AppServiceToken => Some(self.by_machine(
-                call,
-                call.header("x-identity-header") == Some(IDENTITY_HEADER),
-                "X-IDENTITY-HEADER",
-            )),
-            Operation::MachineToken => Some(self.by_machine(call, is_metadata(call), "Metadata")),
+            Operation::AppServiceToken => Some(self.by_app_service(call)),
+            Operation::MachineToken => Some(self.by_machine(call)),
             Operation::LocalToken => Some(self.by_sign_in(call)),
             _ => None,
         }
@@ -86,35 +82,39 @@ impl Emulator {
         }
     }
 
-    /// The managed identity of a machine: App Service's form, and that of virtual machines.
-    fn by_machine(&self, call: &Call, has_header: bool, header: &str) -> Answer {
-        let (settings, now) = self.settings_and_time();
-        let refused = |status, text: &str| {
-            Answer::json(
-                status,
-                json!({"error": "invalid_request", "error_description": text}),
-            )
-        };
-        if !has_header {
-            let text = format!("Required header {header} is missing or wrong.");
-            return refused(StatusCode::BAD_REQUEST, &text);
-        }
-        let Some(resource) = call.query("resource").filter(|it| !it.is_empty()) else {
-            return refused(
-                StatusCode::BAD_REQUEST,
-                "Required query variable 'resource' is missing.",
+    /// `GET /msi/token`: the managed identity of an app of App Service.
+    fn by_app_service(&self, call: &Call) -> Answer {
+        if call.header("x-identity-header") != Some(IDENTITY_HEADER) {
+            return app_service_refusal(
+                StatusCode::UNAUTHORIZED,
+                "X-IDENTITY-HEADER is missing or wrong.",
             );
-        };
-        let client = call
-            .query("client_id")
-            .unwrap_or_else(|| "system".to_owned());
+        }
+        self.managed(call)
+            .unwrap_or_else(|why| app_service_refusal(StatusCode::BAD_REQUEST, why))
+    }
+
+    /// `GET /metadata/identity/oauth2/token`: the managed identity of a virtual machine.
+    fn by_machine(&self, call: &Call) -> Answer {
+        if !is_metadata(call) {
+            return machine_refusal("Required metadata header not specified");
+        }
+        self.managed(call).unwrap_or_else(machine_refusal)
+    }
+
+    fn managed(&self, call: &Call) -> Result<Answer, &'static str> {
+        let (settings, now) = self.settings_and_time();
+        let resource = call.query("resource").filter(|it| !it.is_empty());
+        let resource = resource.ok_or("Required query variable 'resource' is missing")?;
+        let client = call.query("client_id");
+        let client = client.unwrap_or_else(|| "system".to_owned());
         let is_assigned = |all: &Vec<String>| all.contains(&client);
         if !settings.managed_identities.as_ref().is_none_or(is_assigned) {
-            return refused(StatusCode::BAD_REQUEST, "Identity not found");
+            return Err("Identity not found");
         }
         let life = settings.entra_token_life;
         let token = self.entra_token("managed", &client, &resource, now, life);
-        machine_answer(&token, &resource, now + life)
+        Ok(machine_answer(&token, &resource, now, life))
     }
 
     /// `POST /oauth2/token`: the endpoint of Cloud Shell.
@@ -142,7 +142,7 @@ impl Emulator {
         }
         let life = settings.entra_token_life;
         let token = self.entra_token("signed-in", "user", resource, now, life);
-        machine_answer(&token, resource, now + life)
+        machine_answer(&token, resource, now, life)
     }
 
     fn settings_and_time(&self) -> (Settings, Timestamp) {
@@ -350,10 +350,20 @@ fn refused(number: u32, text: &str, now: Timestamp) -> Answer {
     answer
 }
 
-fn machine_answer(token: &str, resource: &str, end: Timestamp) -> Answer {
+fn app_service_refusal(status: StatusCode, message: &str) -> Answer {
+    let body = json!({"statusCode": status.as_u16(), "message": message});
+    Answer::json(status, body)
+}
+
+fn machine_refusal(description: &str) -> Answer {
+    let body = json!({"error": "invalid_request", "error_description": description});
+    Answer::json(StatusCode::BAD_REQUEST, body)
+}
+
+fn machine_answer(token: &str, resource: &str, now: Timestamp, life: SignedDuration) -> Answer {
     Answer::ok(json!({
-        "access_token": token, "expires_on": end.as_second().to_string(), "resource": resource,
-        "token_type": "Bearer",
+        "access_token": token, "expires_on": (now + life).as_second().to_string(),
+        "expires_in": life.as_secs().to_string(), "resource": resource, "token_type": "Bearer",
     }))
 }
 

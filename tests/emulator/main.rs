@@ -17,6 +17,7 @@ mod assignments;
 mod caller;
 mod control;
 mod durability;
+mod entra;
 mod exchange;
 mod faults;
 mod garbage;

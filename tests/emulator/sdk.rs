@@ -125,3 +125,35 @@ async fn the_official_python_sdk_notices_nothing_sync_and_aio() {
     );
     assert!(!said.contains("Warning"), "{said}");
 }
+
+#[tokio::test]
+async fn the_official_entra_library_notices_nothing() {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulator/sdk");
+    let mut emulator = Emulator::start(&[]);
+    let python = tokio::task::spawn_blocking({
+        let sdk = sdk.clone();
+        move || python(&sdk)
+    })
+    .await
+    .unwrap();
+    let authority = emulator.told("entra-authority");
+    let ca = emulator.told("ca-file");
+    let said = run(
+        Command::new(python)
+            .arg(sdk.join("entra.py"))
+            .env("ENDPOINT", &authority)
+            .env("AUTHORITY", &authority)
+            .env("IDENTITY", emulator.told("identity-endpoint"))
+            .env("HEADER", emulator.told("identity-header"))
+            .env("LOCAL", emulator.told("local-token-endpoint"))
+            .env("CONTROL", &emulator.url)
+            .env("REQUESTS_CA_BUNDLE", &ca)
+            .env("SSL_CERT_FILE", &ca)
+            .env("NO_PROXY", "127.0.0.1"),
+        "the official library sees a difference from Entra ID",
+    );
+    assert!(
+        said.contains("the official library noticed nothing"),
+        "{said}"
+    );
+}

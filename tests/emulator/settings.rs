@@ -30,7 +30,7 @@ fn is(reply: &Reply, status: u16, code: &str) {
 async fn every_switch_has_a_default_is_echoed_and_survives_a_round_trip() {
     let emulator = Emulator::start(&[]);
     let defaults = emulator.send(reqwest::Method::GET, "settings", None).await;
-    assert_eq!(defaults.as_object().unwrap().len(), 25);
+    assert_eq!(defaults.as_object().unwrap().len(), 30);
     let put = emulator
         .send(reqwest::Method::PUT, "settings", Some(defaults.clone()))
         .await;

@@ -4,7 +4,7 @@ use acs_identity_operator::crd::{AcsConnection, AcsToken, is_ready};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use crate::support::{eventually, helm::Release, world::World};
+use crate::support::{eventually, helm::Release, kubernetes::root, world::World};
 
 pub const TENANT: &str = "72f988bf-0000-4000-8000-2d7cd011db47";
 pub const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
@@ -31,6 +31,33 @@ pub async fn world_of_entra(operator: &[&str]) -> World {
     world
 }
 
+/// The manifests in docs/credentials.md after a heading, for this world: its endpoint, and its
+/// namespace as the one that is served and as the name of what has no namespace.
+fn page(world: &World, heading: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(root("docs/credentials.md")).expect("readable");
+    let (_, section) = page
+        .split_once(&format!("\n## {heading}\n"))
+        .expect("the heading");
+    let section = section.split("\n## ").next().expect("a section");
+    let blocks = section.split("```yaml\n").skip(1);
+    blocks
+        .map(|block| {
+            let manifest = block.split("```").next().expect("a block");
+            let is_of_cluster = manifest.contains("kind: ClusterAcsConnection");
+            let mut manifest = manifest
+                .replace(
+                    "https://contoso.communication.azure.com",
+                    &world.emulator.url,
+                )
+                .replace("team-a", &world.namespace);
+            if is_of_cluster {
+                manifest = manifest.replace("name: default", &format!("name: {}", world.namespace));
+            }
+            manifest
+        })
+        .collect()
+}
+
 /// A connection with `auth` (flow-style YAML).
 fn connect_as(world: &World, name: &str, auth: &str) {
     world.apply(&format!(
@@ -54,15 +81,13 @@ pub fn put_secret(world: &World, secret: &str) {
     ));
 }
 
-/// A connection of the cluster with `auth`, named as the namespace, which alone it serves. Its status
-/// is no witness: the operators of other tests look at it too.
-fn connect_cluster(world: &World, auth: &str) -> String {
-    let (name, url) = (&world.namespace, &world.emulator.url);
-    world.apply(&format!(
-        "apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsConnection\nmetadata: {{name: {name}}}\n\
-         spec: {{endpoint: \"{url}\", auth: {{{auth}}}, policy: {{namespaces: {{names: [{name}]}}}}}}\n"
-    ));
-    format!("connectionRef: {{kind: ClusterAcsConnection, name: {name}}}")
+/// Uses the connection of the cluster that is named as the namespace. Its status is no witness: the
+/// operators of other tests look at it too.
+fn of_cluster(world: &World) -> String {
+    format!(
+        "connectionRef: {{kind: ClusterAcsConnection, name: {}}}",
+        world.namespace
+    )
 }
 
 fn disconnect_cluster(world: &World) {
@@ -87,7 +112,7 @@ async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() 
     let mut world = world_of_entra(&[]).await;
     // As an editor leaves it.
     put_secret(&world, &format!("{SECRET}\\n"));
-    connect(&world, CLIENT);
+    world.apply(&page(&world, "A client secret")[0]);
     world.start_operator();
     world.identity("alice", "");
     for name in ["one", "two", "three"] {
@@ -353,7 +378,7 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
 
     // Entra ID trusts the one of the connection's namespace alone.
     trust(&world, &[format!("system:serviceaccount:{namespace}:acs")]).await;
-    connect_as(&world, "default", &workload_identity("acs"));
+    world.apply(&page(&world, "A ServiceAccount, no secret")[0]);
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat]");
     world.ready("web").await;
@@ -403,8 +428,12 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
         .cluster
         .kubectl(&["create", "serviceaccount", "acs", "-n", &home]);
     trust(&world, &[format!("system:serviceaccount:{home}:acs")]).await;
-    let reference = connect_cluster(&world, &workload_identity("acs"));
-    world.identity("dora", &reference);
+    let of_cluster_too = page(&world, "A ServiceAccount, no secret")[0]
+        .replace("AcsConnection", "ClusterAcsConnection")
+        .replace("name: default", &format!("name: {namespace}"));
+    let policy = format!("  policy: {{namespaces: {{names: [{namespace}]}}}}\n");
+    world.apply(&format!("{of_cluster_too}{policy}"));
+    world.identity("dora", &of_cluster(&world));
     world.identity_says("dora", "IdentityReady").await;
     disconnect_cluster(&world);
 }
@@ -415,8 +444,8 @@ async fn the_operators_own_service_account_is_for_connections_of_the_cluster() {
     let auth = format!("workloadIdentity: {{tenantId: {TENANT}, clientId: {CLIENT}}}");
     connect_as(&world, "default", &auth);
     world.start_operator();
-    let reference = connect_cluster(&world, &auth);
-    world.identity("alice", &reference);
+    world.apply(&page(&world, "A ServiceAccount, no secret")[1]);
+    world.identity("alice", &of_cluster(&world));
     let said = world.identity_says("alice", "NoFederatedToken").await;
     assert!(
         said.contains("set serviceAccountRef, or run the operator with --federated-token-file"),
@@ -501,8 +530,8 @@ async fn the_machines_identity_is_for_connections_of_the_cluster_unless_a_flag_l
             .any(|it| it.type_ == "Stalled" && it.status == "True")
     );
 
-    let reference = connect_cluster(&world, "managedIdentity: {}");
-    world.identity("alice", &reference);
+    world.apply(&page(&world, "The machine's identity")[0]);
+    world.identity("alice", &of_cluster(&world));
     world.identity_says("alice", "IdentityReady").await;
     world.token("web", "alice", "scopes: [chat]");
     world.ready("web").await;

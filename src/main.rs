@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the controllers (the default)
-    Run(Run),
+    Run(Box<Run>),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
 }
@@ -162,7 +162,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Crds) => print_crds(),
-        Some(Command::Run(run)) => start(run),
+        Some(Command::Run(run)) => start(*run),
         None => start(cli.run),
     };
     match outcome {

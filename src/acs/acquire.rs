@@ -168,7 +168,8 @@ impl Acquire {
 
     /// A client for what is on the machine itself, and that no proxy reaches.
     fn direct(&self) -> Result<reqwest::Client, String> {
-        http_client(&self.config, |builder| builder.no_proxy()).map_err(|error| error.to_string())
+        http_client(&self.config, reqwest::ClientBuilder::no_proxy)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use ring::digest::{Context, Digest, SHA256};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::Endpoint;
 
 /// Keeps fingerprints from being plain hashes of what others may publish.
-const FINGERPRINT_DOMAIN: &[u8] = b"acs-identity-operator/entra";
+const FINGERPRINT_DOMAIN: &str = "acs-identity-operator/entra";
 
 /// An identity in Entra ID, and what proves to be it. Can't be printed.
 #[derive(Clone)]
@@ -69,17 +69,10 @@ impl EntraIdentity {
     /// Tells who it is, not by which secret: 16 hexadecimal digits.
     pub(super) fn fingerprint(&self) -> String {
         let (tenant_id, client_id) = self.who();
-        let digest = digest(&[
-            FINGERPRINT_DOMAIN,
-            tenant_id.as_bytes(),
-            client_id.as_bytes(),
-        ]);
-        digest
-            .as_ref()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let digest = digest(&[FINGERPRINT_DOMAIN, tenant_id, client_id]);
+        let head = digest.iter().take(8);
+        let head = head.fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
+        format!("{head:016x}")
     }
 
     /// Tells all that matters apart, secrets too.
@@ -91,15 +84,11 @@ impl EntraIdentity {
             Self::OwnWorkload { .. } => ("own", ""),
             Self::Managed { .. } => ("managed", ""),
         };
-        let parts = [kind, tenant_id, client_id, proof].map(str::as_bytes);
-        let mut key = [0; 32];
-        for (to, from) in key.iter_mut().zip(digest(&parts).as_ref()) {
-            *to = *from;
-        }
-        key
+        digest(&[kind, tenant_id, client_id, proof])
     }
 
-    fn who(&self) -> (&str, &str) {
+    /// Directory and application, where a directory is asked for the token.
+    pub(super) fn application(&self) -> Option<(&str, &str)> {
         match self {
             Self::ClientSecret {
                 tenant_id,
@@ -114,8 +103,15 @@ impl EntraIdentity {
             | Self::OwnWorkload {
                 tenant_id,
                 client_id,
-            } => (tenant_id, client_id),
+            } => Some((tenant_id, client_id)),
+            Self::Managed { .. } => None,
+        }
+    }
+
+    fn who(&self) -> (&str, &str) {
+        match self {
             Self::Managed { client_id } => ("managed", client_id.as_deref().unwrap_or_default()),
+            _ => self.application().unwrap_or_default(),
         }
     }
 }
@@ -128,13 +124,13 @@ impl fmt::Debug for EntraIdentity {
 }
 
 /// A digest of parts, each with its length, so that none can reach into another.
-fn digest(parts: &[&[u8]]) -> Digest {
-    let mut context = Context::new(&SHA256);
+fn digest(parts: &[&str]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
     for part in parts {
-        context.update(&part.len().to_be_bytes());
-        context.update(part);
+        hasher.update(part.len().to_be_bytes());
+        hasher.update(part);
     }
-    context.finish()
+    hasher.finalize().into()
 }
 
 /// Where tokens of Entra ID come from, for the whole process: an administrator's decision, since

@@ -94,7 +94,6 @@ impl Kind {
                 "Check that the credential belongs to this resource and hasn't been regenerated or expired"
             }
             Self::TokenRefused => "Check the identity and what proves it",
-            Self::NoAssertion => "Correct what the message names",
             Self::IdentityNotOwned => {
                 "Check that the connection leads to the resource in which the identity was made"
             }
@@ -104,7 +103,7 @@ impl Kind {
             Self::InvalidUserToken => {
                 "Sign the Teams user in again and supply a fresh token of the right application and user"
             }
-            Self::Invalid => "Correct what the message names",
+            Self::NoAssertion | Self::Invalid => "Correct what the message names",
             Self::Unsupported => {
                 "Choose another API version for the connection, or don't ask for it"
             }

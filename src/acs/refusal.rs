@@ -150,24 +150,8 @@ fn advice(
     number: Option<u32>,
     code: Option<&str>,
 ) -> String {
-    let (tenant_id, client_id) = match identity {
-        EntraIdentity::ClientSecret {
-            tenant_id,
-            client_id,
-            ..
-        }
-        | EntraIdentity::Federated {
-            tenant_id,
-            client_id,
-            ..
-        }
-        | EntraIdentity::OwnWorkload {
-            tenant_id,
-            client_id,
-        } => (tenant_id, client_id),
-        EntraIdentity::Managed { client_id } => {
-            return managed(config, client_id.as_deref(), code);
-        }
+    let Some((tenant_id, client_id)) = identity.application() else {
+        return managed(identity, config, code);
     };
     match number {
         Some(90002 | 90021 | 900_021 | 900_023 | 900_024) => format!(
@@ -206,7 +190,11 @@ fn advice(
     }
 }
 
-fn managed(config: &EntraConfig, client_id: Option<&str>, code: Option<&str>) -> String {
+fn managed(identity: &EntraIdentity, config: &EntraConfig, code: Option<&str>) -> String {
+    let client_id = match identity {
+        EntraIdentity::Managed { client_id } => client_id.as_deref(),
+        _ => None,
+    };
     match (&config.local_token_endpoint, client_id, code) {
         (Some(endpoint), _, Some("AudienceNotSupported")) => format!(
             "The token endpoint {endpoint} gives no tokens for {}; use workloadIdentity or clientSecret instead",
@@ -241,21 +229,17 @@ mod tests {
         }
     }
 
-    fn answer(status: u16, body: &str) -> Option<Heard> {
+    fn judge(identity: &EntraIdentity, status: u16, body: &str) -> NoToken {
         let body = body.as_bytes().to_vec();
-        Some(Heard::Answer { status, body })
+        let heard = Some(Heard::Answer { status, body });
+        of(identity, &EntraConfig::default(), heard, "")
     }
 
     fn by_entra(status: u16, number: u32) -> NoToken {
         let body = format!(
             r#"{{"error":"invalid_client","error_description":"AADSTS{number}: It is so. Trace ID: 1-2 Correlation ID: 3-4 Timestamp: 2026-01-01 00:00:00Z","error_codes":[{number}]}}"#
         );
-        of(
-            &application(),
-            &EntraConfig::default(),
-            answer(status, &body),
-            "",
-        )
+        judge(&application(), status, &body)
     }
 
     #[test]
@@ -334,7 +318,7 @@ mod tests {
             (500, ""),
             (503, "<html>"),
         ] {
-            let none = of(&application(), &config, answer(status, body), "");
+            let none = judge(&application(), status, body);
             assert_eq!(none.kind, Kind::TokenUnavailable, "{status} {body}");
             assert!(
                 none.advice.starts_with("It is tried again"),
@@ -355,9 +339,8 @@ mod tests {
 
     #[test]
     fn a_machine_without_the_identity_says_so() {
-        let config = EntraConfig::default();
         let body = r#"{"error":"invalid_request","error_description":"Identity not found"}"#;
-        let refused = of(&managed(Some(CLIENT)), &config, answer(400, body), "");
+        let refused = judge(&managed(Some(CLIENT)), 400, body);
         assert_eq!(refused.kind, Kind::TokenRefused);
         assert_eq!(refused.message.as_deref(), Some("Identity not found"));
         assert!(
@@ -366,7 +349,7 @@ mod tests {
             refused.advice
         );
         let body = r#"{"statusCode":400,"message":"Identity not found"}"#;
-        let refused = of(&managed(None), &config, answer(400, body), "");
+        let refused = judge(&managed(None), 400, body);
         assert_eq!(refused.message.as_deref(), Some("Identity not found"));
         assert!(
             refused.advice.contains("system-assigned"),
@@ -379,12 +362,7 @@ mod tests {
     fn a_text_that_looks_like_a_token_stays_out() {
         let token = format!("eyJ{}", "a".repeat(200));
         let body = format!(r#"{{"error":"{token}","error_description":"bad {token}"}}"#);
-        let refused = of(
-            &application(),
-            &EntraConfig::default(),
-            answer(400, &body),
-            "",
-        );
+        let refused = judge(&application(), 400, &body);
         assert!(!format!("{refused:?}").contains("eyJ"), "{refused:?}");
     }
 }

@@ -90,12 +90,11 @@ async fn look<C: AnyConnection>(
         .unwrap_or(&context.config.cluster_resource_namespace);
     let follower = Follower::Connection(key.clone());
     let reference = connection.auth().secret_ref();
-    let presence = match reference {
-        Some(reference) => context.inputs.follow(namespace, &reference.name, &follower),
-        None => {
-            context.inputs.unfollow(&follower);
-            Presence::Absent
-        }
+    let presence = if let Some(reference) = reference {
+        context.inputs.follow(namespace, &reference.name, &follower)
+    } else {
+        context.inputs.unfollow(&follower);
+        Presence::Absent
     };
     let version = match presence {
         Presence::Unknown => None,

@@ -128,8 +128,8 @@ fn workload_identity<C: AnyConnection>(
     namespace: &str,
 ) -> Result<Credential, Unusable> {
     let (tenant_id, client_id) = (auth.tenant_id.clone(), auth.client_id.clone());
-    let identity = match &auth.service_account_ref {
-        Some(account) => EntraIdentity::Federated {
+    let identity = if let Some(account) = &auth.service_account_ref {
+        EntraIdentity::Federated {
             tenant_id,
             client_id,
             subject: format!("{namespace}/{}", account.name),
@@ -139,19 +139,18 @@ fn workload_identity<C: AnyConnection>(
                 &account.name,
                 &context.config.service_account_token_audience,
             ),
-        },
-        None => {
-            check_ambient::<C>(context, "auth.workloadIdentity without serviceAccountRef")?;
-            if !context.acs.entra_config().has_federated_token() {
-                return Err(stalled(
-                    "NoFederatedToken",
-                    "the operator has no ServiceAccount token of its own for Microsoft Entra ID: set serviceAccountRef, or run the operator with --federated-token-file",
-                ));
-            }
-            EntraIdentity::OwnWorkload {
-                tenant_id,
-                client_id,
-            }
+        }
+    } else {
+        check_ambient::<C>(context, "auth.workloadIdentity without serviceAccountRef")?;
+        if !context.acs.entra_config().has_federated_token() {
+            return Err(stalled(
+                "NoFederatedToken",
+                "the operator has no ServiceAccount token of its own for Microsoft Entra ID: set serviceAccountRef, or run the operator with --federated-token-file",
+            ));
+        }
+        EntraIdentity::OwnWorkload {
+            tenant_id,
+            client_id,
         }
     };
     Ok(context.acs.entra(identity))

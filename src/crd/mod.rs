@@ -9,6 +9,7 @@
     reason = "columns of one kind have the same type or priority"
 )]
 
+mod auth;
 mod condition;
 mod connection;
 mod duration;
@@ -19,12 +20,14 @@ mod request;
 mod scope;
 mod token;
 
+pub use auth::{
+    AccessKeyAuth, Auth, ClientSecretAuth, ConnectionStringAuth, ManagedIdentityAuth, SecretKeyRef,
+    ServiceAccountRef, WorkloadIdentityAuth,
+};
 pub use condition::{Conditions, READY, RECONCILING, STALLED, Verdict, is_ready, ready_reason};
 pub use connection::{
-    AccessKeyAuth, AcsConnection, AcsConnectionSpec, Auth, ClientSecretAuth, ClusterAcsConnection,
-    ClusterAcsConnectionSpec, ConnectionKind, ConnectionRef, ConnectionStatus,
-    ConnectionStringAuth, ManagedIdentityAuth, SecretKeyRef, ServiceAccountRef,
-    WorkloadIdentityAuth,
+    AcsConnection, AcsConnectionSpec, ClusterAcsConnection, ClusterAcsConnectionSpec,
+    ConnectionKind, ConnectionRef, ConnectionStatus,
 };
 pub use duration::{DurationError, parse_duration};
 pub use identity::{

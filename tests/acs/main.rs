@@ -12,6 +12,7 @@ mod connection_strings;
 mod entra;
 mod faults;
 mod layering;
+mod local_token;
 mod requests;
 mod tls;
 mod vectors;

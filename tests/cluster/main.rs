@@ -14,6 +14,7 @@
 mod support;
 
 mod adoption;
+mod ambient;
 mod bad_input;
 mod bad_world;
 mod chart;

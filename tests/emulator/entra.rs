@@ -158,111 +158,32 @@ async fn a_token_for_something_else_or_out_of_date_is_refused_by_the_data_plane(
 }
 
 #[tokio::test]
+#[rustfmt::skip] // A table.
 async fn every_refusal_has_its_code_and_names_what_is_wrong() {
     let emulator = Emulator::start(&[]);
     know(&emulator).await;
     let stranger = assertion(&json!({"sub": "system:serviceaccount:team:other"}));
     let elsewhere = assertion(&json!({"aud": "api://elsewhere"}));
     let late = assertion(&json!({"exp": 1_600_000_000}));
-    let by = |text| {
-        [
-            ("client_assertion_type", ASSERTION_TYPE),
-            ("client_assertion", text),
-        ]
-    };
-    let [stranger, elsewhere, late, broken] =
-        [by(&stranger), by(&elsewhere), by(&late), by("broken")];
+    let by = |text| [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", text)];
+    let [stranger, elsewhere, late, broken] = [by(&stranger), by(&elsewhere), by(&late), by("broken")];
     for (tenant, other, status, error, number, names) in [
-        (
-            "fabrikam.example",
-            &[][..],
-            400,
-            "invalid_request",
-            90002,
-            "fabrikam.example",
-        ),
+        ("fabrikam.example", &[][..], 400, "invalid_request", 90002, "fabrikam.example"),
         ("common", &[], 400, "invalid_request", 90002, "common"),
-        (
-            TENANT,
-            &[("client_id", "another")],
-            400,
-            "unauthorized_client",
-            700_016,
-            "another",
-        ),
-        (
-            TENANT,
-            &[("client_secret", "wrong")],
-            401,
-            "invalid_client",
-            7_000_215,
-            CLIENT,
-        ),
-        (
-            TENANT,
-            &[("client_secret", "expired")],
-            401,
-            "invalid_client",
-            7_000_222,
-            CLIENT,
-        ),
-        (
-            TENANT,
-            &[("client_secret", "")],
-            401,
-            "invalid_client",
-            7_000_218,
-            "client_secret",
-        ),
-        (
-            TENANT,
-            &[("grant_type", "password")],
-            400,
-            "unsupported_grant_type",
-            70003,
-            "password",
-        ),
-        (
-            TENANT,
-            &[("scope", "https://communication.azure.com/")],
-            400,
-            "invalid_scope",
-            1_002_012,
-            "/.default",
-        ),
-        (
-            TENANT,
-            &stranger,
-            401,
-            "invalid_client",
-            700_213,
-            "system:serviceaccount:team:other",
-        ),
-        (
-            TENANT,
-            &elsewhere,
-            401,
-            "invalid_client",
-            700_212,
-            "audience",
-        ),
-        (
-            TENANT,
-            &late,
-            401,
-            "invalid_client",
-            700_024,
-            "valid time range",
-        ),
+        (TENANT, &[("client_id", "another")], 400, "unauthorized_client", 700_016, "another"),
+        (TENANT, &[("client_secret", "wrong")], 401, "invalid_client", 7_000_215, CLIENT),
+        (TENANT, &[("client_secret", "expired")], 401, "invalid_client", 7_000_222, CLIENT),
+        (TENANT, &[("client_secret", "")], 401, "invalid_client", 7_000_218, "client_secret"),
+        (TENANT, &[("grant_type", "password")], 400, "unsupported_grant_type", 70003, "password"),
+        (TENANT, &[("scope", "https://communication.azure.com/")], 400, "invalid_scope", 1_002_012, "/.default"),
+        (TENANT, &stranger, 401, "invalid_client", 700_213, "system:serviceaccount:team:other"),
+        (TENANT, &elsewhere, 401, "invalid_client", 700_212, "audience"),
+        (TENANT, &late, 401, "invalid_client", 700_024, "valid time range"),
         (TENANT, &broken, 400, "invalid_request", 50027, "malformed"),
     ] {
         let reply = ask(&emulator, tenant, &fields(other)).await;
         let answer = body(&reply);
-        assert_eq!(
-            (reply.status, &answer["error"]),
-            (status, &json!(error)),
-            "{answer}"
-        );
+        assert_eq!((reply.status, &answer["error"]), (status, &json!(error)), "{answer}");
         assert_eq!(answer["error_codes"], json!([number]), "{answer}");
         let said = answer["error_description"].as_str().unwrap();
         assert!(said.starts_with(&format!("AADSTS{number}: ")), "{said}");
@@ -278,14 +199,7 @@ async fn every_refusal_has_its_code_and_names_what_is_wrong() {
     assert_eq!(answer["error_codes"], json!([65001]));
     let nothing_known = json!({"entraRefusal": null, "entraApplications": null});
     emulator.settings(nothing_known).await;
-    token(
-        &ask(
-            &emulator,
-            "anyone.example",
-            &fields(&[("client_secret", "anything")]),
-        )
-        .await,
-    );
+    token(&ask(&emulator, "anyone.example", &fields(&[("client_secret", "anything")])).await);
 }
 
 #[tokio::test]

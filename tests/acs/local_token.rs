@@ -1,0 +1,117 @@
+//! The token endpoint that a machine has of its own, and the flags that say where tokens come from.
+
+use acs_identity_operator::acs::{EntraConfig, EntraIdentity, Kind, Service, ServiceConfig};
+
+use crate::entra::{bearers, client, issue};
+use crate::wire::{Reply, Wire, config, json, service, token};
+
+#[test]
+fn flags_that_are_wrong_say_what_is_right() {
+    let new = |authority: &str, audience: &str, local: Option<&str>| {
+        EntraConfig::new(authority, audience.to_owned(), local, None)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let (authority, audience) = (
+        "https://login.microsoftonline.us",
+        "https://communication.azure.us/",
+    );
+    new(
+        authority,
+        audience,
+        Some("http://localhost:50342/oauth2/token"),
+    )
+    .unwrap();
+    for text in [
+        "http://login.example",
+        "login.example",
+        "",
+        "https://a.example/tenant",
+    ] {
+        let error = new(text, audience, None).unwrap_err();
+        assert!(
+            error.starts_with("--entra-authority must be an https address"),
+            "{error}"
+        );
+    }
+    for text in ["", "https://a.example/.default", "https://a b"] {
+        let error = new(authority, text, None).unwrap_err();
+        assert!(
+            error.starts_with("--acs-audience must be a resource"),
+            "{error}"
+        );
+    }
+    for text in ["", "localhost:50342", "ftp://localhost"] {
+        let error = new(authority, audience, Some(text)).unwrap_err();
+        assert!(
+            error.starts_with("--local-token-endpoint must be an address"),
+            "{error}"
+        );
+    }
+}
+
+/// The endpoint of Cloud Shell with these replies, and a service that asks it.
+async fn local(replies: impl IntoIterator<Item = Reply>) -> (Wire, Service) {
+    let wire = Wire::new(replies).await;
+    let endpoint = format!("{}/oauth2/token", wire.endpoint);
+    let entra = EntraConfig::new(
+        "https://login.microsoftonline.com",
+        "https://communication.azure.com/".to_owned(),
+        Some(&endpoint),
+        None,
+    );
+    let service = service(ServiceConfig {
+        entra: entra.unwrap(),
+        ..config()
+    });
+    (wire, service)
+}
+
+#[tokio::test]
+async fn the_local_token_endpoint_is_asked_by_a_form_and_its_token_is_kept() {
+    for end in [
+        "",
+        r#","expires_on":"4102444800""#,
+        r#","expires_on":4102444800"#,
+    ] {
+        let body = format!(r#"{{"access_token":"of-the-machine"{end}}}"#);
+        let (endpoint, service) = local([json(200, &body)]).await;
+        let acs = Wire::new([token()]).await;
+        let managed = EntraIdentity::Managed { client_id: None };
+        let client = client(&acs, &service, &service.entra(managed));
+        issue(&client).await.unwrap();
+        issue(&client).await.unwrap();
+        let asked = endpoint.got();
+        assert_eq!(asked.len(), 1, "{end}");
+        let asked = &asked[0];
+        assert_eq!(
+            (asked.method.as_str(), asked.target.as_str()),
+            ("POST", "/oauth2/token")
+        );
+        assert_eq!(asked.header("metadata"), Some("true"));
+        assert_eq!(
+            asked.body,
+            b"resource=https%3A%2F%2Fcommunication.azure.com%2F"
+        );
+        assert_eq!(bearers(&acs), vec!["Bearer of-the-machine"; 2]);
+    }
+}
+
+#[tokio::test]
+async fn an_audience_that_the_local_token_endpoint_does_not_serve_is_told() {
+    let body = r#"{"error":{"code":"AudienceNotSupported","message":"Audience https://communication.azure.com/ is not a supported MSI token audience...."}}"#;
+    let (endpoint, service) = local([json(400, body)]).await;
+    let acs = Wire::new([token()]).await;
+    let managed = EntraIdentity::Managed { client_id: None };
+    let client = client(&acs, &service, &service.entra(managed));
+    let error = issue(&client).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TokenRefused);
+    let text = error.to_string();
+    let at = format!("{}/oauth2/token", endpoint.endpoint);
+    assert!(
+        text.contains(&format!(
+            "The token endpoint {at} gives no tokens for https://communication.azure.com/; use workloadIdentity or clientSecret instead"
+        )),
+        "{text}"
+    );
+}

@@ -309,3 +309,88 @@ fn unknown(key: &ConnectionKey) -> Unusable {
         retry_at: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        acs::{AccessKey, EntraIdentity, Service, ServiceConfig},
+        crd::ConnectionKind,
+    };
+
+    fn connection() -> ConnectionKey {
+        ConnectionKey {
+            kind: ConnectionKind::AcsConnection,
+            namespace: Some("team".to_owned()),
+            name: "default".to_owned(),
+        }
+    }
+
+    fn service() -> Service {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Service::new(ServiceConfig::default()).unwrap()
+    }
+
+    fn by_secret(service: &Service, secret: &str) -> Credential {
+        service.entra(EntraIdentity::ClientSecret {
+            tenant_id: "contoso.example".to_owned(),
+            client_id: "app".to_owned(),
+            secret: secret.to_owned().into(),
+        })
+    }
+
+    fn set(registry: &Registry, key: Credential) -> String {
+        let credential = key.fingerprint();
+        let resolved = Resolved {
+            endpoint: Endpoint::parse("https://contoso.communication.azure.com").unwrap(),
+            version: ApiVersion::default(),
+            key,
+            credential: credential.clone(),
+        };
+        registry.set(&connection(), None, Ok(resolved), None);
+        credential
+    }
+
+    #[test]
+    fn another_client_secret_is_tried_at_once_though_the_fingerprint_is_the_same() {
+        let (registry, service, now) = (Registry::default(), service(), Timestamp::now());
+        let mistyped = set(&registry, by_secret(&service, "mistyped"));
+        registry.refused(&connection(), &mistyped, "TokenRefused", "no", now);
+        assert!(registry.usable(&connection(), now).is_err());
+        set(&registry, by_secret(&service, "mistyped"));
+        assert!(
+            registry.usable(&connection(), now).is_err(),
+            "it is the same"
+        );
+        let right = set(&registry, by_secret(&service, "right"));
+        assert_eq!(mistyped, right);
+        assert!(registry.usable(&connection(), now).is_ok());
+        assert!(registry.current(&connection()).is_ok());
+    }
+
+    #[test]
+    fn tokens_die_with_the_key_that_made_them_and_not_with_an_identity() {
+        let now = Timestamp::now();
+        let key: Credential = AccessKey::parse("c2VjcmV0LWtleQ==").unwrap().into();
+        for (credential, dies) in [(key, true), (by_secret(&service(), "right"), false)] {
+            let registry = Registry::default();
+            let fingerprint = set(&registry, credential);
+            registry.accepted(&connection(), &fingerprint);
+            registry.refused(&connection(), &fingerprint, "CredentialRefused", "no", now);
+            let refused = registry.credential(&connection()).refused;
+            assert_eq!(refused, dies.then_some(fingerprint));
+        }
+    }
+
+    #[test]
+    fn another_reason_is_news_and_the_same_is_not() {
+        let (registry, now) = (Registry::default(), Timestamp::now());
+        let credential = set(&registry, by_secret(&service(), "right"));
+        let refused = |reason| registry.refused(&connection(), &credential, reason, "no", now);
+        assert!(refused("TokenUnavailable"));
+        assert!(!refused("TokenUnavailable"));
+        assert!(refused("TokenRefused"));
+        let why = registry.usable(&connection(), now).unwrap_err();
+        assert_eq!(why.reason, "TokenRefused");
+    }
+}

@@ -142,14 +142,18 @@ async fn a_token_that_can_not_be_renewed_is_used_to_its_end() {
     let acs = Wire::new([token()]).await;
     let client = client(&acs, &service, &service.entra(application(SECRET)));
     let deadline = Instant::now() + Duration::from_secs(30);
+    let mut after_refusal = 0;
     let error = loop {
+        let was_refused = authority.got().len() == 2;
         match issue(&client).await {
-            Ok(()) => assert!(Instant::now() < deadline, "it never ends"),
+            Ok(()) => after_refusal += u32::from(was_refused),
             Err(error) => break error,
         }
+        assert!(Instant::now() < deadline, "it never ends");
         tokio::time::sleep(PACE).await;
     };
     assert_eq!(error.kind(), Kind::TokenRefused);
+    assert_ne!(after_refusal, 0, "it was not asked for before the end");
     assert_eq!(authority.got().len(), 2, "one answer is for everybody");
     assert!(bearers(&acs).iter().all(|it| it == "Bearer only"));
 }

@@ -219,8 +219,10 @@ async fn start(run: Run) -> Result<(), Failure> {
 
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        // kube logs every 5xx as an error although it then tries again.
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client::client::builder=off"));
+        // kube and azure_core log every failed request, although it is then tried again or told.
+        .unwrap_or_else(|_| EnvFilter::new(
+                "info,kube_client::client::builder=off,azure_identity=warn,typespec_client_core=warn",
+            ));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {

@@ -1,6 +1,6 @@
 //! How a token of Entra ID is had: by `azure_identity`, over our own HTTP client.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
@@ -18,9 +18,11 @@ use azure_identity::{
     WorkloadIdentityCredentialOptions,
 };
 use jiff::Timestamp;
+use reqwest::header::DATE;
 use secrecy::ExposeSecret as _;
 
 use super::bearer::{Fresh, NoToken};
+use super::clock::http_date;
 use super::entra::{AssertionSource, EntraIdentity, NoAssertion};
 use super::transport::{self, http_client};
 use super::{ServiceConfig, local_token, refusal};
@@ -42,7 +44,12 @@ pub(super) struct Acquire {
 /// What was heard last: `azure_identity` tells less of it.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Answer { status: u16, body: Vec<u8> },
+    Answer {
+        status: u16,
+        /// By the clock of who answered.
+        date: Option<Timestamp>,
+        body: Vec<u8>,
+    },
     Silence(String),
     NoAssertion(NoAssertion),
 }
@@ -72,10 +79,14 @@ impl Acquire {
                 .get_token(&[&scope], None)
                 .await
                 .map_err(|error| error.to_string())?;
-            let life = token.expires_on.unix_timestamp() - Timestamp::now().as_second();
+            // Entra ID tells a life, which was counted from now; a machine an end, by its own clock.
+            let date = match (identity, &*lock(&heard)) {
+                (EntraIdentity::Managed { .. }, Some(Heard::Answer { date, .. })) => *date,
+                _ => None,
+            };
             Ok(Fresh {
                 token: token.token.secret().to_owned().into(),
-                life: Duration::from_secs(life.try_into().unwrap_or_default()),
+                life: life_until(Some(token.expires_on.unix_timestamp()), date),
             })
         };
         let outcome = match tokio::time::timeout(total, asked).await {
@@ -83,7 +94,7 @@ impl Acquire {
             Err(_) => Err(format!("no answer within {} s", total.as_secs())),
         };
         outcome.map_err(|said| {
-            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let heard = lock(&heard).take();
             refusal::of(identity, entra, heard, &said)
         })
     }
@@ -193,7 +204,7 @@ impl HttpClient for Ear {
         }
         let heard = send(builder).await;
         let answer = match &heard {
-            Heard::Answer { status, body } => Ok(AsyncRawResponse::from_bytes(
+            Heard::Answer { status, body, .. } => Ok(AsyncRawResponse::from_bytes(
                 StatusCode::from(*status),
                 Headers::new(),
                 body.clone(),
@@ -204,15 +215,22 @@ impl HttpClient for Ear {
             )),
             Heard::NoAssertion(_) => Err(ErrorKind::Other.into()),
         };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+        *lock(&self.heard) = Some(heard);
         answer
     }
+}
+
+/// Locks what was heard.
+pub(super) fn lock(heard: &Mutex<Option<Heard>>) -> MutexGuard<'_, Option<Heard>> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends a request and hears what comes.
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
     let answer = async {
         let mut response = request.send().await?;
+        let date = response.headers().get(DATE);
+        let date = date.and_then(|date| date.to_str().ok()).and_then(http_date);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > LARGEST_BODY {
@@ -222,6 +240,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
         }
         Ok::<_, reqwest::Error>(Heard::Answer {
             status: response.status().as_u16(),
+            date,
             body,
         })
     };
@@ -230,12 +249,13 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
         .unwrap_or_else(|error| Heard::Silence(transport::NoAnswer::from(error).cause))
 }
 
-/// The life of a token whose source tells its end in seconds since 1970, if it does.
-pub(super) fn life_until(end: Option<i64>) -> Duration {
+/// The life of a token whose source tells its end in seconds since 1970, if it does, and is dated.
+pub(super) fn life_until(end: Option<i64>, date: Option<Timestamp>) -> Duration {
     match end {
         None => UNKNOWN_LIFE,
         Some(end) => {
-            let life = end.saturating_sub(Timestamp::now().as_second());
+            let now = date.unwrap_or_else(Timestamp::now);
+            let life = end.saturating_sub(now.as_second());
             Duration::from_secs(life.try_into().unwrap_or_default())
         }
     }
@@ -261,8 +281,7 @@ impl ClientAssertion for Assertion {
             Err(why) => {
                 let error =
                     azure_core::Error::with_message(ErrorKind::Credential, why.message.clone());
-                *self.heard.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Heard::NoAssertion(why));
+                *lock(&self.heard) = Some(Heard::NoAssertion(why));
                 Err(error)
             }
         }

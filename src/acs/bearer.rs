@@ -87,16 +87,14 @@ impl Bearer {
             },
             None => self.asking.lock().await,
         };
-        let held = self.held();
-        match &held {
-            Some((token, true)) => return Ok(token.clone()),
-            other => {
-                if let Some((at, why)) = failure.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
-                    tracing::trace!(?at, "no token is asked for so soon after a failure");
-                    let held = other.as_ref().map(|(token, _)| token.clone());
-                    return held.ok_or_else(|| why.clone());
-                }
-            }
+        let held = match self.held() {
+            Some((token, true)) => return Ok(token),
+            held => held.map(|(token, _)| token),
+        };
+        if let Some((at, why)) = failure.as_ref()
+            && at.elapsed() < PAUSE
+        {
+            return held.ok_or_else(|| why.clone());
         }
         match self.acquire.token(&self.identity).await {
             Ok(fresh) => {
@@ -107,7 +105,7 @@ impl Bearer {
             Err(why) => {
                 tracing::debug!(identity = ?self.identity, reason = why.kind.reason(), "got no token of Entra ID");
                 *failure = Some((Instant::now(), why.clone()));
-                held.map(|(token, _)| token).ok_or(why)
+                held.ok_or(why)
             }
         }
     }

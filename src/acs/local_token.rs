@@ -1,13 +1,13 @@
 //! The token endpoint that a machine has of its own, as Cloud Shell does: tokens of whoever is
 //! signed in there, for an allow-list of audiences (API reference 7.4).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use url::{Url, form_urlencoded};
 
-use super::acquire::{Heard, life_until, send};
+use super::acquire::{Heard, life_until, lock, send};
 use super::bearer::Fresh;
 
 #[derive(Deserialize)]
@@ -51,11 +51,15 @@ pub(super) async fn ask(
             .body(body),
     )
     .await;
-    let granted = match &answer {
-        Heard::Answer { status: 200, body } => serde_json::from_slice::<Granted>(body).ok(),
-        _ => None,
+    let (granted, date) = match &answer {
+        Heard::Answer {
+            status: 200,
+            date,
+            body,
+        } => (serde_json::from_slice::<Granted>(body).ok(), *date),
+        _ => (None, None),
     };
-    *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    *lock(heard) = Some(answer);
     let granted = granted.ok_or("no token in the answer")?;
     let end = granted.expires_on.and_then(|end| match end {
         Seconds::Number(number) => Some(number),
@@ -63,6 +67,6 @@ pub(super) async fn ask(
     });
     Ok(Fresh {
         token: granted.access_token.0,
-        life: life_until(end),
+        life: life_until(end, date),
     })
 }

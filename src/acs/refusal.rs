@@ -44,7 +44,7 @@ pub(super) fn of(
             message: Some(scrubbed(&message, &[])),
             advice,
         },
-        Some(Heard::Answer { status, body }) => answered(identity, config, status, &body),
+        Some(Heard::Answer { status, body, .. }) => answered(identity, config, status, &body),
         Some(Heard::Silence(cause)) => unavailable(identity, config, None, &cause),
         // Nothing was asked, or nothing came in time.
         None if said.starts_with("no answer") => unavailable(identity, config, None, said),
@@ -231,7 +231,11 @@ mod tests {
 
     fn judge(identity: &EntraIdentity, status: u16, body: &str) -> NoToken {
         let body = body.as_bytes().to_vec();
-        let heard = Some(Heard::Answer { status, body });
+        let heard = Some(Heard::Answer {
+            status,
+            date: None,
+            body,
+        });
         of(identity, &EntraConfig::default(), heard, "")
     }
 

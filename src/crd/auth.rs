@@ -66,7 +66,7 @@ pub struct AccessKeyAuth {
 pub struct WorkloadIdentityAuth {
     /// The directory (tenant): its id, or one of its domain names.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
+    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
     pub tenant_id: String,
     /// The client id of the application or user-assigned managed identity. It needs a federated
     /// credential for the `ServiceAccount`: subject `system:serviceaccount:<namespace>:<name>`.
@@ -107,7 +107,7 @@ pub struct ManagedIdentityAuth {
 pub struct ClientSecretAuth {
     /// The directory (tenant): its id, or one of its domain names.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
+    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
     pub tenant_id: String,
     /// The application's client id.
     #[schemars(length(max = 36))]

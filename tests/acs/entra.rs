@@ -16,7 +16,7 @@ const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "Zq8~a-client-secret+of=the_wire";
 /// Between calls of a loop, so that it stays within the service's limits.
-const PACE: Duration = Duration::from_millis(20);
+pub const PACE: Duration = Duration::from_millis(20);
 
 /// An authority with these replies, and a service that asks it.
 async fn authority(replies: impl IntoIterator<Item = Reply>) -> (Wire, Service) {

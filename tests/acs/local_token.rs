@@ -1,9 +1,11 @@
 //! The token endpoint that a machine has of its own, and the flags that say where tokens come from.
 
+use std::time::{Duration, Instant};
+
 use acs_identity_operator::acs::{EntraConfig, EntraIdentity, Kind, Service, ServiceConfig};
 
-use crate::entra::{bearers, client, issue};
-use crate::wire::{Reply, Wire, config, json, service, token};
+use crate::entra::{PACE, bearers, client, issue};
+use crate::wire::{Reply, Wire, answer, config, json, service, token};
 
 #[test]
 fn flags_that_are_wrong_say_what_is_right() {
@@ -114,4 +116,23 @@ async fn an_audience_that_the_local_token_endpoint_does_not_serve_is_told() {
         )),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_ahead_is_asked_again_when_its_token_ends() {
+    let ahead = |token: &str| {
+        let body = format!(r#"{{"access_token":"{token}","expires_on":4102444802}}"#);
+        let headers = "Date: Fri, 01 Jan 2100 00:00:00 GMT\r\nContent-Type: application/json\r\n";
+        answer(200, headers, &body)
+    };
+    let (_endpoint, service) = local([ahead("first"), ahead("second")]).await;
+    let acs = Wire::new([token()]).await;
+    let managed = EntraIdentity::Managed { client_id: None };
+    let client = client(&acs, &service, &service.entra(managed));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !bearers(&acs).contains(&"Bearer second".to_owned()) {
+        issue(&client).await.unwrap();
+        assert!(Instant::now() < deadline, "a token of two seconds is kept");
+        tokio::time::sleep(PACE).await;
+    }
 }

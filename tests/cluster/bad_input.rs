@@ -151,7 +151,7 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             connection(&format!(
-                "{at}, auth: {{workloadIdentity: {{tenantId: common, clientId: \"{guid}\"}}}}"
+                "{at}, auth: {{workloadIdentity: {{tenantId: Common, clientId: \"{guid}\"}}}}"
             )),
             "common, organizations and consumers name no directory",
         ),

@@ -1,5 +1,6 @@
 //! How a token of Entra ID is had: by `azure_identity`, over our own HTTP client.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,8 +42,7 @@ pub(super) struct Acquire {
     http: reqwest::Client,
 }
 
-/// What was heard last: `azure_identity` tells less of it.
-#[derive(Debug)]
+/// What was heard last: `azure_identity` tells less of it. May hold a token, so it can't be printed.
 pub(super) enum Heard {
     Answer {
         status: u16,
@@ -99,6 +99,8 @@ impl Acquire {
         })
     }
 
+    /// A credential for one token. It would keep that one itself, but also after ACS has refused it,
+    /// and ask again after a failure for each caller that waits.
     fn credential(
         &self,
         identity: &EntraIdentity,
@@ -185,10 +187,15 @@ impl Acquire {
 }
 
 /// The HTTP client that `azure_identity` talks through.
-#[derive(Debug)]
 struct Ear {
     http: reqwest::Client,
     heard: Arc<Mutex<Option<Heard>>>,
+}
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ear")
+    }
 }
 
 #[async_trait::async_trait]
@@ -267,9 +274,9 @@ struct Assertion {
     heard: Arc<Mutex<Option<Heard>>>,
 }
 
-impl std::fmt::Debug for Assertion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Assertion([REDACTED])")
+impl fmt::Debug for Assertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Assertion")
     }
 }
 

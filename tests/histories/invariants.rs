@@ -176,8 +176,10 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             let status = object.and_then(|object| object.status.as_ref());
             let is_intended = status.is_some_and(|status| status.pending_create.is_some());
             let is_made = status.is_some_and(|status| status.identity_id.is_some());
-            // The same custom id finds what it made, so a view that lags does no harm.
-            let is_again = custom_id.is_some() && is_made;
+            // The same custom id finds what it made, so a view that lags does no harm, be it of the
+            // id or of an intent that was taken back by a write whose answer was lost.
+            let is_untold = world.truth.unanswered.is_some() && !is_all_told(world);
+            let is_again = custom_id.is_some() && (is_made || is_untold);
             hold!(
                 is_intended || is_again,
                 "I1: {by} creates without a recorded intent"

@@ -208,9 +208,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             "supported values: \"Allow\", \"Deny\"",
         ),
         (
-            connection(&format!(
-                "auth: {{{text}}}, policy: {{maxTokensPerIdentity: 4}}"
-            )),
+            connection(&format!("auth: {{{text}}}, policy: {{maxTokens: 4}}")),
             "unknown field",
         ),
     ];

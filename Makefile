@@ -12,6 +12,8 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # helm takes CRDs from the chart's own folder only.
 CRDS := crds/acs-identity.dev.yaml charts/acs-identity-operator/crds/acs-identity.dev.yaml
 IMAGE ?= acs-identity-operator:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# `make plugin` installs into bin/ of this folder.
+PLUGIN_ROOT ?= $(or $(CARGO_HOME),$(HOME)/.cargo)
 # How many identities and tokens `make bench` makes.
 N ?= 1000
 
@@ -20,8 +22,13 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: prerequisites ## Build the operator and the emulator
+build: prerequisites ## Build the operator, the emulator and the kubectl plugin
 	$(CARGO) build --locked --bins
+
+.PHONY: plugin
+plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
+	$(CARGO) install --locked --path . --bin kubectl-acs --root $(PLUGIN_ROOT)
+	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
 test: prerequisites control-plane ## Set up everything and pass all tests

@@ -39,9 +39,7 @@ say "the Secrets that pods mount"
 run kubectl describe secret alice-web alice-bot
 first=$(token alice-web token)
 bot=$(token alice-bot ACS_TOKEN)
-echo "    the token's claims:"
-cut -d. -f2 <<<"$first" | tr '_-' '/+' | awk '{while (length($0) % 4) $0 = $0 "="; print}' | base64 -d | sed 's/^/      /'
-echo
+run kubectl acs inspect alice-web
 await "the service takes the token" accepted "$first"
 
 say "deleting a Secret: it comes back"
@@ -60,7 +58,8 @@ run kubectl patch acstoken alice-web --type merge -p '{"spec":{"scopes":["chat"]
 await "the old token is dead" refused "$web"
 await "Secret alice-web holds a new token" has_new_token alice-web token "$web"
 await "the sibling's Secret holds a new token" has_new_token alice-bot ACS_TOKEN "$bot"
-run kubectl get acs
+await "all is Ready again" kubectl acs status
+run kubectl acs status
 
 say "deleting the identity: it goes from ACS, its tokens wait for it"
 run kubectl delete acsidentity alice

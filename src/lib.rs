@@ -12,6 +12,9 @@
 //! - [`gate`], [`memory`], [`context`]: what the controllers share.
 //! - [`operator`], [`health`], [`metrics`]: the process.
 //! - [`emulator`]: a look-alike of the service for tests, demos and CI.
+//!
+//! `src/bin/kubectl-acs/` is a program of its own, `kubectl acs`: a client of the API server that
+//! knows [`crd`] and no more of the controllers than a user does.
 
 pub mod acs;
 pub mod cluster;

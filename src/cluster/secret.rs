@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Names the key that holds the token: bytes under another key are not the token.
-const TOKEN_KEY: &str = "acs-identity.dev/token-key";
+pub const TOKEN_KEY: &str = "acs-identity.dev/token-key";
 /// Names the labels and annotations that come from the spec, so that they go when it drops them.
 const APPLIED: &str = "acs-identity.dev/applied";
 

@@ -10,9 +10,9 @@ cat <<EOF
 
 Everything runs. In another terminal:
 
-  export KUBECONFIG=$KUBECONFIG PATH=$programs:\$PATH
+  export KUBECONFIG=$KUBECONFIG PATH=$programs:$PWD/target/debug:\$PATH
   kubectl apply -f examples/
-  kubectl get acs
+  kubectl acs status --watch
 
 The emulator's page:  $emulator_url/_emulator/
 The operator's log:   $stack/operator.log

@@ -47,7 +47,8 @@ start_stack() {
     await_line "$stack/control-plane.log" '^ready$'
     export KUBECONFIG=$stack/control-plane/kubeconfig
   fi
-  export PATH=$programs:$PATH
+  # kubectl finds its plugin there.
+  export PATH=$programs:$PWD/target/debug:$PATH
   say "starting the emulator"
   start emulator.log target/debug/acs-emulator --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 "$@"
   await_line "$stack/emulator.log" '^connection-string: '

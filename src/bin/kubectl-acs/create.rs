@@ -1,0 +1,278 @@
+//! `create`: as `az communication user-identity user create`, and `issue`, as `token issue`.
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, DeletionPolicy, Scope};
+use clap::{Args, ValueEnum};
+use kube::{ResourceExt as _, api::PostParams};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Serialize, Serializer};
+
+use super::{
+    failure::{Exit, Failure},
+    held,
+    manifest::{self, Connection},
+    output::{self, Format},
+    session::{Kind, Place, Session},
+    user::{self, User},
+    wait::Patience,
+};
+
+/// Options of all that make objects.
+#[derive(Clone, Debug, Args)]
+pub struct Making {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print the YAML to commit instead of making anything
+    #[arg(long)]
+    dry_run: bool,
+    /// Who the fields of the new objects belong to
+    #[arg(long, value_name = "NAME", default_value = "kubectl-acs")]
+    field_manager: String,
+    #[command(flatten)]
+    patience: Patience,
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Json)]
+    output: Format,
+}
+
+/// What happens in ACS when the object is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Deletion {
+    /// The user is deleted
+    Delete,
+    /// The user stays
+    Orphan,
+}
+
+/// Make a user of ACS, as `az communication user-identity user create` does
+///
+/// Makes an AcsIdentity, waits until the user is there, and prints what az prints.
+#[derive(Clone, Debug, Args)]
+pub struct Create {
+    /// Name of the AcsIdentity [default: a new one, user-...]
+    #[arg(value_parser = manifest::name)]
+    name: Option<String>,
+    /// Adopt the user of ACS with this id instead of making one
+    #[arg(long, value_name = "ID", value_parser = adopted)]
+    user: Option<String>,
+    /// What happens in ACS when the AcsIdentity is deleted [default: delete a user that it made,
+    /// orphan one that it adopted]
+    #[arg(long, value_enum)]
+    deletion_policy: Option<Deletion>,
+    #[command(flatten)]
+    making: Making,
+}
+
+fn adopted(text: &str) -> Result<String, String> {
+    match user::user(text)? {
+        User::Id(id) => Ok(id),
+        User::Name(_) => Err(format!(
+            "`{text}` is not an id of ACS; they begin with 8:acs:"
+        )),
+    }
+}
+
+/// What az prints of a user.
+#[derive(Serialize)]
+struct CreatedUser {
+    properties: Properties,
+    #[serde(rename = "rawId")]
+    raw_id: String,
+}
+
+#[derive(Serialize)]
+struct Properties {
+    id: String,
+}
+
+/// Carries out `create`.
+pub async fn create(place: &Place, command: Create) -> Result<(), Failure> {
+    let making = command.making;
+    let name = command.name;
+    let name = name.unwrap_or_else(|| manifest::new_name("user"));
+    let policy = command.deletion_policy.map(|policy| match policy {
+        Deletion::Delete => DeletionPolicy::Delete,
+        Deletion::Orphan => DeletionPolicy::Orphan,
+    });
+    let identity = manifest::identity(&name, &making.connection, command.user.as_deref(), policy);
+    if making.dry_run {
+        output::print(&manifest::document(identity, place.namespace.as_deref())?);
+        return Ok(());
+    }
+    let session = place.connect().await?;
+    let mut waiter = making.patience.start();
+    make(&session, &making, &identity, false).await?;
+    waiter.note(&format!("made {}", session.named::<AcsIdentity>(&name)));
+    let identity: AcsIdentity = waiter.until_ready(&session, &name).await?;
+    drop(waiter);
+    let id = user::id_of(&identity).unwrap_or_default().to_owned();
+    let created = CreatedUser {
+        properties: Properties { id: id.clone() },
+        raw_id: id,
+    };
+    print(making.output, &created)
+}
+
+/// Issue a token, as `az communication user-identity token issue` does
+///
+/// Makes an AcsToken, and an AcsIdentity where --user does not say whose it is, waits until the
+/// token is in its Secret, and prints what az prints, which includes the token. The operator keeps
+/// the token in the Secret valid until the AcsToken is deleted.
+#[derive(Clone, Debug, Args)]
+pub struct Issue {
+    /// Name of the AcsToken, and of the AcsIdentity if it makes one [default: a new one]
+    #[arg(value_parser = manifest::name)]
+    name: Option<String>,
+    /// What the token allows; several after one another, or with commas between
+    #[arg(long, required = true, num_args = 1.., value_delimiter = ',', value_name = "SCOPE",
+          value_parser = scopes())]
+    scope: Vec<Scope>,
+    /// Whose token: the name of an AcsIdentity, or an id of ACS [default: a new user]
+    #[arg(long, value_name = "USER", value_parser = user::user, add = super::complete::identities())]
+    user: Option<User>,
+    /// Life of each token, 1h to 24h, for example 90m [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    expires_in: Option<String>,
+    /// Secret that holds the token [default: the AcsToken's name]
+    #[arg(long, value_name = "NAME", value_parser = manifest::name)]
+    secret_name: Option<String>,
+    #[command(flatten)]
+    making: Making,
+}
+
+fn scopes() -> impl clap::builder::TypedValueParser<Value = Scope> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    let names = manifest::SCOPES.map(Scope::as_str);
+    PossibleValuesParser::new(names).try_map(|text| manifest::scope(&text))
+}
+
+/// What az prints of a token.
+#[derive(Serialize)]
+struct IssuedToken {
+    user_id: String,
+    #[serde(serialize_with = "exposed")]
+    token: SecretString,
+    expires_on: String,
+}
+
+/// The person asked for the token: this is the one place where `issue` writes it.
+fn exposed<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(token.expose_secret())
+}
+
+/// Carries out `issue`.
+pub async fn issue(place: &Place, command: Issue) -> Result<(), Failure> {
+    let making = &command.making;
+    let owner = owner(place, command.user.as_ref(), making.dry_run).await?;
+    let begin = owner.as_deref().unwrap_or("user");
+    let name = command.name;
+    let name = name.unwrap_or_else(|| manifest::new_name(begin));
+    let adopts = match &command.user {
+        Some(User::Id(id)) => Some(id.as_str()),
+        _ => None,
+    };
+    let is_new = owner.is_none();
+    let new = is_new.then(|| manifest::identity(&name, &making.connection, adopts, None));
+    let owner = owner.unwrap_or_else(|| name.clone());
+    if !is_new && making.connection.is_given() {
+        let message = format!(
+            "AcsIdentity {owner} has its connection already; leave out --connection and --cluster-connection"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let scopes = command.scope.iter().copied().collect();
+    let token = manifest::token(
+        &name,
+        &owner,
+        scopes,
+        command.expires_in,
+        command.secret_name,
+    );
+    if making.dry_run {
+        let namespace = place.namespace.as_deref();
+        let identity = new.map(|identity| manifest::document(identity, namespace));
+        let token = manifest::document(token, namespace)?;
+        output::print(&(identity.transpose()?.unwrap_or_default() + &token));
+        return Ok(());
+    }
+    let session = place.connect().await?;
+    // Both are tried first, so that a refusal of the second leaves nothing of the first.
+    for is_trial in [true, false] {
+        if let Some(identity) = &new {
+            make(&session, making, identity, is_trial).await?;
+        }
+        make(&session, making, &token, is_trial).await?;
+    }
+    let mut waiter = making.patience.start();
+    if is_new {
+        waiter.note(&format!("made {}", session.named::<AcsIdentity>(&owner)));
+    }
+    waiter.note(&format!("made {}", session.named::<AcsToken>(&name)));
+    // The identity knows best why a token can't be issued.
+    let _: AcsIdentity = waiter.until_ready(&session, &owner).await?;
+    let token: AcsToken = waiter.until_ready(&session, &name).await?;
+    let held = held::read(&session, &token.secret_name(), None).await?;
+    drop(waiter);
+    let status = token.status.unwrap_or_default();
+    let issued = IssuedToken {
+        user_id: status.identity_id.unwrap_or_default(),
+        token: held.token,
+        expires_on: held.expires_on.unwrap_or_default(),
+    };
+    print(making.output, &issued)
+}
+
+/// The name of the `AcsIdentity` that `--user` means; `None` where one has to be made. Only what a
+/// cluster knows is asked of it: a dry run for a name needs none.
+async fn owner(
+    place: &Place,
+    user: Option<&User>,
+    is_dry_run: bool,
+) -> Result<Option<String>, Failure> {
+    match user {
+        None => Ok(None),
+        Some(User::Name(name)) if is_dry_run => Ok(Some(name.clone())),
+        Some(user @ User::Name(_)) => {
+            let identity = user::existing(&place.connect().await?, user).await?;
+            Ok(Some(identity.name_any()))
+        }
+        Some(user @ User::Id(_)) => {
+            let identity = user::find(&place.connect().await?, user).await?;
+            Ok(identity.map(|identity| identity.name_any()))
+        }
+    }
+}
+
+/// Creates an object, or only asks whether the API server would take it.
+async fn make<K: Kind + Serialize>(
+    session: &Session,
+    making: &Making,
+    object: &K,
+    is_trial: bool,
+) -> Result<(), Failure> {
+    let parameters = PostParams {
+        dry_run: is_trial,
+        field_manager: Some(making.field_manager.clone()),
+    };
+    let named = session.named::<K>(&object.name_any());
+    let api = session.api::<K>();
+    let made = session
+        .call("create", &named, api.create(&parameters, object))
+        .await;
+    made.map(|_| ()).map_err(|failure| match failure.exit {
+        Exit::Conflict => Failure::new(
+            Exit::Conflict,
+            format!(
+                "{named} is there already; choose another name, or look at it with `kubectl acs status {}`",
+                object.name_any()
+            ),
+        ),
+        _ => failure,
+    })
+}
+
+fn print(format: Format, result: &impl Serialize) -> Result<(), Failure> {
+    let value = serde_json::to_value(result);
+    let value = value.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    output::print(&output::render(format, &value)?);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! `delete`: as `az communication user-identity user delete`.
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, DeletionPolicy};
+use clap::Args;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Preconditions},
+};
+
+use super::{
+    complete,
+    failure::{Exit, Failure},
+    gitops,
+    session::{Kind, Place, Session},
+    standing::Stands,
+    user::{self, User, confirm},
+    wait::{Look, Patience, Waiter},
+};
+
+/// Delete users and their tokens, as `az communication user-identity user delete` does
+///
+/// Deletes the AcsIdentities and their AcsTokens, and waits until the operator has cleaned up: the
+/// tokens are revoked, the Secrets are gone, and the users are deleted in ACS, but for those with
+/// deletionPolicy Orphan (the default of adopted ones).
+#[derive(Clone, Debug, Args)]
+pub struct Delete {
+    /// Names of AcsIdentities, or ids of ACS
+    #[arg(value_parser = user::user, value_name = "USER", required_unless_present = "user", add = complete::identities())]
+    users: Vec<User>,
+    /// The same, as az writes it
+    #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
+    user: Option<User>,
+    /// Do not ask first
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Carries out `delete`.
+pub async fn delete(place: &Place, command: Delete) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    let users = command.users.iter().chain(&command.user);
+    let identities = user::all_existing(&session, users).await?;
+    let of: Vec<_> = identities.iter().collect();
+    let tokens = user::tokens_of(&session, &of).await?;
+    if !command.yes {
+        confirm(&question(&identities, &tokens))?;
+    }
+    let mut waiter = command.patience.start();
+    for identity in &identities {
+        gitops::warn(identity, &mut waiter);
+    }
+    // The identities first: their end revokes all tokens at once.
+    for identity in &identities {
+        ask(&session, identity).await?;
+    }
+    for token in &tokens {
+        ask(&session, token).await?;
+    }
+    for token in &tokens {
+        gone(&session, token, &mut waiter).await?;
+    }
+    for identity in &identities {
+        gone(&session, identity, &mut waiter).await?;
+        waiter.note(&format!(
+            "deleted {}",
+            session.named::<AcsIdentity>(&identity.name_any())
+        ));
+    }
+    Ok(())
+}
+
+/// What the person is asked.
+fn question(identities: &[AcsIdentity], tokens: &[AcsToken]) -> String {
+    let stays = |identity: &&AcsIdentity| {
+        let adopted = identity.spec.identity_id.is_some();
+        let default = if adopted {
+            DeletionPolicy::Orphan
+        } else {
+            DeletionPolicy::Delete
+        };
+        identity.spec.deletion_policy.unwrap_or(default) == DeletionPolicy::Orphan
+    };
+    let (kept, gone): (Vec<_>, Vec<_>) = identities.iter().partition(stays);
+    let list = |identities: &[&AcsIdentity]| {
+        let names: Vec<_> = identities
+            .iter()
+            .map(|identity| identity.name_any())
+            .collect();
+        names.join(", ")
+    };
+    let mut parts = Vec::new();
+    if !gone.is_empty() {
+        parts.push(format!(
+            "AcsIdentity {}, in ACS too, with all data",
+            list(&gone)
+        ));
+    }
+    if !kept.is_empty() {
+        parts.push(format!("AcsIdentity {}, kept in ACS", list(&kept)));
+    }
+    if !tokens.is_empty() {
+        parts.push(format!("AcsToken {}", user::names(tokens)));
+    }
+    format!("Delete {}?", parts.join("; and "))
+}
+
+/// Asks for the deletion of this very object; one that is gone already is fine.
+async fn ask<K: Kind>(session: &Session, object: &K) -> Result<(), Failure> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: object.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let name = object.name_any();
+    let named = session.named::<K>(&name);
+    let api = session.api::<K>();
+    match session
+        .call("delete", &named, api.delete(&name, &parameters))
+        .await
+    {
+        Err(failure) if failure.exit == Exit::NotFound => Ok(()),
+        asked => asked.map(|_| ()),
+    }
+}
+
+/// Waits until this very object is gone.
+async fn gone<K: Kind + Stands>(
+    session: &Session,
+    object: &K,
+    waiter: &mut Waiter,
+) -> Result<(), Failure> {
+    waiter
+        .until(session, &object.name_any(), |now: Option<K>| match now {
+            Some(now) if now.uid() == object.uid() => {
+                Look::Wait(format!("being deleted; {}", now.standing().why()))
+            }
+            _ => Look::Done(()),
+        })
+        .await
+}

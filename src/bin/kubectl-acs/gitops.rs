@@ -1,0 +1,27 @@
+//! Whether git keeps an object: what a person changes there is undone.
+
+use kube::ResourceExt as _;
+
+use super::wait::Waiter;
+
+/// Tells that a change will be undone, if it will.
+pub fn warn<K: kube::Resource<DynamicType = ()>>(object: &K, waiter: &mut Waiter) {
+    if let Some(keeper) = keeper(object) {
+        let (kind, name) = (K::kind(&()), object.name_any());
+        waiter.note(&format!(
+            "{kind} {name} is kept by {keeper}: change it in git too, or it is undone at the next sync"
+        ));
+    }
+}
+
+/// Who keeps it, by the marks that Argo CD and Flux put on what they apply.
+fn keeper(object: &impl kube::Resource) -> Option<&'static str> {
+    let marks = [
+        ("argocd.argoproj.io/", "Argo CD"),
+        ("kustomize.toolkit.fluxcd.io/", "Flux"),
+        ("helm.toolkit.fluxcd.io/", "Flux"),
+    ];
+    let keys = || object.annotations().keys().chain(object.labels().keys());
+    let is_kept = |(prefix, _): &&(&str, _)| keys().any(|key| key.starts_with(*prefix));
+    marks.iter().find(is_kept).map(|(_, keeper)| *keeper)
+}

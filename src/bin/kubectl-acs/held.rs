@@ -1,0 +1,97 @@
+//! The token that a Secret holds.
+
+use acs_identity_operator::{
+    cluster::secret::TOKEN_KEY,
+    token::{TokenFacts, fingerprint},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    failure::{Exit, Failure},
+    session::Session,
+};
+
+/// What a Secret holds, and what it says of it.
+pub struct Held {
+    /// The Secret's name.
+    pub secret: String,
+    /// The key of its data.
+    pub key: String,
+    /// The token.
+    pub token: SecretString,
+    /// The `AcsToken` that it belongs to.
+    pub owner: Option<String>,
+    /// What the operator has noted of the token.
+    pub facts: Option<TokenFacts>,
+    /// When it ends, as the service said.
+    pub expires_on: Option<String>,
+}
+
+impl Held {
+    /// Whether the bytes are those that were issued; `None` where nothing is noted of them.
+    pub fn is_genuine(&self) -> Option<bool> {
+        let facts = self.facts.as_ref()?;
+        Some(facts.fingerprint == fingerprint(&self.token))
+    }
+
+    /// The claims of the token, which is a JWT; `None` where it is none.
+    pub fn claims(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        let payload = self.token.expose_secret().split('.').nth(1)?;
+        let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// When the token ends: what its claims say, which is what ACS goes by.
+    pub fn ends(&self) -> Option<Timestamp> {
+        let seconds = self.claims()?.get("exp")?.as_i64()?;
+        Timestamp::from_second(seconds).ok()
+    }
+}
+
+/// Reads the token of a Secret: under `key`, else where the operator has put it.
+pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<Held, Failure> {
+    let named = session.named::<Secret>(name);
+    let api = session.api::<Secret>();
+    let secret = session.call("read", &named, api.get(name)).await?;
+    let noted = secret.annotations().get(TOKEN_KEY).map(String::as_str);
+    let key = key.or(noted).unwrap_or("token").to_owned();
+    let facts = TokenFacts::from_annotations(secret.annotations());
+    let owner = secret
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
+    let owner = owner
+        .filter(|owner| owner.kind == "AcsToken")
+        .map(|owner| owner.name.clone());
+    let mut data = secret.data.unwrap_or_default();
+    let keys: Vec<_> = data.keys().cloned().collect();
+    let Some(bytes) = data.remove(&key) else {
+        let message = format!(
+            "{named} has no key {key}; its keys are {}; choose one with --key",
+            keys.join(", ")
+        );
+        return Err(Failure::new(Exit::NotFound, message));
+    };
+    let Ok(token) = String::from_utf8(bytes.0) else {
+        let message = format!("key {key} of {named} holds bytes that are no text, so no token");
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let expires_on = facts.as_ref().map(|facts| {
+        let seconds = facts.issued_at.as_second() + facts.life.as_secs();
+        Timestamp::from_second(seconds)
+            .unwrap_or(facts.expires_at)
+            .to_string()
+    });
+    Ok(Held {
+        secret: name.to_owned(),
+        key,
+        token: SecretString::from(token),
+        owner,
+        facts,
+        expires_on,
+    })
+}

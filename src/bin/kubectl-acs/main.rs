@@ -1,0 +1,102 @@
+//! `kubectl acs`: what a person does with the operator's kinds, in one command.
+//!
+//! `cli` is what can be asked; a module per command carries it out against a `session`, with
+//! `wait` and `progress` in between, and prints through `output`. A `failure` is a sentence and an
+//! exit code. Nothing here is part of the operator's program.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments are the help text, where backticks show"
+)]
+
+mod change;
+mod complete;
+mod create;
+mod delete;
+mod failure;
+mod generate;
+mod gitops;
+mod held;
+mod inspect;
+mod manifest;
+mod output;
+mod overview;
+mod progress;
+mod renew;
+mod request;
+mod revoke;
+mod session;
+mod span;
+mod standing;
+mod status;
+mod suspend;
+mod tree;
+mod user;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::{Exit, Failure};
+
+/// The name under which kubectl finds this program as `kubectl acs`.
+const NAME: &str = "kubectl-acs";
+
+/// Look after Azure Communication Services identities and tokens in a cluster.
+#[derive(Debug, Parser)]
+#[command(name = NAME, bin_name = "kubectl acs", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    place: session::Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::Status),
+    Inspect(inspect::Inspect),
+    Renew(renew::Renew),
+    Revoke(revoke::Revoke),
+    Suspend(suspend::Suspend),
+    Resume(suspend::Resume),
+    Create(create::Create),
+    Issue(create::Issue),
+    Delete(delete::Delete),
+    Generate(generate::Generate),
+    Completion(complete::Completion),
+}
+
+fn main() -> ExitCode {
+    // The one TLS provider of the process; kube would look for its own.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    complete::answer();
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                anstream::eprintln!("kubectl acs: {}", failure.message);
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let place = &cli.place;
+    match cli.command {
+        Command::Status(command) => status::status(place, command).await,
+        Command::Inspect(command) => inspect::inspect(place, command).await,
+        Command::Renew(command) => renew::renew(place, command).await,
+        Command::Revoke(command) => revoke::revoke(place, command).await,
+        Command::Suspend(command) => suspend::suspend(place, command).await,
+        Command::Resume(command) => suspend::resume(place, command).await,
+        Command::Create(command) => create::create(place, command).await,
+        Command::Issue(command) => create::issue(place, command).await,
+        Command::Delete(command) => delete::delete(place, command).await,
+        Command::Generate(command) => generate::generate(place, &command),
+        Command::Completion(command) => complete::completion(&command)
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string())),
+    }
+}

@@ -1,0 +1,139 @@
+//! The objects that commands make, and their YAML.
+
+use std::collections::BTreeSet;
+
+use acs_identity_operator::crd::{
+    AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, ConnectionKind, ConnectionRef,
+    DeletionPolicy, IdentityRef, Scope, SecretTemplate,
+};
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+
+/// All scopes.
+pub const SCOPES: [Scope; 5] = [
+    Scope::Chat,
+    Scope::ChatJoin,
+    Scope::ChatJoinLimited,
+    Scope::Voip,
+    Scope::VoipJoin,
+];
+
+/// Which connection a new identity uses.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Connection {
+    /// `AcsConnection` to use [default: the one called default, else the ClusterAcsConnection
+    /// called default]
+    #[arg(long, value_name = "NAME", conflicts_with = "cluster_connection", value_parser = name)]
+    pub connection: Option<String>,
+    /// `ClusterAcsConnection` to use
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub cluster_connection: Option<String>,
+}
+
+impl Connection {
+    /// Whether one was named.
+    pub fn is_given(&self) -> bool {
+        self.reference().is_some()
+    }
+
+    fn reference(&self) -> Option<ConnectionRef> {
+        let named = |kind, name: &Option<String>| {
+            let name = name.clone();
+            name.map(|name| ConnectionRef { kind, name })
+        };
+        named(ConnectionKind::AcsConnection, &self.connection).or_else(|| {
+            named(
+                ConnectionKind::ClusterAcsConnection,
+                &self.cluster_connection,
+            )
+        })
+    }
+}
+
+/// A new identity: created in ACS, or the one with the id `adopts`.
+pub fn identity(
+    name: &str,
+    connection: &Connection,
+    adopts: Option<&str>,
+    deletion_policy: Option<DeletionPolicy>,
+) -> AcsIdentity {
+    let spec = AcsIdentitySpec {
+        connection_ref: connection.reference(),
+        identity_id: adopts.map(ToOwned::to_owned),
+        deletion_policy,
+        suspend: None,
+    };
+    AcsIdentity::new(name, spec)
+}
+
+/// A new token of the `AcsIdentity` called `identity`.
+pub fn token(
+    name: &str,
+    identity: &str,
+    scopes: BTreeSet<Scope>,
+    expires_in: Option<String>,
+    secret_name: Option<String>,
+) -> AcsToken {
+    let secret = secret_name.map(|name| SecretTemplate {
+        name: Some(name),
+        ..SecretTemplate::default()
+    });
+    let spec = AcsTokenSpec {
+        identity_ref: IdentityRef {
+            name: identity.to_owned(),
+        },
+        scopes,
+        expires_in,
+        renew_before: None,
+        secret,
+        revocation: None,
+        suspend: None,
+    };
+    AcsToken::new(name, spec)
+}
+
+/// An object as a document of a YAML file; `namespace` as far as one was asked for.
+pub fn document<K>(mut object: K, namespace: Option<&str>) -> Result<String, Failure>
+where
+    K: kube::Resource<DynamicType = ()> + Serialize,
+{
+    object.meta_mut().namespace = namespace.map(ToOwned::to_owned);
+    let yaml = serde_saphyr::to_string(&object);
+    let yaml = yaml.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    Ok(format!("---\n{}\n", yaml.trim_end()))
+}
+
+/// A name that nobody has yet: ACS needs none, Kubernetes does.
+pub fn new_name(begin: &str) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{begin}-{}", random.get(..8).unwrap_or(&random))
+}
+
+/// Reads a name of Kubernetes (RFC 1123 subdomain).
+pub fn name(text: &str) -> Result<String, String> {
+    let is_word = |word: &str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        word.starts_with(plain)
+            && word.ends_with(plain)
+            && word.chars().all(|c| plain(c) || c == '-')
+    };
+    if text.len() <= 253 && text.split('.').all(is_word) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is not a name of Kubernetes: write lower-case letters, digits, - and ., \
+             beginning and ending with a letter or digit"
+        ))
+    }
+}
+
+/// Reads a scope.
+pub fn scope(text: &str) -> Result<Scope, String> {
+    let found = SCOPES.into_iter().find(|scope| scope.as_str() == text);
+    found.ok_or_else(|| {
+        let all: Vec<_> = SCOPES.iter().map(|scope| scope.as_str()).collect();
+        format!("`{text}` is not a scope; there are {}", all.join(", "))
+    })
+}

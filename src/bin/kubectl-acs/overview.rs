@@ -1,0 +1,99 @@
+//! All that `status` knows: one look at the cluster.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, TOKEN_UID_LABEL,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use serde::de::DeserializeOwned;
+
+use super::{
+    failure::{Exit, Failure},
+    session::{Kind, Session},
+};
+
+/// One look at the cluster.
+#[derive(Debug, Default)]
+pub struct Overview {
+    /// The connections of the namespaces.
+    pub connections: Vec<AcsConnection>,
+    /// The cluster's connections; `None` where the user may not list them.
+    pub cluster_connections: Option<Vec<ClusterAcsConnection>>,
+    /// The identities.
+    pub identities: Vec<AcsIdentity>,
+    /// The tokens.
+    pub tokens: Vec<AcsToken>,
+    /// Namespace and name of each Secret that the operator made; `None` where the user may not list
+    /// them.
+    pub secrets: Option<BTreeSet<(String, String)>>,
+}
+
+/// The objects of a kind, in the session's namespace or in all.
+pub fn objects<K: Kind>(session: &Session, in_all_namespaces: bool) -> Api<K> {
+    if in_all_namespaces {
+        Api::all(session.client.clone())
+    } else {
+        session.api()
+    }
+}
+
+/// Looks at the cluster.
+pub async fn look(session: &Session, in_all_namespaces: bool) -> Result<Overview, Failure> {
+    let connections = list(session, objects(session, in_all_namespaces));
+    let identities = list(session, objects(session, in_all_namespaces));
+    let tokens = list(session, objects(session, in_all_namespaces));
+    let (connections, identities, tokens) = futures::try_join!(connections, identities, tokens)?;
+    let cluster = list(
+        session,
+        Api::<ClusterAcsConnection>::all(session.client.clone()),
+    );
+    let secrets = owned_secrets(session, in_all_namespaces);
+    let (cluster, secrets) = futures::join!(cluster, secrets);
+    Ok(Overview {
+        connections,
+        cluster_connections: if_allowed(cluster)?,
+        identities,
+        tokens,
+        secrets: if_allowed(secrets)?,
+    })
+}
+
+async fn list<K>(session: &Session, api: Api<K>) -> Result<Vec<K>, Failure>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let what = K::plural(&());
+    let listed = session
+        .call("list", &what, api.list(&ListParams::default()))
+        .await?;
+    Ok(listed.items)
+}
+
+/// Their names only: `status` needs no right to read them, and gets no bytes.
+async fn owned_secrets(
+    session: &Session,
+    in_all_namespaces: bool,
+) -> Result<BTreeSet<(String, String)>, Failure> {
+    let api: Api<PartialObjectMeta<Secret>> = if in_all_namespaces {
+        Api::all(session.client.clone())
+    } else {
+        session.api()
+    };
+    let ours = ListParams::default().labels(TOKEN_UID_LABEL);
+    let listed = session.call("list", "secrets", api.list(&ours)).await?;
+    let names = listed
+        .iter()
+        .map(|secret| (secret.namespace().unwrap_or_default(), secret.name_any()));
+    Ok(names.collect())
+}
+
+/// What the user may not see is left out.
+fn if_allowed<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(failure) if failure.exit == Exit::Forbidden => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}

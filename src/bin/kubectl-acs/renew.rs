@@ -1,0 +1,52 @@
+//! `renew`: new tokens now.
+
+use acs_identity_operator::crd::AcsToken;
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    change::Changing,
+    complete,
+    failure::Failure,
+    manifest,
+    request::{handled, request},
+    session::Place,
+};
+
+/// Issue new tokens now
+///
+/// The former tokens stay valid until they end; `revoke` ends them.
+#[derive(Clone, Debug, Args)]
+pub struct Renew {
+    /// Names of AcsTokens
+    #[arg(required = true, value_name = "TOKEN", value_parser = manifest::name, add = complete::tokens())]
+    names: Vec<String>,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+/// Carries out `renew`.
+pub async fn renew(place: &Place, command: Renew) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    let mut waiter = command.changing.patience.start();
+    let mut asked = Vec::new();
+    for name in &command.names {
+        let value = request::<AcsToken>(
+            &session,
+            name,
+            "renew",
+            json!({}),
+            &command.changing,
+            &mut waiter,
+        );
+        asked.push(value.await?);
+    }
+    for (name, value) in command.names.iter().zip(asked) {
+        let token: AcsToken = handled(&session, name, &value, &mut waiter).await?;
+        let end = token.status.and_then(|status| status.expires_at);
+        let end = end.map(|end| end.0.to_string()).unwrap_or_default();
+        let named = session.named::<AcsToken>(name);
+        waiter.note(&format!("renewed {named}, good until {end}"));
+    }
+    Ok(())
+}

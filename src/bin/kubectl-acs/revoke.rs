@@ -1,0 +1,133 @@
+//! `revoke`: as `az communication user-identity token revoke`.
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use clap::Args;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use super::{
+    change::Changing,
+    complete,
+    failure::Failure,
+    gitops,
+    request::{handled, request},
+    session::{Place, Session},
+    standing::{Stands as _, State},
+    user::{self, User, confirm},
+    wait::{Look, Waiter},
+};
+
+/// Revoke all tokens of users, as `az communication user-identity token revoke` does
+///
+/// ACS revokes per user: all tokens of an AcsIdentity end, and the operator issues new ones at
+/// once, or, with --suspend, none. Waits until both is done. A revocation may take 15 minutes to
+/// spread in ACS.
+#[derive(Clone, Debug, Args)]
+pub struct Revoke {
+    /// Names of AcsIdentities, or ids of ACS
+    #[arg(value_parser = user::user, value_name = "USER", required_unless_present = "user", add = complete::identities())]
+    users: Vec<User>,
+    /// The same, as az writes it
+    #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
+    user: Option<User>,
+    /// Suspend the AcsIdentities too: no new tokens until `kubectl acs resume`
+    #[arg(long)]
+    suspend: bool,
+    /// Do not ask first
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    changing: Changing,
+}
+
+/// Carries out `revoke`.
+pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    let identities =
+        user::all_existing(&session, command.users.iter().chain(&command.user)).await?;
+    if !command.yes {
+        let next = if command.suspend {
+            "issue none until it is resumed"
+        } else {
+            "issue new ones"
+        };
+        confirm(&format!(
+            "Revoke all tokens of AcsIdentity {} and {next}?",
+            user::names(&identities)
+        ))?;
+    }
+    let mut waiter = command.changing.patience.start();
+    let change = if command.suspend {
+        json!({"suspend": true})
+    } else {
+        json!({})
+    };
+    let mut asked = Vec::new();
+    for identity in &identities {
+        if command.suspend {
+            gitops::warn(identity, &mut waiter);
+        }
+        let name = identity.name_any();
+        let value = request::<AcsIdentity>(
+            &session,
+            &name,
+            "revoke",
+            change.clone(),
+            &command.changing,
+            &mut waiter,
+        );
+        asked.push(value.await?);
+    }
+    for (identity, value) in identities.iter().zip(asked) {
+        let name = identity.name_any();
+        let revoked: AcsIdentity = handled(&session, &name, &value, &mut waiter).await?;
+        let after = revoked.status.and_then(|status| status.tokens_valid_after);
+        let after = after.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        waiter.note(&format!(
+            "revoked all tokens of {} that were issued until {after}",
+            session.named::<AcsIdentity>(&name)
+        ));
+        if !command.suspend {
+            issued_anew(&session, identity, after, &mut waiter).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the tokens of an identity are issued anew, but for suspended ones.
+async fn issued_anew(
+    session: &Session,
+    identity: &AcsIdentity,
+    after: Timestamp,
+    waiter: &mut Waiter,
+) -> Result<(), Failure> {
+    for token in user::tokens_of(session, &[identity]).await? {
+        let name = token.name_any();
+        let named = session.named::<AcsToken>(&name);
+        let is_new = waiter
+            .until(session, &name, |token: Option<AcsToken>| {
+                let Some(token) = token else {
+                    return Look::Done(false);
+                };
+                let issued = token
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.issued_at.as_ref());
+                let standing = token.standing();
+                match standing.state {
+                    State::Deleting | State::Suspended => Look::Done(false),
+                    State::Ready if issued.is_some_and(|issued| issued.0 > after) => {
+                        Look::Done(true)
+                    }
+                    State::Stalled => Look::stalled(&named, &standing),
+                    _ => Look::Wait(standing.why()),
+                }
+            })
+            .await?;
+        if is_new {
+            waiter.note(&format!("issued {named} anew"));
+        }
+    }
+    Ok(())
+}

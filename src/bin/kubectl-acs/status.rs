@@ -1,0 +1,316 @@
+//! `status`: what there is, how it stands, and what it waits for.
+
+use std::{io::IsTerminal as _, time::Duration};
+
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
+use jiff::Timestamp;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::{Map, Value};
+
+use super::{
+    complete,
+    failure::{Exit, Failure},
+    output::{self, Format},
+    overview::{self, objects},
+    session::{Kind, Place, Session},
+    standing::State,
+    tree::{Node, keep, tree},
+    wait::broken,
+};
+
+/// Changes come in flocks; one look serves them all.
+const SETTLE: Duration = Duration::from_millis(300);
+/// So many changes at most cost one look.
+const FLOCK: usize = 1_000;
+/// "in 5m" must not stay on a screen for an hour.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// Show connections, identities and tokens as a tree: how they stand, what they wait for, and why
+///
+/// Ends with code 0 when all is Ready, 3 when something needs a human or is suspended, 4 when
+/// something is not Ready yet.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Names of identities, tokens or connections [default: all]
+    #[arg(add = complete::identities())]
+    names: Vec<String>,
+    /// Look at all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Go on showing changes, until Ctrl-C
+    #[arg(short, long, conflicts_with = "output")]
+    watch: bool,
+    /// How the result is printed [default: a tree]
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+}
+
+/// Carries out `status`.
+pub async fn status(place: &Place, command: Status) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    if command.watch {
+        return Box::pin(watch(&session, &command)).await;
+    }
+    let nodes = look(&session, &command).await?;
+    let text = match command.output {
+        None => draw_all(&nodes, &session, &command),
+        Some(format @ (Format::Json | Format::Yaml)) => {
+            output::render(format, &nodes.iter().map(nested).collect())?
+        }
+        Some(format) => {
+            let flat = nodes.iter().flat_map(Node::all).map(flat);
+            output::render(format, &flat.collect())?
+        }
+    };
+    output::print(&text);
+    judge(&nodes)
+}
+
+async fn look(session: &Session, command: &Status) -> Result<Vec<Node>, Failure> {
+    let overview = overview::look(session, command.all_namespaces).await?;
+    let nodes = tree(&overview, Timestamp::now());
+    if command.names.is_empty() {
+        return Ok(nodes);
+    }
+    let known: Vec<_> = nodes.iter().flat_map(Node::all).collect();
+    let is_unknown = |name: &&String| !known.iter().any(|node| node.name == **name);
+    let unknown: Vec<_> = command
+        .names
+        .iter()
+        .filter(is_unknown)
+        .map(String::as_str)
+        .collect();
+    if !unknown.is_empty() {
+        let place = if command.all_namespaces {
+            "in any namespace".to_owned()
+        } else {
+            format!("in namespace {} (-n chooses another)", session.namespace)
+        };
+        let message = format!(
+            "there is no connection, identity or token {} {place}",
+            unknown.join(", ")
+        );
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    Ok(keep(nodes, &command.names))
+}
+
+/// The exit code that the worst of all asks for; the tree has said why.
+fn judge(nodes: &[Node]) -> Result<(), Failure> {
+    let all = nodes.iter().flat_map(Node::all);
+    let states: Vec<_> = all.map(|node| node.standing.state).collect();
+    let needs_a_human = |state: &State| matches!(state, State::Stalled | State::Suspended);
+    if states.iter().any(needs_a_human) {
+        Err(Failure::new(Exit::Stalled, ""))
+    } else if states.iter().any(|state| *state != State::Ready) {
+        Err(Failure::new(Exit::NotYet, ""))
+    } else {
+        Ok(())
+    }
+}
+
+/// Draws the tree, and again after each change, until the person has seen enough.
+async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
+    let mut changes = stream::select_all([
+        changes::<AcsConnection>(session, command),
+        changes::<AcsIdentity>(session, command),
+        changes::<AcsToken>(session, command),
+    ])
+    .ready_chunks(FLOCK);
+    let is_screen = std::io::stdout().is_terminal();
+    let mut shown = String::new();
+    loop {
+        let text = match look(session, command).await {
+            Ok(nodes) => draw_all(&nodes, session, command),
+            // The first look must succeed; later the cluster may be away for a while.
+            Err(failure) if shown.is_empty() => return Err(failure),
+            Err(failure) => format!("{}\n", failure.message),
+        };
+        if is_screen {
+            let time = Timestamp::now();
+            output::print(&format!("\x1b[H\x1b[2J{time:.0}  Ctrl-C ends\n\n{text}"));
+        } else if text != shown {
+            output::print(&format!("{text}\n"));
+        }
+        shown = text;
+        tokio::select! {
+            some = changes.next() => {
+                for error in some.into_iter().flatten().filter_map(Result::err) {
+                    broken("AcsConnections, AcsIdentities and AcsTokens", error, session)?;
+                }
+                tokio::time::sleep(SETTLE).await;
+            }
+            () = tokio::time::sleep(REFRESH), if is_screen => {}
+        }
+    }
+}
+
+/// Each change of an object of a kind, and each failure of the watch.
+fn changes<K: Kind>(
+    session: &Session,
+    command: &Status,
+) -> BoxStream<'static, Result<(), watcher::Error>> {
+    let objects = objects::<K>(session, command.all_namespaces);
+    let changes = watcher(objects, watcher::Config::default());
+    let changes = changes.default_backoff().touched_objects();
+    changes.map_ok(|_| ()).boxed()
+}
+
+fn draw_all(nodes: &[Node], session: &Session, command: &Status) -> String {
+    if nodes.is_empty() {
+        return if command.all_namespaces {
+            "nothing of ACS is in this cluster; begin with an AcsConnection\n".to_owned()
+        } else {
+            format!(
+                "nothing of ACS is in namespace {}; -A looks at all, `kubectl acs create` begins\n",
+                session.namespace
+            )
+        };
+    }
+    let mut lines = Vec::new();
+    for node in nodes {
+        let spot = Spot {
+            first: "",
+            rest: "",
+            why_above: "",
+            namespace_above: command.all_namespaces.then_some(""),
+        };
+        draw(node, spot, &mut lines);
+    }
+    lines.concat()
+}
+
+/// Where a node stands on the page.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    /// What stands before the node's own line.
+    first: &'a str,
+    /// What stands before all lines below it.
+    rest: &'a str,
+    /// Why the node above is not fine: what a node merely repeats is not said again.
+    why_above: &'a str,
+    /// The namespace of the node above, where namespaces are shown.
+    namespace_above: Option<&'a str>,
+}
+
+/// One node and what hangs on it.
+fn draw(node: &Node, spot: Spot<'_>, lines: &mut Vec<String>) {
+    let Spot { first, rest, .. } = spot;
+    let standing = &node.standing;
+    let style = style(standing.state);
+    let bold = Style::new().bold();
+    let namespace = match spot.namespace_above {
+        Some(above) if above != node.namespace => format!("{}/", node.namespace),
+        _ => String::new(),
+    };
+    let why = match standing.state {
+        // All is said by the word, but for what is said of something that has no conditions.
+        State::Ready if !standing.reason.is_empty() => String::new(),
+        _ => standing.why(),
+    };
+    let is_repeated = !why.is_empty() && why == spot.why_above;
+    let as_above = if is_repeated { ", as above" } else { "" };
+    let facts = node.facts.iter().map(|fact| format!("  {}", fact.text));
+    lines.push(format!(
+        "{first}{} {bold}{namespace}{}{bold:#}  {style}{}{as_above}{style:#}{}\n",
+        node.kind,
+        node.name,
+        word(node),
+        facts.collect::<String>()
+    ));
+    let hang = if node.children.is_empty() {
+        "   "
+    } else {
+        "│  "
+    };
+    if !why.is_empty() && !is_repeated {
+        lines.push(format!("{rest}{hang}{style}{why}{style:#}\n"));
+    }
+    let warning = AnsiColor::Yellow.on_default();
+    for note in &node.notes {
+        lines.push(format!("{rest}{hang}{warning}{note}{warning:#}\n"));
+    }
+    for (number, child) in node.children.iter().enumerate() {
+        let (branch, below) = if number + 1 == node.children.len() {
+            ("└─ ", "   ")
+        } else {
+            ("├─ ", "│  ")
+        };
+        let spot = Spot {
+            first: &format!("{rest}{branch}"),
+            rest: &format!("{rest}{below}"),
+            why_above: &why,
+            namespace_above: spot.namespace_above.map(|_| node.namespace.as_str()),
+        };
+        draw(child, spot, lines);
+    }
+}
+
+fn word(node: &Node) -> &'static str {
+    match (node.standing.state, node.standing.is_ready) {
+        (State::Ready, _) => "Ready",
+        (State::Waiting, true) => "Ready, changing",
+        (State::Waiting, false) => "waits",
+        (State::Suspended, _) => "suspended",
+        (State::Stalled, true) => "Ready, but needs you",
+        (State::Stalled, false) => "needs you",
+        (State::Deleting, _) => "being deleted",
+        (State::Missing, _) => "missing",
+    }
+}
+
+fn style(state: State) -> Style {
+    match state {
+        State::Ready => AnsiColor::Green.on_default(),
+        State::Waiting | State::Suspended => AnsiColor::Yellow.on_default(),
+        State::Stalled | State::Missing => AnsiColor::Red.on_default().bold(),
+        State::Deleting => AnsiColor::Cyan.on_default(),
+    }
+}
+
+/// A node without what hangs on it, for machines.
+fn fields(node: &Node) -> Map<String, Value> {
+    let standing = &node.standing;
+    let mut fields = Map::new();
+    let mut put = |key: &str, value: Value| {
+        fields.insert(key.to_owned(), value);
+    };
+    put("kind", node.kind.into());
+    put("namespace", node.namespace.as_str().into());
+    put("name", node.name.as_str().into());
+    put("state", format!("{:?}", standing.state).into());
+    put("ready", standing.is_ready.into());
+    put("reason", standing.reason.as_str().into());
+    put("message", standing.message.as_str().into());
+    for fact in &node.facts {
+        put(fact.key, fact.value.as_str().into());
+    }
+    fields
+}
+
+fn nested(node: &Node) -> Value {
+    let mut fields = fields(node);
+    fields.insert("notes".to_owned(), node.notes.clone().into());
+    fields.insert(
+        "children".to_owned(),
+        node.children.iter().map(nested).collect(),
+    );
+    Value::Object(fields)
+}
+
+/// The columns that all kinds share.
+fn flat(node: &Node) -> Value {
+    let known = fields(node);
+    let columns = ["kind", "namespace", "name", "state", "reason", "expiresAt"];
+    let column = |key: &str| {
+        let value = known.get(key).cloned().unwrap_or_else(|| "".into());
+        (key.to_owned(), value)
+    };
+    Value::Object(columns.into_iter().map(column).collect())
+}

@@ -1,0 +1,134 @@
+//! Whom `--user` means: an `AcsIdentity` by its name, or, as for `az`, by its id in ACS.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use kube::api::ListParams;
+
+use super::{
+    failure::{Exit, Failure},
+    manifest,
+    session::Session,
+};
+
+/// What `--user` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// The name of an `AcsIdentity`.
+    Name(String),
+    /// An id of ACS.
+    Id(String),
+}
+
+/// Reads `--user`: ids of ACS begin with `8:`, which no name of Kubernetes does.
+pub fn user(text: &str) -> Result<User, String> {
+    if text.starts_with("8:") {
+        return Ok(User::Id(text.to_owned()));
+    }
+    let name = manifest::name(text).map(User::Name);
+    name.map_err(|_| {
+        format!("`{text}` is neither the name of an AcsIdentity nor an id of ACS (8:acs:...)")
+    })
+}
+
+/// The id that an `AcsIdentity` has, or will have.
+pub fn id_of(identity: &AcsIdentity) -> Option<&str> {
+    let known = identity
+        .status
+        .as_ref()
+        .and_then(|status| status.identity_id.as_deref());
+    known.or(identity.spec.identity_id.as_deref())
+}
+
+/// The `AcsIdentity` of the namespace that `user` means, if there is one.
+pub async fn find(session: &Session, user: &User) -> Result<Option<AcsIdentity>, Failure> {
+    let api = session.api::<AcsIdentity>();
+    match user {
+        User::Name(name) => {
+            let named = session.named::<AcsIdentity>(name);
+            session.call("read", &named, api.get_opt(name)).await
+        }
+        User::Id(id) => {
+            let all = format!("the AcsIdentities of {}", session.namespace);
+            let found = session
+                .call("list", &all, api.list(&ListParams::default()))
+                .await?;
+            Ok(found
+                .into_iter()
+                .find(|identity| id_of(identity) == Some(id)))
+        }
+    }
+}
+
+/// The same, where there must be one.
+pub async fn existing(session: &Session, user: &User) -> Result<AcsIdentity, Failure> {
+    let found = find(session, user).await?;
+    found.ok_or_else(|| {
+        let message = match user {
+            User::Name(name) => format!(
+                "there is no {}; `kubectl acs status` lists those that are there, `kubectl acs \
+                 create {name}` makes it",
+                session.named::<AcsIdentity>(name)
+            ),
+            User::Id(id) => format!(
+                "no AcsIdentity of namespace {} has the id {id}; `kubectl acs create --user {id}` \
+                 adopts it",
+                session.namespace
+            ),
+        };
+        Failure::new(Exit::NotFound, message)
+    })
+}
+
+/// The same, for several.
+pub async fn all_existing(
+    session: &Session,
+    users: impl IntoIterator<Item = &User>,
+) -> Result<Vec<AcsIdentity>, Failure> {
+    let mut identities = Vec::new();
+    for user in users {
+        identities.push(existing(session, user).await?);
+    }
+    Ok(identities)
+}
+
+/// The tokens of some identities.
+pub async fn tokens_of(
+    session: &Session,
+    identities: &[&AcsIdentity],
+) -> Result<Vec<AcsToken>, Failure> {
+    let all = format!("the AcsTokens of {}", session.namespace);
+    let api = session.api::<AcsToken>();
+    let listed = session
+        .call("list", &all, api.list(&ListParams::default()))
+        .await?;
+    let is_theirs = |token: &AcsToken| {
+        let owner = Some(&token.spec.identity_ref.name);
+        let mut all = identities.iter();
+        all.any(|identity| identity.metadata.name.as_ref() == owner)
+    };
+    Ok(listed.into_iter().filter(is_theirs).collect())
+}
+
+/// The names of several, for sentences.
+pub fn names<K: kube::Resource>(objects: &[K]) -> String {
+    let names: Vec<_> = objects.iter().map(kube::ResourceExt::name_any).collect();
+    names.join(", ")
+}
+
+/// Asks the person, as az does.
+pub fn confirm(question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        let message = format!("{question} There is no terminal to ask on; give --yes");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Failed, "nothing was done"))
+    }
+}

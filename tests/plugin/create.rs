@@ -1,0 +1,206 @@
+//! `create` and `delete`: as `az communication user-identity user create` and `user delete`.
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+
+use crate::{
+    run::{acs, feed, on_a_terminal, says},
+    support::world::World,
+};
+
+#[tokio::test]
+async fn it_makes_a_user_and_prints_what_az_prints() {
+    let world = World::new().await;
+    let user = acs(&world, &["create", "alice"]).json();
+    let living = world.emulator.living().await;
+    let id = living[0].id.as_str();
+    assert_eq!(user, json!({"properties": {"id": id}, "rawId": id}));
+    assert!(living[0].tokens.is_empty());
+    let table = acs(&world, &["create", "-o", "table"]).fine();
+    says(&table, &["RawId\n---", "\n8:acs:"]);
+    let identity = world.api::<AcsIdentity>().get("alice").await.unwrap();
+    let managers = identity.metadata.managed_fields.unwrap();
+    assert!(
+        managers
+            .iter()
+            .any(|entry| entry.manager.as_deref() == Some("kubectl-acs"))
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_yaml_with_all_that_was_asked_for() {
+    let world = World::bare(&[], &[]).await;
+    let arguments = [
+        "create",
+        "alice",
+        "--user",
+        "8:acs:a_b",
+        "--cluster-connection",
+        "shared",
+        "--deletion-policy",
+        "delete",
+        "--dry-run",
+    ];
+    let yaml = acs(&world, &arguments).fine();
+    let namespace = &world.namespace;
+    assert_eq!(
+        yaml,
+        format!(
+            "---\napiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata:\n  name: alice\n  namespace: {namespace}\n\
+             spec:\n  connectionRef:\n    kind: ClusterAcsConnection\n    name: shared\n  identityId: 8:acs:a_b\n  deletionPolicy: Delete\n"
+        )
+    );
+    let (fine, answer) = world
+        .cluster
+        .pipe(&["apply", "--dry-run=server", "-f", "-"], &yaml);
+    assert!(fine, "{answer}");
+}
+
+#[tokio::test]
+async fn bad_input_says_what_is_right() {
+    let world = World::bare(&[], &[]).await;
+    let error = acs(&world, &["create", "alice", "--user", "alice"]).failed(2);
+    says(
+        &error,
+        &["`alice` is not an id of ACS; they begin with 8:acs:"],
+    );
+    let error = acs(&world, &["create", "alice", "--user", "8:acs:a b"]).failed(2);
+    says(
+        &error,
+        &[
+            "the API server refuses this AcsIdentity",
+            "identityId must be a whole id of ACS",
+        ],
+    );
+    let error = acs(
+        &world,
+        &["create", "--connection", "a", "--cluster-connection", "b"],
+    )
+    .failed(2);
+    says(&error, &["cannot be used with"]);
+    let error = acs(&world, &["delete", "--yes"]).failed(2);
+    says(&error, &["<USER>"]);
+    let error = acs(&world, &["delete", "alice", "--yes"]).failed(5);
+    says(&error, &["there is no AcsIdentity", "/alice"]);
+    let error = acs(&world, &["delete", "--user", "8:acs:a_b", "--yes"]).failed(5);
+    says(
+        &error,
+        &[
+            "no AcsIdentity of namespace",
+            "has the id 8:acs:a_b",
+            "adopts it",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
+    let world = World::new().await;
+    let issued = acs(&world, &["issue", "web", "--scope", "chat"]).json();
+    acs(
+        &world,
+        &["issue", "bot", "--scope", "voip", "--user", "web"],
+    )
+    .fine();
+    acs(&world, &["issue", "bob", "--scope", "chat"]).fine();
+    // Nobody can be asked: nothing is done.
+    let error = acs(&world, &["delete", "web"]).failed(2);
+    says(
+        &error,
+        &[
+            "Delete AcsIdentity web, in ACS too, with all data; and AcsToken bot, web?",
+            "give --yes",
+        ],
+    );
+    assert_eq!(world.emulator.living().await.len(), 2);
+    let said = acs(
+        &world,
+        &[
+            "delete",
+            "--user",
+            issued["user_id"].as_str().unwrap(),
+            "-y",
+        ],
+    );
+    says(&said.err, &["deleted AcsIdentity ", "/web\n"]);
+    assert_eq!(said.fine(), "");
+    assert_eq!(world.emulator.living().await.len(), 1);
+    let check = world
+        .emulator
+        .check(issued["token"].as_str().unwrap())
+        .await;
+    assert!(!check.valid, "{check:?}");
+    for name in ["web", "bot"] {
+        assert!(
+            world
+                .api::<AcsToken>()
+                .get_opt(name)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        assert!(world.api::<Secret>().get_opt(name).await.unwrap().is_none());
+    }
+    // Others keep what they have.
+    let token = world.ready("bob").await;
+    assert_eq!(token.metadata.deletion_timestamp, None);
+    world.live_token("bob", &[]).await;
+}
+
+#[tokio::test]
+async fn a_person_on_a_terminal_is_asked_first() {
+    let world = World::new().await;
+    acs(&world, &["create", "alice"]).fine();
+    let answer = |word: &str| {
+        feed(
+            &mut on_a_terminal(&world, "delete alice"),
+            &format!("{word}\n"),
+        )
+    };
+    let said = answer("no");
+    says(
+        &said.out,
+        &[
+            "Delete AcsIdentity alice, in ACS too, with all data? [y/N]",
+            "nothing was done",
+        ],
+    );
+    assert_eq!(said.code, 1);
+    assert!(
+        world
+            .api::<AcsIdentity>()
+            .get_opt("alice")
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let said = answer("yes");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        world
+            .api::<AcsIdentity>()
+            .get_opt("alice")
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_that_takes_longer_says_what_it_waits_for() {
+    let mut world = World::new().await;
+    acs(&world, &["create", "alice"]).fine();
+    world.kill_operator();
+    let error = acs(&world, &["delete", "alice", "--yes", "--timeout", "1s"]).failed(4);
+    says(
+        &error,
+        &[
+            "waited 1s in vain for AcsIdentity",
+            "/alice: being deleted; ",
+        ],
+    );
+    let status = acs(&world, &["status"]);
+    says(&status.out, &["AcsIdentity alice  being deleted"]);
+    status.failed(4);
+}

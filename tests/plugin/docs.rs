@@ -1,0 +1,115 @@
+//! docs/kubectl-acs.md tells the truth.
+
+use std::fs;
+
+use crate::{
+    run::{end, program, says},
+    support::{kubernetes::root, world::World},
+};
+
+fn page() -> String {
+    fs::read_to_string(root("docs/kubectl-acs.md")).expect("the page")
+}
+
+/// The first cells of the rows of the table under a heading.
+fn first_cells(heading: &str) -> Vec<String> {
+    let page = page();
+    let section = page
+        .split(&format!("\n## {heading}\n"))
+        .nth(1)
+        .expect("the section");
+    let section = section.split("\n## ").next().expect("text");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let cell = |row: &str| row.split('|').nth(1).map(|cell| cell.trim().to_owned());
+    rows.skip(1).filter_map(cell).collect()
+}
+
+#[test]
+fn every_command_is_on_the_page_and_nothing_else() {
+    let help = end(program("/nonexistent".as_ref()).arg("--help")).fine();
+    let commands = help
+        .split("Commands:\n")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    let commands: Vec<_> = commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .map(ToOwned::to_owned)
+        .collect();
+    let told: Vec<_> = first_cells("Commands")
+        .iter()
+        .flat_map(|cell| cell.split(", "))
+        .filter_map(|cell| {
+            cell.trim_matches('`')
+                .split(' ')
+                .next()
+                .map(ToOwned::to_owned)
+        })
+        .collect();
+    assert_eq!(commands, told);
+}
+
+#[test]
+fn every_az_command_of_user_identity_is_on_the_page() {
+    let told = first_cells("From az and the portal").join("\n");
+    for command in [
+        "token revoke",
+        "token get-for-teams-user",
+        "user create",
+        "user delete",
+        "token issue",
+        "issue-access-token",
+    ] {
+        says(
+            &told,
+            &[&format!("`az communication user-identity {command}")],
+        );
+    }
+}
+
+#[test]
+fn every_exit_code_is_on_the_page() {
+    let codes: Vec<_> = (0..=9).map(|code| code.to_string()).collect();
+    assert_eq!(first_cells("Exit codes"), codes);
+}
+
+#[tokio::test]
+async fn the_role_on_the_page_suffices_for_every_command() {
+    let world = World::new().await;
+    let page = page();
+    let role = page
+        .split("```yaml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    world.apply(role);
+    world.apply(
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: person}}\n---\n\
+         {apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: person}, \
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: acs-user}, subjects: [{kind: ServiceAccount, name: person}]}\n",
+    );
+    let kubeconfig = world.cluster.kubeconfig_of(&world.namespace, "person");
+    let run = |arguments: &[&str]| {
+        end(program(&kubeconfig)
+            .args(arguments)
+            .args(["-n", &world.namespace]))
+        .fine()
+    };
+    run(&["create", "alice"]);
+    run(&["issue", "web", "--scope", "chat", "--user", "alice"]);
+    world.connection_says("default", "ConnectionReady").await;
+    run(&["status"]);
+    run(&["inspect", "web"]);
+    run(&["renew", "web"]);
+    run(&["revoke", "alice", "--yes"]);
+    run(&["suspend", "alice"]);
+    run(&["resume", "alice"]);
+    run(&["delete", "alice", "--yes"]);
+}

@@ -1,0 +1,120 @@
+//! `inspect`: what a token says, never the token itself.
+
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+
+use crate::{
+    run::{acs, says},
+    support::world::World,
+};
+
+#[tokio::test]
+async fn it_shows_the_claims_and_not_the_token() {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.token(
+        "web",
+        "alice",
+        "scopes: [chat, voip], secret: {name: web-acs, keys: {token: ACS_TOKEN}}",
+    );
+    let token = world.ready("web").await;
+    let id = token.status.unwrap().identity_id.unwrap();
+    let bytes = world.secret_value("web-acs", "ACS_TOKEN").await.unwrap();
+    let text = acs(&world, &["inspect", "web"]).fine();
+    let namespace = &world.namespace;
+    says(
+        &text,
+        &[
+            &format!("Secret       {namespace}/web-acs, key ACS_TOKEN\n"),
+            "AcsToken     web\n",
+            &format!("Identity     {id}\n"),
+            "Scopes       chat,voip\n",
+            "Issued       ",
+            " ago)\nExpires      ",
+            "(in 23h 59m)\nBytes        those that were issued\nClaims       acsScope: \"chat,voip\"\n",
+            "skypeid: \"",
+            id.strip_prefix("8:").unwrap(),
+        ],
+    );
+    for part in bytes.split('.') {
+        assert!(!text.contains(part), "it shows a part of the token");
+    }
+    // By the Secret's name as well, and for machines.
+    let json = acs(&world, &["inspect", "web-acs", "-o", "json"]).json();
+    assert_eq!(json["claims"]["acsScope"], "chat,voip");
+    assert_eq!(json["identityId"], id.as_str());
+    assert_eq!(
+        (&json["expired"], &json["edited"]),
+        (&json!(false), &json!(false))
+    );
+    assert_eq!(json.get("token"), None);
+    let shown = acs(&world, &["inspect", "web", "--show-token", "-o", "json"]).json();
+    assert_eq!(shown["token"].as_str(), Some(bytes.as_str()));
+    let shown = acs(&world, &["inspect", "web", "--show-token"]).fine();
+    says(&shown, &[&format!("Token        {bytes}\n")]);
+}
+
+#[tokio::test]
+async fn an_edited_secret_and_an_expired_token_are_found_out() {
+    let mut world = World::with(&["--minute", "50ms"], &[]).await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat], expiresIn: 1h");
+    world.ready("web").await;
+    world.kill_operator();
+    let secret = world.api::<Secret>().get("web").await.unwrap();
+    let noted = &secret.metadata.annotations.unwrap()["acs-identity.dev/expires-at"];
+    let ends: jiff::Timestamp = noted.parse().unwrap();
+    crate::support::eventually("the token has ended", || async {
+        (jiff::Timestamp::now() > ends + jiff::SignedDuration::from_secs(1)).then_some(())
+    })
+    .await;
+    let said = acs(&world, &["inspect", "web"]);
+    says(&said.out, &["Expires      ", " ago)\n"]);
+    says(&said.failed(3), &["/web: the token has expired"]);
+    let other = world.secret_value("web", "token").await.unwrap() + "x";
+    world
+        .patch::<Secret>("web", json!({"stringData": {"token": other}}))
+        .await;
+    let said = acs(&world, &["inspect", "web"]);
+    says(&said.out, &["Bytes        not those that were issued\n"]);
+    says(&said.failed(3), &["someone edited the Secret"]);
+}
+
+#[tokio::test]
+async fn a_token_that_would_be_good_but_was_edited_is_found_out() {
+    let mut world = World::new().await;
+    acs(&world, &["issue", "web", "--scope", "chat"]).fine();
+    world.kill_operator();
+    let other = world.secret_value("web", "token").await.unwrap() + "x";
+    world
+        .patch::<Secret>("web", json!({"stringData": {"token": other}}))
+        .await;
+    let said = acs(&world, &["inspect", "web"]);
+    says(&said.out, &["Bytes        not those that were issued\n"]);
+    says(
+        &said.failed(3),
+        &["/web: its bytes are not those that were issued"],
+    );
+}
+
+#[tokio::test]
+async fn what_holds_no_token_is_not_shown() {
+    let world = World::bare(&[], &[]).await;
+    let error = acs(&world, &["inspect", "web"]).failed(5);
+    says(
+        &error,
+        &["there is neither an AcsToken nor a Secret ", "/web"],
+    );
+    world.apply("{apiVersion: v1, kind: Secret, metadata: {name: web}, stringData: {password: hunter2, user: x}}");
+    let error = acs(&world, &["inspect", "web"]).failed(5);
+    says(
+        &error,
+        &["/web has no key token; its keys are password, user; choose one with --key"],
+    );
+    let said = acs(&world, &["inspect", "web", "--key", "password"]);
+    assert!(
+        !said.out.contains("hunter2") && !said.err.contains("hunter2"),
+        "{said:?}"
+    );
+    says(&said.failed(2), &["holds no token of ACS"]);
+}

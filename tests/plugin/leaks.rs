@@ -1,0 +1,64 @@
+//! A token is on no output but the one that a person asked for it (C2).
+
+use crate::{
+    run::{Said, acs},
+    support::world::World,
+};
+
+#[tokio::test]
+async fn only_issue_and_show_token_print_a_token_and_only_on_stdout() {
+    let world = World::new().await;
+    let issued = acs(&world, &["issue", "web", "--scope", "chat"]);
+    let progress = issued.err.clone();
+    let token = issued.json()["token"].as_str().unwrap().to_owned();
+    let shown = acs(&world, &["inspect", "web", "--show-token"]);
+    assert!(shown.out.contains(&token));
+    let key = world.emulator.access_key().to_owned();
+    let mut outputs = vec![
+        ("the progress of issue", progress),
+        ("the stderr of inspect", shown.err),
+    ];
+    let mut keep = |what, said: Said| outputs.push((what, said.out + &said.err));
+    keep("inspect", acs(&world, &["inspect", "web"]));
+    for format in ["json", "yaml", "tsv", "table"] {
+        keep("inspect", acs(&world, &["inspect", "web", "-o", format]));
+        keep("status", acs(&world, &["status", "-o", format]));
+    }
+    keep(
+        "a taken name",
+        acs(&world, &["issue", "web", "--scope", "voip"]),
+    );
+    keep(
+        "another key",
+        acs(&world, &["inspect", "web", "--key", "scopes"]),
+    );
+    keep(
+        "no key",
+        acs(&world, &["inspect", "web", "--key", "nothing"]),
+    );
+    keep(
+        "the connection's Secret",
+        acs(&world, &["inspect", "default-acs"]),
+    );
+    keep(
+        "the connection string",
+        acs(
+            &world,
+            &["inspect", "default-acs", "--key", "connectionString"],
+        ),
+    );
+    // A token without its signature is no JWT: what is left of it must not be quoted.
+    let cut = token.rsplit_once('.').unwrap().0.replace('.', "");
+    world.apply(&format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: cut}}, stringData: {{token: \"{cut}\"}}}}"
+    ));
+    keep("half a token", acs(&world, &["inspect", "cut"]));
+    keep("delete", acs(&world, &["delete", "web", "--yes"]));
+    let mut needles: Vec<&str> = token.split('.').collect();
+    needles.extend([token.as_str(), key.as_str(), cut.as_str()]);
+    for (what, output) in outputs {
+        for needle in &needles {
+            assert!(!output.contains(needle), "{what} holds a part of a secret");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `kubectl acs` as a user meets it: the real program, against a real API server, the operator and
+//! the emulator. One module per command; every name is a sentence.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod ask;
+mod create;
+mod docs;
+mod errors;
+mod generate;
+mod inspect;
+mod issue;
+mod kubectl;
+mod leaks;
+mod run;
+mod status;

@@ -1,0 +1,118 @@
+//! Running the program as a person would.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::world::World;
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    /// The exit code.
+    pub code: i32,
+    /// stdout.
+    pub out: String,
+    /// stderr.
+    pub err: String,
+}
+
+/// The program, with a cluster but without the home of whoever runs the tests.
+pub fn program(kubeconfig: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-acs"));
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null());
+    command
+}
+
+/// `kubectl acs` in the namespace of a world, on a terminal: `script` gives it one, and hands on
+/// what it says, what it is told, and its exit code.
+pub fn on_a_terminal(world: &World, arguments: &str) -> Command {
+    let binary = env!("CARGO_BIN_EXE_kubectl-acs");
+    let line = format!("{binary} {arguments} -n {}", world.namespace);
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("KUBECONFIG", &world.cluster.kubeconfig)
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR");
+    command
+}
+
+/// Runs a command to its end.
+pub fn end(command: &mut Command) -> Said {
+    let output = command.output().expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Said {
+        code: output.status.code().expect("an exit code"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+/// Runs a command with something on its stdin.
+pub fn feed(command: &mut Command, input: &str) -> Said {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    // One that doesn't read has refused its arguments.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("the program ends");
+    Said {
+        code: output.status.code().expect("an exit code"),
+        out: String::from_utf8(output.stdout).expect("text"),
+        err: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+/// Runs `kubectl acs` in the namespace of a world.
+pub fn acs(world: &World, arguments: &[&str]) -> Said {
+    let mut command = program(&world.cluster.kubeconfig);
+    command.args(arguments).args(["-n", &world.namespace]);
+    end(&mut command)
+}
+
+impl Said {
+    /// What it printed, where all went well.
+    #[track_caller]
+    pub fn fine(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// The same, as JSON.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.fine()).expect("JSON")
+    }
+
+    /// What it complained about, where it ended with `code`.
+    #[track_caller]
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.err
+    }
+}
+
+/// Asserts that `text` has all of `parts`, in this order.
+#[track_caller]
+pub fn says(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            panic!("`{part}` is missing, or not in its place, in:\n{text}");
+        };
+        rest = &rest[at + part.len()..];
+    }
+}

@@ -22,7 +22,7 @@ use crate::{
         input::Inputs,
         view::{Indexed, View, object_ref},
     },
-    connection::{AnyConnection, ConnectionKey, Registry, Resolved, Unusable},
+    connection::{AnyConnection, ConnectionKey, Refused, Registry, Resolved, Unusable},
     crd::{
         AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind, TokenPolicy,
     },
@@ -43,6 +43,8 @@ pub struct Config {
     pub cluster_resource_namespace: String,
     /// After this long a deletion goes on without ACS (I3).
     pub deletion_deadline: SignedDuration,
+    /// How long pods may take to read a rewritten Secret (C1).
+    pub pods_reread_within: SignedDuration,
     /// Where a credential may be sent.
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.
@@ -342,9 +344,15 @@ impl Context {
     }
 
     /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
-    pub fn note_failure(&self, key: &ConnectionKey, resolved: &Resolved, error: &acs::Error) {
+    /// True when another credential is in use now: the call is to be decided on again.
+    pub fn note_failure(
+        &self,
+        key: &ConnectionKey,
+        resolved: &Resolved,
+        error: &acs::Error,
+    ) -> bool {
         let message = error.to_string();
-        self.note_kind(key, resolved, error.kind(), &message, Timestamp::now());
+        self.note_kind(key, resolved, error.kind(), &message, Timestamp::now())
     }
 
     /// As [`Self::note_failure`], for an error that is known by its kind.
@@ -355,24 +363,33 @@ impl Context {
         kind: acs::Kind,
         message: &str,
         now: Timestamp,
-    ) {
+    ) -> bool {
+        let credential = &resolved.credential;
         match kind {
             acs::Kind::CredentialRefused
             | acs::Kind::TokenRefused
             | acs::Kind::TokenUnavailable
             | acs::Kind::NoAssertion => {
-                let (credential, reason) = (&resolved.credential, kind.reason());
-                let is_news = self.registry.refused(key, credential, reason, message, now);
-                if is_news {
+                let reason = kind.reason();
+                let refused = self.registry.refused(key, credential, reason, message, now);
+                if matches!(
+                    refused,
+                    Refused::Replaced | Refused::Failed { is_news: true }
+                ) {
                     self.wake_connection(key);
                 }
+                if refused == Refused::Replaced {
+                    self.wake_users(key);
+                }
+                return !matches!(refused, Refused::Failed { .. });
             }
             // These come only after the service has accepted the signature.
             acs::Kind::IdentityNotOwned | acs::Kind::IdentityNotFound | acs::Kind::Invalid => {
                 self.note_success(key, resolved);
             }
-            _ => {}
+            _ => self.registry.untried(key, credential),
         }
+        false
     }
 
     /// Asks for a run of the connection.

@@ -72,6 +72,10 @@ struct Run {
     /// How long a deletion waits for ACS, for example 10m or 1h, before it goes on without
     #[arg(long, value_name = "DURATION", env = "ACS_OPERATOR_DELETION_DEADLINE", default_value = "10m", value_parser = duration)]
     deletion_deadline: SignedDuration,
+    /// How long pods may take to read a Secret that was rewritten; connections say SecretsRenewed
+    /// this long after the last token of a former key was replaced
+    #[arg(long, value_name = "DURATION", env = "ACS_OPERATOR_PODS_REREAD_WITHIN", default_value = "5m", value_parser = duration)]
+    pods_reread_within: SignedDuration,
     /// Further host, or suffix of hosts, that credentials may be sent to over https; repeatable
     #[arg(
         long = "allow-endpoint",
@@ -208,6 +212,7 @@ async fn start(run: Run) -> Result<(), Failure> {
         address: run.address,
         cluster_resource_namespace: run.cluster_resource_namespace,
         deletion_deadline: run.deletion_deadline,
+        pods_reread_within: run.pods_reread_within,
         allowed,
         forbidden_metadata: run.forbidden_metadata,
         namespaced_ambient_credentials: run.namespaced_ambient_credentials,

@@ -22,8 +22,10 @@ pub struct Remembered {
     pub secret: Option<ReadSecret>,
     /// When edits of the Secret were last repaired.
     pub repaired: Option<Timestamp>,
-    /// When the status was last written because of counts alone.
+    /// When the tokens of a connection were last counted.
     pub counted: Option<Timestamp>,
+    /// How many of them were of a former credential.
+    pub former_tokens: i64,
 }
 
 impl Remembered {

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub abandoned: Family<KindLabels, Counter>,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
+    /// Tokens of former credentials that Secrets still hold.
+    pub former_tokens: Gauge,
     /// Seconds by which the last renewal came after its planned time.
     pub renewal_lateness: Gauge<f64, AtomicU64>,
 }
@@ -79,6 +81,12 @@ impl Metrics {
             "Create calls without a known outcome",
             unknown_creates.clone(),
         );
+        let former_tokens = Gauge::default();
+        registry.register(
+            "former_tokens",
+            "Tokens of keys no longer in use that Secrets still hold",
+            former_tokens.clone(),
+        );
         let renewal_lateness = Gauge::default();
         registry.register_with_unit(
             "renewal_lateness",
@@ -94,6 +102,7 @@ impl Metrics {
             issued,
             abandoned,
             unknown_creates,
+            former_tokens,
             renewal_lateness,
         }
     }

@@ -34,6 +34,15 @@ pub(super) struct Window {
     closed_until: Option<Instant>,
 }
 
+/// How much of the window a call may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// All of it.
+    Whole,
+    /// Nine tenths: what is not due yet leaves room for what is.
+    Routine,
+}
+
 /// The answer to whether a call may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
@@ -56,7 +65,7 @@ impl Window {
     }
 
     /// Whether a call may go out at `now`.
-    pub(super) fn opening(&mut self, now: Instant) -> Opening {
+    pub(super) fn opening(&mut self, now: Instant, share: Share) -> Opening {
         if let Some(until) = self.closed_until {
             if now < until {
                 return Opening::At(until);
@@ -66,11 +75,15 @@ impl Window {
         while self.ended.front().is_some_and(|&ended| ended + SPAN <= now) {
             self.ended.pop_front();
         }
-        if self.under_way + self.ended.len() < self.limit {
+        let limit = match share {
+            Share::Whole => self.limit,
+            Share::Routine => self.limit - self.limit / 10,
+        };
+        let Some(excess) = (self.under_way + self.ended.len()).checked_sub(limit) else {
             return Opening::Now;
-        }
+        };
         self.ended
-            .front()
+            .get(excess)
             .map_or(Opening::AfterACall, |&ended| Opening::At(ended + SPAN))
     }
 
@@ -117,21 +130,27 @@ mod tests {
         let mut window = Window::new(2);
         window.begin();
         window.begin();
-        assert_eq!(window.opening(start + seconds(100)), Opening::AfterACall);
+        assert_eq!(
+            window.opening(start + seconds(100), Share::Whole),
+            Opening::AfterACall
+        );
         window.end(start + seconds(100));
         assert_eq!(
-            window.opening(start + seconds(101)),
+            window.opening(start + seconds(101), Share::Whole),
             Opening::At(start + seconds(130))
         );
         window.end(start + seconds(110));
         assert_eq!(
-            window.opening(start + seconds(129)),
+            window.opening(start + seconds(129), Share::Whole),
             Opening::At(start + seconds(130))
         );
-        assert_eq!(window.opening(start + seconds(130)), Opening::Now);
+        assert_eq!(
+            window.opening(start + seconds(130), Share::Whole),
+            Opening::Now
+        );
         window.begin();
         assert_eq!(
-            window.opening(start + seconds(130)),
+            window.opening(start + seconds(130), Share::Whole),
             Opening::At(start + seconds(140))
         );
         assert!(!window.is_idle(start + seconds(200)));
@@ -154,7 +173,7 @@ mod tests {
                 }
                 ends > now
             });
-            while window.opening(now) == Opening::Now {
+            while window.opening(now, Share::Whole) == Opening::Now {
                 window.begin();
                 under_way.push((
                     now,
@@ -178,7 +197,7 @@ mod tests {
         let mut window = Window::new(1);
         window.begin();
         window.give_back();
-        assert_eq!(window.opening(now), Opening::Now);
+        assert_eq!(window.opening(now, Share::Whole), Opening::Now);
         assert!(window.is_idle(now));
     }
 
@@ -188,9 +207,18 @@ mod tests {
         let mut window = Window::new(10);
         window.close(start, seconds(7));
         window.close(start, seconds(3));
-        assert_eq!(window.opening(start), Opening::At(start + seconds(7)));
-        assert_eq!(window.opening(start + seconds(7)), Opening::Now);
+        assert_eq!(
+            window.opening(start, Share::Whole),
+            Opening::At(start + seconds(7))
+        );
+        assert_eq!(
+            window.opening(start + seconds(7), Share::Whole),
+            Opening::Now
+        );
         window.close(start, seconds(3600));
-        assert_eq!(window.opening(start), Opening::At(start + SPAN));
+        assert_eq!(
+            window.opening(start, Share::Whole),
+            Opening::At(start + SPAN)
+        );
     }
 }

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::Operation;
 use super::schedule::{Place, Schedule};
+
+/// A deadline within this has come: creation times are of the API server's clock.
+const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 /// The [`Schedule`] of one endpoint, with those who wait. Clones share it.
 #[derive(Clone, Debug)]
@@ -62,7 +65,8 @@ impl Queue {
         let place = {
             let mut state = self.lock();
             state.runtime = Some(Handle::current());
-            let place = state.schedule.join(operation, deadline);
+            let is_due = deadline <= Timestamp::now() + SOON;
+            let place = state.schedule.join(operation, deadline, is_due);
             state.waiting.insert(place, sender);
             place
         };

@@ -76,32 +76,38 @@ impl Inputs {
         }
     }
 
-    /// Follows the Secret, and nothing else, for `follower`; tells what is known of it now.
+    /// Follows these Secrets, and nothing else, for `follower`; tells what is known of each now.
     #[must_use]
-    pub fn follow(&self, namespace: &str, name: &str, follower: &Follower) -> Presence {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.unfollow_but(follower, Some(&key));
+    pub fn follow(&self, namespace: &str, names: &[&str], follower: &Follower) -> Vec<Presence> {
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| (namespace.to_owned(), (*name).to_owned()))
+            .collect();
+        self.unfollow_but(follower, &keys);
         let mut watched = lock(&self.followed);
-        let entry = watched.entry(key.clone()).or_insert_with(|| Followed {
-            presence: Presence::Unknown,
-            followers: HashSet::new(),
-            task: tokio::spawn(self.clone().keep(key)).abort_handle(),
-        });
-        entry.followers.insert(follower.clone());
-        entry.presence.clone()
+        let follow = |key: (String, String)| {
+            let entry = watched.entry(key.clone()).or_insert_with(|| Followed {
+                presence: Presence::Unknown,
+                followers: HashSet::new(),
+                task: tokio::spawn(self.clone().keep(key)).abort_handle(),
+            });
+            entry.followers.insert(follower.clone());
+            entry.presence.clone()
+        };
+        keys.into_iter().map(follow).collect()
     }
 
     /// Follows nothing any longer for `follower`.
     pub fn unfollow(&self, follower: &Follower) {
-        self.unfollow_but(follower, None);
+        self.unfollow_but(follower, &[]);
     }
 
-    fn unfollow_but(&self, follower: &Follower, but: Option<&(String, String)>) {
+    fn unfollow_but(&self, follower: &Follower, but: &[(String, String)]) {
         lock(&self.followed).retain(|key, followed| {
-            if Some(key) != but {
+            if !but.contains(key) {
                 followed.followers.remove(follower);
             }
-            let is_needed = Some(key) == but || !followed.followers.is_empty();
+            let is_needed = but.contains(key) || !followed.followers.is_empty();
             if !is_needed {
                 followed.task.abort();
             }

@@ -19,7 +19,7 @@ use super::{Error, call, view::Indexed};
 use crate::{
     crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
     memory::ReadSecret,
-    token::{TokenFacts, fingerprint, renew_at, scopes_text},
+    token::{FORMER, TokenFacts, fingerprint, renew_at, scopes_text},
 };
 
 /// Names the key that holds the token: bytes under another key are not the token.
@@ -222,6 +222,9 @@ impl Wanted<'_> {
             }
         }
         labels.extend(self.labels());
+        for key in FORMER {
+            annotations.remove(key);
+        }
         annotations.extend(self.annotations());
         let mut data: BTreeMap<_, _> = self
             .plain_data()

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{
     kinds::{AnyConnection, ConnectionKey},
     report,
-    resolve::{Found, resolve},
+    resolve::{Found, resolve, resolve_secondary},
 };
 use crate::{
     cluster::{
@@ -62,6 +62,8 @@ async fn reconcile<C: AnyConnection>(
             finalizer::remove(&api, &view, connection.as_ref()).await?;
             context.inputs.unfollow(&Follower::Connection(key));
             let uid = connection.uid().unwrap_or_default();
+            let uncount = |memory: &mut _| report::measure(&context, memory, 0);
+            context.memory.change(&uid, uncount);
             context.memory.forget(&uid);
             return Ok(None);
         }
@@ -84,29 +86,31 @@ async fn look<C: AnyConnection>(
     connection: &C,
     key: &ConnectionKey,
 ) -> Result<(), cluster::Error> {
+    let first = connection.auth().secret_ref();
+    let second = connection.auth().secondary_secret_ref();
     let namespace = key
         .namespace
         .as_deref()
         .unwrap_or(&context.config.cluster_resource_namespace);
+    let names: Vec<_> = [first, second]
+        .into_iter()
+        .flatten()
+        .map(|reference| reference.name.as_str())
+        .collect();
     let follower = Follower::Connection(key.clone());
-    let reference = connection.auth().secret_ref();
-    let presence = if let Some(reference) = reference {
-        context.inputs.follow(namespace, &reference.name, &follower)
-    } else {
-        context.inputs.unfollow(&follower);
-        Presence::Absent
-    };
-    let version = match presence {
+    let presences = context.inputs.follow(namespace, &names, &follower);
+    let versions = presences.into_iter().map(|presence| match presence {
         Presence::Unknown => None,
         Presence::Absent => Some(String::new()),
         Presence::At(version) => Some(version),
-    };
-    let source = version.map(|version| (connection.meta().generation, version));
+    });
+    let versions: Option<Vec<_>> = versions.collect();
+    let source = versions.map(|versions| (connection.meta().generation, versions.join("/")));
     if source.is_some() && context.registry.source(key) == source {
         return Ok(());
     }
-    let found = match reference {
-        Some(reference) => read(context, namespace, reference).await,
+    let found = match first {
+        Some(first) => read(context, namespace, first).await,
         None => Found::NotNeeded,
     };
     let resolved = resolve(context, connection, namespace, &found);
@@ -114,10 +118,23 @@ async fn look<C: AnyConnection>(
         warn!(connection = %key, reason = %why.reason, "{}", why.message);
     }
     // What could not be read is read again at the next look.
-    let source = source.filter(|_| !matches!(found, Found::Unreadable(..)));
+    let mut source = source.filter(|_| !matches!(found, Found::Unreadable(..)));
+    let mut spare = Ok(None);
+    if let (Some(second), Ok(resolved)) = (second, &resolved) {
+        let found = if first.is_some_and(|first| first.name == second.name) {
+            found
+        } else {
+            read(context, namespace, second).await
+        };
+        source = source.filter(|_| !matches!(found, Found::Unreadable(..)));
+        spare = resolve_secondary(second, resolved, namespace, &found).map(Some);
+    }
+    if let Err(why) = &spare {
+        warn!(connection = %key, "the second key can't be used: {}", why.message);
+    }
     if context
         .registry
-        .set(key, source, resolved, connection.status())
+        .set(key, source, resolved, spare, connection.status())
     {
         context.wake_users(key);
     }

@@ -5,6 +5,7 @@
 //! that only after the service has accepted the credential (else it were an oracle).
 
 mod controller;
+mod former;
 mod kinds;
 mod registry;
 mod report;
@@ -12,5 +13,5 @@ mod resolve;
 
 pub use controller::run;
 pub use kinds::{AnyConnection, ConnectionKey};
-pub use registry::{CredentialState, Registry, Resolved, Unusable};
+pub use registry::{CredentialState, Refused, Registry, Resolved, Unusable};
 pub use resolve::{Found, resolve};

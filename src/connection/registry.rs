@@ -43,44 +43,115 @@ pub type Source = (Option<i64>, String);
 #[derive(Debug)]
 struct Entry {
     source: Option<Source>,
+    /// What calls use.
     current: Result<Resolved, Unusable>,
+    /// The other key, tried when the service refuses the one in use.
+    spare: Option<Resolved>,
+    /// Why there is no other key although the spec names one.
+    spare_fault: Option<String>,
+    /// Whether the spare one is what should be in use, but is refused.
+    is_replaced: bool,
     /// The last that worked, for revokes and deletes after its Secret is gone (I3).
     remembered: Option<Resolved>,
     accepted: Option<String>,
+    /// Credentials that were accepted once and are refused now, the latest last.
+    refused: Vec<String>,
     refusal: Option<Refusal>,
-    /// A credential that was accepted once and is refused now.
-    refused: Option<String>,
+    /// Whether the spare one was refused since the last pause.
+    is_spare_refused: bool,
+    /// Since when somebody tries a credential that may not work; the others wait for that.
+    tried_since: Option<Timestamp>,
 }
 
+/// The service refuses all that the connection has.
 #[derive(Debug)]
 struct Refusal {
-    credential: String,
+    keys: Vec<Credential>,
     reason: &'static str,
     message: String,
     attempts: i32,
     since: Timestamp,
     wait: SignedDuration,
-    /// Somebody tries the credential again; the others wait for that.
-    is_probed: bool,
 }
 
-impl Refusal {
+/// So long a caller that tries a credential keeps the others waiting.
+const TRIAL: SignedDuration = SignedDuration::from_secs(35);
+/// So many refused credentials are remembered: more have no tokens any longer.
+const MOST_REFUSED: usize = 8;
+
+impl Entry {
     /// When the credential may be tried again, unless it may.
     fn pause(&self, now: Timestamp) -> Option<Timestamp> {
-        renewal::pause(self.since, self.wait, now)
+        let refusal = self.refusal.as_ref()?;
+        renewal::pause(refusal.since, refusal.wait, now)
+    }
+
+    /// Until when somebody else tries the credential.
+    fn trial(&self, now: Timestamp) -> Option<Timestamp> {
+        renewal::pause(self.tried_since?, TRIAL, now)
+    }
+
+    fn is_in_use(&self, credential: &str) -> bool {
+        let current = self.current.as_ref();
+        current.is_ok_and(|current| current.credential == credential)
+    }
+
+    /// Whether the credential in use has to prove itself: it was refused, or takes the place of one
+    /// that worked. A wrong one then costs one call, not one for each token.
+    fn is_on_trial(&self) -> bool {
+        let accepted = self.accepted.as_ref();
+        self.refusal.is_some() || accepted.is_some_and(|accepted| !self.is_in_use(accepted))
     }
 }
 
-/// So long a caller that tries a refused credential again keeps the others waiting.
-const PROBE: SignedDuration = SignedDuration::from_secs(35);
+/// What the refusal of a credential means to the call that it befell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Another credential is in use by now: the call is to be decided on again.
+    Overtaken,
+    /// The other key takes the place of the refused one: as above, and everybody has to know.
+    Replaced,
+    /// There is no other.
+    Failed {
+        /// Whether that is news.
+        is_news: bool,
+    },
+}
 
 /// What a connection's status tells of its credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialState {
-    /// The fingerprint in use, if the service has accepted it.
+    /// The fingerprint in use; no status may show it before the service has accepted it.
+    pub in_use: Option<String>,
+    /// The last that the service has accepted.
     pub accepted: Option<String>,
-    /// A former one that the service refuses now.
-    pub refused: Option<String>,
+    /// Those that worked once and that the service refuses now.
+    pub refused: Vec<String>,
+    /// Whether the second key is in use because the first one is refused.
+    pub is_replaced: bool,
+    /// Why the second key can't be used.
+    pub spare_fault: Option<String>,
+}
+
+impl CredentialState {
+    /// Whether the service has accepted the credential in use.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.in_use.is_some() && self.in_use == self.accepted
+    }
+
+    /// The credentials whose tokens are dead: the service refuses them, and has accepted another
+    /// since (C1). A refusal alone may be a mistake of the service's.
+    #[must_use]
+    pub fn dead(&self) -> Vec<String> {
+        let mut dead = self.refused.clone();
+        dead.retain(|refused| {
+            self.accepted
+                .as_ref()
+                .is_some_and(|accepted| accepted != refused)
+        });
+        dead
+    }
 }
 
 /// The credentials of all connections, in memory only.
@@ -96,23 +167,40 @@ impl Registry {
         lock(&self.entries).get(key)?.source.clone()
     }
 
-    /// Takes in what a connection resolves to now; true when that is something else than before.
+    /// Takes in what a connection resolves to now: what to use, and what to try when the service
+    /// refuses that. True when something else is in use than before.
     pub fn set(
         &self,
         key: &ConnectionKey,
         source: Option<Source>,
-        current: Result<Resolved, Unusable>,
+        mut current: Result<Resolved, Unusable>,
+        spare: Result<Option<Resolved>, Unusable>,
         told: Option<&ConnectionStatus>,
     ) -> bool {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
             source: None,
             current: Err(unknown(key)),
+            spare: None,
+            spare_fault: None,
+            is_replaced: false,
             remembered: None,
             accepted: told.and_then(|status| status.credential.clone()),
+            refused: told.map_or_else(Vec::new, |status| status.refused_credentials.clone()),
             refusal: None,
-            refused: told.and_then(|status| status.refused_credential.clone()),
+            is_spare_refused: false,
+            tried_since: None,
         });
+        entry.spare_fault = spare.as_ref().err().map(|why| why.message.clone());
+        let mut spare = spare.ok().flatten();
+        entry.is_replaced = false;
+        if let (Ok(first), Some(second)) = (&mut current, &mut spare)
+            && entry.refused.contains(&first.credential)
+            && !entry.refused.contains(&second.credential)
+        {
+            std::mem::swap(first, second);
+            entry.is_replaced = true;
+        }
         let changed = match (&entry.current, &current) {
             (Ok(old), Ok(new)) => {
                 old.endpoint != new.endpoint
@@ -123,13 +211,22 @@ impl Registry {
             _ => true,
         };
         if let Ok(new) = &current {
-            let former = entry.remembered.replace(new.clone());
-            if former.is_none_or(|former| !former.key.is_same(&new.key)) {
+            entry.remembered = Some(new.clone());
+            let is_still_all = |refusal: &Refusal| {
+                let mut all = [Some(new), spare.as_ref()].into_iter().flatten();
+                all.all(|one| refusal.keys.iter().any(|key| key.is_same(&one.key)))
+            };
+            if !entry.refusal.as_ref().is_some_and(is_still_all) {
                 entry.refusal = None;
+                entry.is_spare_refused = entry.is_replaced;
             }
+        }
+        if changed {
+            entry.tried_since = None;
         }
         entry.source = source;
         entry.current = current;
+        entry.spare = spare;
         changed
     }
 
@@ -138,34 +235,51 @@ impl Registry {
         let entries = lock(&self.entries);
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
         let resolved = entry.current.clone()?;
-        let refusal = entry.refusal.as_ref();
-        match refusal.and_then(|refusal| Some((refusal, refusal.pause(now)?))) {
-            Some((refusal, end)) => Err(Unusable {
-                reason: refusal.reason.into(),
-                message: refusal.message.clone(),
-                is_stalled: false,
-                retry_at: Some(end),
-            }),
-            None => Ok(resolved),
-        }
+        let end = match entry.pause(now).max(entry.trial(now)) {
+            Some(end) if entry.is_on_trial() => end,
+            _ => return Ok(resolved),
+        };
+        let (reason, message) = match &entry.refusal {
+            Some(refusal) => (refusal.reason, refusal.message.clone()),
+            None => (
+                "CredentialOnTrial",
+                format!("waiting until the service has accepted the new credential of {key}"),
+            ),
+        };
+        Err(Unusable {
+            reason: reason.into(),
+            message,
+            is_stalled: false,
+            retry_at: Some(end),
+        })
     }
 
-    /// Asked right before a call: a refused credential is tried again by one caller at a time.
+    /// Asked right before a call: a credential that may not work is tried by one caller at a time.
     pub fn may_call(&self, key: &ConnectionKey, credential: &str, now: Timestamp) -> bool {
         let mut entries = lock(&self.entries);
-        match entries
-            .get_mut(key)
-            .and_then(|entry| entry.refusal.as_mut())
+        let Some(entry) = entries.get_mut(key) else {
+            return true;
+        };
+        if !entry.is_in_use(credential) {
+            return false;
+        }
+        if !entry.is_on_trial() {
+            return true;
+        }
+        let may = entry.pause(now).is_none() && entry.trial(now).is_none();
+        if may {
+            entry.tried_since = Some(now);
+        }
+        may
+    }
+
+    /// A call ended that says nothing of the credential: the next caller may try it.
+    pub fn untried(&self, key: &ConnectionKey, credential: &str) {
+        let mut entries = lock(&self.entries);
+        if let Some(entry) = entries.get_mut(key)
+            && entry.is_in_use(credential)
         {
-            Some(refusal) if refusal.credential == credential => {
-                let may = refusal.pause(now).is_none();
-                if may {
-                    (refusal.since, refusal.wait) = (now, PROBE);
-                    refusal.is_probed = true;
-                }
-                may
-            }
-            _ => true,
+            entry.tried_since = None;
         }
     }
 
@@ -220,16 +334,12 @@ impl Registry {
         let Some(entry) = entries.get(key) else {
             return CredentialState::default();
         };
-        let current = entry
-            .current
-            .as_ref()
-            .ok()
-            .map(|resolved| &resolved.credential);
+        let in_use = entry.current.as_ref().ok();
         CredentialState {
-            accepted: entry
-                .accepted
-                .clone()
-                .filter(|accepted| Some(accepted) == current),
+            in_use: in_use.map(|resolved| resolved.credential.clone()),
+            is_replaced: entry.is_replaced,
+            spare_fault: entry.spare_fault.clone(),
+            accepted: entry.accepted.clone(),
             refused: entry.refused.clone(),
         }
     }
@@ -240,24 +350,20 @@ impl Registry {
         let Some(entry) = entries.get_mut(key) else {
             return false;
         };
-        if !entry
-            .current
-            .as_ref()
-            .is_ok_and(|current| current.credential == credential)
-        {
+        if !entry.is_in_use(credential) {
             return false;
         }
         let news = entry.refusal.is_some() || entry.accepted.as_deref() != Some(credential);
         entry.refusal = None;
+        entry.tried_since = None;
+        entry.is_spare_refused = false;
         entry.accepted = Some(credential.to_owned());
-        if entry.refused.as_deref() == Some(credential) {
-            entry.refused = None;
-        }
+        entry.refused.retain(|refused| refused != credential);
         news
     }
 
     /// The service refused the credential (a 401 that speaks of the caller), or Entra ID a token for
-    /// it; true when that is news.
+    /// it.
     pub fn refused(
         &self,
         key: &ConnectionKey,
@@ -265,39 +371,54 @@ impl Registry {
         reason: &'static str,
         message: &str,
         now: Timestamp,
-    ) -> bool {
+    ) -> Refused {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(key) else {
-            return false;
+            return Refused::Failed { is_news: false };
         };
-        let current = entry.current.as_ref().ok();
-        let Some(current) = current.filter(|current| current.credential == credential) else {
-            return false;
+        let Ok(current) = &mut entry.current else {
+            return Refused::Failed { is_news: false };
         };
-        if current.key.takes_tokens_with_it() && entry.accepted.as_deref() == Some(credential) {
-            entry.refused = Some(credential.to_owned());
+        if current.credential != credential {
+            return Refused::Overtaken;
         }
-        let former = entry.refusal.as_ref();
-        let attempts = former
-            .map_or(0, |refusal| refusal.attempts)
-            .saturating_add(1);
-        // Calls that were on the way together count as one try.
+        entry.tried_since = None;
+        if current.key.takes_tokens_with_it() && entry.accepted.as_deref() == Some(credential) {
+            entry.refused.retain(|refused| refused != credential);
+            entry.refused.push(credential.to_owned());
+            let too_many = entry.refused.len().saturating_sub(MOST_REFUSED);
+            entry.refused.drain(..too_many);
+        }
+        if let (Some(spare), false) = (&mut entry.spare, entry.is_spare_refused) {
+            std::mem::swap(current, spare);
+            entry.remembered = Some(current.clone());
+            entry.is_replaced = !entry.is_replaced;
+            entry.is_spare_refused = true;
+            return Refused::Replaced;
+        }
+        entry.is_spare_refused = false;
+        let keys = [Some(&*current), entry.spare.as_ref()];
+        let keys = keys.into_iter().flatten();
+        let keys = keys.map(|one| one.key.clone()).collect();
+        let is_pausing = entry.pause(now).is_some();
+        let told = entry.refusal.as_ref().map(|refusal| refusal.reason);
+        let former = entry.refusal.as_ref().map(|refusal| refusal.attempts);
         let attempts = match former {
-            Some(refusal) if !refusal.is_probed && refusal.pause(now).is_some() => refusal.attempts,
-            _ => attempts,
+            // Calls that were on the way together count as one try.
+            Some(attempts) if is_pausing => attempts,
+            _ => former.unwrap_or(0).saturating_add(1),
         };
-        let news = former.is_none_or(|former| former.reason != reason);
-        let wait = renewal::backoff(attempts.saturating_add(3), None, credential);
         entry.refusal = Some(Refusal {
-            credential: credential.to_owned(),
+            keys,
             reason,
             message: message.to_owned(),
             attempts,
             since: now,
-            wait,
-            is_probed: false,
+            wait: renewal::backoff(attempts.saturating_add(3), None, credential),
         });
-        news
+        Refused::Failed {
+            is_news: told != Some(reason),
+        }
     }
 }
 
@@ -318,10 +439,21 @@ mod tests {
         crd::ConnectionKind,
     };
 
-    fn connection() -> ConnectionKey {
+    /// Keys of one resource; a credential is named by its number.
+    fn key(number: u8) -> Resolved {
+        let text = ["a2V5LTA=", "a2V5LTE=", "a2V5LTI="][usize::from(number)];
+        Resolved {
+            endpoint: Endpoint::parse("https://contoso.communication.azure.com").unwrap(),
+            version: "2023-10-01".parse().unwrap(),
+            key: AccessKey::parse(text).unwrap().into(),
+            credential: number.to_string(),
+        }
+    }
+
+    fn name() -> ConnectionKey {
         ConnectionKey {
             kind: ConnectionKind::AcsConnection,
-            namespace: Some("team".to_owned()),
+            namespace: Some("ns".to_owned()),
             name: "default".to_owned(),
         }
     }
@@ -347,7 +479,7 @@ mod tests {
             key,
             credential: credential.clone(),
         };
-        registry.set(&connection(), None, Ok(resolved), None);
+        registry.set(&name(), None, Ok(resolved), Ok(None), None);
         credential
     }
 
@@ -355,17 +487,14 @@ mod tests {
     fn another_client_secret_is_tried_at_once_though_the_fingerprint_is_the_same() {
         let (registry, service, now) = (Registry::default(), service(), Timestamp::now());
         let mistyped = set(&registry, by_secret(&service, "mistyped"));
-        registry.refused(&connection(), &mistyped, "TokenRefused", "no", now);
-        assert!(registry.usable(&connection(), now).is_err());
+        registry.refused(&name(), &mistyped, "TokenRefused", "no", now);
+        assert!(registry.usable(&name(), now).is_err());
         set(&registry, by_secret(&service, "mistyped"));
-        assert!(
-            registry.usable(&connection(), now).is_err(),
-            "it is the same"
-        );
+        assert!(registry.usable(&name(), now).is_err(), "it is the same");
         let right = set(&registry, by_secret(&service, "right"));
         assert_eq!(mistyped, right);
-        assert!(registry.usable(&connection(), now).is_ok());
-        assert!(registry.current(&connection()).is_ok());
+        assert!(registry.usable(&name(), now).is_ok());
+        assert!(registry.current(&name()).is_ok());
     }
 
     #[test]
@@ -375,10 +504,10 @@ mod tests {
         for (credential, dies) in [(key, true), (by_secret(&service(), "right"), false)] {
             let registry = Registry::default();
             let fingerprint = set(&registry, credential);
-            registry.accepted(&connection(), &fingerprint);
-            registry.refused(&connection(), &fingerprint, "CredentialRefused", "no", now);
-            let refused = registry.credential(&connection()).refused;
-            assert_eq!(refused, dies.then_some(fingerprint));
+            registry.accepted(&name(), &fingerprint);
+            registry.refused(&name(), &fingerprint, "CredentialRefused", "no", now);
+            let refused = registry.credential(&name()).refused;
+            assert_eq!(refused, Vec::from_iter(dies.then_some(fingerprint)));
         }
     }
 
@@ -386,11 +515,162 @@ mod tests {
     fn another_reason_is_news_and_the_same_is_not() {
         let (registry, now) = (Registry::default(), Timestamp::now());
         let credential = set(&registry, by_secret(&service(), "right"));
-        let refused = |reason| registry.refused(&connection(), &credential, reason, "no", now);
-        assert!(refused("TokenUnavailable"));
-        assert!(!refused("TokenUnavailable"));
-        assert!(refused("TokenRefused"));
-        let why = registry.usable(&connection(), now).unwrap_err();
+        let refused = |reason| registry.refused(&name(), &credential, reason, "no", now);
+        assert_eq!(
+            refused("TokenUnavailable"),
+            Refused::Failed { is_news: true }
+        );
+        assert_eq!(
+            refused("TokenUnavailable"),
+            Refused::Failed { is_news: false }
+        );
+        assert_eq!(refused("TokenRefused"), Refused::Failed { is_news: true });
+        let why = registry.usable(&name(), now).unwrap_err();
         assert_eq!(why.reason, "TokenRefused");
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// A registry in which key 0 works, with these keys since.
+    fn registry(first: u8, second: Option<u8>) -> Registry {
+        let registry = Registry::default();
+        registry.set(&name(), None, Ok(key(0)), Ok(None), None);
+        registry.accepted(&name(), "0");
+        use_keys(&registry, first, second);
+        registry
+    }
+
+    fn use_keys(registry: &Registry, first: u8, second: Option<u8>) -> bool {
+        registry.set(&name(), None, Ok(key(first)), Ok(second.map(key)), None)
+    }
+
+    fn in_use(registry: &Registry, second: i64) -> Result<String, String> {
+        let usable = registry.usable(&name(), at(second));
+        usable
+            .map(|resolved| resolved.credential)
+            .map_err(|why| why.reason.into_owned())
+    }
+
+    fn refuse(registry: &Registry, credential: &str, second: i64) -> Refused {
+        registry.refused(&name(), credential, "CredentialRefused", "no", at(second))
+    }
+
+    #[test]
+    fn a_new_key_is_tried_by_one_while_the_others_wait() {
+        let registry = registry(1, None);
+        assert_eq!(in_use(&registry, 0), Ok("1".to_owned()));
+        assert!(
+            !registry.may_call(&name(), "0", at(0)),
+            "that is no longer in use"
+        );
+        assert!(registry.may_call(&name(), "1", at(0)));
+        assert!(!registry.may_call(&name(), "1", at(1)));
+        assert_eq!(in_use(&registry, 1), Err("CredentialOnTrial".to_owned()));
+        // Who tries may die of something else, or never come back.
+        registry.untried(&name(), "1");
+        assert!(registry.may_call(&name(), "1", at(2)));
+        assert_eq!(in_use(&registry, 40), Ok("1".to_owned()));
+        assert!(registry.accepted(&name(), "1"));
+        assert!(registry.may_call(&name(), "1", at(3)));
+        assert!(registry.may_call(&name(), "1", at(3)), "all may now");
+    }
+
+    #[test]
+    fn the_very_first_key_needs_no_trial() {
+        let registry = Registry::default();
+        registry.set(&name(), None, Ok(key(0)), Ok(None), None);
+        assert!(registry.may_call(&name(), "0", at(0)));
+        assert!(registry.may_call(&name(), "0", at(0)));
+    }
+
+    #[test]
+    fn the_second_key_takes_over_and_its_success_makes_the_tokens_of_the_first_dead() {
+        let registry = registry(0, Some(1));
+        assert_eq!(refuse(&registry, "0", 0), Refused::Replaced);
+        assert_eq!(
+            refuse(&registry, "0", 0),
+            Refused::Overtaken,
+            "it was on its way"
+        );
+        assert!(registry.credential(&name()).is_replaced);
+        assert_eq!(in_use(&registry, 0), Ok("1".to_owned()));
+        assert_eq!(registry.credential(&name()).dead(), Vec::<String>::new());
+        registry.accepted(&name(), "1");
+        assert_eq!(registry.credential(&name()).dead(), ["0"]);
+        // The same Secret again, or a restart, goes on with the second.
+        assert!(!use_keys(&registry, 0, Some(1)));
+        let told = ConnectionStatus {
+            credential: Some("1".to_owned()),
+            refused_credentials: vec!["0".to_owned()],
+            ..ConnectionStatus::default()
+        };
+        let restarted = Registry::default();
+        restarted.set(&name(), None, Ok(key(0)), Ok(Some(key(1))), Some(&told));
+        assert_eq!(in_use(&restarted, 0), Ok("1".to_owned()));
+        assert!(restarted.may_call(&name(), "1", at(0)));
+        assert!(restarted.may_call(&name(), "1", at(0)));
+        // Another first key is used again.
+        assert!(use_keys(&registry, 2, Some(1)));
+        assert_eq!(in_use(&registry, 0), Ok("2".to_owned()));
+        assert!(!registry.credential(&name()).is_replaced);
+    }
+
+    #[test]
+    fn where_both_are_refused_both_are_tried_again_after_a_pause() {
+        let registry = registry(0, Some(1));
+        assert_eq!(refuse(&registry, "0", 0), Refused::Replaced);
+        assert_eq!(refuse(&registry, "1", 0), Refused::Failed { is_news: true });
+        assert_eq!(in_use(&registry, 1), Err("CredentialRefused".to_owned()));
+        assert_eq!(registry.credential(&name()).dead(), Vec::<String>::new());
+        assert!(registry.may_call(&name(), "1", at(60)));
+        assert_eq!(refuse(&registry, "1", 60), Refused::Replaced);
+        assert!(registry.may_call(&name(), "0", at(60)));
+        assert!(
+            registry.current(&name()).is_err(),
+            "it is not called ready meanwhile"
+        );
+        assert_eq!(
+            refuse(&registry, "0", 60),
+            Refused::Failed { is_news: false }
+        );
+        assert_eq!(in_use(&registry, 61), Err("CredentialRefused".to_owned()));
+        // The right key ends that at once.
+        assert!(use_keys(&registry, 2, Some(1)));
+        assert!(registry.current(&name()).is_ok());
+        assert!(registry.may_call(&name(), "2", at(61)));
+    }
+
+    #[test]
+    fn tokens_of_two_refused_keys_are_dead() {
+        let registry = registry(0, Some(1));
+        refuse(&registry, "0", 0);
+        registry.accepted(&name(), "1");
+        refuse(&registry, "1", 1);
+        assert_eq!(
+            registry.credential(&name()).dead(),
+            ["0"],
+            "the second may be a mistake"
+        );
+        use_keys(&registry, 2, None);
+        registry.accepted(&name(), "2");
+        assert_eq!(registry.credential(&name()).dead(), ["0", "1"]);
+    }
+
+    #[test]
+    fn a_refusal_that_was_a_mistake_is_taken_back() {
+        let registry = registry(0, None);
+        assert_eq!(refuse(&registry, "0", 0), Refused::Failed { is_news: true });
+        assert_eq!(registry.credential(&name()).refused, ["0"]);
+        assert!(registry.accepted(&name(), "0"));
+        assert_eq!(
+            registry.credential(&name()),
+            CredentialState {
+                in_use: Some("0".to_owned()),
+                accepted: Some("0".to_owned()),
+                ..CredentialState::default()
+            }
+        );
     }
 }

@@ -1,17 +1,28 @@
+use std::sync::Arc;
+
 use jiff::{
     SignedDuration, Timestamp,
     fmt::friendly::{Direction, SpanPrinter},
 };
 use kube::{Api, ResourceExt};
 
-use super::kinds::{AnyConnection, ConnectionKey};
+use super::{
+    former,
+    kinds::{AnyConnection, ConnectionKey},
+    registry::{CredentialState, Unusable},
+};
 use crate::{
     cluster::{self, status, view::View},
     context::Context,
-    crd::{Conditions, ConnectionStatus, Verdict, is_ready},
+    crd::{
+        AcsToken, Conditions, ConnectionStatus, SAFE_TO_REGENERATE, Verdict, is_ready, ready_reason,
+    },
+    memory::Remembered,
     renewal, token,
 };
 
+/// Nothing is to be told of a connection that works.
+const READY_REASON: &str = "ConnectionReady";
 /// Counts are written at most this often, and only when they have changed.
 const COUNTING: SignedDuration = SignedDuration::from_secs(10);
 /// A service's clock that is off by more than this is worth telling (C3).
@@ -33,36 +44,35 @@ pub async fn tell<C: AnyConnection>(
     let former = connection.status().cloned().unwrap_or_default();
     let current = context.registry.current(key);
     let generation = connection.meta().generation;
-    let verdict = match &current {
-        Ok(()) => Verdict::ready("ConnectionReady", "the credential is there and not refused"),
-        Err(why) if why.is_stalled => Verdict::stalled(why.reason.clone(), why.message.clone()),
-        Err(why) => Verdict::reconciling(why.reason.clone(), why.message.clone()),
-    };
     let credential = context.registry.credential(key);
+    let verdict = verdict(&current, &credential);
+    let is_accepted = current.is_ok() && credential.is_accepted();
+    let conditions = Conditions {
+        former: &former.conditions,
+        generation,
+        now: renewal::whole_seconds(now),
+    };
+    let told_regeneration = former
+        .conditions
+        .iter()
+        .find(|told| told.type_ == SAFE_TO_REGENERATE);
     let endpoint = context.registry.endpoint(key);
     let offset = endpoint
         .as_ref()
         .and_then(|endpoint| context.acs.clock_offset(endpoint));
-    let told_at = renewal::whole_seconds(now);
     let mut next = ConnectionStatus {
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
-        credential: credential.accepted,
-        refused_credential: credential.refused,
+        credential: credential.accepted.clone(),
+        refused_credentials: credential.refused.clone(),
         clock_offset: offset
             .filter(|offset| offset.abs() > CLOCK_TOLERANCE)
-            .map(|offset| {
-                let offset = SignedDuration::from_secs(offset.as_secs());
-                SpanPrinter::new()
-                    .direction(Direction::ForceSign)
-                    .duration_to_string(&offset)
-            }),
+            .map(offset_text),
         observed_generation: generation,
-        conditions: Conditions {
-            former: &former.conditions,
-            generation,
-            now: told_at,
-        }
-        .of(&verdict),
+        conditions: conditions
+            .of(&verdict)
+            .into_iter()
+            .chain(told_regeneration.cloned())
+            .collect(),
         ..former.clone()
     };
     let is_offset_news = next.clock_offset.is_some() != former.clock_offset.is_some();
@@ -70,47 +80,132 @@ pub async fn tell<C: AnyConnection>(
         // The seconds of an offset waver; only that there is one is worth a write.
         next.clock_offset.clone_from(&former.clock_offset);
     }
-    let identities = context.views.identities.find_refs(&key.index_key());
-    let tokens: usize = identities
-        .iter()
-        .map(|identity| {
-            let namespace = identity.namespace.clone().unwrap_or_default();
-            context
-                .views
-                .tokens
-                .count(&token::identity_key(&namespace, &identity.name))
-        })
-        .sum();
-    let is_news = next != former;
-    next.identities = i64::try_from(users).ok();
-    next.tokens = i64::try_from(tokens).ok();
-    if next == former {
-        return Ok(again(&current, now));
-    }
+    let was_accepted = told_regeneration.is_some_and(|told| told.reason != former::NOT_ACCEPTED);
+    let is_news = next != former || is_accepted != was_accepted;
     let counted = context.memory.of(&uid).counted;
-    let due = counted
-        .map(|counted| renewal::add(counted, COUNTING))
-        .filter(|due| *due > now);
+    let due = counted.and_then(|counted| renewal::pause(counted, COUNTING, now));
     if let (false, Some(due)) = (is_news, due) {
         return Ok(Some(due));
     }
-    context
-        .memory
-        .change(&uid, |memory| memory.counted = Some(now));
-    let was_ready = is_ready(&former.conditions);
-    status::write(api, view, &connection.with_status(next)).await?;
-    if let Err(why) = &current
-        && was_ready
-    {
-        context
-            .events
-            .warning(connection, &why.reason, why.message.clone())
-            .await;
+    let tokens = tokens_of(context, key);
+    next.identities = i64::try_from(users).ok();
+    next.tokens = i64::try_from(tokens.len()).ok();
+    if let Some(accepted) = &credential.accepted {
+        let told = tokens.iter().filter_map(|token| token.status.as_ref());
+        next.former_tokens = former::count(
+            told,
+            accepted,
+            &credential.dead(),
+            former.former_tokens.as_ref(),
+        );
     }
-    Ok(again(&current, now))
+    let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
+    context.memory.change(&uid, |memory| {
+        memory.counted = Some(now);
+        measure(context, memory, left);
+    });
+    let settling = context.config.pods_reread_within;
+    let regeneration =
+        former::regeneration(next.former_tokens.as_ref(), is_accepted, settling, now);
+    next.conditions
+        .retain(|condition| condition.type_ != SAFE_TO_REGENERATE);
+    next.conditions.push(conditions.one(
+        SAFE_TO_REGENERATE,
+        regeneration.is_safe,
+        regeneration.reason,
+        &regeneration.message,
+    ));
+    let wake = again(&current, now)
+        .into_iter()
+        .chain(regeneration.changes_at)
+        .min();
+    if next == former {
+        return Ok(wake);
+    }
+    status::write(api, view, &connection.with_status(next)).await?;
+    warn(context, connection, &former, &current, &verdict).await;
+    Ok(wake)
 }
 
-fn again(current: &Result<(), super::Unusable>, now: Timestamp) -> Option<Timestamp> {
+/// Counts the connection's part of the metric.
+pub fn measure(context: &Context, memory: &mut Remembered, left: i64) {
+    let change = left.saturating_sub(memory.former_tokens);
+    context.metrics.former_tokens.inc_by(change);
+    memory.former_tokens = left;
+}
+
+/// An Event for what has become worse.
+async fn warn<C: AnyConnection>(
+    context: &Context,
+    connection: &C,
+    former: &ConnectionStatus,
+    current: &Result<(), Unusable>,
+    verdict: &Verdict,
+) {
+    let (reason, message) = match (current, verdict) {
+        (Err(why), _) if is_ready(&former.conditions) => (&why.reason, &why.message),
+        (Ok(()), Verdict::Ready { reason, message })
+            if reason != READY_REASON && reason != ready_reason(&former.conditions) =>
+        {
+            (reason, message)
+        }
+        _ => return,
+    };
+    context
+        .events
+        .warning(connection, reason, message.clone())
+        .await;
+}
+
+fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verdict {
+    let fault = credential.spare_fault.as_ref();
+    match current {
+        Ok(()) if credential.is_replaced => Verdict::ready(
+            "SecondaryKeyInUse",
+            "the service refuses the key of secretRef, so the one of secondarySecretRef is in use; \
+             put the resource's other key into secretRef",
+        ),
+        Ok(()) => match fault {
+            Some(fault) => Verdict::ready(
+                "SecondaryKeyUnusable",
+                format!(
+                    "the first key is not refused, but secondarySecretRef can't be used: {fault}"
+                ),
+            ),
+            None => Verdict::ready(READY_REASON, "the credential is there and not refused"),
+        },
+        Err(why) if why.is_stalled => Verdict::stalled(why.reason.clone(), why.message.clone()),
+        Err(why) => {
+            let message = match fault {
+                Some(fault) => format!("{} secondarySecretRef can't be used: {fault}", why.message),
+                None => why.message.clone(),
+            };
+            Verdict::reconciling(why.reason.clone(), message)
+        }
+    }
+}
+
+/// All tokens that are made through the connection.
+fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
+    let identities = context.views.identities.find_refs(&key.index_key());
+    identities
+        .iter()
+        .flat_map(|identity| {
+            let namespace = identity.namespace.clone().unwrap_or_default();
+            let key = token::identity_key(&namespace, &identity.name);
+            context.views.tokens.find(&key)
+        })
+        .collect()
+}
+
+fn offset_text(offset: SignedDuration) -> String {
+    let offset = SignedDuration::from_secs(offset.as_secs());
+    SpanPrinter::new()
+        .direction(Direction::ForceSign)
+        .duration_to_string(&offset)
+}
+
+fn again(current: &Result<(), Unusable>, now: Timestamp) -> Option<Timestamp> {
     let why = current.as_ref().err()?;
     let is_unreadable = ["Forbidden", "ApiServerError"].contains(&why.reason.as_ref());
     is_unreadable.then(|| renewal::add(now, UNREADABLE))

@@ -186,6 +186,29 @@ fn check_ambient<C: AnyConnection>(context: &Context, what: &str) -> Result<(), 
     ))
 }
 
+/// From the second key's Secret to what is tried when the service refuses the `first` key.
+pub fn resolve_secondary(
+    reference: &SecretKeyRef,
+    first: &Resolved,
+    secret_namespace: &str,
+    found: &Found,
+) -> Result<Resolved, Unusable> {
+    let text = credential_text(reference, secret_namespace, found)?;
+    let key = AccessKey::parse(text).map_err(|error| stalled("InvalidAccessKey", &error))?;
+    let credential = key.fingerprint();
+    if credential == first.credential {
+        return Err(stalled(
+            "SameKey",
+            "secretRef and secondarySecretRef hold the same key; give one of them the resource's other key",
+        ));
+    }
+    Ok(Resolved {
+        key: key.into(),
+        credential,
+        ..first.clone()
+    })
+}
+
 fn credential_text<'a>(
     reference: &SecretKeyRef,
     namespace: &str,

@@ -52,12 +52,17 @@ pub struct ConnectionStringAuth {
     pub secret_ref: SecretKeyRef,
 }
 
-/// An access key in a Secret.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// An access key in a Secret, and perhaps the other one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.secondarySecretRef) || self.secondarySecretRef.name != self.secretRef.name || self.secondarySecretRef.key != self.secretRef.key", "secondarySecretRef must name another key than secretRef: it holds the resource's other access key"))]
 pub struct AccessKeyAuth {
     /// The Secret and the key in it that hold the access key, in base64 as the Azure portal shows it.
     pub secret_ref: SecretKeyRef,
+    /// Where the resource's other access key is. It is used as soon as ACS refuses the first one,
+    /// until `secretRef` holds another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secondary_secret_ref: Option<SecretKeyRef>,
 }
 
 /// An identity of Microsoft Entra ID that trusts a `ServiceAccount`.
@@ -126,6 +131,15 @@ impl Auth {
             Self::AccessKey(auth) => Some(&auth.secret_ref),
             Self::ClientSecret(auth) => Some(&auth.secret_ref),
             Self::WorkloadIdentity(_) | Self::ManagedIdentity(_) => None,
+        }
+    }
+
+    /// The Secret that the second key is read from, if there is one.
+    #[must_use]
+    pub fn secondary_secret_ref(&self) -> Option<&SecretKeyRef> {
+        match self {
+            Self::AccessKey(auth) => auth.secondary_secret_ref.as_ref(),
+            _ => None,
         }
     }
 }

@@ -9,6 +9,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// Present, and True, when a human must act.
 pub const STALLED: &str = "Stalled";
 
+/// Of a connection: whether keys that it no longer uses can be regenerated without harm (C1).
+pub const SAFE_TO_REGENERATE: &str = "SafeToRegenerate";
+
 /// What an object's conditions say, in one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -121,7 +124,9 @@ impl Conditions<'_> {
         }
     }
 
-    fn one(&self, type_: &str, status: bool, reason: &str, message: &str) -> Condition {
+    /// One condition.
+    #[must_use]
+    pub fn one(&self, type_: &str, status: bool, reason: &str, message: &str) -> Condition {
         let status = if status { "True" } else { "False" };
         let since = self
             .former

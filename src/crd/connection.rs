@@ -1,4 +1,4 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,16 @@ use super::{
         json_path = ".status.identities"
     ),
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
+    printcolumn(
+        name = "Former",
+        type_ = "integer",
+        json_path = ".status.formerTokens.left"
+    ),
+    printcolumn(
+        name = "Regenerate",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"SafeToRegenerate\")].reason"
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -111,6 +121,16 @@ pub struct AcsConnectionSpec {
         json_path = ".status.identities"
     ),
     printcolumn(name = "Tokens", type_ = "integer", json_path = ".status.tokens"),
+    printcolumn(
+        name = "Former",
+        type_ = "integer",
+        json_path = ".status.formerTokens.left"
+    ),
+    printcolumn(
+        name = "Regenerate",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"SafeToRegenerate\")].reason"
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -192,6 +212,21 @@ impl ConnectionKind {
     }
 }
 
+/// Tokens of credentials that the connection no longer uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerTokens {
+    /// How many `AcsToken`s still hold one; they are made anew, the most urgent first.
+    pub left: i64,
+    /// When the last Secret was rewritten that held one, by the operator's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rewrite: Option<Time>,
+    /// When the last of them ends, those included that are in no Secret any more, by the operator's
+    /// clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expire_at: Option<Time>,
+}
+
 /// What the operator knows of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -199,13 +234,13 @@ pub struct ConnectionStatus {
     /// The endpoint in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Fingerprint of the credential in use; shown once the service has accepted it.
+    /// Fingerprint of the credential that the service accepted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// Fingerprint of a credential that worked once and that the service refuses now: tokens made
-    /// with it may be dead.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused_credential: Option<String>,
+    /// Fingerprints of credentials that worked once and that the service refuses now; where another
+    /// works, tokens made with them are dead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_credentials: Vec<String>,
     /// By how much the service's clock is ahead (`+`) or behind (`-`) of the operator's; shown when
     /// it is over a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,10 +251,14 @@ pub struct ConnectionStatus {
     /// How many `AcsToken` objects use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<i64>,
+    /// What is left of credentials that the connection no longer uses; absent until its key was
+    /// changed once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_tokens: Option<FormerTokens>,
     /// The generation of the spec that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while they are True.
+    /// `Ready`, `SafeToRegenerate`, and `Reconciling` or `Stalled` while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -24,10 +24,12 @@ pub use auth::{
     AccessKeyAuth, Auth, ClientSecretAuth, ConnectionStringAuth, ManagedIdentityAuth, SecretKeyRef,
     ServiceAccountRef, WorkloadIdentityAuth,
 };
-pub use condition::{Conditions, READY, RECONCILING, STALLED, Verdict, is_ready, ready_reason};
+pub use condition::{
+    Conditions, READY, RECONCILING, SAFE_TO_REGENERATE, STALLED, Verdict, is_ready, ready_reason,
+};
 pub use connection::{
     AcsConnection, AcsConnectionSpec, ClusterAcsConnection, ClusterAcsConnectionSpec,
-    ConnectionKind, ConnectionRef, ConnectionStatus,
+    ConnectionKind, ConnectionRef, ConnectionStatus, FormerTokens,
 };
 pub use duration::{DurationError, parse_duration};
 pub use identity::{
@@ -39,8 +41,8 @@ pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, Policy, TokenPolicy};
 pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
 pub use scope::Scope;
 pub use token::{
-    AcsToken, AcsTokenSpec, AcsTokenStatus, IdentityRef, LastFailure, LongText, Revocation,
-    SecretKeys, SecretTemplate, ShortText,
+    AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,
+    Revocation, SecretKeys, SecretTemplate, ShortText,
 };
 
 /// The API group of all kinds.

@@ -196,6 +196,16 @@ pub struct LastFailure {
     pub message: String,
 }
 
+/// A token of a former credential whose place was taken by one of the credential in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerToken {
+    /// When the last token of a former credential ends that the Secret held, by the operator's clock.
+    pub expires_at: Time,
+    /// When a token of another credential took its place, by the operator's clock.
+    pub replaced_at: Time,
+}
+
 /// What the operator knows of a token; never the token itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -227,6 +237,10 @@ pub struct AcsTokenStatus {
     /// Fingerprint of the credential that the token was made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// The token of a former credential that was replaced, while it may be alive: who read the
+    /// Secret before may use it still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_token: Option<FormerToken>,
     /// How many tokens have been issued for this object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,

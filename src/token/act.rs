@@ -46,6 +46,7 @@ pub async fn carry_out(
     let secrets = Secrets::of(&context.client, &namespace);
     match &decision.step {
         Step::Rest => {}
+        Step::Mark => report::rest(context, token, decision).await?,
         Step::AddFinalizer => finalizer::add(&api, &context.views.tokens, token).await?,
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
         Step::Record(facts) => report::record(context, token, facts).await?,
@@ -197,7 +198,9 @@ async fn issue(
     {
         Ok(issued) => issued,
         Err(error) => {
-            context.note_failure(&key, &resolved, &error);
+            if context.note_failure(&key, &resolved, &error) {
+                return Ok(Outcome::Done);
+            }
             report::failed(
                 context,
                 &token,
@@ -225,6 +228,11 @@ async fn issue(
         findings,
     )
     .await?;
+    let former = token.status.as_ref().and_then(|s| s.credential.as_ref());
+    if former.is_some_and(|former| *former != resolved.credential) {
+        // One less is left on a former credential.
+        context.wake_connection(&key);
+    }
     Ok(Outcome::Done)
 }
 

@@ -77,7 +77,7 @@ fn follow_conflict(context: &Context, token: &AcsToken, secret: &SecretView) {
         let namespace = token.namespace().unwrap_or_default();
         let _ = context
             .inputs
-            .follow(&namespace, &token.secret_name(), &follower);
+            .follow(&namespace, &[&token.secret_name()], &follower);
     } else {
         context.inputs.unfollow(&follower);
     }

@@ -21,6 +21,10 @@ const RIVAL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// token applied together with its identity then costs one status write, not two.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
+/// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go
+/// before them, and they before routine renewals, which begin 12 minutes ahead of an end.
+const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
+
 /// A service's clock that seems to be further behind a time that it has told is not believed.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
@@ -90,6 +94,9 @@ pub struct UsableIdentity {
     pub is_suspended: bool,
     /// Why the policy does not let the identity be used, if it does not.
     pub denial: Option<String>,
+    /// Fingerprints of former credentials whose tokens are dead: the service refuses them, and
+    /// accepts another (C1).
+    pub dead_credentials: Vec<String>,
     /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
     pub can_revoke: bool,
 }
@@ -101,8 +108,6 @@ pub enum ConnectionView {
     Usable {
         /// Fingerprint of the credential in use.
         credential: String,
-        /// Fingerprint of a former credential that the service refuses now: its tokens are dead.
-        refused: Option<String>,
     },
     /// It can't be called.
     Unusable {
@@ -184,6 +189,8 @@ pub enum Step {
         /// Tokens that may still be alive are left behind: why.
         abandoned: Option<&'static str>,
     },
+    /// Tell that the token is not good, before a new one is waited for.
+    Mark,
     /// Nothing to do but to tell, and to wait.
     Rest,
 }
@@ -218,6 +225,8 @@ pub enum Why {
     SecretEdited,
     /// The credential that it was made with is no longer the connection's.
     CredentialChanged,
+    /// The credential that it was made with is refused, so it is dead.
+    CredentialRefused,
     /// A revocation without an answer may have killed it.
     Unsettled,
     /// Someone asked for a new one.
@@ -236,6 +245,7 @@ impl Why {
             Self::SecretMissing => "SecretMissing",
             Self::SecretEdited => "SecretEdited",
             Self::CredentialChanged => "CredentialChanged",
+            Self::CredentialRefused => "CredentialRefused",
             Self::Unsettled => "Unsettled",
             Self::Requested => "Requested",
         }
@@ -247,7 +257,8 @@ impl Why {
 pub struct Decision {
     /// The next step.
     pub step: Step,
-    /// What the conditions say when the step is [`Step::Rest`]; `None` leaves the status alone.
+    /// What the conditions say when the step is [`Step::Rest`] or [`Step::Mark`]; `None` leaves the
+    /// status alone.
     pub verdict: Option<Verdict>,
     /// The token that the status tells.
     pub facts: Option<TokenFacts>,
@@ -721,9 +732,18 @@ fn issue_or_wait(
             ),
         };
     }
+    if why == Why::CredentialRefused && is_told_ready(observed.token) {
+        let message = "the service refuses the key that the token was made with, so the token is \
+                       dead; a new one follows";
+        return Decision {
+            verdict: Some(Verdict::reconciling("CredentialRefused", message)),
+            ..Decision::step(Step::Mark)
+        };
+    }
     let due = match (why, good) {
         (Why::First, _) => created_at(observed.token),
-        (Why::Renewal, Some(facts)) => facts.expires_at,
+        (Why::Renewal | Why::CredentialChanged, Some(facts)) => facts.expires_at,
+        (Why::CredentialRefused, _) => renewal::add(observed.now, FIRSTS_FIRST),
         _ => observed.now,
     };
     Decision::step(Step::Issue(IssueOrder {
@@ -823,13 +843,15 @@ fn why_issue(
         });
     };
     let credential = match &identity.connection {
-        ConnectionView::Usable { credential, .. } => Some(credential),
+        ConnectionView::Usable { credential } => Some(credential),
         ConnectionView::Unusable { .. } => None,
     };
     if is_dead(facts.issued_at, identity) {
         Some(Why::Revoked)
     } else if !facts.shape.is_wanted_by(observed.token, &observed.limits) {
         Some(Why::Changed)
+    } else if is_of_dead_credential(identity, facts) {
+        Some(Why::CredentialRefused)
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
@@ -881,11 +903,13 @@ fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
 }
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {
-    let is_refused = matches!(
-        &identity.connection,
-        ConnectionView::Usable { refused: Some(refused), .. } if *refused == facts.credential
-    );
-    observed.now < facts.expires_at && !is_dead(facts.issued_at, identity) && !is_refused
+    observed.now < facts.expires_at
+        && !is_dead(facts.issued_at, identity)
+        && !is_of_dead_credential(identity, facts)
+}
+
+fn is_of_dead_credential(identity: &UsableIdentity, facts: &TokenFacts) -> bool {
+    identity.dead_credentials.contains(&facts.credential)
 }
 
 fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {

@@ -6,10 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::{decide::IssueOrder, limits::Limits};
+use super::{
+    decide::{IssueOrder, Why},
+    limits::Limits,
+};
 use crate::{
     acs::IssuedToken,
-    crd::{AcsToken, AcsTokenStatus, Revocation, Scope, parse_duration},
+    crd::{AcsToken, AcsTokenStatus, FormerToken, Revocation, Scope, parse_duration},
     renewal,
 };
 
@@ -27,6 +30,11 @@ const SCOPES: &str = "acs-identity.dev/scopes";
 const EXPIRES_IN: &str = "acs-identity.dev/expires-in";
 const FINGERPRINT: &str = "acs-identity.dev/fingerprint";
 const CREDENTIAL: &str = "acs-identity.dev/credential";
+/// Beside them, while a token of a former credential that stood here may be alive.
+pub const FORMER: [&str; 2] = [
+    "acs-identity.dev/former-expires-at",
+    "acs-identity.dev/former-replaced-at",
+];
 const REVISION: &str = "acs-identity.dev/revision";
 const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
 
@@ -107,6 +115,8 @@ pub struct TokenFacts {
     pub fingerprint: String,
     /// Fingerprint of the credential that it was made with.
     pub credential: String,
+    /// The token of a former credential whose place it took, while that may be alive.
+    pub former: Option<Box<FormerToken>>,
     /// How many tokens have been issued for the object, this one included.
     pub revision: i64,
     /// The last request (annotation acs-identity.dev/requested-at) that was obeyed with it.
@@ -125,20 +135,22 @@ impl TokenFacts {
         let expires_on = renewal::whole_seconds(issued.expires_on);
         let issued_at = renewal::whole_seconds(issued.date);
         let life = expires_on.duration_since(issued_at);
-        let former = token
+        let revision = token
             .status
             .as_ref()
             .and_then(|status| status.revision)
             .unwrap_or(0);
+        let received_at = renewal::whole_seconds(issued.received_at);
         Self {
             identity_id: order.identity_id.clone(),
             shape: order.shape.clone(),
             issued_at,
-            expires_at: renewal::add(renewal::whole_seconds(issued.received_at), life),
+            expires_at: renewal::add(received_at, life),
             life,
             fingerprint: fingerprint(&issued.token),
             credential: credential.to_owned(),
-            revision: former.saturating_add(1),
+            former: former(token, order, credential, received_at).map(Box::new),
+            revision: revision.saturating_add(1),
             request: match token.open_request() {
                 Some(request) => Some(request.value.to_owned()),
                 None => token
@@ -152,7 +164,7 @@ impl TokenFacts {
     /// The annotations that say so; `renew_at` is told to people only.
     #[must_use]
     pub fn annotations(&self, renew_at: Timestamp) -> BTreeMap<String, String> {
-        [
+        let mut all: BTreeMap<_, _> = [
             (ISSUED_AT, self.issued_at.to_string()),
             (EXPIRES_AT, self.expires_at.to_string()),
             (RENEW_AT, renew_at.to_string()),
@@ -171,7 +183,13 @@ impl TokenFacts {
                 .map(|request| (HANDLED_REQUEST, request)),
         )
         .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+        .collect();
+        if let Some(former) = &self.former {
+            let times = [&former.expires_at, &former.replaced_at];
+            let times = FORMER.into_iter().zip(times);
+            all.extend(times.map(|(key, time)| (key.to_owned(), time.0.to_string())));
+        }
+        all
     }
 
     /// Reads the annotations back; `None` when one is missing or was edited into nonsense.
@@ -193,6 +211,7 @@ impl TokenFacts {
             life: text(LIFE)?.parse().ok()?,
             fingerprint: text(FINGERPRINT)?,
             credential: text(CREDENTIAL)?,
+            former: former_in(annotations)?,
             revision: text(REVISION)?.parse().ok()?,
             request: text(HANDLED_REQUEST),
         })
@@ -207,6 +226,51 @@ impl TokenFacts {
             && status.scopes.as_ref() == Some(&self.shape.scopes)
             && status.expires_in.as_deref() == Some(self.shape.expires_in.as_str())
     }
+}
+
+/// The former token that the annotations tell, if any; `None` when they were edited into nonsense.
+#[allow(
+    clippy::option_option,
+    reason = "there may be none, and that is no nonsense"
+)]
+fn former_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<FormerToken>>> {
+    match FORMER.map(|key| annotations.get(key)) {
+        [None, None] => Some(None),
+        [expires_at, replaced_at] => Some(Some(Box::new(FormerToken {
+            expires_at: Time(expires_at?.parse().ok()?),
+            replaced_at: Time(replaced_at?.parse().ok()?),
+        }))),
+    }
+}
+
+/// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on
+/// until they end, with whoever has read the Secret, unless they were revoked (C1).
+fn former(
+    token: &AcsToken,
+    order: &IssueOrder,
+    credential: &str,
+    now: Timestamp,
+) -> Option<FormerToken> {
+    let status = token.status.as_ref()?;
+    let is_same_identity = status.identity_id.as_deref() == Some(order.identity_id.as_str());
+    if !is_same_identity || matches!(order.why, Why::Revoked | Why::CredentialRefused) {
+        return None;
+    }
+    let earlier = status.former_token.clone();
+    let earlier = earlier.filter(|earlier| earlier.expires_at.0 > now);
+    let replaced = status.expires_at.clone().filter(|_| {
+        let made_with = status.credential.as_deref();
+        made_with.is_some_and(|made_with| made_with != credential)
+    });
+    let Some(expires_at) = replaced.filter(|expires_at| expires_at.0 > now) else {
+        return earlier;
+    };
+    Some(FormerToken {
+        expires_at: Time(earlier.map_or(expires_at.0, |earlier| {
+            earlier.expires_at.0.max(expires_at.0)
+        })),
+        replaced_at: Time(now),
+    })
 }
 
 /// What the identity must know of one of its tokens to coordinate a revocation.
@@ -323,6 +387,10 @@ mod tests {
             life: SignedDuration::from_mins(90),
             fingerprint: "abc".to_owned(),
             credential: "0123".to_owned(),
+            former: Some(Box::new(FormerToken {
+                expires_at: Time(Timestamp::from_second(1_800_002_000).unwrap()),
+                replaced_at: Time(Timestamp::from_second(1_800_000_000).unwrap()),
+            })),
             revision: 7,
             request: Some("2026-01-01T00:00:00Z".to_owned()),
         };

@@ -19,7 +19,8 @@ pub mod tell;
 pub use controller::run;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
 pub use facts::{
-    Claim, POLICY_DENIED, Shape, TokenFacts, claim, fingerprint, is_untold_claim, scopes_text,
+    Claim, FORMER, POLICY_DENIED, Shape, TokenFacts, claim, fingerprint, is_untold_claim,
+    scopes_text,
 };
 pub use limits::{Limits, rank};
 pub use observe::{Findings, identity_key, identity_of, limits_of, observe, secret_key, uid_key};

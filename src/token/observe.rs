@@ -128,7 +128,6 @@ fn identity_view(
     let connection = match usable {
         Ok(resolved) if resolved.endpoint.as_str() == endpoint => ConnectionView::Usable {
             credential: resolved.credential,
-            refused: context.registry.credential(&key).refused,
         },
         Ok(resolved) => ConnectionView::Unusable {
             reason: "EndpointChanged".into(),
@@ -169,6 +168,7 @@ fn identity_view(
         denial: status
             .denied_since
             .and_then(|_| stalled_message(&status.conditions)),
+        dead_credentials: context.registry.credential(&key).dead(),
         can_revoke,
     }))
 }

@@ -98,6 +98,7 @@ fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenFacts) {
     next.renew_at = Some(Time(decide::renew_at(token, facts)));
     next.fingerprint = Some(facts.fingerprint.clone());
     next.credential = Some(facts.credential.clone());
+    next.former_token = facts.former.as_deref().cloned();
     next.revision = Some(facts.revision);
 }
 

@@ -114,6 +114,20 @@ async fn nonsense_is_refused_with_a_sentence() {
             "endpoint is required with auth.accessKey",
         ),
         (
+            connection(
+                "endpoint: \"https://a.example\", auth: {accessKey: {secretRef: {name: a, key: k}, \
+                 secondarySecretRef: {name: a, key: k}}}",
+            ),
+            "secondarySecretRef must name another key than secretRef",
+        ),
+        (
+            connection(
+                "auth: {connectionString: {secretRef: {name: a, key: k}, \
+                 secondarySecretRef: {name: a, key: l}}}",
+            ),
+            "unknown field \"spec.auth.connectionString.secondarySecretRef\"",
+        ),
+        (
             connection("auth: {}"),
             "auth must have exactly one of connectionString, accessKey, workloadIdentity, managedIdentity and clientSecret",
         ),

@@ -42,6 +42,7 @@ fn value_sets(namespace: &str) -> [Value; 3] {
             "localTokenEndpoint": "http://localhost:50342/oauth2/token",
             "forbidSecretMetadata": ["argocd.argoproj.io", "fluxcd.io"],
             "deletionDeadline": "90m",
+            "podsRereadWithin": "2h",
             "logFormat": "text",
             "logLevel": "info,acs_identity_operator=debug",
             "serviceAccount": {"name": "acs", "annotations": {"a.example/b": "true"}},
@@ -99,6 +100,7 @@ fn values_that_mean_nothing_are_refused_by_name() {
         (json!({"forbidSecretMetadata": []}), "/forbidSecretMetadata"),
         (json!({"deletionDeadline": "0s"}), "/deletionDeadline"),
         (json!({"deletionDeadline": 600}), "/deletionDeadline"),
+        (json!({"podsRereadWithin": "soon"}), "/podsRereadWithin"),
         (json!({"logFormat": "yaml"}), "/logFormat"),
         (
             json!({"entraAuthority": "http://login.example"}),
@@ -160,6 +162,7 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
         "--service-account-token-audience=api://AzureADTokenExchangeUSGov",
         "--local-token-endpoint=http://localhost:50342/oauth2/token",
         "--deletion-deadline=90m",
+        "--pods-reread-within=2h",
         "--log-format=text",
     ] {
         assert!(given.contains(argument), "{argument} is not in {given}");

@@ -20,6 +20,8 @@ pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 pub struct Connection {
     /// Which of the keys its Secret holds; none when the Secret is gone.
     pub key: Option<usize>,
+    /// Which of them is the second one, if any.
+    pub spare: Option<usize>,
     /// Changes with each change of the Secret.
     pub version: u64,
     pub knows_custom_id: bool,
@@ -58,6 +60,13 @@ impl Connection {
         Some(keys()[self.key?].0.as_str())
     }
 
+    /// The fingerprints of all that may be used: the second one only instead of the first.
+    pub fn credentials(&self) -> impl Iterator<Item = &'static str> {
+        let spare = self.key.and(self.spare);
+        let all = [self.key, spare].into_iter().flatten();
+        all.map(|index| keys()[index].0.as_str())
+    }
+
     fn object(&self) -> AcsConnection {
         let mut object: AcsConnection = serde_json::from_value(serde_json::json!({
             "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsConnection",
@@ -92,21 +101,25 @@ pub fn look(context: &Context, world: &mut World) {
     if is_other {
         context.wake_users(&key);
     }
-    let resolved = match connection.key {
-        Some(index) => {
-            let (credential, key) = &keys()[index];
-            let version = if connection.knows_custom_id {
-                "2025-03-02-preview"
-            } else {
-                "2023-10-01"
-            };
-            Ok(Resolved {
-                endpoint: Endpoint::parse(ENDPOINT).unwrap(),
-                version: version.parse().unwrap(),
-                key: key.clone().into(),
-                credential: credential.clone(),
-            })
+    let version = if connection.knows_custom_id {
+        "2025-03-02-preview"
+    } else {
+        "2023-10-01"
+    };
+    let resolve = |index: usize| {
+        let (credential, key) = &keys()[index];
+        Resolved {
+            endpoint: Endpoint::parse(ENDPOINT).unwrap(),
+            version: version.parse().unwrap(),
+            key: key.clone().into(),
+            credential: credential.clone(),
         }
+    };
+    let spare = connection
+        .spare
+        .filter(|spare| Some(*spare) != connection.key);
+    let resolved = match connection.key {
+        Some(index) => Ok(resolve(index)),
         None => Err(Unusable {
             reason: "SecretNotFound".into(),
             message: "waiting for Secret ns/acs, which does not exist".to_owned(),
@@ -117,7 +130,10 @@ pub fn look(context: &Context, world: &mut World) {
     let source = Some((Some(1), connection.version.to_string()));
     if context.registry.source(&key) != source {
         let told = connection.status.as_ref();
-        if context.registry.set(&key, source, resolved, told) {
+        if context
+            .registry
+            .set(&key, source, resolved, Ok(spare.map(resolve)), told)
+        {
             context.wake_users(&key);
         }
     }
@@ -129,7 +145,7 @@ pub fn report(context: &Context, world: &mut World) {
     let state = context.registry.credential(&connection_key());
     world.connection.status = Some(ConnectionStatus {
         credential: state.accepted,
-        refused_credential: state.refused,
+        refused_credentials: state.refused,
         ..ConnectionStatus::default()
     });
 }

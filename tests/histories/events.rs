@@ -68,6 +68,8 @@ pub enum Event {
     Resync,
     /// The connection's Secret holds this key, and the service takes it.
     UseKey(u8),
+    /// The connection's Secret holds this key as the second one; the service takes it.
+    AddKey(u8),
     /// The connection's Secret is deleted.
     DropKey,
     /// The key in use is regenerated: its tokens are dead.
@@ -215,7 +217,8 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         218..=225 => Event::Hold(a % WATCHES as u8),
         226..=228 => Event::Free,
         229..=230 => Event::Resync,
-        231..=237 => Event::UseKey(a % 4),
+        231..=235 => Event::UseKey(a % 4),
+        236..=237 => Event::AddKey(a % 4),
         238..=239 => Event::DropKey,
         240..=242 => Event::Regenerate,
         243..=246 => Event::RevokeBehind(a % 2),

@@ -72,6 +72,7 @@ impl History {
         }
         let connection = Connection {
             key: Some(0),
+            spare: None,
             version: 0,
             knows_custom_id: setup.knows_custom_id,
             is_shared: setup.is_shared,
@@ -263,6 +264,12 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             world.service.keys.insert(fingerprint.clone());
             use_key(world, Some(usize::from(index)));
         }
+        Event::AddKey(index) => {
+            let (fingerprint, _) = &keys()[usize::from(index)];
+            world.service.keys.insert(fingerprint.clone());
+            world.connection.spare = Some(usize::from(index));
+            secret_changed(world);
+        }
         Event::DropKey => use_key(world, None),
         Event::Regenerate => {
             if let Some(credential) = world.connection.credential() {
@@ -321,10 +328,14 @@ fn request<K: Kind>(world: &mut World, name: &str, what: Option<&str>) {
 fn use_key(world: &mut World, key: Option<usize>) {
     if world.connection.key != key {
         world.connection.key = key;
-        world.connection.version += 1;
-        let change = crate::cluster::Change::Connection;
-        world.cluster.untold[CONNECTION].push_back(change);
+        secret_changed(world);
     }
+}
+
+fn secret_changed(world: &mut World) {
+    world.connection.version += 1;
+    let change = crate::cluster::Change::Connection;
+    world.cluster.untold[CONNECTION].push_back(change);
 }
 
 fn id_of(world: &World, number: u8) -> Option<String> {

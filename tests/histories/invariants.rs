@@ -144,6 +144,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
         || unsettled
         || !facts.shape.is_wanted_by(object, &world.limits(object))
         || Some(facts.credential.as_str()) != world.connection.credential()
+        || !world.service.keys.contains(&facts.credential)
         || world.local() >= renew_at(object, &facts)
         || has_open_request(object)
 }

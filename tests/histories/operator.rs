@@ -402,6 +402,7 @@ fn context(wake: Wake) -> Context {
             address: ([127, 0, 0, 1], 0).into(),
             cluster_resource_namespace: NAMESPACE.to_owned(),
             deletion_deadline: DEADLINE,
+            pods_reread_within: SignedDuration::from_mins(5),
             allowed: Allowed::new(Vec::new(), Vec::new()).unwrap(),
             forbidden_metadata: vec!["argocd.argoproj.io".to_owned()],
             namespaced_ambient_credentials: false,

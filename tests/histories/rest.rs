@@ -154,9 +154,23 @@ fn has_forbidden_label(object: &AcsToken) -> bool {
     keys.any(|key| key.contains("argocd"))
 }
 
+/// A first key that never worked is tried once more after a restart: no status may tell it.
+fn forgets_a_refusal(world: &World) -> bool {
+    let status = world.connection.status.as_ref();
+    let told = status.map(|status| &status.refused_credentials);
+    let is_told = |first: &str| told.is_some_and(|told| told.iter().any(|one| one == first));
+    let first = world.connection.credential();
+    first.is_some_and(|first| !world.service.keys.contains(first) && !is_told(first))
+}
+
 fn has_good_credential(world: &World) -> bool {
-    let credential = world.connection.credential();
-    credential.is_some_and(|credential| world.service.keys.contains(credential))
+    let takes = |credential| world.service.keys.contains(credential);
+    // That the second one has to be used instead is found at the next call only.
+    let status = world.connection.status.as_ref();
+    let accepted = status.and_then(|status| status.credential.as_deref());
+    let mut found = world.connection.credentials();
+    world.connection.credential().is_some_and(takes)
+        || found.any(|one| Some(one) == accepted && takes(one))
 }
 
 /// All faults end. Then everything must come right by itself, and stay so at no cost.
@@ -191,7 +205,8 @@ pub fn conclude(history: &mut History) {
 fn stays_at_rest(history: &mut History) {
     const SPAN: Millis = 20_000;
     let costs = |world: &World| (world.cluster.writes, world.truth.calls);
-    if is_something_due(&history.world.borrow(), SPAN) {
+    if is_something_due(&history.world.borrow(), SPAN) || forgets_a_refusal(&history.world.borrow())
+    {
         return;
     }
     // Secrets of others are not watched: what was done to them is found at the next look.
@@ -465,9 +480,9 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         "T4: Secret {wanted} holds {:?}",
         facts.shape
     );
-    let credential = world.connection.credential();
+    let mut credentials = world.connection.credentials();
     hold!(
-        credential == Some(facts.credential.as_str()),
+        credentials.any(|credential| credential == facts.credential),
         "C1: Secret {wanted} holds a token of a former credential"
     );
     let token = world

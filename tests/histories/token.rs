@@ -82,6 +82,7 @@ async fn carry_out(
 ) -> Result<Outcome, Refused> {
     match &decision.step {
         Step::Rest => {}
+        Step::Mark => write(wire, token, tell::rested(token, decision, wire.now())).await?,
         Step::AddFinalizer => wire.hold_token(token).await?,
         Step::ReadSecret => read_secret(wire, token, findings).await?,
         Step::Record(facts) => record(wire, token, facts).await?,
@@ -192,7 +193,9 @@ async fn issue(
         Ok(_) => return Ok(Outcome::Done),
         Err(failure) => {
             let reason = failure.kind.reason();
-            context.note_kind(&key, &resolved, failure.kind, reason, wire.now());
+            if context.note_kind(&key, &resolved, failure.kind, reason, wire.now()) {
+                return Ok(Outcome::Done);
+            }
             fail(wire, &token, reason, failure.retry_after).await?;
             return Ok(Outcome::Done);
         }

@@ -36,6 +36,8 @@ pub struct Identity {
 pub struct Token {
     /// What it allows.
     pub scopes: Vec<String>,
+    /// Which key it was made with.
+    pub key: String,
     /// Whether it was revoked.
     pub revoked: bool,
 }
@@ -52,6 +54,8 @@ pub struct Check {
     pub identity_id: Option<String>,
     /// What it allows.
     pub scopes: Option<Vec<String>>,
+    /// Which key it was made with.
+    pub key: Option<String>,
 }
 
 /// One line of the journal.
@@ -182,6 +186,17 @@ impl Emulator {
         let body = Some(json!({"token": token}));
         let answer = self.send(reqwest::Method::POST, "check", body).await;
         serde_json::from_value(answer).expect("a check")
+    }
+
+    /// Makes a key anew, `primary` or `secondary`; every token of the old one is dead.
+    pub async fn regenerate(&self, key: &str) -> String {
+        let path = format!("keys/{key}/regenerate");
+        let answer = self.send(reqwest::Method::POST, &path, None).await;
+        let text = answer["connectionString"].as_str();
+        let (_, key) = text
+            .and_then(|text| text.split_once("accesskey="))
+            .expect("a connection string");
+        key.to_owned()
     }
 
     /// Sets the faults.

@@ -159,6 +159,22 @@ impl Cluster {
         file
     }
 
+    /// A kubeconfig whose commands are about `namespace`.
+    pub fn kubeconfig_in(&self, namespace: &str) -> PathBuf {
+        let file = self.kubeconfig.with_file_name(format!("in-{namespace}"));
+        fs::copy(&self.kubeconfig, &file).expect("writable");
+        let set = [
+            "config",
+            "set-context",
+            "--current",
+            "--namespace",
+            namespace,
+        ];
+        let output = self.kubectl_command(&set).env("KUBECONFIG", &file).output();
+        assert!(output.expect("kubectl runs").status.success());
+        file
+    }
+
     /// Runs `kubectl apply` with a manifest that is fine.
     pub fn apply(&self, namespace: &str, manifest: &str) {
         let (fine, said) = self.try_apply(namespace, manifest);

@@ -192,6 +192,15 @@ impl World {
         patched.expect("a patch that is fine");
     }
 
+    /// Merges `change` into the status of a connection, as if it had been told so.
+    pub async fn patch_status(&self, name: &str, change: Value) {
+        let api = self.api::<AcsConnection>();
+        let change = Patch::Merge(json!({"status": change}));
+        let parameters = PatchParams::default();
+        let patched = api.patch_status(name, &parameters, &change).await;
+        patched.expect("a patch that is fine");
+    }
+
     /// Asks for the deletion of an object.
     pub async fn delete<K>(&self, name: &str)
     where

@@ -178,7 +178,7 @@ fn with_connection_facts(mut node: Node, status: Option<&ConnectionStatus>) -> N
             "the service's clock is {offset} off the operator's"
         ));
     }
-    if status.refused_credential.is_some() {
+    if !status.refused_credentials.is_empty() {
         node.notes.push(
             "ACS refuses a credential that worked before: tokens made with it may be dead"
                 .to_owned(),

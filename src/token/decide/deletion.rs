@@ -1,0 +1,115 @@
+//! An object that goes: its Secrets, and what it owes (R1, I3, I5).
+
+use super::{Decision, IdentityView, Observed, SecretView, Step, is_dead};
+use crate::{
+    crd::{AcsToken, Verdict},
+    token::facts::{TokenFacts, claim},
+};
+
+pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
+    if let Some(step) = record_or_delete(observed, false) {
+        return Decision::step(step);
+    }
+    let deadline = observed.deletion_deadline;
+    let abandon = |why| {
+        Decision::step(Step::RemoveFinalizer {
+            abandoned: Some(why),
+        })
+    };
+    match revocation_owed(observed) {
+        Owed::Nothing => Decision::step(Step::RemoveFinalizer { abandoned: None }),
+        Owed::Revocation { can_be_sent: false } => abandon("the connection's credential is gone"),
+        Owed::Revocation { .. } if observed.now >= deadline => {
+            abandon("the service did not answer in time")
+        }
+        Owed::Revocation { .. } => Decision::rest(
+            Verdict::reconciling(
+                "Deleting",
+                "waiting until the identity's tokens are revoked",
+            ),
+            None,
+            Some(deadline),
+        ),
+    }
+}
+
+enum Owed {
+    Nothing,
+    Revocation { can_be_sent: bool },
+}
+
+/// Whether a token that was issued for the object may still live although its object goes (R1).
+fn revocation_owed(observed: &Observed<'_>) -> Owed {
+    match &observed.identity {
+        IdentityView::Missing | IdentityView::NotReady { .. } => Owed::Nothing,
+        // The identity's own deletion kills its tokens, or revokes them; it is bounded itself.
+        IdentityView::Deleting => {
+            let status = observed.token.status.as_ref();
+            let id = status.and_then(|status| status.identity_id.as_deref());
+            let claim = id.and_then(|id| claim(observed.token, id, &observed.limits));
+            if claim.is_some_and(|claim| claim.asks_at_the_end) {
+                Owed::Revocation { can_be_sent: true }
+            } else {
+                Owed::Nothing
+            }
+        }
+        IdentityView::Usable(identity) => {
+            let lives = claim(observed.token, &identity.id, &observed.limits)
+                .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity));
+            if lives {
+                Owed::Revocation {
+                    can_be_sent: identity.can_revoke,
+                }
+            } else {
+                Owed::Nothing
+            }
+        }
+    }
+}
+
+/// Before Secrets of ours go, what they tell is recorded: a revocation may depend on it.
+pub(super) fn record_or_delete(
+    observed: &Observed<'_>,
+    only_without_identity: bool,
+) -> Option<Step> {
+    let name = match &observed.secret {
+        SecretView::Ours { facts, .. } => {
+            let untold = facts
+                .as_ref()
+                .filter(|facts| is_untold(observed.token, facts));
+            if let Some(facts) = untold {
+                return Some(Step::Record(facts.clone()));
+            }
+            observed.token.secret_name()
+        }
+        SecretView::Unknown => return Some(Step::ReadSecret),
+        SecretView::Absent | SecretView::Foreign { .. } => {
+            if let Some(facts) = untold_former(observed) {
+                return Some(Step::Record(facts.clone()));
+            }
+            observed.former.as_ref()?.name.clone()
+        }
+    };
+    Some(Step::DeleteSecret {
+        name,
+        only_without_identity,
+    })
+}
+
+/// A token that is in a former Secret only, and that the status does not tell.
+pub(super) fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenFacts> {
+    let facts = observed.former.as_ref()?.facts.as_ref()?;
+    let is_moved = matches!(&observed.secret, SecretView::Ours { facts: Some(_), .. });
+    let status = observed.token.status.as_ref();
+    let told = status.and_then(|status| status.issued_at.as_ref());
+    let is_newer = told.is_none_or(|told| facts.issued_at > told.0);
+    (is_newer && !is_moved).then_some(facts)
+}
+
+/// Whether the Secret knows of a token that the status does not.
+pub(super) fn is_untold(token: &AcsToken, facts: &TokenFacts) -> bool {
+    let Some(status) = &token.status else {
+        return true;
+    };
+    !facts.is_told_by(status)
+}

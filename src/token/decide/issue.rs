@@ -1,0 +1,289 @@
+//! Whether a token is due, and when it can be had (T1 to T4, R3).
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    ConnectionView, Decision, IdentityView, IssueOrder, Observed, REPAIR_INTERVAL, Step,
+    UsableIdentity, Why, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
+};
+use crate::{
+    crd::{AcsToken, Verdict, parse_duration},
+    renewal,
+    token::facts::{Shape, TokenFacts},
+};
+
+/// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go
+/// before them, and they before routine renewals, which begin 12 minutes ahead of an end.
+const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
+
+/// A service's clock that seems to be further behind a time that it has told is not believed.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Reasons of failures that only a human can end; they are retried all the same, slowly.
+const STALLING: [&str; 4] = [
+    "UnsupportedByApiVersion",
+    "InvalidRequest",
+    "IdentityNotOwned",
+    "IdentityNotFound",
+];
+
+pub(super) fn issue_or_wait(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    good: Option<&TokenFacts>,
+    why: Why,
+) -> Decision {
+    if let ConnectionView::Unusable {
+        reason,
+        message,
+        is_stalled,
+        retry_at,
+    } = &identity.connection
+    {
+        return unable(
+            observed,
+            good,
+            reason.clone(),
+            message.clone(),
+            *is_stalled,
+            *retry_at,
+        );
+    }
+    if let Some(next_second) = identity.tokens_valid_after.map(after)
+        && service_now(observed, next_second).is_some_and(|now| now < next_second)
+    {
+        // A token of the very second of the revocation might be hit by it (R3).
+        let wake = Some(local_time(observed, next_second));
+        return match good {
+            Some(_) => Decision {
+                wake,
+                ..Decision::step(Step::Rest)
+            },
+            None => Decision::rest(revoking(), None, wake),
+        };
+    }
+    let earliest = [
+        retry_at(observed, good),
+        observed.not_before,
+        observed
+            .last_repair
+            .filter(|_| why == Why::SecretEdited)
+            .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
+    ];
+    if let Some(earliest) = earliest
+        .into_iter()
+        .flatten()
+        .max()
+        .filter(|at| *at > observed.now)
+    {
+        return match observed
+            .token
+            .status
+            .as_ref()
+            .and_then(|s| s.last_failure.as_ref())
+        {
+            Some(failure) => {
+                let is_stalled = STALLING.contains(&failure.reason.as_str());
+                let message = failure.message.clone();
+                unable(
+                    observed,
+                    good,
+                    failure.reason.clone(),
+                    message,
+                    is_stalled,
+                    Some(earliest),
+                )
+            }
+            None => unable(
+                observed,
+                good,
+                "SecretEdited",
+                "another controller keeps editing the Secret; it is repaired every 5 minutes"
+                    .to_owned(),
+                false,
+                Some(earliest),
+            ),
+        };
+    }
+    if why == Why::CredentialRefused && is_told_ready(observed.token) {
+        let message = "the service refuses the key that the token was made with, so the token is \
+                       dead; a new one follows";
+        return Decision {
+            verdict: Some(Verdict::reconciling("CredentialRefused", message)),
+            ..Decision::step(Step::Mark)
+        };
+    }
+    let due = match (why, good) {
+        (Why::First, _) => created_at(observed.token),
+        (Why::Renewal | Why::CredentialChanged, Some(facts)) => facts.expires_at,
+        (Why::CredentialRefused, _) => renewal::add(observed.now, FIRSTS_FIRST),
+        _ => observed.now,
+    };
+    Decision::step(Step::Issue(IssueOrder {
+        identity_id: identity.id.clone(),
+        shape: Shape::wanted(observed.token, &observed.limits),
+        why,
+        deadline: due,
+    }))
+}
+
+/// A token can't be had now. One that is still good keeps its object Ready.
+pub(super) fn unable(
+    observed: &Observed<'_>,
+    good: Option<&TokenFacts>,
+    reason: impl Into<Cow<'static, str>>,
+    message: String,
+    is_stalled: bool,
+    retry_at: Option<Timestamp>,
+) -> Decision {
+    let Some(facts) = good else {
+        let verdict = if is_stalled {
+            Verdict::stalled(reason, message)
+        } else {
+            Verdict::reconciling(reason, message)
+        };
+        return Decision::rest(verdict, None, retry_at);
+    };
+    let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
+    let shape_is_current = facts.shape.is_wanted_by(observed.token, &observed.limits);
+    let verdict = if is_stalled && !shape_is_current {
+        Verdict::ReadyButStalled {
+            reason: reason.into(),
+            message,
+        }
+    } else {
+        ready(observed.token)
+    };
+    Decision::rest(verdict, Some(facts), Some(wake))
+}
+
+pub(super) fn ready(token: &AcsToken) -> Verdict {
+    Verdict::ready(
+        "TokenIssued",
+        format!("Secret {} holds a valid token", token.secret_name()),
+    )
+}
+
+/// Why a new token is needed, if one is.
+pub(super) fn why_issue(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: Option<&TokenFacts>,
+    is_there: bool,
+) -> Option<Why> {
+    let Some(facts) = facts else {
+        let was_issued = observed.token.status.as_ref().is_some_and(|status| {
+            status.identity_id.as_deref() == Some(identity.id.as_str())
+                && status
+                    .issued_at
+                    .as_ref()
+                    .is_some_and(|at| !is_dead(at.0, identity))
+        });
+        return Some(match (was_issued, is_there) {
+            (false, _) => Why::First,
+            (true, false) => Why::SecretMissing,
+            (true, true) => Why::SecretEdited,
+        });
+    };
+    let credential = match &identity.connection {
+        ConnectionView::Usable { credential } => Some(credential),
+        ConnectionView::Unusable { .. } => None,
+    };
+    if is_dead(facts.issued_at, identity) {
+        Some(Why::Revoked)
+    } else if !facts.shape.is_wanted_by(observed.token, &observed.limits) {
+        Some(Why::Changed)
+    } else if is_of_dead_credential(identity, facts) {
+        Some(Why::CredentialRefused)
+    } else if credential.is_some_and(|credential| *credential != facts.credential) {
+        Some(Why::CredentialChanged)
+    } else if identity.unsettled_until.is_some_and(|until| {
+        let now = service_now(observed, facts.issued_at);
+        facts.issued_at <= until && now.is_none_or(|now| now >= after(until))
+    }) {
+        Some(Why::Unsettled)
+    } else if observed.now >= renew_at(observed.token, facts) {
+        Some(Why::Renewal)
+    } else if observed
+        .token
+        .open_request()
+        .is_some_and(|request| matches!(request.what, None | Some("renew")))
+    {
+        Some(Why::Requested)
+    } else {
+        None
+    }
+}
+
+/// When the token is due for renewal, by the operator's clock.
+#[must_use]
+pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
+    let wanted = token
+        .spec
+        .renew_before
+        .as_deref()
+        .and_then(|text| parse_duration(text).ok());
+    let seed = token.metadata.uid.as_deref().unwrap_or_default();
+    renewal::whole_seconds(renewal::renew_at(
+        facts.expires_at,
+        facts.life,
+        wanted,
+        seed,
+    ))
+}
+
+/// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
+/// is not known, nothing but the answer tells, and that is dated when it is sent.
+#[must_use]
+pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+    let IdentityView::Usable(identity) = &observed.identity else {
+        return false;
+    };
+    identity.tokens_valid_after.is_some_and(|dead| {
+        let is_known = service_now(observed, dead).is_some();
+        let dead = if is_known { dead } else { after(dead) };
+        facts.issued_at <= dead
+    })
+}
+
+/// When the last failure allows another try: at once for another spec.
+fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timestamp> {
+    let status = observed.token.status.as_ref()?;
+    let failure = status.last_failure.as_ref()?;
+    if status.observed_generation != observed.token.metadata.generation {
+        return None;
+    }
+    let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
+    let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();
+    let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), left, seed);
+    renewal::pause(failure.time.0, wait, observed.now)
+}
+
+/// A later second than `time`: the service's clock tells whole ones.
+pub(super) fn after(time: Timestamp) -> Timestamp {
+    renewal::add(time, SignedDuration::from_secs(1))
+}
+
+/// The service's clock, unless it is not known, or known wrongly because ours was set back since it
+/// told `told`. The next answer tells.
+fn service_now(observed: &Observed<'_>, told: Timestamp) -> Option<Timestamp> {
+    observed
+        .service_now
+        .filter(|now| told.duration_since(*now) <= CLOCK_TOLERANCE)
+}
+
+/// When the service's clock says `service`, by the operator's.
+pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timestamp {
+    let service_now = observed.service_now.unwrap_or(observed.now);
+    renewal::add(observed.now, service.duration_since(service_now))
+}
+
+pub(super) fn created_at(token: &AcsToken) -> Timestamp {
+    token
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}

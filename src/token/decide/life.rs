@@ -1,0 +1,232 @@
+//! An object that stays: its identity, its Secret, and the token in it.
+
+use jiff::SignedDuration;
+
+use super::{
+    ConnectionView, Decision, IdentityView, Observed, SecretView, Step, UsableIdentity,
+    deletion::{is_untold, record_or_delete, untold_former},
+    is_dead, is_good,
+    issue::{after, created_at, issue_or_wait, local_time, ready, renew_at, unable, why_issue},
+    withheld::{denial, suspension, withheld},
+};
+use crate::{
+    crd::Verdict,
+    renewal,
+    token::facts::{POLICY_DENIED, TokenFacts, claim},
+};
+
+/// Whether a Secret's name is free again is looked at this far apart.
+const RIVAL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
+
+/// A wait that the object's own identity will end soon is told only when it lasts this long: a
+/// token applied together with its identity then costs one status write, not two.
+const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
+
+pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
+    if let Some(facts) = untold_former(observed) {
+        // Renamed between Secret and status; whatever comes, a revocation may depend on it.
+        return Decision::step(Step::Record(facts.clone()));
+    }
+    if let Some(rival) = &observed.rival {
+        let conflict = stalled(
+            "SecretConflict",
+            format!(
+                "Secret {} belongs to AcsToken {rival}; give this one another secret.name",
+                observed.token.secret_name()
+            ),
+        );
+        // A rival that never had the Secret and takes another name tells nobody.
+        return Decision {
+            wake: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
+            ..conflict
+        };
+    }
+    match &observed.identity {
+        IdentityView::Missing | IdentityView::Deleting => {
+            let is_missing = observed.identity == IdentityView::Missing;
+            if let Some(step) = record_or_delete(observed, is_missing) {
+                return Decision::step(step);
+            }
+            let message = format!(
+                "waiting for AcsIdentity {}, which does not exist{} in this namespace",
+                observed.token.spec.identity_ref.name,
+                if is_missing { "" } else { " any longer" }
+            );
+            // While the identity is being deleted, its revocation depends on what the status tells.
+            Decision {
+                forgets: is_missing,
+                ..Decision::rest(
+                    Verdict::reconciling("IdentityNotFound", message),
+                    None,
+                    None,
+                )
+            }
+        }
+        IdentityView::NotReady {
+            reason,
+            message,
+            is_brief,
+        } => {
+            let verdict = Verdict::reconciling(reason.clone(), message.clone());
+            let quiet = renewal::pause(created_at(observed.token), QUIET_WAIT, observed.now);
+            let is_new = observed
+                .token
+                .status
+                .as_ref()
+                .is_none_or(|s| s.conditions.is_empty());
+            if *is_brief && is_new && quiet.is_some() {
+                return Decision {
+                    wake: quiet,
+                    ..Decision::step(Step::Rest)
+                };
+            }
+            Decision::rest(verdict, None, None)
+        }
+        IdentityView::Usable(identity) => decide_with_identity(observed, identity),
+    }
+}
+
+fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> Decision {
+    let name = observed.token.secret_name();
+    let (facts, is_outdated, is_immutable, is_there) = match &observed.secret {
+        SecretView::Unknown => return Decision::step(Step::ReadSecret),
+        SecretView::Foreign { owner } => {
+            return stalled(
+                "SecretConflict",
+                format!(
+                    "Secret {name} exists and {owner}; delete it or give this AcsToken another secret.name"
+                ),
+            );
+        }
+        SecretView::Absent => (None, false, false, false),
+        SecretView::Ours {
+            facts,
+            is_outdated,
+            is_immutable,
+        } => (facts.as_ref(), *is_outdated, *is_immutable, true),
+    };
+    if let Some(facts) = facts.filter(|facts| is_untold(observed.token, facts)) {
+        return Decision::step(Step::Record(facts.clone()));
+    }
+    if let (Some(former), false) = (&observed.former, is_there) {
+        let is_good = former.facts.as_ref().is_some_and(|facts| {
+            facts.identity_id == identity.id && is_good(observed, identity, facts)
+        });
+        if is_good {
+            return Decision::step(Step::CopySecret {
+                from: former.name.clone(),
+            });
+        }
+    }
+    let facts = facts.filter(|facts| facts.identity_id == identity.id);
+    let good = facts.filter(|facts| is_good(observed, identity, facts));
+
+    if let Some(message) = suspension(observed.token, identity) {
+        let verdict = Verdict::Suspended { message };
+        return withheld(observed, identity, facts, good, verdict);
+    }
+    if identity.is_revoking {
+        return Decision::rest(revoking(), facts, None);
+    }
+    if claim(observed.token, &identity.id, &observed.limits)
+        .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
+    {
+        // The identity revokes first (R1). Until then the old token is what the status tells, as
+        // long as it is good.
+        return match good {
+            Some(facts) => Decision {
+                wake: Some(facts.expires_at),
+                ..Decision::step(Step::Rest)
+            },
+            None => Decision::rest(revoking(), facts, None),
+        };
+    }
+    if let Some(message) = denial(observed, identity) {
+        let reason = POLICY_DENIED.into();
+        let verdict = match good {
+            Some(_) => Verdict::ReadyButStalled { reason, message },
+            None => Verdict::stalled(reason, message),
+        };
+        return withheld(observed, identity, facts, good, verdict);
+    }
+    if let Some(key) = &observed.forbidden_key {
+        let reason = "SecretMetadataForbidden".into();
+        let message = format!(
+            "secret.labels and secret.annotations must not use {key}: the operator's \
+             --forbid-secret-metadata refuses it"
+        );
+        let wake = good.map(|facts| facts.expires_at);
+        let verdict = match good {
+            Some(_) => Verdict::ReadyButStalled { reason, message },
+            None => Verdict::stalled(reason, message),
+        };
+        return Decision::rest(verdict, good, wake);
+    }
+    let Some(why) = why_issue(observed, identity, facts, is_there) else {
+        return settle(observed, identity, facts, is_outdated, is_immutable);
+    };
+    if is_immutable {
+        return unable(
+            observed,
+            good,
+            "SecretImmutable",
+            format!(
+                "Secret {name} was made immutable, so no token can be renewed in it; delete it and it comes back"
+            ),
+            true,
+            None,
+        );
+    }
+    issue_or_wait(observed, identity, good, why)
+}
+
+/// There is nothing to issue: tidy up, then rest until the renewal.
+fn settle(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: Option<&TokenFacts>,
+    is_outdated: bool,
+    is_immutable: bool,
+) -> Decision {
+    if let Some(request) = observed.token.open_request() {
+        // Of one for a renewal, `why_issue` has told.
+        return Decision::step(Step::RefuseRequest {
+            request: request.value.to_owned(),
+        });
+    }
+    if is_outdated && !is_immutable {
+        return Decision::step(Step::RewriteSecret);
+    }
+    if let Some(former) = &observed.former {
+        return Decision::step(Step::DeleteSecret {
+            name: former.name.clone(),
+            only_without_identity: false,
+        });
+    }
+    let wake = facts.map(|facts| {
+        let unsettled = identity
+            .unsettled_until
+            .filter(|until| facts.issued_at <= *until);
+        let unsettled = unsettled.map(|until| local_time(observed, after(until)));
+        let renewal = renew_at(observed.token, facts).min(facts.expires_at);
+        // A credential that was refused may work by now, and the token be of a former one (C1).
+        let refused = match &identity.connection {
+            ConnectionView::Unusable { retry_at, .. } => *retry_at,
+            ConnectionView::Usable { .. } => None,
+        };
+        let sooner = unsettled.into_iter().chain(refused).min();
+        sooner.map_or(renewal, |sooner| sooner.min(renewal))
+    });
+    Decision::rest(ready(observed.token), facts, wake)
+}
+
+pub(super) fn revoking() -> Verdict {
+    Verdict::reconciling(
+        "Revoking",
+        "the identity's tokens are being revoked; a new one follows",
+    )
+}
+
+fn stalled(reason: &'static str, message: String) -> Decision {
+    Decision::rest(Verdict::stalled(reason, message), None, None)
+}

@@ -1,0 +1,69 @@
+//! A token that may not be had: suspended, or denied by the policy.
+
+use super::{Decision, Observed, SecretView, Step, UsableIdentity, is_dead};
+use crate::{
+    crd::{AcsToken, Verdict},
+    token::facts::{Shape, TokenFacts},
+};
+
+/// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token
+/// has ended.
+pub(super) fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<String> {
+    let until = "nothing is issued until it is false again";
+    if token.spec.suspend == Some(true) {
+        Some(format!("spec.suspend is true: {until}"))
+    } else if identity.is_suspended {
+        let name = &token.spec.identity_ref.name;
+        Some(format!(
+            "spec.suspend of AcsIdentity {name} is true: {until}"
+        ))
+    } else {
+        None
+    }
+}
+
+/// Why the policy forbids that a token is issued, if it does.
+pub(super) fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<String> {
+    let wanted = Shape::wanted(observed.token, &observed.limits);
+    let denial = observed.limits.denial(&wanted);
+    identity.denial.clone().or(denial)
+}
+
+/// Nothing is issued. The Secret stays until its token has ended.
+pub(super) fn withheld(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: Option<&TokenFacts>,
+    good: Option<&TokenFacts>,
+    verdict: Verdict,
+) -> Decision {
+    let is_over = facts.map_or_else(|| is_over(observed, identity), |_| good.is_none());
+    let is_there = matches!(observed.secret, SecretView::Ours { .. });
+    let over = (is_there && is_over).then(|| observed.token.secret_name());
+    // What would be copied was.
+    let former = || observed.former.as_ref().map(|former| former.name.clone());
+    if let Some(name) = over.or_else(former) {
+        return Decision::step(Step::DeleteSecret {
+            name,
+            only_without_identity: false,
+        });
+    }
+    let wake = good.map(|facts| facts.expires_at);
+    Decision {
+        forgets: is_over,
+        ..Decision::rest(verdict, good, wake)
+    }
+}
+
+/// Whether the token that the status tells is dead, so that nothing is left to revoke.
+fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
+    let status = observed.token.status.as_ref();
+    status.is_some_and(|status| {
+        let has_ended = status
+            .expires_at
+            .as_ref()
+            .is_some_and(|end| end.0 <= observed.now);
+        let issued_at = status.issued_at.as_ref();
+        has_ended || issued_at.is_some_and(|issued| is_dead(issued.0, identity))
+    })
+}

@@ -48,7 +48,11 @@ pub(super) fn withheld(
             only_without_identity: false,
         });
     }
-    let wake = good.map(|facts| facts.expires_at);
+    // One that was edited is not known by what it says.
+    let status = observed.token.status.as_ref();
+    let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
+    let end = good.map(|facts| facts.expires_at).or(told);
+    let wake = end.filter(|_| is_there && !is_over);
     Decision {
         forgets: is_over,
         ..Decision::rest(verdict, good, wake)

@@ -45,8 +45,9 @@ mod wire;
 mod world;
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
 
@@ -67,11 +68,13 @@ fn no_history_breaks_an_invariant() {
     let histories = number("HISTORIES").unwrap_or(HISTORIES);
     let seed = number("HISTORIES_SEED").unwrap_or(SEED);
     let steps = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
     let found = thread::scope(|scope| {
         let runs: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (steps, share) = (&steps, histories.div_ceil(THREADS));
-                scope.spawn(move || run(seed + thread, u32::try_from(share).unwrap(), steps))
+                let share = u32::try_from(histories.div_ceil(THREADS)).unwrap();
+                let (steps, is_over) = (&steps, &is_over);
+                scope.spawn(move || run(seed + thread, share, steps, is_over))
             })
             .collect();
         runs.into_iter().find_map(|run| run.join().unwrap())
@@ -86,7 +89,7 @@ fn no_history_breaks_an_invariant() {
 }
 
 /// Runs so many histories; the shrunk one that broke an invariant, and its story.
-fn run(seed: u64, histories: u32, steps: &AtomicU64) -> Option<String> {
+fn run(seed: u64, histories: u32, steps: &AtomicU64, is_over: &AtomicBool) -> Option<String> {
     let config = Config {
         cases: histories,
         failure_persistence: None,
@@ -98,13 +101,22 @@ fn run(seed: u64, histories: u32, steps: &AtomicU64) -> Option<String> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let strategy = (events::setup(), events::events());
+    let is_shrinking = Cell::new(false);
     let ran = runner.run(&strategy, |(setup, events)| {
+        // The other thread has found one.
+        if is_over.load(Ordering::Relaxed) && !is_shrinking.get() {
+            return Ok(());
+        }
         let outcome = history::happen(setup, &events, false);
         steps.fetch_add(outcome.steps, Ordering::Relaxed);
         match outcome.broken {
             None => Ok(()),
             // The same invariant, not any other, is what shrinking must keep.
-            Some(broken) => Err(TestCaseError::fail(broken)),
+            Some(broken) => {
+                is_shrinking.set(true);
+                is_over.store(true, Ordering::Relaxed);
+                Err(TestCaseError::fail(broken))
+            }
         }
     });
     match ran {

@@ -382,6 +382,14 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     if is_suspended && !has_id && !ready && reason == "IdentityNotReady" {
         return Ok(());
     }
+    if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
+        // The policy does not let it be adopted.
+        hold!(
+            !ready && reason == "IdentityNotReady",
+            "AcsToken {name} says {reason} in the end without an identity"
+        );
+        return Ok(());
+    }
     let wanted = object.secret_name();
     let rivals = world
         .cluster
@@ -412,14 +420,6 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         return Ok(());
     }
     let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
-    if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
-        // The policy does not let it be adopted.
-        hold!(
-            !ready && reason == "IdentityNotReady",
-            "AcsToken {name} says {reason} in the end without an identity"
-        );
-        return Ok(());
-    }
     if is_suspended || is_denied {
         let expected = if is_suspended {
             "Suspended"

@@ -24,12 +24,13 @@ use crate::{
     },
     connection::{AnyConnection, ConnectionKey, Refused, Registry, Resolved, Unusable},
     crd::{
-        AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind, TokenPolicy,
+        AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+        ClusterAcsRevocation, ConnectionKind, TokenPolicy,
     },
     gate::Gates,
     memory::Memory,
     metrics::Metrics,
-    renewal, token,
+    renewal, revocation, token,
 };
 
 /// What a person can set.
@@ -66,6 +67,10 @@ pub struct Views {
     pub identities: Arc<View<AcsIdentity>>,
     /// All `AcsToken`s.
     pub tokens: Arc<View<AcsToken>>,
+    /// All `AcsRevocation`s.
+    pub revocations: Arc<View<AcsRevocation>>,
+    /// All `ClusterAcsRevocation`s.
+    pub cluster_revocations: Arc<View<ClusterAcsRevocation>>,
     /// The Secrets that we own, without their data.
     pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
     /// The watched namespaces, without spec and status.
@@ -81,6 +86,8 @@ impl Views {
             cluster_connections: Arc::new(View::new(1)),
             identities: Arc::new(View::new(scopes)),
             tokens: Arc::new(View::new(scopes)),
+            revocations: Arc::new(View::new(scopes)),
+            cluster_revocations: Arc::new(View::new(1)),
             secrets: Arc::new(View::new(scopes)),
             namespaces: Arc::new(View::new(scopes)),
         }
@@ -92,6 +99,8 @@ impl Views {
         self.cluster_connections.ready().await;
         self.identities.ready().await;
         self.tokens.ready().await;
+        self.revocations.ready().await;
+        self.cluster_revocations.ready().await;
         self.secrets.ready().await;
         self.namespaces.ready().await;
     }
@@ -108,6 +117,10 @@ pub struct Wake {
     pub identities: UnboundedSender<ObjectRef<AcsIdentity>>,
     /// Of an `AcsToken`.
     pub tokens: UnboundedSender<ObjectRef<AcsToken>>,
+    /// Of an `AcsRevocation`.
+    pub revocations: UnboundedSender<ObjectRef<AcsRevocation>>,
+    /// Of a `ClusterAcsRevocation`.
+    pub cluster_revocations: UnboundedSender<ObjectRef<ClusterAcsRevocation>>,
 }
 
 /// The other ends of [`Wake`].
@@ -121,6 +134,10 @@ pub struct Triggers {
     pub identities: UnboundedReceiver<ObjectRef<AcsIdentity>>,
     /// For the controller of `AcsToken`s.
     pub tokens: UnboundedReceiver<ObjectRef<AcsToken>>,
+    /// For the controller of `AcsRevocation`s.
+    pub revocations: UnboundedReceiver<ObjectRef<AcsRevocation>>,
+    /// For the controller of `ClusterAcsRevocation`s.
+    pub cluster_revocations: UnboundedReceiver<ObjectRef<ClusterAcsRevocation>>,
 }
 
 impl Wake {
@@ -131,18 +148,24 @@ impl Wake {
         let (cluster_connections, for_cluster_connections) = unbounded_channel();
         let (identities, for_identities) = unbounded_channel();
         let (tokens, for_tokens) = unbounded_channel();
+        let (revocations, for_revocations) = unbounded_channel();
+        let (cluster_revocations, for_cluster_revocations) = unbounded_channel();
         (
             Self {
                 connections,
                 cluster_connections,
                 identities,
                 tokens,
+                revocations,
+                cluster_revocations,
             },
             Triggers {
                 connections: for_connections,
                 cluster_connections: for_cluster_connections,
                 identities: for_identities,
                 tokens: for_tokens,
+                revocations: for_revocations,
+                cluster_revocations: for_cluster_revocations,
             },
         )
     }
@@ -422,6 +445,18 @@ impl Context {
         let key = token::identity_key(&namespace, &identity.name);
         for token in self.views.tokens.find_refs(&key) {
             let _ = self.wake.tokens.send(token);
+        }
+    }
+
+    /// Asks for a run of all orders that have the identity as an open target.
+    pub fn wake_orders(&self, identity: &ObjectRef<AcsIdentity>) {
+        let namespace = identity.namespace.as_deref().unwrap_or_default();
+        let key = revocation::target_key(namespace, &identity.name);
+        for order in self.views.revocations.find_refs(&key) {
+            let _ = self.wake.revocations.send(order);
+        }
+        for order in self.views.cluster_revocations.find_refs(&key) {
+            let _ = self.wake.cluster_revocations.send(order);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Short-lived Azure Communication Services credentials as Kubernetes resources.
 //!
 //! How an event flows: a watch ([`cluster`]) keeps a view current and wakes the objects that it
-//! concerns; the controller of a kind ([`connection`], [`identity`], [`token`]) observes, decides,
+//! concerns; the controller of a kind ([`connection`], [`identity`], [`token`], [`revocation`]) observes, decides,
 //! acts and reports, one step at a time, until there is nothing left to do.
 //!
 //! - [`crd`]: what users write.
-//! - [`token`], [`identity`], [`connection`]: a slice per kind, each read alone.
+//! - [`token`], [`identity`], [`connection`], [`revocation`]: a slice per kind, each read alone.
 //! - [`acs`]: the client of the service; knows nothing of Kubernetes.
 //! - [`cluster`]: effects on the cluster that the slices share.
 //! - [`renewal`]: when something is due.
@@ -29,4 +29,5 @@ pub mod memory;
 pub mod metrics;
 pub mod operator;
 pub mod renewal;
+pub mod revocation;
 pub mod token;

@@ -26,6 +26,10 @@ pub struct Remembered {
     pub counted: Option<Timestamp>,
     /// How many of them were of a former credential.
     pub former_tokens: i64,
+    /// When the progress of an order was last told.
+    pub progress_told: Option<Timestamp>,
+    /// Whether those whom an order concerns were told of it.
+    pub is_order_told: bool,
 }
 
 impl Remembered {

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub issued: Family<ReasonLabels, Counter>,
     /// What was left behind in ACS, by kind.
     pub abandoned: Family<KindLabels, Counter>,
+    /// Orders to revoke that were done with, by kind and reason.
+    pub orders: Family<ReasonLabels, Counter>,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
     /// Tokens of former credentials that Secrets still hold.
@@ -75,6 +77,12 @@ impl Metrics {
             "Objects that were let go although ACS could not be cleaned up",
             abandoned.clone(),
         );
+        let orders = Family::default();
+        registry.register(
+            "revocation_orders",
+            "Orders to revoke that were done with",
+            orders.clone(),
+        );
         let unknown_creates = Counter::default();
         registry.register(
             "unknown_creates",
@@ -101,6 +109,7 @@ impl Metrics {
             failures,
             issued,
             abandoned,
+            orders,
             unknown_creates,
             former_tokens,
             renewal_lateness,

@@ -23,12 +23,13 @@ use crate::{
     },
     connection::{self, AnyConnection, ConnectionKey},
     context::{Config, Context, Triggers, Views, Wake},
-    crd::{AcsIdentity, AcsToken, TOKEN_UID_LABEL},
+    crd::{AcsIdentity, AcsRevocation, AcsToken, ClusterAcsRevocation, TOKEN_UID_LABEL},
     gate::Gates,
     health::{self, Health},
     identity,
     memory::Memory,
     metrics::Metrics,
+    revocation::{self, AnyRevocation},
     token,
 };
 
@@ -122,17 +123,14 @@ async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
         "all watches are complete; the controllers start"
     );
     let client = context.client.clone();
-    let namespaced = {
-        let client = client.clone();
-        move |key: &ObjectRef<_>| {
-            Api::namespaced(client.clone(), key.namespace.as_deref().unwrap_or_default())
-        }
-    };
+    let of_namespaces = namespaced(&client);
+    let orders_of_namespaces = namespaced(&client);
+    let orders_client = client.clone();
     tokio::join!(
         connection::run(
             Arc::clone(&context),
             Arc::clone(&context.views.connections),
-            namespaced,
+            of_namespaces,
             triggers.connections,
             stop.clone(),
         ),
@@ -144,8 +142,31 @@ async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
             stop.clone(),
         ),
         identity::run(Arc::clone(&context), triggers.identities, stop.clone()),
-        token::run(Arc::clone(&context), triggers.tokens, stop),
+        token::run(Arc::clone(&context), triggers.tokens, stop.clone()),
+        revocation::run(
+            Arc::clone(&context),
+            Arc::clone(&context.views.revocations),
+            orders_of_namespaces,
+            triggers.revocations,
+            stop.clone(),
+        ),
+        revocation::run(
+            Arc::clone(&context),
+            Arc::clone(&context.views.cluster_revocations),
+            move |_: &ObjectRef<_>| Api::all(orders_client.clone()),
+            triggers.cluster_revocations,
+            stop,
+        ),
     );
+}
+
+/// Where an object of a namespace is written.
+fn namespaced<K>(client: &Client) -> impl Fn(&ObjectRef<K>) -> Api<K> + Clone + use<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let client = client.clone();
+    move |key| Api::namespaced(client.clone(), key.namespace.as_deref().unwrap_or_default())
 }
 
 type Tasks = JoinSet<std::io::Result<()>>;
@@ -186,6 +207,18 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
         &views.tokens,
         move |object, is_there| {
             token_changed(&on, object, is_there);
+        },
+    );
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (scoped(context, scope), scope),
+        watch::config(),
+        &views.revocations,
+        move |object: &AcsRevocation, is_there| {
+            order_changed(&on, object, is_there);
+            let _ = on.wake.revocations.send(ObjectRef::from_obj(object));
         },
     );
     let on = Arc::clone(context);
@@ -239,6 +272,26 @@ fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
             on.wake_users(&object.key());
         },
     );
+    let on = Arc::clone(context);
+    keep(
+        tasks,
+        health,
+        (Api::all(context.client.clone()), None),
+        watch::config(),
+        &views.cluster_revocations,
+        move |object: &ClusterAcsRevocation, is_there| {
+            order_changed(&on, object, is_there);
+            let order = ObjectRef::from_obj(object);
+            let _ = on.wake.cluster_revocations.send(order);
+        },
+    );
+}
+
+/// An order has no finalizer: it is forgotten when its watch tells that it is gone.
+fn order_changed(context: &Context, order: &impl AnyRevocation, is_there: bool) {
+    if !is_there {
+        context.memory.forget(&order.uid().unwrap_or_default());
+    }
 }
 
 fn keep<K>(
@@ -284,6 +337,7 @@ where
 pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     let reference = ObjectRef::from_obj(identity);
     context.wake_tokens(&reference);
+    context.wake_orders(&reference);
     let status = identity.status.as_ref();
     if let Some(id) = status.and_then(|status| status.identity_id.as_deref()) {
         // Also those that wait for the id and have no status of it yet.

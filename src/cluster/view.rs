@@ -1,7 +1,7 @@
 //! What the watches know, with our own writes on top.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt::Debug,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -207,6 +207,8 @@ where
 
     fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
         let keys = object.map(Indexed::index_keys).unwrap_or_default();
+        // An order may have thousands.
+        let stays: HashSet<_> = keys.iter().cloned().collect();
         let mut index = lock(&self.index);
         let name = (key.namespace.clone(), key.name.clone());
         let former = if keys.is_empty() {
@@ -217,7 +219,7 @@ where
         for gone in former
             .into_iter()
             .flatten()
-            .filter(|former| !keys.contains(former))
+            .filter(|former| !stays.contains(former))
         {
             if let Some(names) = index.by_key.get_mut(&gone) {
                 names.remove(&name);

@@ -112,6 +112,9 @@ pub struct LastRevocation {
     /// (service's clock): tokens issued before it are issued once more when it has passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsettled_until: Option<Time>,
+    /// The UIDs of the orders (`AcsRevocation`, `ClusterAcsRevocation`) that it obeyed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<String>,
 }
 
 /// A revocation that is about to be sent, or whose answer is not known.
@@ -129,6 +132,9 @@ pub struct PendingRevocation {
     /// The request (annotation acs-identity.dev/requested-at) that this revocation obeys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The UIDs of the orders (`AcsRevocation`, `ClusterAcsRevocation`) that it obeys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<String>,
 }
 
 /// What the operator knows of an identity.

@@ -4,7 +4,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection};
+use super::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
+};
 
 /// All kinds as one YAML text, as it stands in `crds/`.
 pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
@@ -14,6 +16,8 @@ pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
         ClusterAcsConnection::crd(),
         AcsIdentity::crd(),
         AcsToken::crd(),
+        AcsRevocation::crd(),
+        ClusterAcsRevocation::crd(),
     ] {
         mark_new_objects_as_unobserved(&mut crd);
         yaml.push_str("---\n");

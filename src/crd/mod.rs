@@ -17,6 +17,7 @@ mod identity;
 mod manifest;
 mod policy;
 mod request;
+mod revocation;
 mod scope;
 mod token;
 
@@ -39,6 +40,10 @@ pub use identity::{
 pub use manifest::manifests;
 pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, Policy, TokenPolicy};
 pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
+pub use revocation::{
+    AcsRevocation, AcsRevocationSpec, ClusterAcsRevocation, ClusterAcsRevocationSpec,
+    RevocationStatus, RevocationTarget, RevokedConnection,
+};
 pub use scope::Scope;
 pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,

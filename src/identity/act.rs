@@ -21,7 +21,7 @@ use crate::{
     connection::{ConnectionKey, Resolved},
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus},
-    token,
+    revocation, token,
 };
 
 /// What a step led to.
@@ -78,7 +78,8 @@ pub async fn carry_out(
             reason,
             unsettled_until,
         } => {
-            let next = tell::revoking(identity, reason, *unsettled_until, observed.now);
+            let orders = &observed.orders;
+            let next = tell::revoking(identity, reason, orders, *unsettled_until, observed.now);
             let intent = next
                 .pending_revocation
                 .as_ref()
@@ -200,10 +201,13 @@ async fn revoke(
                 .as_ref()
                 .map(|last| last.reason.clone());
             let reason = reason.unwrap_or_default();
+            let orders = next.last_revocation.as_ref().map(|last| &last.orders);
+            let mut ordered_by = revocation::orders_of(context, &identity);
+            ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
             info!(reason, "revoked all tokens of the identity");
             tell_siblings(context, &identity, &next).await?;
             report::ready(context, &identity, next).await?;
-            report::revoked(context, &identity, &reason).await;
+            report::revoked(context, &identity, &reason, &ordered_by).await;
         }
         Err(error) => {
             context.note_failure(&key, &resolved, &error);

@@ -26,6 +26,8 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 
 /// The request that an `AcsIdentity` obeys.
 const REVOKE: &str = "revoke";
+/// Why all tokens are revoked, where an order says so.
+pub const ORDERED: &str = "Ordered";
 
 /// So long tokens live on after the policy has ceased to allow their identity: one mistyped selector
 /// must not destroy a fleet in seconds.
@@ -50,6 +52,10 @@ pub struct Observed<'a> {
     pub has_untold: bool,
     /// Other objects that use the same id, and whether this one may use it too.
     pub others: Others,
+    /// The UIDs of the orders that have this object, or another of the same id, as an open target.
+    pub orders: Vec<String>,
+    /// One of them has this object, and no revocation has obeyed it yet.
+    pub is_ordered: bool,
     /// When this process first saw that a revocation is asked for.
     pub asked_since: Option<Timestamp>,
     /// The intent (create or revoke) in the status was recorded by this run, and its call is not
@@ -412,6 +418,9 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
         }
         None => {}
     }
+    if observed.is_ordered {
+        return Some(record_revocation(observed, ORDERED));
+    }
     let reason = observed
         .claims
         .iter()
@@ -461,6 +470,7 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let is_last = observed.others != Others::Sharing;
     let deletes = policy == DeletionPolicy::Delete && is_last;
     let owes_revocation = status.pending_revocation.is_some()
+        || observed.is_ordered
         || observed
             .claims
             .iter()

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,6 +12,7 @@ use crate::{
     connection::{ConnectionKey, Unusable},
     context::Context,
     crd::{AcsIdentity, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION},
+    revocation,
     token::{self, Claim, claim, is_untold_claim},
 };
 
@@ -38,8 +39,16 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     let mut claims = Vec::new();
     let mut secrets = Vec::new();
     let mut has_untold = false;
+    let mut orders = BTreeSet::new();
+    let mut is_ordered = false;
     for member in with_itself(identity, &group) {
         let is_itself = member.uid() == identity.uid();
+        let ordering = revocation::orders_of(context, member);
+        is_ordered |= is_itself
+            && ordering
+                .iter()
+                .any(|order| !has_obeyed(identity, &order.uid));
+        orders.extend(ordering.into_iter().map(|order| order.uid));
         let key = token::identity_key(&member.namespace().unwrap_or_default(), &member.name_any());
         for token in context.views.tokens.find(&key) {
             let limits = token::limits_of(context, &connection_key, &group, &token);
@@ -79,6 +88,8 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         claims,
         secrets,
         has_untold,
+        orders: orders.into_iter().collect(),
+        is_ordered,
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
         is_intent_fresh: pending.is_some() && remembered.intent == pending,
@@ -86,6 +97,13 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         is_namespace_terminating: context.is_terminating(&namespace),
         deletion_deadline: context.deletion_deadline(&identity.metadata, now),
     }
+}
+
+/// Whether the last revocation obeyed an order.
+fn has_obeyed(identity: &AcsIdentity, order: &str) -> bool {
+    let status = identity.status.as_ref();
+    let last = status.and_then(|status| status.last_revocation.as_ref());
+    last.is_some_and(|last| last.orders.iter().any(|uid| uid == order))
 }
 
 /// All objects with this id at this endpoint.

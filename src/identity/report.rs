@@ -13,6 +13,7 @@ use crate::{
     crd::{AcsIdentity, AcsIdentityStatus, REQUEST, REQUESTED_AT},
     metrics::{KindLabels, ReasonLabels},
     renewal,
+    revocation::Order,
     token::POLICY_DENIED,
 };
 
@@ -122,9 +123,21 @@ pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
 }
 
 /// Tells that all tokens of the identity were revoked, and why.
-pub async fn revoked(context: &Context, identity: &AcsIdentity, reason: &str) {
-    let note =
-        format!("all tokens of the identity were revoked ({reason}); those in use are made anew");
+pub async fn revoked(
+    context: &Context,
+    identity: &AcsIdentity,
+    reason: &str,
+    ordered_by: &[Order],
+) {
+    let orders: Vec<_> = ordered_by.iter().map(|it| it.named.as_str()).collect();
+    let orders = if orders.is_empty() {
+        String::new()
+    } else {
+        format!(", for {}", orders.join(", "))
+    };
+    let note = format!(
+        "all tokens of the identity were revoked ({reason}{orders}); those in use are made anew"
+    );
     context.events.normal(identity, "TokensRevoked", note).await;
 }
 

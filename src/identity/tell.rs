@@ -93,6 +93,7 @@ pub fn following(identity: &AcsIdentity, reference: &ConnectionRef) -> AcsIdenti
 pub fn revoking(
     identity: &AcsIdentity,
     reason: &str,
+    orders: &[String],
     unsettled_until: Option<Timestamp>,
     now: Timestamp,
 ) -> AcsIdentityStatus {
@@ -105,6 +106,7 @@ pub fn revoking(
             request: identity
                 .open_request()
                 .map(|request| request.value.to_owned()),
+            orders: orders.to_vec(),
         }),
         ..identity.status.clone().unwrap_or_default()
     }
@@ -143,10 +145,15 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
     if let Some(request) = pending.as_ref().and_then(|pending| pending.request.clone()) {
         next.last_handled_request = Some(request);
     }
+    let (reason, orders) = pending.map_or_else(
+        || ("IdentityDeleted".to_owned(), Vec::new()),
+        |pending| (pending.reason, pending.orders),
+    );
     next.last_revocation = Some(LastRevocation {
         time: Time(date),
-        reason: pending.map_or_else(|| "IdentityDeleted".to_owned(), |pending| pending.reason),
+        reason,
         unsettled_until: until.map(|until| Time(renewal::whole_seconds(until))),
+        orders,
     });
     next
 }

@@ -17,6 +17,7 @@ mod adoption;
 mod ambient;
 mod bad_input;
 mod bad_world;
+mod break_glass;
 mod chart;
 mod clocks;
 mod cluster_connection;

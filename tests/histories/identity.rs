@@ -101,7 +101,8 @@ async fn carry_out(
             reason,
             unsettled_until,
         } => {
-            let next = tell::revoking(identity, reason, *unsettled_until, observed.now);
+            let orders = &observed.orders;
+            let next = tell::revoking(identity, reason, orders, *unsettled_until, observed.now);
             let intent = next.pending_revocation.as_ref().map(|intent| intent.time.0);
             write(wire, identity, Some(next)).await?;
             remember_intent(wire, identity, intent);

@@ -332,7 +332,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     if is_ending {
         return Ok(());
     }
-    if intent.reason == "Requested" {
+    if intent.reason == "Requested" || intent.reason == "Ordered" {
         return Ok(());
     }
     // R2, from the first change that asks.

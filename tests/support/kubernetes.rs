@@ -35,6 +35,8 @@ pub fn cluster() -> &'static Cluster {
             "clusteracsconnections",
             "acsidentities",
             "acstokens",
+            "acsrevocations",
+            "clusteracsrevocations",
         ] {
             let crd = format!("crd/{kind}.acs-identity.dev");
             cluster.kubectl(&["wait", "--for=condition=Established", &crd]);

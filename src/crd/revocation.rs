@@ -1,0 +1,228 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::connection::ConnectionKind;
+
+/// An order to revoke all tokens of some identities of its namespace, once.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "acs-identity.dev",
+    version = "v1alpha1",
+    kind = "AcsRevocation",
+    namespaced,
+    status = "RevocationStatus",
+    shortname = "acsrev",
+    category = "acs",
+    derive = "PartialEq",
+    doc = "An order to revoke all tokens of some AcsIdentities of its namespace, once, whatever the tokens' revocation says. Kept as a record: what it selects is fixed when it is first seen.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Revoked", type_ = "integer", json_path = ".status.revoked"),
+    printcolumn(name = "Total", type_ = "integer", json_path = ".status.total"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Why",
+        type_ = "string",
+        json_path = ".spec.reason",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self == oldSelf", "an order is immutable: it is a record of what was revoked; make another AcsRevocation"))]
+#[x_kube(validation = ("has(self.names) != has(self.selector)", "write exactly one of names and selector, so that it is clear whose tokens are revoked"))]
+#[x_kube(validation = ("!has(self.names) || self.names.size() > 0", "names is empty: name at least one AcsIdentity"))]
+#[x_kube(validation = ("!has(self.selector) || has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0 || has(self.selector.matchExpressions) && self.selector.matchExpressions.size() > 0", "selector is empty and would select everything: write matchLabels or matchExpressions"))]
+pub struct AcsRevocationSpec {
+    /// The `AcsIdentities` by name, at most 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
+    pub names: Option<Vec<String>>,
+    /// The `AcsIdentities` by label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// Why, for those who read the record; at most 256 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+    /// An order that the operator first sees later than this does nothing and says `TooLate`: so one
+    /// that is kept in git doesn't run again after a restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// While true, whom the order selects is told and nothing is revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+/// An order to revoke all tokens of some identities of the cluster, once.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "acs-identity.dev",
+    version = "v1alpha1",
+    kind = "ClusterAcsRevocation",
+    status = "RevocationStatus",
+    shortname = "cacsrev",
+    category = "acs",
+    derive = "PartialEq",
+    doc = "An order to revoke all tokens of some AcsIdentities of any watched namespace, once, whatever the tokens' revocation says. Kept as a record: what it selects is fixed when it is first seen.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Revoked", type_ = "integer", json_path = ".status.revoked"),
+    printcolumn(name = "Total", type_ = "integer", json_path = ".status.total"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Why",
+        type_ = "string",
+        json_path = ".spec.reason",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self == oldSelf", "an order is immutable: it is a record of what was revoked; make another ClusterAcsRevocation"))]
+#[x_kube(validation = ("[has(self.connection), has(self.namespaces), has(self.selector)].filter(it, it).size() == 1", "write exactly one of connection, namespaces and selector, so that it is clear whose tokens are revoked"))]
+#[x_kube(validation = ("!has(self.namespaces) || self.namespaces.size() > 0", "namespaces is empty: name at least one namespace"))]
+#[x_kube(validation = ("!has(self.selector) || has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0 || has(self.selector.matchExpressions) && self.selector.matchExpressions.size() > 0", "selector is empty and would select everything: write matchLabels or matchExpressions"))]
+pub struct ClusterAcsRevocationSpec {
+    /// The `AcsIdentities` that use this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<RevokedConnection>,
+    /// The `AcsIdentities` of these namespaces, at most 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)))]
+    pub namespaces: Option<Vec<String>>,
+    /// The `AcsIdentities` by label, in all watched namespaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// Why, for those who read the record; at most 256 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+    /// An order that the operator first sees later than this does nothing and says `TooLate`: so one
+    /// that is kept in git doesn't run again after a restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// While true, whom the order selects is told and nothing is revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+/// The connection whose identities lose their tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("(self.kind == 'AcsConnection') == has(self.__namespace__)", "an AcsConnection is in a namespace: write connection.namespace; a ClusterAcsConnection has none"))]
+pub struct RevokedConnection {
+    /// The connection's kind.
+    pub kind: ConnectionKind,
+    /// The connection's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The namespace of an `AcsConnection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// How far an order is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevocationStatus {
+    /// When the targets were recorded, by the operator's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the order was done with, by the operator's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// How many targets there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    /// Of how many the service has answered that their tokens are revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<i64>,
+    /// Whom the order selected when it was first seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<RevocationTarget>,
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, and `Reconciling` or `Stalled` while they are True.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One identity of an order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevocationTarget {
+    /// The namespace of the `AcsIdentity`; none where it is the order's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name of the `AcsIdentity`.
+    pub name: String,
+    /// Its UID; none where there was no such object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Its id in ACS, if it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_id: Option<String>,
+    /// When the service answered that all its tokens are revoked, by the service's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Time>,
+    /// Why there is nothing to revoke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl RevocationTarget {
+    /// Whether its tokens are still to be revoked.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.revoked_at.is_none() && self.note.is_none()
+    }
+}
+
+impl RevocationStatus {
+    /// The targets whose tokens are still to be revoked.
+    pub fn open_targets(&self) -> impl Iterator<Item = &RevocationTarget> {
+        let is_done = self.completed_at.is_some();
+        let targets = self.targets.iter();
+        targets.filter(move |target| !is_done && target.is_open())
+    }
+}

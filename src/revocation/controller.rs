@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{info, warn};
+
+use super::{
+    decide::{self, Next},
+    kinds::{AnyRevocation, namespace_of},
+    observe::{first_sight, progress},
+};
+use crate::{
+    cluster::{
+        self,
+        control::{self, Stop},
+        status,
+        view::{View, object_ref},
+    },
+    context::Context,
+    crd::{Conditions, RevocationStatus, Verdict, ready_reason},
+    metrics::ReasonLabels,
+    renewal,
+};
+
+/// Progress is written at most this often; the end at once.
+const TELLING: SignedDuration = SignedDuration::from_secs(2);
+/// What an order waits for is looked at this often, for the one who reads it.
+const LOOKING: SignedDuration = SignedDuration::from_secs(30);
+
+/// Runs the controller of one kind of order until `stop`.
+pub async fn run<R: AnyRevocation>(
+    context: Arc<Context>,
+    view: Arc<View<R>>,
+    api: impl Fn(&ObjectRef<R>) -> Api<R> + Clone + Send + Sync + 'static,
+    triggers: UnboundedReceiver<ObjectRef<R>>,
+    stop: Stop,
+) {
+    let metrics = Arc::clone(&context.metrics);
+    let reader = view.reader();
+    control::run(reader, triggers, metrics, stop, move |key| {
+        let api = api(&key);
+        reconcile(Arc::clone(&context), Arc::clone(&view), api, key)
+    })
+    .await;
+}
+
+async fn reconcile<R: AnyRevocation>(
+    context: Arc<Context>,
+    view: Arc<View<R>>,
+    api: Api<R>,
+    reference: ObjectRef<R>,
+) -> Result<Option<Timestamp>, cluster::Error> {
+    let Some(order) = view.get(&reference) else {
+        return Ok(None);
+    };
+    let now = Timestamp::now();
+    let uid = order.uid().unwrap_or_default();
+    let former = order.status().cloned().unwrap_or_default();
+    let is_new = former.started_at.is_none();
+    let is_of_others = is_new && context.memory.of(&uid).is_order_told;
+    let is_leaving = order.meta().deletion_timestamp.is_some();
+    if former.completed_at.is_some() || is_of_others || is_leaving {
+        return Ok(None);
+    }
+    let next = if is_new {
+        let Some(seen) = first_sight(&context, order.as_ref(), now) else {
+            if !was_told(&context, &uid) {
+                elsewhere(&context, order.as_ref()).await;
+            }
+            return Ok(None);
+        };
+        decide::begin(&seen)
+    } else {
+        wake_targets(&context, order.as_ref());
+        decide::go_on(&former, &progress(&context, order.as_ref(), now))
+    };
+    let is_over = next.is_over();
+    let told = told(order.as_ref(), &former, next.clone(), now);
+    if told == former {
+        return Ok(Some(renewal::add(now, LOOKING)));
+    }
+    let told_at = context.memory.of(&uid).progress_told;
+    let due = told_at.map(|told_at| renewal::add(told_at, TELLING));
+    // A clock that was set back must not hold the progress up.
+    let due = due.filter(|due| *due > now && *due <= renewal::add(now, TELLING));
+    if let (false, Some(due)) = (is_over, due) {
+        return Ok(Some(due));
+    }
+    let order = order.with_status(told);
+    status::write(&api, &view, &order).await?;
+    context
+        .memory
+        .change(&uid, |memory| memory.progress_told = Some(now));
+    report(&context, &order, &next, is_new).await;
+    if is_over {
+        context.memory.forget(&uid);
+        return Ok(None);
+    }
+    wake_targets(&context, &order);
+    Ok(Some(renewal::add(now, LOOKING)))
+}
+
+/// The whole of the next status.
+fn told<R: AnyRevocation>(
+    order: &R,
+    former: &RevocationStatus,
+    next: Next,
+    now: Timestamp,
+) -> RevocationStatus {
+    let generation = order.meta().generation;
+    RevocationStatus {
+        observed_generation: generation,
+        conditions: Conditions {
+            former: &former.conditions,
+            generation,
+            now: renewal::whole_seconds(now),
+        }
+        .of(&next.verdict),
+        ..next.status
+    }
+}
+
+/// Asks for a run of the open targets, once in the life of this process: from then on each finds
+/// the order by itself.
+fn wake_targets<R: AnyRevocation>(context: &Context, order: &R) {
+    if was_told(context, &order.uid().unwrap_or_default()) {
+        return;
+    }
+    let own = order.namespace();
+    let open = order.status().into_iter().flat_map(|it| it.open_targets());
+    for target in open {
+        let namespace = namespace_of(target, own.as_deref());
+        let identity = object_ref(Some(namespace), &target.name);
+        let _ = context.wake.identities.send(identity);
+    }
+}
+
+/// Whether those whom the order concerns were told of it; they are now.
+fn was_told(context: &Context, uid: &str) -> bool {
+    let mut was_told = false;
+    context.memory.change(uid, |memory| {
+        was_told = std::mem::replace(&mut memory.is_order_told, true);
+    });
+    was_told
+}
+
+async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_new: bool) {
+    let message = next.verdict.message();
+    if is_new && !next.is_over() {
+        let total = next.status.targets.len();
+        info!(total, "an order to revoke was begun");
+        let note = format!("all tokens of {total} targets are being revoked");
+        let events = &context.events;
+        events.normal(order, "RevocationStarted", note).await;
+    }
+    if !next.is_over() {
+        return;
+    }
+    let conditions = order.status().map(|status| status.conditions.as_slice());
+    let reason = ready_reason(conditions.unwrap_or_default()).to_owned();
+    let kind: &'static str = if order.namespace().is_some() {
+        "AcsRevocation"
+    } else {
+        "ClusterAcsRevocation"
+    };
+    let events = &context.events;
+    if matches!(next.verdict, Verdict::Stalled { .. }) {
+        warn!(reason, message, "an order to revoke is done with");
+        events.warning(order, &reason, message).await;
+    } else {
+        info!(reason, message, "an order to revoke is done with");
+        if reason == "Revoked" {
+            events.normal(order, "RevocationCompleted", message).await;
+        }
+    }
+    let labels = ReasonLabels { kind, reason };
+    context.metrics.orders.get_or_create(&labels).inc();
+}
+
+/// Tells that an order selects nobody here: another operator may know better.
+async fn elsewhere<R: AnyRevocation>(context: &Context, order: &R) {
+    let note = format!(
+        "selects no AcsIdentity in the namespaces that this operator watches ({})",
+        context.config.watch_namespaces.join(", ")
+    );
+    info!(note);
+    context.events.normal(order, "NothingSelected", note).await;
+}

@@ -1,0 +1,153 @@
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{Resource, ResourceExt};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    cluster::view::Indexed,
+    connection::ConnectionKey,
+    crd::{
+        AcsRevocation, ClusterAcsRevocation, ConnectionRef, RevocationStatus, RevocationTarget,
+        RevokedConnection,
+    },
+};
+
+/// Whose tokens an order revokes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selection<'a> {
+    /// Those of one namespace by name.
+    Names(&'a [String]),
+    /// By label; those of the order's namespace, if it has one.
+    Labels(&'a LabelSelector),
+    /// Those that use this connection.
+    Connection(ConnectionKey),
+    /// Those of these namespaces.
+    Namespaces(&'a [String]),
+}
+
+/// What an order asks for, besides whose tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Terms {
+    /// When it is too late to begin.
+    pub not_after: Option<jiff::Timestamp>,
+    /// Whether it only tells.
+    pub is_dry_run: bool,
+}
+
+/// What the two kinds of order have in common.
+pub trait AnyRevocation:
+    Resource<DynamicType = ()>
+    + Indexed
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// Whose tokens.
+    fn selection(&self) -> Selection<'_>;
+    /// What else.
+    fn terms(&self) -> Terms;
+    /// `status`.
+    fn status(&self) -> Option<&RevocationStatus>;
+    /// The same object with another status.
+    #[must_use]
+    fn with_status(&self, status: RevocationStatus) -> Self;
+}
+
+impl AnyRevocation for AcsRevocation {
+    fn selection(&self) -> Selection<'_> {
+        match (&self.spec.names, &self.spec.selector) {
+            (None, Some(selector)) => Selection::Labels(selector),
+            (names, _) => Selection::Names(names.as_deref().unwrap_or_default()),
+        }
+    }
+    fn terms(&self) -> Terms {
+        Terms {
+            not_after: self.spec.not_after.as_ref().map(|time| time.0),
+            is_dry_run: self.spec.dry_run == Some(true),
+        }
+    }
+    fn status(&self) -> Option<&RevocationStatus> {
+        self.status.as_ref()
+    }
+    fn with_status(&self, status: RevocationStatus) -> Self {
+        Self {
+            status: Some(status),
+            ..self.clone()
+        }
+    }
+}
+
+impl AnyRevocation for ClusterAcsRevocation {
+    fn selection(&self) -> Selection<'_> {
+        match (&self.spec.connection, &self.spec.selector) {
+            (Some(connection), _) => Selection::Connection(key_of(connection)),
+            (None, Some(selector)) => Selection::Labels(selector),
+            (None, None) => {
+                Selection::Namespaces(self.spec.namespaces.as_deref().unwrap_or_default())
+            }
+        }
+    }
+    fn terms(&self) -> Terms {
+        Terms {
+            not_after: self.spec.not_after.as_ref().map(|time| time.0),
+            is_dry_run: self.spec.dry_run == Some(true),
+        }
+    }
+    fn status(&self) -> Option<&RevocationStatus> {
+        self.status.as_ref()
+    }
+    fn with_status(&self, status: RevocationStatus) -> Self {
+        Self {
+            status: Some(status),
+            ..self.clone()
+        }
+    }
+}
+
+fn key_of(connection: &RevokedConnection) -> ConnectionKey {
+    let reference = ConnectionRef {
+        kind: connection.kind,
+        name: connection.name.clone(),
+    };
+    ConnectionKey::of(
+        &reference,
+        connection.namespace.as_deref().unwrap_or_default(),
+    )
+}
+
+/// The key by which the orders with an identity as an open target are indexed.
+#[must_use]
+pub fn target_key(namespace: &str, name: &str) -> String {
+    format!("target:{namespace}/{name}")
+}
+
+/// The namespace of an order's target.
+#[must_use]
+pub fn namespace_of<'a>(target: &'a RevocationTarget, own: Option<&'a str>) -> &'a str {
+    target.namespace.as_deref().or(own).unwrap_or_default()
+}
+
+fn keys(namespace: Option<&str>, status: Option<&RevocationStatus>) -> Vec<String> {
+    let open = status.into_iter().flat_map(RevocationStatus::open_targets);
+    open.map(|target| target_key(namespace_of(target, namespace), &target.name))
+        // One without keys would not be taken for one that a watch tells.
+        .chain(["order".to_owned()])
+        .collect()
+}
+
+impl Indexed for AcsRevocation {
+    fn index_keys(&self) -> Vec<String> {
+        keys(self.namespace().as_deref(), self.status.as_ref())
+    }
+}
+
+impl Indexed for ClusterAcsRevocation {
+    fn index_keys(&self) -> Vec<String> {
+        keys(None, self.status.as_ref())
+    }
+}

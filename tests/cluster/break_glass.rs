@@ -1,0 +1,489 @@
+//! The break-glass: orders to revoke, of a namespace and of the cluster.
+
+use std::collections::BTreeMap;
+
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, ClusterAcsRevocation, RevocationStatus,
+    RevocationTarget,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::support::{
+    eventually,
+    world::{World, condition, spec},
+};
+
+/// The manifest of an order of the test's namespace, or of the cluster.
+fn order(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+    )
+}
+
+fn revoke(world: &World, name: &str, spec: &str) {
+    world.apply(&order("AcsRevocation", name, spec));
+}
+
+/// Orders of the cluster are seen by every operator of this test binary: only the one that finds
+/// somebody takes them up. They are called after the test's namespace, since they outlive it.
+fn revoke_in_cluster(world: &World, spec: &str) {
+    world.apply(&order("ClusterAcsRevocation", &world.namespace, spec));
+}
+
+/// Waits until the Ready condition of an order has this reason.
+async fn says(
+    what: &str,
+    reason: &str,
+    status: impl AsyncFn() -> Option<RevocationStatus>,
+) -> (RevocationStatus, String) {
+    eventually(&format!("{what} says {reason}"), || async {
+        let status = status().await?;
+        let ready = condition(&status.conditions, "Ready")?.clone();
+        (ready.reason == reason).then_some((status, ready.message))
+    })
+    .await
+}
+
+async fn order_says(world: &World, name: &str, reason: &str) -> (RevocationStatus, String) {
+    let api = world.api::<AcsRevocation>();
+    says(name, reason, async || {
+        api.get_opt(name).await.expect("readable")?.status
+    })
+    .await
+}
+
+async fn cluster_order_says(world: &World, reason: &str) -> (RevocationStatus, String) {
+    let api: Api<ClusterAcsRevocation> = Api::all(world.client.clone());
+    says(&world.namespace, reason, async || {
+        api.get_opt(&world.namespace)
+            .await
+            .expect("readable")?
+            .status
+    })
+    .await
+}
+
+fn names(targets: &[RevocationTarget]) -> Vec<&str> {
+    targets.iter().map(|target| target.name.as_str()).collect()
+}
+
+/// Identities with one token each, of the same name, that are alive; by name.
+async fn alive(world: &World, identities: &[(&str, &str, &str)]) -> BTreeMap<String, String> {
+    for (name, labels, spec) in identities {
+        world.apply(&format!(
+            "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec: {{{spec}}}\n"
+        ));
+        world.token(name, name, "scopes: [chat], revocation: Never");
+    }
+    let mut tokens = BTreeMap::new();
+    for (name, ..) in identities {
+        world.ready(name).await;
+        tokens.insert((*name).to_owned(), world.live_token(name, &[]).await);
+    }
+    tokens
+}
+
+/// How often the service answered a revoke, by identity.
+async fn revocations(world: &World) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in world.emulator.requests().await {
+        if request.operation == "revokeTokens" && request.status == Some(204) {
+            *counts
+                .entry(request.identity_id.unwrap_or_default())
+                .or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[tokio::test]
+async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record() {
+    let world = World::new().await;
+    let former = alive(&world, &[("alice", "", ""), ("bob", "", "")]).await;
+    revoke(
+        &world,
+        "lost-laptop",
+        "names: [alice, alice], reason: the laptop of alice is lost",
+    );
+    let (status, message) = order_says(&world, "lost-laptop", "Revoked").await;
+    assert_eq!(message, "all tokens of 1 AcsIdentity are revoked");
+    assert_eq!((status.total, status.revoked), (Some(1), Some(1)));
+    assert!(status.started_at <= status.completed_at && status.started_at.is_some());
+    assert_eq!(status.observed_generation, Some(1));
+    assert!(condition(&status.conditions, "Reconciling").is_none());
+
+    let alice = world.api::<AcsIdentity>().get("alice").await.expect("her");
+    let target = &status.targets[0];
+    assert_eq!(target.uid, alice.uid());
+    let known = alice.status.expect("a status");
+    assert_eq!(target.identity_id, known.identity_id);
+    let last = known.last_revocation.expect("a revocation");
+    assert_eq!(target.revoked_at, Some(last.time));
+    assert_eq!(last.reason, "Ordered");
+    let object = world.api::<AcsRevocation>().get("lost-laptop").await;
+    assert_eq!(last.orders, [object.expect("it").uid().expect("a UID")]);
+
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+    world.live_token("alice", &[&former["alice"]]).await;
+    assert!(world.emulator.check(&former["bob"]).await.valid);
+    world.settled().await;
+    assert_eq!(world.emulator.count("revokeTokens").await, 1);
+    let note = world.event("alice", "TokensRevoked").await;
+    let named = format!("AcsRevocation {}/lost-laptop", world.namespace);
+    assert!(note.contains(&named), "{note}");
+    world.event("lost-laptop", "RevocationStarted").await;
+    world.event("lost-laptop", "RevocationCompleted").await;
+
+    let namespace = &world.namespace;
+    let table = world.cluster.kubectl(&["get", "acsrev", "-n", namespace]);
+    let lines: Vec<Vec<_>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["NAME", "READY", "REASON", "REVOKED", "TOTAL", "AGE"]
+    );
+    assert_eq!(lines[1][..5], ["lost-laptop", "True", "Revoked", "1", "1"]);
+}
+
+#[tokio::test]
+async fn an_order_by_label_fixes_its_targets_when_it_is_first_seen() {
+    let mut world = World::new().await;
+    let identities = [
+        ("alice", "team: red, tier: gold", ""),
+        ("bob", "team: red", ""),
+        ("carol", "team: blue", ""),
+    ];
+    let former = alive(&world, &identities).await;
+    let selector = "selector: {matchLabels: {team: red}, matchExpressions: [{key: tier, operator: DoesNotExist}]}";
+    revoke(&world, "red", selector);
+    let (status, _) = order_says(&world, "red", "Revoked").await;
+    assert_eq!(names(&status.targets), ["bob"]);
+    for (name, token) in &former {
+        assert_eq!(world.emulator.check(token).await.valid, name != "bob");
+    }
+    // Who is selected later is none of its targets, after a restart neither.
+    let label = json!({"metadata": {"labels": {"team": "red", "tier": null}}});
+    world.patch::<AcsIdentity>("alice", label.clone()).await;
+    world.patch::<AcsIdentity>("carol", label).await;
+    world.kill_operator();
+    world.start_operator();
+    world.settled().await;
+    assert_eq!(world.emulator.count("revokeTokens").await, 1);
+    let (status, _) = order_says(&world, "red", "Revoked").await;
+    assert_eq!(names(&status.targets), ["bob"]);
+}
+
+#[tokio::test]
+async fn who_is_not_found_and_who_had_no_identity_is_told() {
+    let world = World::new().await;
+    let former = alive(&world, &[("alice", "", "")]).await;
+    world.identity("later", "suspend: true");
+    world.identity_says("later", "Suspended").await;
+    revoke(&world, "typo", "names: [alcie, alice, later]");
+    let (status, message) = order_says(&world, "typo", "IdentityNotFound").await;
+    assert!(message.contains("no AcsIdentity alcie"), "{message}");
+    assert!(condition(&status.conditions, "Stalled").is_some());
+    assert_eq!((status.total, status.revoked), (Some(3), Some(1)));
+    let notes = status.targets.iter().map(|target| target.note.as_deref());
+    let notes: Vec<_> = notes.map(Option::unwrap_or_default).collect();
+    assert!(notes[0].contains("no such AcsIdentity"), "{notes:?}");
+    assert_eq!(notes[1], "");
+    assert!(notes[2].contains("no identity in ACS yet"), "{notes:?}");
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+    world.event("typo", "IdentityNotFound").await;
+
+    revoke(&world, "nobody", "selector: {matchLabels: {team: none}}");
+    let (status, message) = order_says(&world, "nobody", "NothingSelected").await;
+    assert!(message.contains("look at its selector"), "{message}");
+    assert_eq!(status.total, Some(0));
+    let odd = "selector: {matchExpressions: [{key: team, operator: Like, values: [r]}]}";
+    revoke(&world, "odd", odd);
+    let (_, message) = order_says(&world, "odd", "InvalidSelector").await;
+    assert!(message.contains("none of In, NotIn, Exists"), "{message}");
+    let none = "selector: {matchExpressions: [{key: team, operator: NotIn}]}";
+    revoke(&world, "none", none);
+    let (_, message) = order_says(&world, "none", "InvalidSelector").await;
+    assert!(message.contains("NotIn needs values"), "{message}");
+    assert_eq!(world.emulator.count("revokeTokens").await, 1);
+}
+
+#[tokio::test]
+async fn an_order_of_the_cluster_takes_those_of_a_connection() {
+    let world = World::new().await;
+    world.connect("other", &world.emulator.connection_string.clone());
+    let by_other = "connectionRef: {kind: AcsConnection, name: other}";
+    let former = alive(&world, &[("alice", "", ""), ("bob", "", by_other)]).await;
+    let namespace = world.namespace.clone();
+    revoke_in_cluster(
+        &world,
+        &format!("connection: {{kind: AcsConnection, name: other, namespace: {namespace}}}"),
+    );
+    let (status, _) = cluster_order_says(&world, "Revoked").await;
+    assert_eq!(names(&status.targets), ["bob"]);
+    assert_eq!(status.targets[0].namespace.as_ref(), Some(&namespace));
+    assert!(!world.emulator.check(&former["bob"]).await.valid);
+    assert!(world.emulator.check(&former["alice"]).await.valid);
+    world.live_token("bob", &[&former["bob"]]).await;
+    let table = world.cluster.kubectl(&["get", "cacsrev", &namespace]);
+    assert!(table.contains("Revoked   1         1"), "{table}");
+}
+
+#[tokio::test]
+async fn an_order_of_the_cluster_takes_those_of_namespaces_or_of_a_label() {
+    let world = World::new().await;
+    let namespace = world.namespace.clone();
+    let label = format!("world: {namespace}");
+    let former = alive(&world, &[("alice", &label, ""), ("bob", "", "")]).await;
+    revoke_in_cluster(&world, &format!("selector: {{matchLabels: {{{label}}}}}"));
+    let (status, _) = cluster_order_says(&world, "Revoked").await;
+    assert_eq!(names(&status.targets), ["alice"]);
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+    assert!(world.emulator.check(&former["bob"]).await.valid);
+
+    world.cluster.kubectl(&["delete", "cacsrev", &namespace]);
+    revoke_in_cluster(
+        &world,
+        &format!("namespaces: [{namespace}, no-such-namespace]"),
+    );
+    let (status, _) = cluster_order_says(&world, "Revoked").await;
+    assert_eq!(names(&status.targets), ["alice", "bob"]);
+    assert!(!world.emulator.check(&former["bob"]).await.valid);
+    assert_eq!(world.emulator.count("revokeTokens").await, 3);
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_whom_it_would_hit_and_changes_nothing() {
+    let world = World::new().await;
+    let former = alive(&world, &[("alice", "", "")]).await;
+    let version = |it: AcsIdentity| it.resource_version();
+    let before = world.api().get("alice").await.map(version).expect("her");
+    revoke(&world, "what-if", "names: [alice], dryRun: true");
+    let (status, message) = order_says(&world, "what-if", "DryRun").await;
+    assert!(message.contains("1 AcsIdentity would be"), "{message}");
+    assert_eq!(names(&status.targets), ["alice"]);
+    assert_eq!((status.total, status.revoked), (Some(1), Some(0)));
+    assert!(status.completed_at.is_some());
+    world.settled().await;
+    assert!(world.emulator.check(&former["alice"]).await.valid);
+    assert_eq!(world.emulator.count("revokeTokens").await, 0);
+    let after = world.api().get("alice").await.map(version).expect("her");
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn an_order_that_comes_after_its_time_does_nothing_and_says_so() {
+    let world = World::new().await;
+    let former = alive(&world, &[("alice", "", "")]).await;
+    revoke(
+        &world,
+        "restored",
+        "names: [alice], notAfter: \"2026-01-02T03:04:05Z\"",
+    );
+    let (status, message) = order_says(&world, "restored", "TooLate").await;
+    assert!(message.contains("after 2026-01-02T03:04:05Z"), "{message}");
+    assert_eq!((status.started_at, status.total), (None, None));
+    assert!(status.completed_at.is_some());
+    world.settled().await;
+    assert!(world.emulator.check(&former["alice"]).await.valid);
+    revoke(
+        &world,
+        "in-time",
+        "names: [alice], notAfter: \"2126-01-02T03:04:05Z\"",
+    );
+    order_says(&world, "in-time", "Revoked").await;
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_suspended_identity_stay_dead() {
+    let world = World::new().await;
+    let former = alive(&world, &[("alice", "", "")]).await;
+    let halt = spec(&json!({"suspend": true}));
+    world.patch::<AcsIdentity>("alice", halt).await;
+    world.token_says("alice", "Suspended").await;
+    revoke(&world, "halt", "names: [alice]");
+    order_says(&world, "halt", "Revoked").await;
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+    world.gone::<Secret>("alice").await;
+    world.settled().await;
+    assert_eq!(world.issued().await, 1);
+    let go_on = spec(&json!({"suspend": false}));
+    world.patch::<AcsIdentity>("alice", go_on).await;
+    world.live_token("alice", &[&former["alice"]]).await;
+}
+
+#[tokio::test]
+async fn where_an_identity_is_shared_all_its_objects_lose_their_tokens_and_get_new_ones() {
+    let world = World::new().await;
+    let share = spec(&json!({"policy": {"sharedIdentities": true}}));
+    world.patch::<AcsConnection>("default", share).await;
+    world.identity("first", "deletionPolicy: Orphan");
+    world.identity_says("first", "IdentityReady").await;
+    let id = world.emulator.living().await[0].id.clone();
+    let adopts = format!("identityId: \"{id}\"");
+    let former = alive(&world, &[("alice", "", &adopts), ("bob", "", &adopts)]).await;
+    world.token("web", "alice", "scopes: [voip]");
+    let web = world.live_token("web", &[]).await;
+    revoke(&world, "one", "names: [alice]");
+    order_says(&world, "one", "Revoked").await;
+    for dead in former.values().chain([&web]) {
+        assert!(!world.emulator.check(dead).await.valid);
+    }
+    world.live_token("alice", &[&former["alice"]]).await;
+    world.live_token("web", &[&web]).await;
+    let bob = world.live_token("bob", &[&former["bob"]]).await;
+    assert_eq!(world.emulator.count("revokeTokens").await, 1);
+    // An order of both is obeyed for both.
+    revoke(&world, "both", "names: [alice, bob]");
+    let (status, _) = order_says(&world, "both", "Revoked").await;
+    assert_eq!(status.revoked, Some(2));
+    assert!(!world.emulator.check(&bob).await.valid);
+    world.live_token("bob", &[&bob]).await;
+}
+
+#[tokio::test]
+async fn an_operator_that_dies_in_the_middle_goes_on_and_revokes_each_once() {
+    let mut world = World::new().await;
+    world.connect("other", &world.emulator.connection_string.clone());
+    let by_other = "connectionRef: {kind: AcsConnection, name: other}";
+    let identities = [
+        ("a", "", ""),
+        ("b", "", ""),
+        ("c", "", by_other),
+        ("d", "", by_other),
+    ];
+    let former = alive(&world, &identities).await;
+    world.delete::<Secret>("other-acs").await;
+    world.connection_says("other", "SecretNotFound").await;
+    revoke(&world, "all", "names: [a, b, c, d]");
+    let (status, message) = eventually("half of it is told", || async {
+        let (status, message) = order_says(&world, "all", "Revoking").await;
+        (status.revoked == Some(2)).then_some((status, message))
+    })
+    .await;
+    let waits = "2 of 4 revoked; waiting for c (SecretNotFound), d (SecretNotFound)";
+    assert_eq!(message, waits);
+    assert!(condition(&status.conditions, "Reconciling").is_some());
+    world.kill_operator();
+    for (name, token) in &former {
+        let is_dead = ["a", "b"].contains(&name.as_str());
+        assert_eq!(world.emulator.check(token).await.valid, !is_dead);
+    }
+    world.start_operator();
+    world.connect("other", &world.emulator.connection_string.clone());
+    let (after, _) = order_says(&world, "all", "Revoked").await;
+    assert_eq!(after.revoked, Some(4));
+    assert_eq!(after.started_at, status.started_at);
+    for token in former.values() {
+        assert!(!world.emulator.check(token).await.valid);
+    }
+    world.settled().await;
+    let counts = revocations(&world).await;
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [1; 4]);
+}
+
+#[tokio::test]
+async fn a_target_that_is_deleted_meanwhile_is_revoked_on_its_way_out() {
+    let world = World::new().await;
+    let former = alive(&world, &[("alice", "", "deletionPolicy: Orphan")]).await;
+    let broken = json!([{"operation": "revokeTokens", "effect": "status", "status": 500}]);
+    world.emulator.faults(broken).await;
+    revoke(&world, "order", "names: [alice]");
+    eventually("the call has failed", || async {
+        let (_, message) = order_says(&world, "order", "Revoking").await;
+        message.contains("waiting for alice (").then_some(())
+    })
+    .await;
+    world.delete::<AcsIdentity>("alice").await;
+    world.gone::<Secret>("alice").await;
+    assert!(world.emulator.check(&former["alice"]).await.valid);
+    world.emulator.heal().await;
+    world.gone::<AcsIdentity>("alice").await;
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+    order_says(&world, "order", "Revoked").await;
+}
+
+#[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
+async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
+    let world = World::bare(&[], &[]).await;
+    let one = |spec: &str| order("AcsRevocation", "bad", spec);
+    let all = |spec: &str| order("ClusterAcsRevocation", "bad", spec);
+    let long = "x".repeat(257);
+    let exactly_one = "write exactly one of names and selector";
+    let exactly_one_of_three = "write exactly one of connection, namespaces and selector";
+    let empty = "selector is empty and would select everything";
+    let table = [
+        (one(""), exactly_one),
+        (one("reason: oops"), exactly_one),
+        (
+            one("names: [a], selector: {matchLabels: {a: b}}"),
+            exactly_one,
+        ),
+        (one("names: []"), "names is empty: name at least one"),
+        (one("names: [\"\"]"), "should be at least 1 chars long"),
+        (one("names: alice"), "must be of type array"),
+        (one("selector: {}"), empty),
+        (one("selector: {matchLabels: {}}"), empty),
+        (one("selector: {matchExpressions: []}"), empty),
+        (
+            one(&format!("names: [a], reason: {long}")),
+            "may not be more than 256",
+        ),
+        (
+            one("names: [a], notAfter: tomorrow"),
+            "must be of type date-time",
+        ),
+        (
+            one("names: [a], dryRun: \"yes\""),
+            "must be of type boolean",
+        ),
+        (one("names: [a], namespaces: [b]"), "unknown field"),
+        (all(""), exactly_one_of_three),
+        (
+            all("namespaces: [a], selector: {matchLabels: {a: b}}"),
+            exactly_one_of_three,
+        ),
+        (
+            all("namespaces: []"),
+            "namespaces is empty: name at least one",
+        ),
+        (all("selector: {}"), empty),
+        (all("connection: {name: a}"), "kind: Required value"),
+        (
+            all("connection: {kind: Secret, name: a}"),
+            "supported values: \"AcsConnection\"",
+        ),
+        (
+            all("connection: {kind: AcsConnection, name: a}"),
+            "an AcsConnection is in a namespace: write connection.namespace",
+        ),
+        (
+            all("connection: {kind: ClusterAcsConnection, name: a, namespace: b}"),
+            "a ClusterAcsConnection has none",
+        ),
+    ];
+    for (manifest, sentence) in &table {
+        let said = world.refuse(manifest);
+        assert!(said.contains(sentence), "{said}\n{manifest}");
+    }
+    revoke(&world, "good", "names: [a], dryRun: true");
+    for change in [
+        "names: [b], dryRun: true",
+        "names: [a], dryRun: false",
+        "names: [a]",
+    ] {
+        let said = world.refuse(&order("AcsRevocation", "good", change));
+        assert!(said.contains("an order is immutable"), "{said}");
+    }
+    revoke_in_cluster(&world, "namespaces: [nobody-has-this], dryRun: true");
+    let name = world.namespace.clone();
+    let other = order("ClusterAcsRevocation", &name, "namespaces: [a]");
+    let said = world.refuse(&other);
+    assert!(said.contains("an order is immutable"), "{said}");
+    world.cluster.kubectl(&["delete", "cacsrev", &name]);
+}

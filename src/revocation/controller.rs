@@ -72,8 +72,11 @@ async fn reconcile<R: AnyRevocation>(
         };
         decide::begin(&seen)
     } else {
+        let Some(seen) = progress(&context, order.as_ref(), now) else {
+            return Ok(None);
+        };
         wake_targets(&context, order.as_ref());
-        decide::go_on(&former, &progress(&context, order.as_ref(), now))
+        decide::go_on(&former, &seen)
     };
     let is_over = next.is_over();
     let told = told(order.as_ref(), &former, next.clone(), now);

@@ -205,15 +205,26 @@ fn understood(selector: &LabelSelector) -> Result<Selector, String> {
     Selector::try_from(selector.clone()).map_err(|error| format!("selector: {error}"))
 }
 
-/// What has become of an order's open targets.
+/// What has become of an order's open targets; `None` where all of them are another operator's: in
+/// namespaces that this one does not watch.
 #[must_use]
-pub fn progress<R: AnyRevocation>(context: &Context, order: &R, now: Timestamp) -> Progress {
+pub fn progress<R: AnyRevocation>(
+    context: &Context,
+    order: &R,
+    now: Timestamp,
+) -> Option<Progress> {
     let uid = order.uid().unwrap_or_default();
     let own = order.namespace();
+    let watched = &context.config.watch_namespaces;
+    let mut is_ours = false;
     let open = order.status().into_iter().flat_map(|it| it.open_targets());
     let seen = open
         .map(|target| {
             let namespace = namespace_of(target, own.as_deref());
+            if !watched.is_empty() && watched.iter().all(|it| it != namespace) {
+                return Seen::Waiting(Some("NamespaceNotWatched".to_owned()));
+            }
+            is_ours = true;
             let identity = object_ref(Some(namespace), &target.name);
             let identity = context.views.identities.get(&identity);
             match identity.filter(|identity| identity.uid() == target.uid) {
@@ -222,7 +233,7 @@ pub fn progress<R: AnyRevocation>(context: &Context, order: &R, now: Timestamp) 
             }
         })
         .collect();
-    Progress { now, seen }
+    is_ours.then_some(Progress { now, seen })
 }
 
 fn seen(context: &Context, identity: &AcsIdentity, order: &str, now: Timestamp) -> Seen {

@@ -105,7 +105,7 @@ async fn reconcile<R: AnyRevocation>(
 }
 
 /// The whole of the next status.
-fn told<R: AnyRevocation>(
+pub fn told<R: AnyRevocation>(
     order: &R,
     former: &RevocationStatus,
     next: Next,
@@ -126,7 +126,7 @@ fn told<R: AnyRevocation>(
 
 /// Asks for a run of the open targets, once in the life of this process: from then on each finds
 /// the order by itself.
-fn wake_targets<R: AnyRevocation>(context: &Context, order: &R) {
+pub fn wake_targets<R: AnyRevocation>(context: &Context, order: &R) {
     if was_told(context, &order.uid().unwrap_or_default()) {
         return;
     }

@@ -1,6 +1,6 @@
 //! The break-glass: orders to revoke, of a namespace and of the cluster.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, process::Command};
 
 use acs_identity_operator::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, ClusterAcsRevocation, RevocationStatus,
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::support::{
     eventually,
+    kubernetes::root,
     world::{World, condition, spec},
 };
 
@@ -486,4 +487,70 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
     let said = world.refuse(&other);
     assert!(said.contains("an order is immutable"), "{said}");
     world.cluster.kubectl(&["delete", "cacsrev", &name]);
+}
+
+/// Every block of the page, in its order; the test's namespace takes the place of the page's.
+#[tokio::test]
+async fn the_page_on_emergencies_is_true_word_for_word() {
+    let world = World::new().await;
+    let former = alive(
+        &world,
+        &[("alice", "app: shop", ""), ("bob", "app: shop", "")],
+    )
+    .await;
+    world.token("alice-web", "alice", "scopes: [voip]");
+    let mut web = world.live_token("alice-web", &[]).await;
+    let kubeconfig = world.cluster.kubeconfig.with_file_name(&world.namespace);
+    fs::copy(&world.cluster.kubeconfig, &kubeconfig).expect("copied");
+    let file = kubeconfig.to_str().expect("a path");
+    let namespace = format!("--namespace={}", world.namespace);
+    let at = [
+        "--kubeconfig",
+        file,
+        "config",
+        "set-context",
+        "--current",
+        &namespace,
+    ];
+    world.cluster.kubectl(&at);
+    let page = fs::read_to_string(root("docs/revoke-in-an-emergency.md")).expect("the page");
+    let blocks = page.split("```sh\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .map(|rest| rest.split("```").next().expect("an end"))
+        .collect();
+    assert_eq!(blocks.len(), 6);
+    for (number, block) in blocks.iter().enumerate() {
+        let script = block.replace("team-red", &world.namespace);
+        let path = std::env::var("PATH").expect("a PATH");
+        let ran = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &script])
+            .env(
+                "PATH",
+                format!("{}:{path}", world.cluster.programs.display()),
+            )
+            .env("KUBECONFIG", &kubeconfig)
+            .output()
+            .expect("bash runs");
+        let told = String::from_utf8_lossy(&ran.stdout);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{script}\n{told}{said}");
+        match number {
+            // The dry run.
+            1 => {
+                assert!(told.ends_with("alice bob"), "{told}");
+                assert!(world.emulator.check(&web).await.valid);
+            }
+            5 => assert!(!world.emulator.check(&web).await.valid),
+            _ => {
+                assert!(!world.emulator.check(&web).await.valid, "{script}");
+                web = world.live_token("alice-web", &[&web]).await;
+            }
+        }
+    }
+    assert!(!world.emulator.check(&former["bob"]).await.valid);
+    world.live_token("bob", &[&former["bob"]]).await;
+    for name in ["is-hacked", "resource"] {
+        let name = format!("{}-{name}", world.namespace);
+        world.cluster.kubectl(&["delete", "cacsrev", &name]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use acs_identity_operator::crd::{AcsIdentity, AcsToken, TOKEN_UID_LABEL};
+use acs_identity_operator::crd::{AcsIdentity, AcsRevocation, AcsToken, TOKEN_UID_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
@@ -28,6 +28,7 @@ pub enum Change {
     Identity(AcsIdentity, bool),
     Token(AcsToken, bool),
     Secret(PartialObjectMeta<Secret>, bool),
+    Order(AcsRevocation, bool),
     /// A Secret of this name changed, whoever owns it.
     Named(String),
     /// The credential changed.
@@ -42,7 +43,7 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
 }
 
 /// How many watches there are.
-pub const WATCHES: usize = 5;
+pub const WATCHES: usize = 6;
 /// The watch of single Secrets by name.
 pub const NAMED: usize = 3;
 /// The watch of the connection and its Secret.
@@ -53,6 +54,7 @@ pub struct Cluster {
     pub identities: BTreeMap<String, AcsIdentity>,
     pub tokens: BTreeMap<String, AcsToken>,
     pub secrets: BTreeMap<String, Secret>,
+    pub orders: BTreeMap<String, AcsRevocation>,
     /// What the watches have not told yet.
     pub untold: [VecDeque<Change>; WATCHES],
     /// Being deleted: nothing can be created in the namespace.
@@ -212,6 +214,16 @@ impl Kind for Secret {
         let is_seen = is_there && is_labelled(self);
         (is_seen || former.is_some_and(is_labelled))
             .then(|| Change::Secret(without_data(self), is_seen))
+    }
+}
+
+impl Kind for AcsRevocation {
+    const WATCH: usize = 5;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.orders
+    }
+    fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
+        Some(Change::Order(self.clone(), is_there))
     }
 }
 

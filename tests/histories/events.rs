@@ -51,6 +51,8 @@ pub enum Event {
     RequestRenewal(u8),
     /// A user asks for a revocation of an identity's tokens.
     RequestRevocation(u8),
+    /// A user orders the tokens of an identity, or of both, to be revoked.
+    Order(u8),
     Secret(u8, Meddling),
     /// The next call to the service goes wrong.
     Fault(Fault),
@@ -163,7 +165,8 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         64 | 65 => Event::RequestRenewal(a % 3),
         66 | 67 => Event::RequestRevocation(a % 2),
         68 | 69 => Event::SuspendIdentity(a % 2, b < 128),
-        70..=77 => Event::Pass(pick(&[50, 300, 1000, 2500], a)),
+        76 | 77 => Event::Order(a % 3),
+        70..=75 => Event::Pass(pick(&[50, 300, 1000, 2500], a)),
         78..=97 => Event::Wait(pick(&SECONDS, a)),
         98..=109 => Event::CreateToken(a % 3),
         110..=117 => Event::DeleteToken(a % 3),

@@ -3,8 +3,9 @@
 use std::{cell::RefCell, rc::Rc};
 
 use acs_identity_operator::crd::{
-    AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, DeletionPolicy, IdentityRef, REQUEST,
-    REQUESTED_AT, Revocation, Scope, SecretTemplate, ShortText, TokenPolicy,
+    AcsIdentity, AcsIdentitySpec, AcsRevocation, AcsRevocationSpec, AcsToken, AcsTokenSpec,
+    DeletionPolicy, IdentityRef, REQUEST, REQUESTED_AT, Revocation, Scope, SecretTemplate,
+    ShortText, TokenPolicy,
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
@@ -250,6 +251,19 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         Event::RequestRevocation(number) => {
             request::<AcsIdentity>(world, IDENTITIES[usize::from(number)], Some("revoke"));
             Truth::revocation_requested(world, IDENTITIES[usize::from(number)]);
+        }
+        Event::Order(number) => {
+            let names = match number {
+                0 | 1 => &IDENTITIES[usize::from(number)..=usize::from(number)],
+                _ => &IDENTITIES[..],
+            };
+            let spec = AcsRevocationSpec {
+                names: Some(names.iter().map(ToString::to_string).collect()),
+                ..AcsRevocationSpec::default()
+            };
+            let name = format!("order-{}", world.cluster.orders.len());
+            let now = world.time();
+            let _ = world.cluster.create(AcsRevocation::new(&name, spec), now);
         }
         Event::Secret(number, meddling) => meddle(world, number, meddling),
         Event::Fault(fault) => world.faults.push_back(fault),

@@ -5,7 +5,8 @@
 //!
 //! - `events`: what a history is made of; `history`: lets it happen.
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
-//! - `operator`, `wire`: a process of the operator; `token`, `identity`, `connection`: its runs.
+//! - `operator`, `wire`: a process of the operator; `token`, `identity`, `order`,
+//!   `connection`: its runs.
 //! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
 
 #![allow(
@@ -36,6 +37,7 @@ mod history;
 mod identity;
 mod invariants;
 mod operator;
+mod order;
 mod rest;
 mod service;
 mod story;

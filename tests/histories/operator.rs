@@ -15,7 +15,7 @@ use acs_identity_operator::{
     cluster::{control::after_conflict, event::Events, input::Inputs, view::object_ref},
     connection::Registry,
     context::{Config, Context, Triggers, Views, Wake},
-    crd::AcsToken,
+    crd::{AcsRevocation, AcsToken},
     gate::Gates,
     memory::Memory,
     metrics::Metrics,
@@ -28,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cluster::{Change, NAMESPACE, Refused, WATCHES, is_labelled, without_data},
-    connection, identity,
+    connection, identity, order,
     service::Millis,
     token,
     wire::Wire,
@@ -106,12 +106,18 @@ impl Operator {
         for secret in cluster.secrets.values().filter(|s| is_labelled(s)) {
             views.secrets.apply(&without_data(secret));
         }
+        for order in cluster.orders.values() {
+            views.revocations.apply(order);
+        }
         connection::look(&self.context, &mut world);
         for identity in world.cluster.identities.values() {
             identity_changed(&self.context, identity);
         }
         for token in world.cluster.tokens.values() {
             token_changed(&self.context, token, true);
+        }
+        for order in world.cluster.orders.values() {
+            order_changed(&self.context, order);
         }
     }
 
@@ -188,6 +194,9 @@ impl Operator {
         }
         while let Ok(token) = self.triggers.tokens.try_recv() {
             woken.push(Key::Token(token.name));
+        }
+        while let Ok(order) = self.triggers.revocations.try_recv() {
+            woken.push(Key::Order(order.name));
         }
         let mut is_connection_woken = false;
         while self.triggers.connections.try_recv().is_ok() {
@@ -267,6 +276,14 @@ impl Operator {
                 }
                 secret_changed(context, &object);
             }
+            Change::Order(object, is_there) => {
+                if is_there {
+                    views.revocations.apply(&object);
+                } else {
+                    views.revocations.delete(&object);
+                }
+                order_changed(context, &object);
+            }
             Change::Named(name) => {
                 let followed = self.followed.borrow();
                 let followers = followed.iter().filter(|(_, followed)| **followed == name);
@@ -295,6 +312,10 @@ impl Operator {
             Key::Identity(name) => {
                 let reference = object_ref(Some(NAMESPACE), name);
                 Box::pin(identity::reconcile(wire, reference))
+            }
+            Key::Order(name) => {
+                let reference = object_ref(Some(NAMESPACE), name);
+                Box::pin(order::reconcile(wire, reference))
             }
             Key::Token(name) => {
                 let reference = object_ref(Some(NAMESPACE), name);
@@ -379,6 +400,11 @@ impl Operator {
             }
         }
     }
+}
+
+/// As the operator's watch has it.
+fn order_changed(context: &Context, order: &AcsRevocation) {
+    let _ = context.wake.revocations.send(ObjectRef::from_obj(order));
 }
 
 fn context(wake: Wake) -> Context {

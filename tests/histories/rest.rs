@@ -234,7 +234,8 @@ fn stays_at_rest(history: &mut History) {
     history.wait(SPAN);
     let runs = history.operator.started - former;
     let mut world = history.world.borrow_mut();
-    let objects = world.cluster.tokens.len() + world.cluster.identities.len();
+    let cluster = &world.cluster;
+    let objects = cluster.tokens.len() + cluster.identities.len() + cluster.orders.len();
     if costs(&world) != before || runs > objects {
         let after = costs(&world);
         world.break_with(format!(
@@ -330,6 +331,19 @@ fn at_the_end(world: &World) -> Checked {
         hold!(
             is_gone || !is_owed(world, text),
             "R1: {text} works although a revocation was asked for"
+        );
+    }
+    for order in world.cluster.orders.values() {
+        let status = order.status.clone().unwrap_or_default();
+        let mut open = status.open_targets();
+        let left = open.find(|target| {
+            let identity = world.cluster.identities.get(&target.name);
+            !identity.is_some_and(|identity| is_out_of_reach(world, identity))
+        });
+        hold!(
+            status.completed_at.is_some() || status.started_at.is_some() && left.is_none(),
+            "order {} is not done in the end: {left:?}",
+            order.name_any()
         );
     }
     nothing_is_lost(world)

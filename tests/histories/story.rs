@@ -58,6 +58,12 @@ pub fn of_call(call: &ApiCall) -> String {
                 status.last_failure.map(|failure| failure.reason),
             )
         }
+        ApiCall::OrderStatus(order) => {
+            let status = order.status.clone().unwrap_or_default();
+            let open: Vec<_> = status.open_targets().map(|target| &target.name).collect();
+            let told = of_conditions(&status.conditions);
+            format!("tells {told}, revoked {:?}, open {open:?}", status.revoked)
+        }
         ApiCall::IdentityFinalizers(_, _, left, why)
         | ApiCall::TokenFinalizers(_, _, left, why) => {
             format!("has the finalizers {left:?}, abandoned {why:?}")

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
-    crd::{AcsIdentity, AcsToken, Revocation},
+    crd::{AcsIdentity, AcsRevocation, AcsToken, Revocation},
     token::{Limits, Shape, decide::Why},
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -45,6 +45,8 @@ pub struct Truth {
     pub duties: Vec<Duty>,
     /// Tokens that a user asked to be revoked, by identity in ACS.
     pub requested: Vec<(String, String)>,
+    /// Orders whose targets are recorded.
+    pub orders: BTreeSet<String>,
     /// When a revocation of the identity was first asked for since the last one was recorded, and
     /// how far the operator's clock had jumped by then (R2).
     pub asked: BTreeMap<String, (Millis, Millis)>,
@@ -247,6 +249,26 @@ impl Truth {
             .map(|token| (id.clone(), token.text.clone()))
             .collect();
         world.truth.requested.extend(alive);
+    }
+
+    /// An order has recorded its targets: what is alive now must die.
+    pub fn ordered(world: &mut World, order: &AcsRevocation) {
+        let status = order.status.clone().unwrap_or_default();
+        let uid = order.uid().unwrap_or_default();
+        if !world.truth.orders.insert(uid) {
+            return;
+        }
+        for id in status
+            .open_targets()
+            .filter_map(|it| it.identity_id.clone())
+        {
+            let tokens = world.service.identities[&id].tokens.iter();
+            let alive = tokens.filter(|token| world.service.lets_in(token, world.service_time()));
+            let alive: Vec<_> = alive
+                .map(|token| (id.clone(), token.text.clone()))
+                .collect();
+            world.truth.requested.extend(alive);
+        }
     }
 
     /// A Secret is about to be destroyed or edited by someone else: of a token that no status told,

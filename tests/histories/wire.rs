@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, future::poll_fn, rc::Rc, sync::A
 
 use acs_identity_operator::{
     context::Context,
-    crd::{AcsIdentity, AcsToken, FINALIZER},
+    crd::{AcsIdentity, AcsRevocation, AcsToken, FINALIZER},
     renewal,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -141,6 +141,26 @@ impl Wire {
         let call = ApiCall::TokenStatus(Box::new(object.clone()));
         let answer = self.api(call).await;
         self.keep_token(object, answer)
+    }
+
+    pub async fn write_order(&self, object: &AcsRevocation) -> Result<(), Refused> {
+        let view = &self.context.views.revocations;
+        match self
+            .api(ApiCall::OrderStatus(Box::new(object.clone())))
+            .await
+        {
+            Ok(ApiAnswer::Order(written)) => {
+                view.wrote(*written);
+                Ok(())
+            }
+            Err(refused) => {
+                if refused == Refused::NotFound {
+                    view.forget(&ObjectRef::from_obj(object));
+                }
+                Err(refused)
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     pub async fn hold_identity(&self, object: &AcsIdentity) -> Result<(), Refused> {

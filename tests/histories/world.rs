@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
-    crd::{AcsIdentity, AcsToken, Origin, TokenPolicy},
+    crd::{AcsIdentity, AcsRevocation, AcsToken, Origin, TokenPolicy},
     token::{Limits, rank},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -34,11 +34,12 @@ pub const TRIP: Millis = 17;
 pub enum Key {
     Identity(String),
     Token(String),
+    Order(String),
 }
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Identity(name) | Self::Token(name)) = self;
+        let (Self::Identity(name) | Self::Token(name) | Self::Order(name)) = self;
         f.write_str(name)
     }
 }
@@ -70,6 +71,7 @@ pub enum ApiCall {
     ReadIdentity(String),
     IdentityStatus(Box<AcsIdentity>),
     TokenStatus(Box<AcsToken>),
+    OrderStatus(Box<AcsRevocation>),
     /// Name, version, what is left, and why something is left behind in ACS.
     IdentityFinalizers(String, Option<String>, Vec<String>, Option<String>),
     TokenFinalizers(String, Option<String>, Vec<String>, Option<String>),
@@ -81,6 +83,7 @@ pub enum ApiAnswer {
     Secret(Option<Box<Secret>>),
     Identity(Option<Box<AcsIdentity>>),
     Token(Box<AcsToken>),
+    Order(Box<AcsRevocation>),
     Done,
 }
 
@@ -549,6 +552,15 @@ impl World {
                 )?;
                 ApiAnswer::Token(Box::new(written))
             }
+            ApiCall::OrderStatus(object) => {
+                let version = object.resource_version();
+                let (written, _) = self.cluster.update::<AcsRevocation>(
+                    &object.name_any(),
+                    version.as_deref(),
+                    |former| former.status.clone_from(&object.status),
+                )?;
+                ApiAnswer::Order(Box::new(written))
+            }
             ApiCall::IdentityFinalizers(name, version, finalizers, _) => {
                 let (written, _) =
                     self.cluster
@@ -582,6 +594,7 @@ impl World {
                 Truth::stored(self, secret);
             }
             ApiCall::TokenStatus(token) => Truth::told(self, token),
+            ApiCall::OrderStatus(order) => Truth::ordered(self, order),
             ApiCall::IdentityStatus(identity) => self.truth.identity_told(former, identity),
             ApiCall::TokenFinalizers(_, _, left, Some(_)) if left.is_empty() => {
                 // Found by its name before the write; what it owed is written off.

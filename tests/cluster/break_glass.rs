@@ -1,13 +1,17 @@
 //! The break-glass: orders to revoke, of a namespace and of the cluster.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{collections::BTreeMap, fs, pin::pin, process::Command};
 
 use acs_identity_operator::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, ClusterAcsRevocation, RevocationStatus,
     RevocationTarget,
 };
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt};
+use kube::{
+    Api, ResourceExt,
+    api::{WatchEvent, WatchParams},
+};
 use serde_json::json;
 
 use crate::support::{
@@ -101,7 +105,7 @@ async fn revocations(world: &World) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let former = alive(&world, &[("alice", "", ""), ("bob", "", "")]).await;
     revoke(
         &world,
@@ -111,7 +115,10 @@ async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record()
     let (status, message) = order_says(&world, "lost-laptop", "Revoked").await;
     assert_eq!(message, "all tokens of 1 AcsIdentity are revoked");
     assert_eq!((status.total, status.revoked), (Some(1), Some(1)));
-    assert!(status.started_at <= status.completed_at && status.started_at.is_some());
+    let started = status.started_at.clone().expect("a time").0;
+    let completed = status.completed_at.clone().expect("a time").0;
+    let took = completed.duration_since(started).as_secs();
+    assert!((0..20).contains(&took), "it took {took} s");
     assert_eq!(status.observed_generation, Some(1));
     assert!(condition(&status.conditions, "Reconciling").is_none());
 
@@ -137,6 +144,9 @@ async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record()
     world.event("lost-laptop", "RevocationStarted").await;
     world.event("lost-laptop", "RevocationCompleted").await;
 
+    let metrics = world.operator().get("/metrics").await.1;
+    let counted = "revocation_orders_total{kind=\"AcsRevocation\",reason=\"Revoked\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
     let namespace = &world.namespace;
     let table = world.cluster.kubectl(&["get", "acsrev", "-n", namespace]);
     let lines: Vec<Vec<_>> = table
@@ -406,6 +416,71 @@ async fn a_target_that_is_deleted_meanwhile_is_revoked_on_its_way_out() {
     world.gone::<AcsIdentity>("alice").await;
     assert!(!world.emulator.check(&former["alice"]).await.valid);
     order_says(&world, "order", "Revoked").await;
+}
+
+#[tokio::test]
+async fn another_identity_of_a_targets_name_is_none_of_the_orders_business() {
+    let mut world = World::new().await;
+    alive(&world, &[("alice", "", "")]).await;
+    world.delete::<Secret>("default-acs").await;
+    world.connection_says("default", "SecretNotFound").await;
+    revoke(&world, "order", "names: [alice]");
+    eventually("it waits for the connection", || async {
+        let (_, message) = order_says(&world, "order", "Revoking").await;
+        message.contains("alice (SecretNotFound)").then_some(())
+    })
+    .await;
+    world.kill_operator();
+    let no_finalizers = json!({"metadata": {"finalizers": null}});
+    world.patch::<AcsIdentity>("alice", no_finalizers).await;
+    world.delete::<AcsIdentity>("alice").await;
+    world.identity("alice", "");
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.start_operator();
+    let (status, message) = order_says(&world, "order", "Revoked").await;
+    assert!(
+        message.contains("nothing was to revoke of alice"),
+        "{message}"
+    );
+    let note = status.targets[0].note.clone().unwrap_or_default();
+    assert!(note.contains("deleted meanwhile"), "{note}");
+    world.identity_says("alice", "IdentityReady").await;
+    world.settled().await;
+    assert_eq!(world.emulator.count("revokeTokens").await, 0);
+}
+
+#[tokio::test]
+async fn the_progress_of_an_order_is_told_now_and_then_and_its_end_at_once() {
+    let world = World::new().await;
+    let many: Vec<_> = (0..12).map(|number| format!("user-{number}")).collect();
+    for name in &many {
+        world.identity(name, "");
+    }
+    for name in &many {
+        world.identity_says(name, "IdentityReady").await;
+    }
+    let api = world.api::<AcsRevocation>();
+    let told = api.watch(&WatchParams::default(), "0").await;
+    let mut told = pin!(told.expect("a watch"));
+    revoke(&world, "many", &format!("names: [{}]", many.join(", ")));
+    let mut writes = 0;
+    let status = loop {
+        let event = told.next().await.expect("an event").expect("a good one");
+        let WatchEvent::Modified(order) = event else {
+            continue;
+        };
+        writes += 1;
+        let status = order.status.expect("a status");
+        if status.completed_at.is_some() {
+            break status;
+        }
+    };
+    let took = status.completed_at.expect("a time").0;
+    let took = took.duration_since(status.started_at.expect("a time").0);
+    // The beginning, the end, and what is told between, in whole seconds.
+    let most = 2 + i64::midpoint(took.as_secs(), 1);
+    assert!((2..=most).contains(&writes), "{writes} writes in {took}");
+    assert_eq!(revocations(&world).await.len(), many.len());
 }
 
 #[tokio::test]

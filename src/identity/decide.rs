@@ -35,6 +35,10 @@ pub const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct Observed<'a> {
     /// The operator's clock.
     pub now: Timestamp,

@@ -131,7 +131,10 @@ pub fn wake_targets<R: AnyRevocation>(context: &Context, order: &R) {
         return;
     }
     let own = order.namespace();
-    let open = order.status().into_iter().flat_map(|it| it.open_targets());
+    let open = order
+        .status()
+        .into_iter()
+        .flat_map(RevocationStatus::open_targets);
     for target in open {
         let namespace = namespace_of(target, own.as_deref());
         let identity = object_ref(Some(namespace), &target.name);

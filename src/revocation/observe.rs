@@ -16,7 +16,7 @@ use crate::{
     cluster::{status::named, view::View, view::object_ref},
     connection::ConnectionKey,
     context::Context,
-    crd::{AcsIdentity, RevocationTarget},
+    crd::{AcsIdentity, RevocationStatus, RevocationTarget},
     identity,
 };
 
@@ -50,7 +50,10 @@ fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Or
     };
     let mut orders = view.find(&target_key(&namespace, &name));
     orders.retain(|order| {
-        let open = order.status().into_iter().flat_map(|it| it.open_targets());
+        let open = order
+            .status()
+            .into_iter()
+            .flat_map(RevocationStatus::open_targets);
         open.into_iter().any(|target| is_it(order, target))
     });
     orders
@@ -217,7 +220,10 @@ pub fn progress<R: AnyRevocation>(
     let own = order.namespace();
     let watched = &context.config.watch_namespaces;
     let mut is_ours = false;
-    let open = order.status().into_iter().flat_map(|it| it.open_targets());
+    let open = order
+        .status()
+        .into_iter()
+        .flat_map(RevocationStatus::open_targets);
     let seen = open
         .map(|target| {
             let namespace = namespace_of(target, own.as_deref());

@@ -99,6 +99,34 @@ fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
     (rights, denied)
 }
 
+/// Orders to revoke, of the namespace and of the cluster; the new token of the former's Secret.
+async fn break_the_glass(world: &World, former: &str) -> String {
+    let namespace = &world.namespace;
+    let bot = world.live_token("bot", &[]).await;
+    world.apply(&format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsRevocation\nmetadata: {{name: order}}\nspec: {{names: [alice]}}\n---\n\
+         apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsRevocation\nmetadata: {{name: {namespace}}}\n\
+         spec: {{connection: {{kind: ClusterAcsConnection, name: {namespace}}}}}\n"
+    ));
+    for (order, revoked) in [("acsrev/order", former), ("cacsrev/NAME", bot.as_str())] {
+        let order = order.replace("NAME", namespace);
+        let ready = [
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=60s",
+            "-n",
+            namespace,
+            &order,
+        ];
+        world.cluster.kubectl(&ready);
+        assert!(!world.emulator.check(revoked).await.valid, "{order}");
+    }
+    let web = world.live_token("web", &[former]).await;
+    world.live_token("bot", &[&bot]).await;
+    world.cluster.kubectl(&["delete", "cacsrev", namespace]);
+    web
+}
+
 #[tokio::test]
 async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let mut world = World::bare(&[], &[]).await;
@@ -153,30 +181,8 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
         assert!(!world.emulator.check(&former).await.valid);
         tokens.push(world.live_token("web", &[&former]).await);
     }
-    // The break-glass, of the namespace and of the cluster.
     let former = tokens.last().expect("one").clone();
-    let bot = world.live_token("bot", &[]).await;
-    world.apply(&format!(
-        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsRevocation\nmetadata: {{name: order}}\nspec: {{names: [alice]}}\n---\n\
-         apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsRevocation\nmetadata: {{name: {namespace}}}\n\
-         spec: {{connection: {{kind: ClusterAcsConnection, name: {namespace}}}}}\n"
-    ));
-    for (order, revoked) in [("acsrev/order", &former), ("cacsrev/NAME", &bot)] {
-        let order = order.replace("NAME", &namespace);
-        let ready = [
-            "wait",
-            "--for=condition=Ready",
-            "--timeout=60s",
-            "-n",
-            &namespace,
-            &order,
-        ];
-        world.cluster.kubectl(&ready);
-        assert!(!world.emulator.check(revoked).await.valid, "{order}");
-    }
-    tokens.push(world.live_token("web", &[&former]).await);
-    world.live_token("bot", &[&bot]).await;
-    world.cluster.kubectl(&["delete", "cacsrev", &namespace]);
+    tokens.push(break_the_glass(&world, &former).await);
     // An identity goes, and one that went while nobody looked.
     world.delete::<AcsIdentity>("bob").await;
     world.gone::<AcsIdentity>("bob").await;

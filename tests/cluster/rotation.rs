@@ -312,9 +312,10 @@ async fn the_page_on_rotating_a_key_works_word_for_word() {
             world.cluster.programs.display(),
             std::env::var("PATH").expect("a PATH")
         );
-        let mut script = std::process::Command::new("bash");
+        // The page has patience for hours; here minutes are a failure.
+        let mut script = std::process::Command::new("timeout");
         script
-            .args(["-euo", "pipefail", "-c", text])
+            .args(["2m", "bash", "-euo", "pipefail", "-c", text])
             .env("PATH", path)
             .env("KUBECONFIG", world.cluster.kubeconfig_in(&world.namespace))
             .env("EMULATOR", &world.emulator.url)

@@ -67,6 +67,18 @@ impl Connection {
         all.map(|index| keys()[index].0.as_str())
     }
 
+    /// The second key is in use, and the first was refused before it was ever accepted: nothing may
+    /// tell its fingerprint, so the next process tries it again.
+    pub fn is_first_key_unknown(&self) -> bool {
+        let status = self.status.clone().unwrap_or_default();
+        let first = self.credential().map(ToOwned::to_owned);
+        let is_told = first
+            .iter()
+            .any(|it| status.refused_credentials.contains(it));
+        let is_spare_in_use = status.credential.is_some() && status.credential != first;
+        self.spare.is_some() && is_spare_in_use && !is_told
+    }
+
     fn object(&self) -> AcsConnection {
         let mut object: AcsConnection = serde_json::from_value(serde_json::json!({
             "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsConnection",

@@ -8,11 +8,7 @@ use crate::support::world::{World, spec};
 /// A world with an identity in ACS that nobody manages.
 async fn world_with_a_stray() -> (World, String) {
     let world = World::new().await;
-    world.identity("first", "deletionPolicy: Orphan");
-    world.identity_says("first", "IdentityReady").await;
-    world.delete::<AcsIdentity>("first").await;
-    world.gone::<AcsIdentity>("first").await;
-    let id = world.emulator.living().await[0].id.clone();
+    let id = world.stray().await;
     (world, id)
 }
 

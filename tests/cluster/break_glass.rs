@@ -1,6 +1,6 @@
 //! The break-glass: orders to revoke, of a namespace and of the cluster.
 
-use std::{collections::BTreeMap, fs, pin::pin, process::Command};
+use std::{collections::BTreeMap, pin::pin};
 
 use acs_identity_operator::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, ClusterAcsRevocation, RevocationStatus,
@@ -14,10 +14,12 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{
-    eventually,
-    kubernetes::root,
-    world::{World, condition, spec},
+use crate::{
+    pages::commands,
+    support::{
+        eventually,
+        world::{World, condition, spec},
+    },
 };
 
 /// The manifest of an order of the test's namespace, or of the cluster.
@@ -577,40 +579,11 @@ async fn the_page_on_emergencies_is_true_word_for_word() {
     .await;
     world.token("alice-web", "alice", "scopes: [voip]");
     let mut web = world.live_token("alice-web", &[]).await;
-    let kubeconfig = world.cluster.kubeconfig.with_file_name(&world.namespace);
-    fs::copy(&world.cluster.kubeconfig, &kubeconfig).expect("copied");
-    let file = kubeconfig.to_str().expect("a path");
-    let namespace = format!("--namespace={}", world.namespace);
-    let at = [
-        "--kubeconfig",
-        file,
-        "config",
-        "set-context",
-        "--current",
-        &namespace,
-    ];
-    world.cluster.kubectl(&at);
-    let page = fs::read_to_string(root("docs/revoke-in-an-emergency.md")).expect("the page");
-    let blocks = page.split("```sh\n").skip(1);
-    let blocks: Vec<_> = blocks
-        .map(|rest| rest.split("```").next().expect("an end"))
-        .collect();
+    let blocks = commands("docs/revoke-in-an-emergency.md");
     assert_eq!(blocks.len(), 6);
     for (number, block) in blocks.iter().enumerate() {
         let script = block.replace("team-red", &world.namespace);
-        let path = std::env::var("PATH").expect("a PATH");
-        let ran = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &script])
-            .env(
-                "PATH",
-                format!("{}:{path}", world.cluster.programs.display()),
-            )
-            .env("KUBECONFIG", &kubeconfig)
-            .output()
-            .expect("bash runs");
-        let told = String::from_utf8_lossy(&ran.stdout);
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "{script}\n{told}{said}");
+        let told = world.bash(&script);
         match number {
             // The dry run.
             1 => {

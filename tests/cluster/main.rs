@@ -27,6 +27,7 @@ mod deletion;
 mod entra;
 mod issuing;
 mod leaks;
+mod pages;
 mod policy;
 mod refused_keys;
 mod requests;

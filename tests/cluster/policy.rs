@@ -118,11 +118,7 @@ async fn of_too_many_tokens_the_oldest_keeps_its_place_and_leaves_it_to_the_next
 #[tokio::test]
 async fn an_identity_that_falls_out_of_the_policy_loses_renewal_at_once_and_its_tokens_later() {
     let world = World::new().await;
-    world.identity("first", "deletionPolicy: Orphan");
-    world.identity_says("first", "IdentityReady").await;
-    world.delete::<AcsIdentity>("first").await;
-    world.gone::<AcsIdentity>("first").await;
-    let id = world.emulator.living().await[0].id.clone();
+    let id = world.stray().await;
     world.identity("alice", &format!("identityId: \"{id}\""));
     world.token("web", "alice", "scopes: [chat], revocation: Never");
     world.ready("web").await;

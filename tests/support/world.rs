@@ -329,6 +329,33 @@ impl World {
         .await
     }
 
+    /// Makes an identity in ACS that nobody manages; tells its id.
+    pub async fn stray(&self) -> String {
+        self.identity("first", "deletionPolicy: Orphan");
+        self.identity_says("first", "IdentityReady").await;
+        self.delete::<AcsIdentity>("first").await;
+        self.gone::<AcsIdentity>("first").await;
+        self.emulator.living().await[0].id.clone()
+    }
+
+    /// Runs commands as a user types them, kubectl at hand; tells their output.
+    pub fn bash(&self, script: &str) -> String {
+        let path = std::env::var("PATH").expect("a PATH");
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", script])
+            .env(
+                "PATH",
+                format!("{}:{path}", self.cluster.programs.display()),
+            )
+            .env("KUBECONFIG", self.cluster.kubeconfig_in(&self.namespace))
+            .output()
+            .expect("bash runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}\n{told}{said}");
+        told.into_owned()
+    }
+
     /// The value of a Secret's key, if there is one.
     pub async fn secret_value(&self, secret: &str, key: &str) -> Option<String> {
         let secret = self

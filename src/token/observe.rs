@@ -64,9 +64,22 @@ pub fn observe<'a>(
     let endpoint = identity
         .as_ref()
         .and_then(|identity| identity.status.as_ref()?.endpoint.clone());
+    // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
+    let group = identity
+        .as_ref()
+        .and_then(|identity| {
+            let status = identity.status.as_ref()?;
+            let id = status.identity_id.as_deref()?;
+            Some(siblings(context, id, status.endpoint.as_deref()?))
+        })
+        .unwrap_or_default();
     let limits = identity
         .as_ref()
-        .map(|identity| limits(context, token, identity))
+        .and_then(|identity| {
+            let used = identity.status.as_ref()?.connection_ref.as_ref()?;
+            let key = ConnectionKey::of(used, &namespace);
+            Some(limits_of(context, &key, &group, token))
+        })
         .unwrap_or_default();
     let secret = secret(context, token, endpoint.as_deref(), &remembered, findings);
     Observed {
@@ -74,7 +87,7 @@ pub fn observe<'a>(
         service_now: context.service_now(endpoint.as_deref()),
         token,
         identity: identity.map_or(IdentityView::Missing, |identity| {
-            identity_view(context, &identity, &namespace, now)
+            identity_view(context, &identity, &group, &namespace, now)
         }),
         limits,
         secret,
@@ -92,6 +105,7 @@ pub fn observe<'a>(
 fn identity_view(
     context: &Context,
     identity: &AcsIdentity,
+    group: &[Arc<AcsIdentity>],
     namespace: &str,
     now: Timestamp,
 ) -> IdentityView {
@@ -121,8 +135,6 @@ fn identity_view(
             is_brief: waits.is_none(),
         };
     };
-    // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
-    let group = siblings(context, id, endpoint);
     let key = ConnectionKey::of(reference, namespace);
     let usable = context.usable_connection(&key, namespace, now);
     let connection = match usable {
@@ -176,17 +188,6 @@ fn identity_view(
 fn stalled_message(conditions: &[Condition]) -> Option<String> {
     let stalled = conditions.iter().find(|it| it.type_ == STALLED)?;
     Some(stalled.message.clone())
-}
-
-fn limits(context: &Context, token: &AcsToken, identity: &AcsIdentity) -> Limits {
-    let status = identity.status.clone().unwrap_or_default();
-    let (Some(id), Some(reference), Some(endpoint)) =
-        (status.identity_id, status.connection_ref, status.endpoint)
-    else {
-        return Limits::default();
-    };
-    let key = ConnectionKey::of(&reference, &identity.namespace().unwrap_or_default());
-    limits_of(context, &key, &siblings(context, &id, &endpoint), token)
 }
 
 /// What the connection lets `token` be, which is one of those of the identities `group`.

@@ -1,6 +1,6 @@
 use std::{fmt, fmt::Debug};
 
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -54,6 +54,7 @@ impl fmt::Display for ConnectionKey {
 /// What the two kinds of connection have in common.
 pub trait AnyConnection:
     Resource<DynamicType = ()>
+    + HasStatus<Status = ConnectionStatus>
     + Indexed
     + Clone
     + Debug
@@ -80,11 +81,13 @@ pub trait AnyConnection:
     fn token_policy(&self) -> TokenPolicy;
     /// The namespaces that may use it; `None` where that is not for a policy to say.
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>>;
-    /// `status`.
-    fn status(&self) -> Option<&ConnectionStatus>;
     /// The same object with another status.
     #[must_use]
-    fn with_status(&self, status: ConnectionStatus) -> Self;
+    fn with_status(&self, status: ConnectionStatus) -> Self {
+        let mut next = self.clone();
+        *next.status_mut() = Some(status);
+        next
+    }
 
     /// Its key.
     fn key(&self) -> ConnectionKey {
@@ -127,15 +130,6 @@ impl AnyConnection for AcsConnection {
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>> {
         None
     }
-    fn status(&self) -> Option<&ConnectionStatus> {
-        self.status.as_ref()
-    }
-    fn with_status(&self, status: ConnectionStatus) -> Self {
-        Self {
-            status: Some(status),
-            ..self.clone()
-        }
-    }
 }
 
 impl AnyConnection for ClusterAcsConnection {
@@ -173,15 +167,6 @@ impl AnyConnection for ClusterAcsConnection {
                 .as_ref()
                 .and_then(|policy| policy.namespaces.as_ref()),
         )
-    }
-    fn status(&self) -> Option<&ConnectionStatus> {
-        self.status.as_ref()
-    }
-    fn with_status(&self, status: ConnectionStatus) -> Self {
-        Self {
-            status: Some(status),
-            ..self.clone()
-        }
     }
 }
 

@@ -131,11 +131,7 @@ pub fn wake_targets<R: AnyRevocation>(context: &Context, order: &R) {
         return;
     }
     let own = order.namespace();
-    let open = order
-        .status()
-        .into_iter()
-        .flat_map(RevocationStatus::open_targets);
-    for target in open {
+    for target in order.open_targets() {
         let namespace = namespace_of(target, own.as_deref());
         let identity = object_ref(Some(namespace), &target.name);
         let _ = context.wake.identities.send(identity);

@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -38,6 +38,7 @@ pub struct Terms {
 /// What the two kinds of order have in common.
 pub trait AnyRevocation:
     Resource<DynamicType = ()>
+    + HasStatus<Status = RevocationStatus>
     + Indexed
     + Clone
     + Debug
@@ -51,11 +52,19 @@ pub trait AnyRevocation:
     fn selection(&self) -> Selection<'_>;
     /// What else.
     fn terms(&self) -> Terms;
-    /// `status`.
-    fn status(&self) -> Option<&RevocationStatus>;
     /// The same object with another status.
     #[must_use]
-    fn with_status(&self, status: RevocationStatus) -> Self;
+    fn with_status(&self, status: RevocationStatus) -> Self {
+        let mut next = self.clone();
+        *next.status_mut() = Some(status);
+        next
+    }
+    /// The targets whose tokens are still to be revoked.
+    fn open_targets(&self) -> impl Iterator<Item = &RevocationTarget> {
+        self.status()
+            .into_iter()
+            .flat_map(RevocationStatus::open_targets)
+    }
 }
 
 impl AnyRevocation for AcsRevocation {
@@ -69,15 +78,6 @@ impl AnyRevocation for AcsRevocation {
         Terms {
             not_after: self.spec.not_after.as_ref().map(|time| time.0),
             is_dry_run: self.spec.dry_run == Some(true),
-        }
-    }
-    fn status(&self) -> Option<&RevocationStatus> {
-        self.status.as_ref()
-    }
-    fn with_status(&self, status: RevocationStatus) -> Self {
-        Self {
-            status: Some(status),
-            ..self.clone()
         }
     }
 }
@@ -96,15 +96,6 @@ impl AnyRevocation for ClusterAcsRevocation {
         Terms {
             not_after: self.spec.not_after.as_ref().map(|time| time.0),
             is_dry_run: self.spec.dry_run == Some(true),
-        }
-    }
-    fn status(&self) -> Option<&RevocationStatus> {
-        self.status.as_ref()
-    }
-    fn with_status(&self, status: RevocationStatus) -> Self {
-        Self {
-            status: Some(status),
-            ..self.clone()
         }
     }
 }
@@ -132,9 +123,10 @@ pub fn namespace_of<'a>(target: &'a RevocationTarget, own: Option<&'a str>) -> &
     target.namespace.as_deref().or(own).unwrap_or_default()
 }
 
-fn keys(namespace: Option<&str>, status: Option<&RevocationStatus>) -> Vec<String> {
-    let open = status.into_iter().flat_map(RevocationStatus::open_targets);
-    open.map(|target| target_key(namespace_of(target, namespace), &target.name))
+fn keys(order: &impl AnyRevocation) -> Vec<String> {
+    let own = order.namespace();
+    let open = order.open_targets();
+    open.map(|target| target_key(namespace_of(target, own.as_deref()), &target.name))
         // One without keys would not be taken for one that a watch tells.
         .chain(["order".to_owned()])
         .collect()
@@ -142,12 +134,12 @@ fn keys(namespace: Option<&str>, status: Option<&RevocationStatus>) -> Vec<Strin
 
 impl Indexed for AcsRevocation {
     fn index_keys(&self) -> Vec<String> {
-        keys(self.namespace().as_deref(), self.status.as_ref())
+        keys(self)
     }
 }
 
 impl Indexed for ClusterAcsRevocation {
     fn index_keys(&self) -> Vec<String> {
-        keys(None, self.status.as_ref())
+        keys(self)
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     cluster::{status::named, view::View, view::object_ref},
     connection::ConnectionKey,
     context::Context,
-    crd::{AcsIdentity, RevocationStatus, RevocationTarget},
+    crd::{AcsIdentity, RevocationTarget},
     identity,
 };
 
@@ -50,11 +50,8 @@ fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Or
     };
     let mut orders = view.find(&target_key(&namespace, &name));
     orders.retain(|order| {
-        let open = order
-            .status()
-            .into_iter()
-            .flat_map(RevocationStatus::open_targets);
-        open.into_iter().any(|target| is_it(order, target))
+        let mut open = order.open_targets();
+        open.any(|target| is_it(order, target))
     });
     orders
         .iter()
@@ -220,11 +217,8 @@ pub fn progress<R: AnyRevocation>(
     let own = order.namespace();
     let watched = &context.config.watch_namespaces;
     let mut is_ours = false;
-    let open = order
-        .status()
-        .into_iter()
-        .flat_map(RevocationStatus::open_targets);
-    let seen = open
+    let seen = order
+        .open_targets()
         .map(|target| {
             let namespace = namespace_of(target, own.as_deref());
             if !watched.is_empty() && watched.iter().all(|it| it != namespace) {

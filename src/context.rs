@@ -25,7 +25,7 @@ use crate::{
     connection::{AnyConnection, ConnectionKey, Refused, Registry, Resolved, Unusable},
     crd::{
         AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
-        ClusterAcsRevocation, ConnectionKind, TokenPolicy,
+        ClusterAcsRevocation, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION, TokenPolicy,
     },
     gate::Gates,
     memory::Memory,
@@ -235,6 +235,30 @@ impl Context {
         self.registry.usable(key, now)
     }
 
+    /// The connection that an object of `namespace` uses: the `named` one, the one `kept` from
+    /// before, or the one called `default`.
+    #[must_use]
+    pub fn connection_reference(
+        &self,
+        named: Option<&ConnectionRef>,
+        kept: Option<&ConnectionRef>,
+        namespace: &str,
+    ) -> ConnectionRef {
+        if let Some(reference) = named.or(kept) {
+            return reference.clone();
+        }
+        let name = DEFAULT_CONNECTION.to_owned();
+        let own = object_ref(Some(namespace), &name);
+        let own = self.views.connections.get(&own);
+        let of_cluster = object_ref(None, &name);
+        let of_cluster = self.views.cluster_connections.get(&of_cluster);
+        let kind = match (own, of_cluster) {
+            (None, Some(_)) => ConnectionKind::ClusterAcsConnection,
+            _ => ConnectionKind::AcsConnection,
+        };
+        ConnectionRef { kind, name }
+    }
+
     fn check_namespace(
         &self,
         connection: &ClusterAcsConnection,
@@ -436,6 +460,10 @@ impl Context {
         for identity in self.views.identities.find_refs(&key.index_key()) {
             self.wake_tokens(&identity);
             let _ = self.wake.identities.send(identity);
+        }
+        // Those of Teams users.
+        for token in self.views.tokens.find_refs(&key.index_key()) {
+            let _ = self.wake.tokens.send(token);
         }
     }
 

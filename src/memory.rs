@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{cluster::view::lock, renewal};
+use crate::{cluster::view::lock, crd::SecretKeyRef, renewal, token::UserTokenView};
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,10 @@ pub struct Remembered {
     pub retry_after: Option<(Timestamp, SignedDuration)>,
     /// The Secret as it was last read or written.
     pub secret: Option<ReadSecret>,
+    /// The Entra token of a Teams user as it was last read.
+    pub user_token: Option<ReadUserToken>,
+    /// Fingerprint of the Entra token with which the last call failed.
+    pub failed_user_token: Option<String>,
     /// When edits of the Secret were last repaired.
     pub repaired: Option<Timestamp>,
     /// When the tokens of a connection were last counted.
@@ -54,6 +58,17 @@ pub struct ReadSecret {
     pub fingerprint: Option<String>,
     /// Whether it is immutable.
     pub is_immutable: bool,
+}
+
+/// What was seen of a Teams user's Entra token; good as long as its Secret's version is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadUserToken {
+    /// Where it was looked for.
+    pub reference: SecretKeyRef,
+    /// The Secret's resource version; `None` where there was no Secret.
+    pub version: Option<String>,
+    /// What was found.
+    pub view: UserTokenView,
 }
 
 /// What is remembered of all objects, by UID.

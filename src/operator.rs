@@ -253,6 +253,10 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
                 on.wake_tokens(&identity);
                 let _ = on.wake.identities.send(identity);
             }
+            let of_users = token::namespace_key(&object.name_any());
+            for token in on.views.tokens.find_refs(&of_users) {
+                let _ = on.wake.tokens.send(token);
+            }
         },
     );
 }
@@ -363,17 +367,32 @@ fn wake_connection_of(context: &Context, identity: &AcsIdentity) {
 
 /// Wakes all whom a change of a token concerns.
 pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
-    let identity = token::identity_of(token);
-    if !is_there || token.finalizers().is_empty() {
-        // One that came or went changes the connection's count.
-        if let Some(identity) = context.views.identities.get(&identity) {
-            wake_connection_of(context, &identity);
+    let comes_or_goes = !is_there || token.finalizers().is_empty();
+    let makes_room = !is_there || token.metadata.deletion_timestamp.is_some();
+    if let Some(identity) = token::identity_of(token) {
+        if comes_or_goes {
+            // That changes the connection's count.
+            if let Some(identity) = context.views.identities.get(&identity) {
+                wake_connection_of(context, &identity);
+            }
+        }
+        if makes_room {
+            wake_who_may_come_next(context, &identity);
+        }
+        let _ = context.wake.identities.send(identity);
+    }
+    if let Some(user) = &token.spec.teams_user {
+        if comes_or_goes {
+            for key in token::connections(token) {
+                context.wake_connection(&key);
+            }
+        }
+        if makes_room {
+            for other in context.views.tokens.find_refs(&token::user_key(user)) {
+                let _ = context.wake.tokens.send(other);
+            }
         }
     }
-    if !is_there || token.metadata.deletion_timestamp.is_some() {
-        wake_who_may_come_next(context, &identity);
-    }
-    let _ = context.wake.identities.send(identity);
     // Whoever names the same Secret may have it now, or has lost it.
     for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
         let _ = context.wake.tokens.send(rival);
@@ -409,7 +428,7 @@ pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
 
 fn wake_follower(wake: &Wake, follower: &Follower) {
     match follower {
-        Follower::Token(token) => {
+        Follower::Token(token) | Follower::UserToken(token) => {
             let _ = wake.tokens.send(token.clone());
         }
         Follower::Connection(key) => {

@@ -46,6 +46,7 @@ mod scrub;
 mod service;
 pub mod signing;
 mod transport;
+mod user_token;
 
 pub use access_key::{AccessKey, AccessKeyError};
 pub use allowed::{Allowed, AllowedError, NotAllowed};
@@ -63,3 +64,4 @@ pub use error::{Error, Kind, Outcome};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
 pub use service::{Service, ServiceConfig, ServiceError};
+pub use user_token::{UserToken, UserTokenError};

@@ -31,6 +31,8 @@ pub enum Follower {
     Connection(ConnectionKey),
     /// A token whose name it has taken.
     Token(ObjectRef<AcsToken>),
+    /// A token of a Teams user whose Entra token is in it.
+    UserToken(ObjectRef<AcsToken>),
 }
 
 /// Whether a followed Secret is there, as far as its watch knows.

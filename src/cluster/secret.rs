@@ -293,10 +293,16 @@ impl Secrets {
         Ok(found.map(see))
     }
 
-    /// Reads all of a Secret's data.
-    pub async fn data(&self, name: &str) -> Result<Option<BTreeMap<String, ByteString>>, Error> {
+    /// Reads all of a Secret's data, and at which version.
+    pub async fn data(
+        &self,
+        name: &str,
+    ) -> Result<Option<(String, BTreeMap<String, ByteString>)>, Error> {
         let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
-        Ok(found.map(|secret| secret.data.unwrap_or_default()))
+        Ok(found.map(|secret| {
+            let version = secret.resource_version().unwrap_or_default();
+            (version, secret.data.unwrap_or_default())
+        }))
     }
 
     /// Reads the token out of a Secret of ours, if its bytes match the `fingerprint`.

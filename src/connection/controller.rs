@@ -146,7 +146,7 @@ async fn read(context: &Context, namespace: &str, reference: &SecretKeyRef) -> F
         .data(&reference.name)
         .await
     {
-        Ok(Some(data)) => Found::Data(data),
+        Ok(Some((_, data))) => Found::Data(data),
         Ok(None) => Found::Missing,
         Err(error) => Found::Unreadable(error.reason(), error.to_string()),
     }

@@ -7,7 +7,7 @@ use crate::{
     cluster::view::Indexed,
     crd::{
         AcsConnection, Adoption, Auth, ClusterAcsConnection, ConnectionKind, ConnectionRef,
-        ConnectionStatus, NamespacePolicy, TokenPolicy,
+        ConnectionStatus, DEFAULT_CONNECTION, NamespacePolicy, TokenPolicy,
     },
 };
 
@@ -35,7 +35,39 @@ impl ConnectionKey {
         }
     }
 
-    /// The key by which identities that use it are indexed.
+    /// How an object that may use it names it.
+    #[must_use]
+    pub fn reference(&self) -> ConnectionRef {
+        ConnectionRef {
+            kind: self.kind,
+            name: self.name.clone(),
+        }
+    }
+
+    /// All connections that an object of `namespace` may turn out to use, which names the one and
+    /// `kept` the other before: whichever `default` comes first, if it names none.
+    #[must_use]
+    pub fn candidates(
+        named: Option<&ConnectionRef>,
+        kept: Option<&ConnectionRef>,
+        namespace: &str,
+    ) -> Vec<Self> {
+        if let Some(reference) = named.or(kept) {
+            return vec![Self::of(reference, namespace)];
+        }
+        [
+            ConnectionKind::AcsConnection,
+            ConnectionKind::ClusterAcsConnection,
+        ]
+        .map(|kind| ConnectionRef {
+            kind,
+            name: DEFAULT_CONNECTION.to_owned(),
+        })
+        .map(|reference| Self::of(&reference, namespace))
+        .into()
+    }
+
+    /// The key by which what uses it is indexed.
     #[must_use]
     pub fn index_key(&self) -> String {
         format!("connection:{self}")

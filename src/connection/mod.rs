@@ -14,4 +14,4 @@ mod resolve;
 pub use controller::run;
 pub use kinds::{AnyConnection, ConnectionKey};
 pub use registry::{CredentialState, Refused, Registry, Resolved, Unusable};
-pub use resolve::{Found, resolve};
+pub use resolve::{Found, resolve, text_in};

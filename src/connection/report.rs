@@ -187,6 +187,7 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
 
 /// All tokens that are made through the connection.
 fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
+    let of_users = context.views.tokens.find(&key.index_key());
     let identities = context.views.identities.find_refs(&key.index_key());
     identities
         .iter()
@@ -195,6 +196,7 @@ fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
             let key = token::identity_key(&namespace, &identity.name);
             context.views.tokens.find(&key)
         })
+        .chain(of_users)
         .collect()
 }
 

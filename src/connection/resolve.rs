@@ -42,7 +42,7 @@ pub fn resolve<C: AnyConnection>(
     namespace: &str,
     found: &Found,
 ) -> Result<Resolved, Unusable> {
-    let text = |reference| credential_text(reference, namespace, found);
+    let text = |reference| text_in(reference, namespace, found);
     let stated = connection
         .endpoint()
         .map(|text| Endpoint::parse(text).map_err(|error| stalled("InvalidEndpoint", &error)))
@@ -193,7 +193,7 @@ pub fn resolve_secondary(
     secret_namespace: &str,
     found: &Found,
 ) -> Result<Resolved, Unusable> {
-    let text = credential_text(reference, secret_namespace, found)?;
+    let text = text_in(reference, secret_namespace, found)?;
     let key = AccessKey::parse(text).map_err(|error| stalled("InvalidAccessKey", &error))?;
     let credential = key.fingerprint();
     if credential == first.credential {
@@ -209,7 +209,8 @@ pub fn resolve_secondary(
     })
 }
 
-fn credential_text<'a>(
+/// The text under a key of a Secret, or the sentence that says what there is to wait for.
+pub fn text_in<'a>(
     reference: &SecretKeyRef,
     namespace: &str,
     found: &'a Found,

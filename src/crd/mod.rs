@@ -47,7 +47,7 @@ pub use revocation::{
 pub use scope::Scope;
 pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,
-    Revocation, SecretKeys, SecretTemplate, ShortText,
+    Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus,
 };
 
 /// The API group of all kinds.

@@ -5,9 +5,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{request::Request, scope::Scope};
+use super::{auth::SecretKeyRef, connection::ConnectionRef, request::Request, scope::Scope};
 
-/// A token of an identity, kept alive in a Secret.
+/// What a token of a Teams user allows (ACS REST 2023-10-01 leaves no choice).
+const TEAMS_SCOPES: [Scope; 2] = [Scope::Chat, Scope::Voip];
+
+/// A token of an identity or of a Teams user, kept alive in a Secret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -18,7 +21,7 @@ use super::{request::Request, scope::Scope};
     shortname = "acstok",
     category = "acs",
     derive = "PartialEq",
-    doc = "An access token of an AcsIdentity, kept valid in a Secret: issued, renewed before it expires, and revoked when its scopes or life change or this object is deleted.",
+    doc = "An access token of an AcsIdentity or of a Teams user, kept valid in a Secret: issued, renewed before it expires, and, for an AcsIdentity, revoked when its scopes or life change or this object is deleted.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -49,6 +52,12 @@ use super::{request::Request, scope::Scope};
         priority = "1"
     ),
     printcolumn(
+        name = "Teams User",
+        type_ = "string",
+        json_path = ".spec.teamsUser.userId",
+        priority = "1"
+    ),
+    printcolumn(
         name = "Scopes",
         type_ = "string",
         json_path = ".status.scopes",
@@ -62,16 +71,34 @@ use super::{request::Request, scope::Scope};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.renewBefore) || duration(self.renewBefore) < duration(has(self.expiresIn) ? self.expiresIn : '24h')", "renewBefore must be shorter than the token's life (expiresIn, default 24h)"))]
+#[x_kube(validation = ("!has(self.renewBefore) || has(self.teamsUser) || duration(self.renewBefore) < duration(has(self.expiresIn) ? self.expiresIn : '24h')", "renewBefore must be shorter than the token's life (expiresIn, default 24h)"))]
+#[x_kube(validation = ("has(self.identityRef) != has(self.teamsUser)", "name whose token it is: exactly one of identityRef and teamsUser"))]
+#[x_kube(validation = ("has(self.identityRef) == has(oldSelf.identityRef)", "identityRef and teamsUser can't take each other's place: a token belongs to one identity or user; make another AcsToken"))]
+#[x_kube(validation = ("has(self.scopes) || !has(self.identityRef)", "scopes is needed beside identityRef: say what the token allows, for example [chat, voip]"))]
+#[x_kube(validation = ("!has(self.teamsUser) || !(has(self.scopes) || has(self.expiresIn) || has(self.revocation))", "scopes, expiresIn and revocation don't go with teamsUser: a Teams user's token allows chat and voip, ends with the Entra token and can't be revoked; remove them"))]
+#[x_kube(validation = ("has(self.teamsUser) || !has(self.connectionRef)", "connectionRef goes with teamsUser only: an identity's token uses the connection of its AcsIdentity"))]
 pub struct AcsTokenSpec {
-    /// The identity that the token is for. Immutable.
+    /// The identity that the token is for; this or `teamsUser`. Immutable.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "identityRef is immutable: a token belongs to one identity; make another AcsToken"))]
-    pub identity_ref: IdentityRef,
-    /// What the token allows: a set, at least one.
+    pub identity_ref: Option<IdentityRef>,
+    /// The Teams user that the token is for, by whose Entra token it is had; this or `identityRef`.
+    /// Such a token can't be revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teams_user: Option<TeamsUser>,
+    /// The connection to use with `teamsUser`. Default: the `AcsConnection` called `default` in this
+    /// namespace, else the `ClusterAcsConnection` called `default`. Another connection is followed
+    /// later only if it leads to the same endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_ref: Option<ConnectionRef>,
+    /// What the token allows: a set, at least one. Not with `teamsUser`, whose token allows `chat`
+    /// and `voip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub scopes: BTreeSet<Scope>,
-    /// The life to ask for, 1h to 24h, in hours and minutes (`90m`, `24h`); default `24h`.
+    pub scopes: Option<BTreeSet<Scope>>,
+    /// The life to ask for, 1h to 24h, in hours and minutes (`90m`, `24h`); default `24h`. Not with
+    /// `teamsUser`, whose token ends with the Entra token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?$') && self.size() > 0 && duration(self) >= duration('1h') && duration(self) <= duration('24h')", "expiresIn must be a duration from 1h to 24h in hours and minutes, for example 90m or 24h"))]
@@ -87,7 +114,8 @@ pub struct AcsTokenSpec {
     pub secret: Option<SecretTemplate>,
     /// When tokens are revoked: `OnChange` (default) when scopes or life change or this object is
     /// deleted; `OnNarrowing` only when something is taken away or this object is deleted; `Never`:
-    /// old tokens run out. ACS revokes per identity: all tokens of the identity are made anew.
+    /// old tokens run out. ACS revokes per identity: all tokens of the identity are made anew. Not
+    /// with `teamsUser`, whose tokens can't be revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
     /// While true, no token is issued or renewed; the Secret stays until its token ends. Revocation
@@ -103,6 +131,34 @@ pub struct IdentityRef {
     /// The `AcsIdentity`'s name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+/// A user of Microsoft Teams, and the Entra token that stands for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TeamsUser {
+    /// The application (client) id of the Entra application that the Entra token was obtained with,
+    /// a GUID. Immutable.
+    #[schemars(length(max = 36))]
+    #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "teamsUser.appId must be the application (client) id, a GUID such as 11111111-2222-3333-4444-555555555555"))]
+    #[x_kube(validation = ("self == oldSelf", "teamsUser.appId is immutable; make another AcsToken"))]
+    pub app_id: String,
+    /// The user's object id in Entra, a GUID. Immutable.
+    #[schemars(length(max = 36))]
+    #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "teamsUser.userId must be the user's object id in Microsoft Entra ID, a GUID such as 11111111-2222-3333-4444-555555555555"))]
+    #[x_kube(validation = ("self == oldSelf", "teamsUser.userId is immutable: a token belongs to one user; make another AcsToken"))]
+    pub user_id: String,
+    /// The Secret, in this namespace, that holds the user's Entra token. Whoever signs the user in
+    /// keeps it fresh; each new Entra token is exchanged at once.
+    pub secret_ref: SecretKeyRef,
+}
+
+impl TeamsUser {
+    /// The user's id in ACS.
+    #[must_use]
+    pub fn identity_id(&self) -> String {
+        format!("8:orgid:{}", self.user_id.to_ascii_lowercase())
+    }
 }
 
 /// The Secret that holds a token.
@@ -206,10 +262,33 @@ pub struct FormerToken {
     pub replaced_at: Time,
 }
 
+/// The Entra token that the token of a Teams user was exchanged for; never the token itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserTokenStatus {
+    /// A hash of it.
+    pub fingerprint: String,
+    /// When it ends, by the operator's clock.
+    pub expires_at: Time,
+}
+
 /// What the operator knows of a token; never the token itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcsTokenStatus {
+    /// With `teamsUser`: the connection that the first token was had through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_ref: Option<ConnectionRef>,
+    /// With `teamsUser`: the endpoint that the first token was had from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// With `teamsUser`: the Entra token that the token was exchanged for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_token: Option<UserTokenStatus>,
+    /// With `teamsUser`: since when the connection's policy does not serve this namespace. Five
+    /// minutes later the Secret is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_since: Option<Time>,
     /// The Secret that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
@@ -219,7 +298,7 @@ pub struct AcsTokenStatus {
     /// The token's scopes, sorted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<BTreeSet<Scope>>,
-    /// The life that was asked for.
+    /// The life that was asked for; with `teamsUser`, the life that ACS gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
     /// When the service issued the token, by the service's clock.
@@ -270,6 +349,22 @@ impl AcsToken {
         let status = self.status.as_ref()?;
         let last = status.last_handled_request.as_deref();
         Request::open(self, status.observed_generation, last)
+    }
+
+    /// The name of the `AcsIdentity` that it is for, unless it is for a Teams user.
+    #[must_use]
+    pub fn identity_name(&self) -> Option<&str> {
+        let identity = self.spec.identity_ref.as_ref()?;
+        Some(&identity.name)
+    }
+
+    /// What the token allows.
+    #[must_use]
+    pub fn scopes(&self) -> BTreeSet<Scope> {
+        if self.spec.teams_user.is_some() {
+            return TEAMS_SCOPES.into();
+        }
+        self.spec.scopes.clone().unwrap_or_default()
     }
 
     /// The name of the Secret that the spec asks for.

@@ -5,13 +5,10 @@ use kube::ResourceExt;
 
 use super::decide::{ConnectionView, Observed, Others};
 use crate::{
-    cluster::{
-        secret::owned_by,
-        view::{Indexed, object_ref},
-    },
+    cluster::{secret::owned_by, view::Indexed},
     connection::{ConnectionKey, Unusable},
     context::Context,
-    crd::{AcsIdentity, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION},
+    crd::{AcsIdentity, ConnectionRef},
     revocation,
     token::{self, Claim, claim, is_untold_claim},
 };
@@ -24,7 +21,11 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     let id = status.and_then(|status| status.identity_id.clone());
     let endpoint = status.and_then(|status| status.endpoint.clone());
     let remembered = context.memory.of(&identity.uid().unwrap_or_default());
-    let reference = reference(context, identity, &namespace);
+    let reference = context.connection_reference(
+        identity.spec.connection_ref.as_ref(),
+        status.and_then(|status| status.connection_ref.as_ref()),
+        &namespace,
+    );
     let connection = connection(context, &reference, &namespace, endpoint.as_deref(), now);
 
     let group = match (&id, &endpoint) {
@@ -171,31 +172,6 @@ fn others(
     }
 }
 
-/// The connection that the object asks for: named, kept from before, or called `default`.
-fn reference(context: &Context, identity: &AcsIdentity, namespace: &str) -> ConnectionRef {
-    let kept = identity
-        .status
-        .as_ref()
-        .and_then(|status| status.connection_ref.clone());
-    if let Some(named) = identity.spec.connection_ref.clone().or(kept) {
-        return named;
-    }
-    let name = DEFAULT_CONNECTION.to_owned();
-    let own = context
-        .views
-        .connections
-        .get(&object_ref(Some(namespace), &name));
-    let of_cluster = context
-        .views
-        .cluster_connections
-        .get(&object_ref(None, &name));
-    let kind = match (own, of_cluster) {
-        (None, Some(_)) => ConnectionKind::ClusterAcsConnection,
-        _ => ConnectionKind::AcsConnection,
-    };
-    ConnectionRef { kind, name }
-}
-
 fn connection(
     context: &Context,
     reference: &ConnectionRef,
@@ -262,29 +238,15 @@ impl Indexed for AcsIdentity {
         let namespace = self.namespace().unwrap_or_default();
         let status = self.status.as_ref();
         let id = status.and_then(|status| status.identity_id.as_ref());
-        let reference = self
-            .spec
-            .connection_ref
-            .as_ref()
-            .or_else(|| status.and_then(|status| status.connection_ref.as_ref()));
-        let connection = match reference {
-            Some(reference) => vec![ConnectionKey::of(reference, &namespace).index_key()],
-            // Whichever `default` comes first wakes it.
-            None => [
-                ConnectionKind::AcsConnection,
-                ConnectionKind::ClusterAcsConnection,
-            ]
-            .map(|kind| ConnectionRef {
-                kind,
-                name: DEFAULT_CONNECTION.to_owned(),
-            })
-            .map(|reference| ConnectionKey::of(&reference, &namespace).index_key())
-            .to_vec(),
-        };
+        let connections = ConnectionKey::candidates(
+            self.spec.connection_ref.as_ref(),
+            status.and_then(|status| status.connection_ref.as_ref()),
+            &namespace,
+        );
         id.or(self.spec.identity_id.as_ref())
             .map(|id| id_key(id))
             .into_iter()
-            .chain(connection)
+            .chain(connections.iter().map(ConnectionKey::index_key))
             .chain([namespace_key(&namespace)])
             .collect()
     }

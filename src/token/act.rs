@@ -1,23 +1,23 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
 use super::{
     decide::{self, Decision, IdentityView, IssueOrder, SecretView, Step, Why},
     facts::TokenFacts,
-    observe::{Findings, identity_of, observe},
-    report,
+    observe::{Findings, connection_of, endpoint_of, identity_of, observe},
+    report, teams,
 };
 use crate::{
-    acs,
+    acs::{self, UserToken},
     cluster::{
         self, finalizer,
+        input::Follower,
         secret::{Owner, Secrets, SeenSecret, Wanted, owner},
         view::object_ref,
     },
-    connection::{ConnectionKey, Resolved},
     context::Context,
     crd::AcsToken,
     metrics::{KindLabels, ReasonLabels},
@@ -48,6 +48,12 @@ pub async fn carry_out(
         Step::Rest => {}
         Step::Mark => report::rest(context, token, decision).await?,
         Step::AddFinalizer => finalizer::add(&api, &context.views.tokens, token).await?,
+        Step::ReadUserToken => {
+            read_user_token(context, token, findings).await?;
+        }
+        Step::Fail { reason, message } => {
+            report::failed(context, token, reason, message, None).await?;
+        }
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
         Step::Record(facts) => report::record(context, token, facts).await?,
         Step::Issue(order) => return issue(context, token, order, findings).await,
@@ -83,8 +89,17 @@ pub async fn carry_out(
         Step::RemoveFinalizer { abandoned } => {
             if let Some(why) = abandoned {
                 report::abandoned(context, token, why).await;
+            } else if token.spec.teams_user.is_some() {
+                report::left_alive(context, token).await;
             }
             finalizer::remove(&api, &context.views.tokens, token).await?;
+            let reference = ObjectRef::from_obj(token);
+            for follower in [
+                Follower::Token(reference.clone()),
+                Follower::UserToken(reference),
+            ] {
+                context.inputs.unfollow(&follower);
+            }
             context.memory.forget(&token.uid().unwrap_or_default());
             return Ok(Outcome::Gone);
         }
@@ -99,11 +114,34 @@ async fn identity_exists(
     namespace: &str,
 ) -> Result<bool, cluster::Error> {
     let api: Api<crate::crd::AcsIdentity> = Api::namespaced(context.client.clone(), namespace);
-    let name = &token.spec.identity_ref.name;
+    let Some(name) = token.identity_name() else {
+        return Ok(false);
+    };
     let named = format!("AcsIdentity {namespace}/{name}");
     Ok(cluster::call("read", &named, api.get_metadata_opt(name))
         .await?
         .is_some())
+}
+
+/// Reads a Teams user's Entra token, and remembers what is to be seen of it.
+async fn read_user_token(
+    context: &Context,
+    token: &AcsToken,
+    findings: &mut Findings,
+) -> Result<Option<UserToken>, cluster::Error> {
+    let Some(user) = &token.spec.teams_user else {
+        return Ok(None);
+    };
+    let namespace = token.namespace().unwrap_or_default();
+    let secrets = Secrets::of(&context.client, &namespace);
+    let (read, user_token) = teams::read(&secrets, &namespace, user).await?;
+    findings.read_user_token();
+    context
+        .memory
+        .change(&token.uid().unwrap_or_default(), |memory| {
+            memory.user_token = Some(read);
+        });
+    Ok(user_token)
 }
 
 async fn read_secret(
@@ -171,11 +209,18 @@ async fn issue(
     let observed = observe(context, &token, findings, Timestamp::now());
     let still_wanted = matches!(
         decide::decide(&observed).step,
-        Step::Issue(now) if now.shape == order.shape && now.identity_id == order.identity_id
+        Step::Issue(now) if now.is_same_as(order)
     );
-    let Some((key, resolved)) = connection(context, &token).filter(|_| still_wanted) else {
+    let connection = connection_of(context, &token, Timestamp::now());
+    let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
         return Ok(Outcome::Overtaken);
     };
+    let user_token = read_user_token(context, &token, findings).await?;
+    if user_token.as_ref().map(|it| &it.fingerprint)
+        != order.user_token.as_ref().map(|it| &it.fingerprint)
+    {
+        return Ok(Outcome::Overtaken);
+    }
     if !context
         .registry
         .may_call(&key, &resolved.credential, observed.now)
@@ -185,22 +230,28 @@ async fn issue(
     let client = context
         .acs
         .client(&resolved.endpoint, &resolved.version, &resolved.key);
-    let scopes: Vec<_> = order
-        .shape
-        .scopes
-        .iter()
-        .map(|scope| scope.as_str())
-        .collect();
-    let minutes = order.shape.minutes();
-    let issued = match client
-        .issue_token(&order.identity_id, &scopes, minutes, order.deadline)
-        .await
-    {
+    let issued = if let (Some(user), Some(held)) = (&token.spec.teams_user, &user_token) {
+        let (app_id, user_id) = (&user.app_id, &user.user_id);
+        client
+            .exchange_teams_token(&held.token, app_id, user_id, order.deadline)
+            .await
+    } else {
+        let scopes: Vec<_> = order.shape.scopes.iter().map(|it| it.as_str()).collect();
+        let minutes = order.shape.minutes();
+        client
+            .issue_token(&order.identity_id, &scopes, minutes, order.deadline)
+            .await
+    };
+    let issued = match issued {
         Ok(issued) => issued,
         Err(error) => {
             if context.note_failure(&key, &resolved, &error) {
                 return Ok(Outcome::Done);
             }
+            let uid = token.uid().unwrap_or_default();
+            context.memory.change(&uid, |memory| {
+                memory.failed_user_token = user_token.map(|it| it.fingerprint);
+            });
             report::failed(
                 context,
                 &token,
@@ -213,7 +264,7 @@ async fn issue(
         }
     };
     context.note_success(&key, &resolved);
-    let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
+    let facts = TokenFacts::issued(&token, order, &issued, &key, &resolved);
     if decide::is_stillborn(&observed, &facts) {
         info!("a token of the second of the revocation is dropped");
         return Ok(Outcome::Done);
@@ -325,8 +376,8 @@ async fn rewrite(
         .secrets
         .get(&source)
         .and_then(|s| s.metadata.annotations.clone());
-    let identity = context.views.identities.get(&identity_of(token));
-    let endpoint = identity.and_then(|identity| identity.status.clone()?.endpoint);
+    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let endpoint = endpoint_of(token, identity.as_deref());
     let facts = annotations.and_then(|all| TokenFacts::from_annotations(&all));
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
@@ -376,18 +427,6 @@ async fn rewrite(
         read_secret(context, token, secrets, findings).await?;
     }
     Ok(())
-}
-
-/// The connection of the token's identity, if it can be called now.
-fn connection(context: &Context, token: &AcsToken) -> Option<(ConnectionKey, Resolved)> {
-    let namespace = token.namespace()?;
-    let identity = context.views.identities.get(&identity_of(token))?;
-    let status = identity.status.as_ref()?;
-    let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
-    let resolved = context
-        .usable_connection(&key, &namespace, Timestamp::now())
-        .ok()?;
-    (Some(resolved.endpoint.as_str()) == status.endpoint.as_deref()).then_some((key, resolved))
 }
 
 /// Counts what is left behind.

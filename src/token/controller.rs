@@ -15,7 +15,7 @@ use crate::{
     cluster::{
         self,
         control::{self, Stop},
-        input::Follower,
+        input::{Follower, Presence},
     },
     context::Context,
     crd::AcsToken,
@@ -43,6 +43,9 @@ async fn reconcile(
     key: ObjectRef<AcsToken>,
 ) -> Result<Option<Timestamp>, cluster::Error> {
     let mut findings = Findings::default();
+    if let Some(token) = context.views.tokens.get(&key) {
+        findings.watched(follow_user_token(&context, &token));
+    }
     for _ in 0..MOST_STEPS {
         let Some(token) = context.views.tokens.get(&key) else {
             return Ok(None);
@@ -67,6 +70,19 @@ async fn reconcile(
 
 fn pause() -> Timestamp {
     crate::renewal::add(Timestamp::now(), jiff::SignedDuration::from_millis(500))
+}
+
+/// The Secret of a Teams user's Entra token is watched, so that a new one is exchanged at once.
+fn follow_user_token(context: &Context, token: &AcsToken) -> Presence {
+    let Some(user) = &token.spec.teams_user else {
+        return Presence::Unknown;
+    };
+    let namespace = token.namespace().unwrap_or_default();
+    let follower = Follower::UserToken(ObjectRef::from_obj(token));
+    let presences = context
+        .inputs
+        .follow(&namespace, &[&user.secret_ref.name], &follower);
+    presences.into_iter().next().unwrap_or_default()
 }
 
 /// While someone else holds the Secret's name, that one Secret is watched, so that the token heals

@@ -1,6 +1,7 @@
 //! What to do next for an `AcsToken`. Pure: no I/O, no clock, no randomness.
 
 mod deletion;
+mod exchange;
 mod issue;
 mod life;
 mod withheld;
@@ -9,14 +10,16 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use issue::{is_stillborn, renew_at};
+pub use issue::{is_stillborn, ready, renew_at};
 
 use super::{
     facts::{Shape, TokenFacts},
     limits::Limits,
+    teams::{SeenUserToken, UserTokenView},
 };
 use crate::crd::{AcsToken, FINALIZER, Verdict, is_ready};
 use deletion::decide_deletion;
+use exchange::has_to_go;
 use life::decide_life;
 
 /// A change that other controllers fight over is repaired at once, then this far apart (T5).
@@ -35,6 +38,10 @@ pub struct Observed<'a> {
     pub identity: IdentityView,
     /// What the connection's policy lets it be.
     pub limits: Limits,
+    /// The Entra token that it is exchanged for, if it is a Teams user's.
+    pub user_token: Option<UserTokenView>,
+    /// Whether the last call that failed was made with another Entra token.
+    pub is_new_user_token: bool,
     /// The Secret of the name that the spec asks for.
     pub secret: SecretView,
     /// A Secret of ours under another name (T6).
@@ -51,7 +58,7 @@ pub struct Observed<'a> {
     pub deletion_deadline: Timestamp,
 }
 
-/// The identity of a token, as far as the token cares.
+/// The identity of a token, or its Teams user, as far as the token cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityView {
     /// There is no such `AcsIdentity`.
@@ -155,6 +162,15 @@ pub enum Step {
     AddFinalizer,
     /// Read the Secret of the wanted name.
     ReadSecret,
+    /// Read the Entra token of the Teams user.
+    ReadUserToken,
+    /// Tell that no token can be had, and why.
+    Fail {
+        /// One word.
+        reason: Cow<'static, str>,
+        /// What to do, in a sentence.
+        message: String,
+    },
     /// Bring the status up to what the Secret tells.
     Record(TokenFacts),
     /// Issue a token into the Secret.
@@ -196,10 +212,22 @@ pub struct IssueOrder {
     pub identity_id: String,
     /// What to ask for.
     pub shape: Shape,
+    /// The Entra token to exchange, if it is for a Teams user.
+    pub user_token: Option<SeenUserToken>,
     /// Why; one word for metrics and Events.
     pub why: Why,
     /// When it should have been done; the most urgent is served first.
     pub deadline: Timestamp,
+}
+
+impl IssueOrder {
+    /// Whether both ask for the same token.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.identity_id == other.identity_id
+            && self.shape == other.shape
+            && self.user_token == other.user_token
+    }
 }
 
 /// Why a token is issued.
@@ -221,6 +249,8 @@ pub enum Why {
     CredentialChanged,
     /// The credential that it was made with is refused, so it is dead.
     CredentialRefused,
+    /// The Teams user's Entra token is another one now.
+    UserTokenChanged,
     /// A revocation without an answer may have killed it.
     Unsettled,
     /// Someone asked for a new one.
@@ -240,6 +270,7 @@ impl Why {
             Self::SecretEdited => "SecretEdited",
             Self::CredentialChanged => "CredentialChanged",
             Self::CredentialRefused => "CredentialRefused",
+            Self::UserTokenChanged => "UserTokenChanged",
             Self::Unsettled => "Unsettled",
             Self::Requested => "Requested",
         }
@@ -258,6 +289,8 @@ pub struct Decision {
     pub facts: Option<TokenFacts>,
     /// Whether the status forgets its token: it is dead, and nothing is left to revoke.
     pub forgets: bool,
+    /// Whether the policy has ceased to serve the namespace of a Teams user's token.
+    pub is_denied: bool,
     /// When to look again, unless an event comes first.
     pub wake: Option<Timestamp>,
 }
@@ -269,6 +302,7 @@ impl Decision {
             verdict: None,
             facts: None,
             forgets: false,
+            is_denied: false,
             wake: None,
         }
     }
@@ -279,6 +313,7 @@ impl Decision {
             verdict: Some(verdict),
             facts: facts.cloned(),
             forgets: false,
+            is_denied: false,
             wake,
         }
     }
@@ -306,6 +341,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {
     observed.now < facts.expires_at
+        && !has_to_go(observed, identity)
         && !is_dead(facts.issued_at, identity)
         && !is_of_dead_credential(identity, facts)
 }

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     acs::IssuedToken,
-    crd::{AcsToken, AcsTokenStatus, FormerToken, Revocation, Scope, parse_duration},
+    connection::{ConnectionKey, Resolved},
+    crd::{
+        AcsToken, AcsTokenStatus, ConnectionRef, FormerToken, Revocation, Scope, parse_duration,
+    },
     renewal,
 };
 
@@ -35,6 +38,11 @@ pub const FORMER: [&str; 2] = [
     "acs-identity.dev/former-expires-at",
     "acs-identity.dev/former-replaced-at",
 ];
+/// Beside them, of a token of a Teams user.
+const USER_TOKEN: &str = "acs-identity.dev/user-token";
+const USER_TOKEN_EXPIRES_AT: &str = "acs-identity.dev/user-token-expires-at";
+const CONNECTION: &str = "acs-identity.dev/connection";
+const ENDPOINT: &str = "acs-identity.dev/endpoint";
 const REVISION: &str = "acs-identity.dev/revision";
 const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
 
@@ -56,7 +64,7 @@ impl Shape {
             .or_else(|| limits.default_life())
             .unwrap_or(DEFAULT_LIFE);
         Self {
-            scopes: token.spec.scopes.clone(),
+            scopes: token.scopes(),
             expires_in: life.to_owned(),
         }
     }
@@ -121,17 +129,35 @@ pub struct TokenFacts {
     pub revision: i64,
     /// The last request (annotation acs-identity.dev/requested-at) that was obeyed with it.
     pub request: Option<String>,
+    /// Whence it is, if it is a Teams user's: there is no `AcsIdentity` that tells.
+    pub exchange: Option<Box<Exchange>>,
+}
+
+/// Whence the token of a Teams user is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Fingerprint of the Entra token that it was exchanged for.
+    pub user_token: String,
+    /// When that one ends, by the operator's clock, in whole seconds.
+    pub user_token_expires_at: Timestamp,
+    /// The connection that it was had through.
+    pub connection: ConnectionRef,
+    /// The endpoint that it was had from.
+    pub endpoint: String,
 }
 
 impl TokenFacts {
-    /// What the answer to `order` tells of the token, in the frames of both clocks (T2).
+    /// What the answer to `order`, had through the connection, tells of the token, in the frames of
+    /// both clocks (T2).
     #[must_use]
     pub fn issued(
         token: &AcsToken,
         order: &IssueOrder,
         issued: &IssuedToken,
-        credential: &str,
+        connection: &ConnectionKey,
+        resolved: &Resolved,
     ) -> Self {
+        let credential = &resolved.credential;
         let expires_on = renewal::whole_seconds(issued.expires_on);
         let issued_at = renewal::whole_seconds(issued.date);
         let life = expires_on.duration_since(issued_at);
@@ -141,14 +167,27 @@ impl TokenFacts {
             .and_then(|status| status.revision)
             .unwrap_or(0);
         let received_at = renewal::whole_seconds(issued.received_at);
+        let mut shape = order.shape.clone();
+        let exchange = order.user_token.as_ref().map(|user_token| {
+            // No life was asked for.
+            shape.expires_in = format!("{}m", life.as_secs().saturating_add(59) / 60);
+            let left = user_token.expires_on.duration_since(issued_at);
+            Box::new(Exchange {
+                user_token: user_token.fingerprint.clone(),
+                user_token_expires_at: renewal::add(received_at, left),
+                connection: connection.reference(),
+                endpoint: resolved.endpoint.to_string(),
+            })
+        });
         Self {
             identity_id: order.identity_id.clone(),
-            shape: order.shape.clone(),
+            shape,
             issued_at,
             expires_at: renewal::add(received_at, life),
             life,
             fingerprint: fingerprint(&issued.token),
-            credential: credential.to_owned(),
+            credential: credential.clone(),
+            exchange,
             former: former(token, order, credential, received_at).map(Box::new),
             revision: revision.saturating_add(1),
             request: match token.open_request() {
@@ -189,6 +228,19 @@ impl TokenFacts {
             let times = FORMER.into_iter().zip(times);
             all.extend(times.map(|(key, time)| (key.to_owned(), time.0.to_string())));
         }
+        if let Some(exchange) = &self.exchange {
+            let connection = &exchange.connection;
+            let connection = format!("{}/{}", connection.kind.as_str(), connection.name);
+            all.extend([
+                (USER_TOKEN.to_owned(), exchange.user_token.clone()),
+                (
+                    USER_TOKEN_EXPIRES_AT.to_owned(),
+                    exchange.user_token_expires_at.to_string(),
+                ),
+                (CONNECTION.to_owned(), connection),
+                (ENDPOINT.to_owned(), exchange.endpoint.clone()),
+            ]);
+        }
         all
     }
 
@@ -201,6 +253,7 @@ impl TokenFacts {
             .map(|scope| serde_json::from_value(scope.into()).ok())
             .collect::<Option<_>>()?;
         Some(Self {
+            exchange: exchange_in(annotations)?,
             identity_id: text(IDENTITY_ID)?,
             shape: Shape {
                 scopes,
@@ -241,6 +294,27 @@ fn former_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<Former
             replaced_at: Time(replaced_at?.parse().ok()?),
         }))),
     }
+}
+
+/// Whence a Teams user's token is, if the annotations tell; `None` when they were edited into
+/// nonsense.
+#[allow(clippy::option_option, reason = "as above")]
+fn exchange_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<Exchange>>> {
+    let keys = [USER_TOKEN, USER_TOKEN_EXPIRES_AT, CONNECTION, ENDPOINT];
+    let [user_token, expires_at, connection, endpoint] = keys.map(|key| annotations.get(key));
+    if user_token.is_none() && endpoint.is_none() {
+        return Some(None);
+    }
+    let (kind, name) = connection?.split_once('/')?;
+    Some(Some(Box::new(Exchange {
+        user_token: user_token?.clone(),
+        user_token_expires_at: expires_at?.parse().ok()?,
+        connection: ConnectionRef {
+            kind: serde_json::from_value(kind.into()).ok()?,
+            name: name.to_owned(),
+        },
+        endpoint: endpoint?.clone(),
+    })))
 }
 
 /// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on
@@ -294,6 +368,10 @@ pub struct Claim {
 /// is beyond `limits` has to go, whatever the object says.
 #[must_use]
 pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Claim> {
+    if token.spec.teams_user.is_some() {
+        // Nobody can revoke it.
+        return None;
+    }
     let status = token.status.as_ref()?;
     if status.identity_id.as_deref() != Some(identity_id) {
         return None;
@@ -369,6 +447,7 @@ pub fn fingerprint(token: &SecretString) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crd::ConnectionKind;
 
     fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
         Shape {
@@ -393,6 +472,15 @@ mod tests {
             })),
             revision: 7,
             request: Some("2026-01-01T00:00:00Z".to_owned()),
+            exchange: Some(Box::new(Exchange {
+                user_token: "def".to_owned(),
+                user_token_expires_at: Timestamp::from_second(1_800_003_000).unwrap(),
+                connection: ConnectionRef {
+                    kind: ConnectionKind::ClusterAcsConnection,
+                    name: "teams".to_owned(),
+                },
+                endpoint: "https://contoso.communication.azure.com".to_owned(),
+            })),
         };
         let annotations = facts.annotations(facts.issued_at);
         assert_eq!(TokenFacts::from_annotations(&annotations), Some(facts));

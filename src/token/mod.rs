@@ -14,6 +14,7 @@ mod facts;
 mod limits;
 mod observe;
 mod report;
+mod teams;
 pub mod tell;
 
 pub use controller::run;
@@ -23,4 +24,8 @@ pub use facts::{
     scopes_text,
 };
 pub use limits::{Limits, rank};
-pub use observe::{Findings, identity_key, identity_of, limits_of, observe, secret_key, uid_key};
+pub use observe::{
+    Findings, connection_of, endpoint_of, identity_key, identity_of, limits_of, observe,
+    secret_key, uid_key,
+};
+pub use teams::{SeenUserToken, UserTokenView, connections, namespace_key, see, user_key};

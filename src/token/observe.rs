@@ -11,13 +11,15 @@ use super::{
     },
     facts::TokenFacts,
     limits::{Limits, rank},
+    teams::{self, UserTokenView},
 };
 use crate::{
     cluster::{
+        input::Presence,
         secret::{Owner, Wanted, owned_by, owner},
         view::object_ref,
     },
-    connection::ConnectionKey,
+    connection::{ConnectionKey, Resolved},
     context::Context,
     crd::{AcsIdentity, AcsToken, STALLED},
     identity::siblings,
@@ -29,6 +31,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     secret: Option<(String, SecretView)>,
+    user_token: Presence,
+    has_read_user_token: bool,
 }
 
 impl Findings {
@@ -40,6 +44,16 @@ impl Findings {
     /// What was found is no longer the newest.
     pub fn forget(&mut self) {
         self.secret = None;
+    }
+
+    /// What the watch of a Teams user's Entra token knows.
+    pub fn watched(&mut self, user_token: Presence) {
+        self.user_token = user_token;
+    }
+
+    /// A Teams user's Entra token was just read: what was seen is newer than what its watch tells.
+    pub fn read_user_token(&mut self) {
+        self.has_read_user_token = true;
     }
 
     fn of(&self, wanted: &str) -> Option<&SecretView> {
@@ -59,11 +73,8 @@ pub fn observe<'a>(
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
     let remembered = context.memory.of(&uid);
-    let reference = object_ref(Some(&namespace), &token.spec.identity_ref.name);
-    let identity = context.views.identities.get(&reference);
-    let endpoint = identity
-        .as_ref()
-        .and_then(|identity| identity.status.as_ref()?.endpoint.clone());
+    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let endpoint = endpoint_of(token, identity.as_deref());
     // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
     let group = identity
         .as_ref()
@@ -73,22 +84,37 @@ pub fn observe<'a>(
             Some(siblings(context, id, status.endpoint.as_deref()?))
         })
         .unwrap_or_default();
-    let limits = identity
-        .as_ref()
-        .and_then(|identity| {
-            let used = identity.status.as_ref()?.connection_ref.as_ref()?;
-            let key = ConnectionKey::of(used, &namespace);
-            Some(limits_of(context, &key, &group, token))
-        })
-        .unwrap_or_default();
+    let user = token.spec.teams_user.as_ref();
+    let limits = match (user, &identity) {
+        (Some(user), _) => teams::limits_of(context, token, user, &namespace),
+        (None, Some(identity)) => used_by(identity, &namespace)
+            .map(|key| limits_of(context, &key, &group, token))
+            .unwrap_or_default(),
+        (None, None) => Limits::default(),
+    };
+    let user_token = user.map(|user| {
+        let is_just_read = findings.has_read_user_token;
+        teams::user_token(user, &remembered, &findings.user_token, is_just_read)
+    });
+    let is_new_user_token = match (&remembered.failed_user_token, &user_token) {
+        (Some(failed), Some(UserTokenView::There(seen))) => *failed != seen.fingerprint,
+        _ => false,
+    };
     let secret = secret(context, token, endpoint.as_deref(), &remembered, findings);
     Observed {
         now,
         service_now: context.service_now(endpoint.as_deref()),
         token,
-        identity: identity.map_or(IdentityView::Missing, |identity| {
-            identity_view(context, &identity, &group, &namespace, now)
-        }),
+        identity: match (user, &identity) {
+            (Some(user), _) => {
+                let identity = teams::identity(context, token, user, &namespace, now);
+                IdentityView::Usable(Box::new(identity))
+            }
+            (None, Some(identity)) => identity_view(context, identity, &group, &namespace, now),
+            (None, None) => IdentityView::Missing,
+        },
+        user_token,
+        is_new_user_token,
         limits,
         secret,
         former: former(context, token, &uid),
@@ -346,16 +372,64 @@ pub fn uid_key(uid: &str) -> String {
 impl crate::cluster::view::Indexed for AcsToken {
     fn index_keys(&self) -> Vec<String> {
         let namespace = self.namespace().unwrap_or_default();
-        vec![
-            identity_key(&namespace, &self.spec.identity_ref.name),
-            secret_key(self),
-            uid_key(&self.uid().unwrap_or_default()),
-        ]
+        let mut keys = vec![secret_key(self), uid_key(&self.uid().unwrap_or_default())];
+        if let Some(name) = self.identity_name() {
+            keys.push(identity_key(&namespace, name));
+        }
+        if let Some(user) = &self.spec.teams_user {
+            let connections = teams::connections(self);
+            keys.extend(connections.iter().map(ConnectionKey::index_key));
+            keys.extend([teams::user_key(user), teams::namespace_key(&namespace)]);
+        }
+        keys
     }
 }
 
-/// The `AcsIdentity` that `token` names.
+/// The `AcsIdentity` that `token` names, unless it is for a Teams user.
 #[must_use]
-pub fn identity_of(token: &AcsToken) -> ObjectRef<AcsIdentity> {
-    object_ref(token.namespace().as_deref(), &token.spec.identity_ref.name)
+pub fn identity_of(token: &AcsToken) -> Option<ObjectRef<AcsIdentity>> {
+    Some(object_ref(
+        token.namespace().as_deref(),
+        token.identity_name()?,
+    ))
+}
+
+/// The endpoint that the token belongs to: its identity's, or the one that it was exchanged at.
+#[must_use]
+pub fn endpoint_of(token: &AcsToken, identity: Option<&AcsIdentity>) -> Option<String> {
+    if token.spec.teams_user.is_some() {
+        return token.status.as_ref()?.endpoint.clone();
+    }
+    identity?.status.as_ref()?.endpoint.clone()
+}
+
+/// The connection that an identity has used.
+fn used_by(identity: &AcsIdentity, namespace: &str) -> Option<ConnectionKey> {
+    let used = identity.status.as_ref()?.connection_ref.as_ref()?;
+    Some(ConnectionKey::of(used, namespace))
+}
+
+/// What the token can be had through now, if it can.
+#[must_use]
+pub fn connection_of(
+    context: &Context,
+    token: &AcsToken,
+    now: Timestamp,
+) -> Option<(ConnectionKey, Resolved)> {
+    let namespace = token.namespace()?;
+    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let is_of_user = token.spec.teams_user.is_some();
+    let key = if is_of_user {
+        teams::key(context, token, &namespace)
+    } else {
+        used_by(identity.as_ref()?, &namespace)?
+    };
+    let recorded = endpoint_of(token, identity.as_deref());
+    let resolved = context.usable_connection(&key, &namespace, now).ok()?;
+    let is_same = match &recorded {
+        Some(recorded) => resolved.endpoint.as_str() == recorded,
+        // The first token of a Teams user decides where all others are from.
+        None => is_of_user,
+    };
+    is_same.then_some((key, resolved))
 }

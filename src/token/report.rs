@@ -2,13 +2,18 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{decide::Decision, facts::TokenFacts, tell};
+use super::{
+    decide::Decision,
+    facts::{POLICY_DENIED, TokenFacts},
+    tell,
+};
 use crate::{
     cluster::{self, status},
     context::Context,
     crd::{AcsToken, AcsTokenStatus, REQUEST, REQUESTED_AT, parse_duration},
+    identity::decide::GRACE,
     metrics::ReasonLabels,
     renewal,
 };
@@ -23,12 +28,21 @@ pub async fn rest(
         // The object is about to go with its namespace; nobody reads what it says.
         return Ok(());
     }
-    write(
-        context,
-        token,
-        tell::rested(token, decision, Timestamp::now()),
-    )
-    .await
+    let news = tell::rested(token, decision, Timestamp::now());
+    let since = |status: Option<&AcsTokenStatus>| status?.denied_since.clone();
+    let is_first = since(token.status.as_ref()).is_none();
+    let denied = since(news.as_ref()).filter(|_| is_first);
+    write(context, token, news).await?;
+    if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
+        let end = renewal::add(since.0, GRACE);
+        let note = format!(
+            "{}; it is not renewed, and its Secret is deleted at {end}",
+            verdict.message()
+        );
+        warn!(note);
+        context.events.warning(token, POLICY_DENIED, note).await;
+    }
+    Ok(())
 }
 
 /// Brings the status up to a token that is in the Secret.
@@ -130,6 +144,24 @@ pub async fn abandoned(context: &Arc<Context>, token: &AcsToken, why: &str) {
     warn!(message);
     super::act::count_abandoned(context);
     context.tell_abandoned(token, &namespace, &message).await;
+}
+
+/// Tells that the token of a Teams user lives on although its object goes.
+pub async fn left_alive(context: &Context, token: &AcsToken) {
+    let status = token.status.as_ref();
+    let Some(end) = status.and_then(|status| status.expires_at.as_ref()) else {
+        return;
+    };
+    if end.0 <= Timestamp::now() || context.is_terminating(&namespace(token)) {
+        return;
+    }
+    let note = format!(
+        "tokens of Teams users can't be revoked: whoever has read Secret {} can use its token until {}",
+        token.secret_name(),
+        end.0
+    );
+    info!(note);
+    context.events.normal(token, "NotRevoked", note).await;
 }
 
 /// Tells that somebody edits the Secret.

@@ -9,7 +9,10 @@ use super::{
     limits::Limits,
 };
 use crate::{
-    crd::{AcsToken, AcsTokenStatus, Conditions, LastFailure, Verdict, handled_at_first_sight},
+    crd::{
+        AcsToken, AcsTokenStatus, Conditions, LastFailure, UserTokenStatus, Verdict,
+        handled_at_first_sight,
+    },
     renewal,
 };
 
@@ -26,9 +29,17 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
             conditions,
             revision: next.revision,
             last_handled_request: next.last_handled_request,
+            connection_ref: next.connection_ref,
+            endpoint: next.endpoint,
+            denied_since: next.denied_since,
             ..AcsTokenStatus::default()
         };
     }
+    let since = next
+        .denied_since
+        .take()
+        .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
+    next.denied_since = decision.is_denied.then_some(since);
     news(token, next, Some(verdict), now)
 }
 
@@ -45,10 +56,7 @@ pub fn recorded(token: &AcsToken, facts: &TokenFacts, now: Timestamp) -> Option<
     tell(&mut next, token, facts);
     next.failed_attempts = None;
     next.last_failure = None;
-    let verdict = Verdict::ready(
-        "TokenIssued",
-        format!("Secret {} holds a valid token", token.secret_name()),
-    );
+    let verdict = decide::ready(token);
     // A token that is recorded on the way out, or that no longer fits, is not called good.
     let is_good = token.metadata.deletion_timestamp.is_none()
         && now < facts.expires_at
@@ -100,6 +108,14 @@ fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenFacts) {
     next.credential = Some(facts.credential.clone());
     next.former_token = facts.former.as_deref().cloned();
     next.revision = Some(facts.revision);
+    if let Some(exchange) = &facts.exchange {
+        next.connection_ref = Some(exchange.connection.clone());
+        next.endpoint = Some(exchange.endpoint.clone());
+        next.user_token = Some(UserTokenStatus {
+            fingerprint: exchange.user_token.clone(),
+            expires_at: Time(exchange.user_token_expires_at),
+        });
+    }
 }
 
 /// `next` with the conditions of `verdict`, if that differs from what is told.

@@ -37,7 +37,7 @@ async fn set_policy(world: &World, name: &str, policy: serde_json::Value) {
 }
 
 /// Objects without a namespace outlive it.
-async fn clean_up(world: &World, name: &str) {
+pub async fn clean_up(world: &World, name: &str) {
     let api: Api<ClusterAcsConnection> = Api::all(world.client.clone());
     let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     let object = api

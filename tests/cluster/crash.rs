@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use acs_identity_operator::{
+    crd::{AcsIdentity, AcsToken},
+    token::scopes_text,
+};
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 
@@ -65,13 +68,7 @@ async fn fifty_crashes_lose_no_identity_and_leave_no_token_alive_that_was_given_
         let token = current
             .get(name)
             .unwrap_or_else(|| panic!("a token of {name} survived it"));
-        let wanted: BTreeSet<_> = token
-            .spec
-            .scopes
-            .iter()
-            .map(|scope| scope.as_str())
-            .collect();
-        let wanted = wanted.into_iter().collect::<Vec<_>>().join(",");
+        let wanted = scopes_text(&token.scopes());
         assert_eq!(
             *scopes, wanted,
             "a token of {name} with given-up scopes still works"
@@ -149,7 +146,11 @@ async fn tokens(world: &World) -> Vec<AcsToken> {
     tokens
         .into_iter()
         .filter(|token| token.metadata.deletion_timestamp.is_none())
-        .filter(|token| names.contains(&token.spec.identity_ref.name))
+        .filter(|token| {
+            token
+                .identity_name()
+                .is_some_and(|name| names.contains(name))
+        })
         .collect()
 }
 

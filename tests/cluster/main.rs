@@ -37,3 +37,4 @@ mod revocation;
 mod rights;
 mod rotation;
 mod secrets;
+mod teams;

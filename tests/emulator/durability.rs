@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     caller::{PREVIEW, Service, set},
-    exchange::{USER, entra_token},
-    support::emulator::Emulator,
+    support::{
+        emulator::Emulator,
+        user_token::{USER, entra_token},
+    },
 };
 
 fn start(dir: &tempfile::TempDir, more: &[&str]) -> Emulator {

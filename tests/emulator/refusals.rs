@@ -4,8 +4,11 @@ use serde_json::json;
 
 use crate::{
     caller::{Call, Reply, Service, VERSION},
-    exchange::{APPLICATION, USER, entra_token, teams},
-    support::emulator::Emulator,
+    exchange::teams,
+    support::{
+        emulator::Emulator,
+        user_token::{APPLICATION, USER, entra_token},
+    },
 };
 
 const NOT_OWNED: &str = "Provided identity doesn't belong to the resource.";

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     caller::{Call, PREVIEW, Reply, Service, VERSION, date, set},
-    exchange::entra_token,
-    support::emulator::Emulator,
+    support::{emulator::Emulator, user_token::entra_token},
 };
 
 /// Status and code; the code is empty where there is no envelope.

@@ -385,10 +385,12 @@ fn create_identity(world: &mut World, setup: Setup, number: u8) {
 fn create_token(world: &mut World, setup: Setup, number: u8) {
     let (name, identity) = TOKENS[usize::from(number)];
     let mut spec = AcsTokenSpec {
-        identity_ref: IdentityRef {
+        identity_ref: Some(IdentityRef {
             name: identity.to_owned(),
-        },
-        scopes: [Scope::Chat, Scope::Voip].into(),
+        }),
+        teams_user: None,
+        connection_ref: None,
+        scopes: Some([Scope::Chat, Scope::Voip].into()),
         expires_in: None,
         renew_before: None,
         secret: None,
@@ -406,12 +408,12 @@ fn change(spec: &mut AcsTokenSpec, edit: Edit) {
     };
     match edit {
         Edit::Scopes(number) => {
-            spec.scopes = match number % 4 {
+            spec.scopes = Some(match number % 4 {
                 0 => [Scope::Chat].into(),
                 1 => [Scope::Chat, Scope::Voip].into(),
                 2 => [Scope::Voip].into(),
                 _ => [Scope::Chat, Scope::Voip, Scope::VoipJoin].into(),
-            }
+            });
         }
         Edit::ExpiresIn(number) => {
             let texts = [None, Some("1h"), Some("90m"), Some("24h")];

@@ -74,7 +74,10 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         is_held,
         "R1: {by} issues before a deletion would wait for it"
     );
-    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let identity = world
+        .cluster
+        .identities
+        .get(object.identity_name().unwrap_or_default());
     let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
     hold!(stays, "I5: {by} issues for an identity that is going");
     hold!(
@@ -469,7 +472,10 @@ fn may_abandon(world: &World, by: &Key, metadata: &ObjectMeta, why: Option<&str>
 /// The Secret under the new name is written before the old one goes (T6).
 fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> Checked {
     let name = object.secret_name();
-    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let identity = world
+        .cluster
+        .identities
+        .get(object.identity_name().unwrap_or_default());
     let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
     let is_leaving = object.metadata.deletion_timestamp.is_some();
     if is_leaving || !stays || !is_all_told(world) || facts_in(former).is_none() {
@@ -503,14 +509,20 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
 
 /// Whether nothing may be issued for the object, by its own spec or its identity's.
 pub fn is_suspended(world: &World, object: &AcsToken) -> bool {
-    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let identity = world
+        .cluster
+        .identities
+        .get(object.identity_name().unwrap_or_default());
     object.spec.suspend == Some(true) || identity.is_some_and(|it| it.spec.suspend == Some(true))
 }
 
 /// Whether the policy forbids the object to have a token.
 pub fn is_denied(world: &World, object: &AcsToken) -> bool {
     let limits = world.limits(object);
-    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let identity = world
+        .cluster
+        .identities
+        .get(object.identity_name().unwrap_or_default());
     let is_outcast = identity.is_some_and(|it| {
         let status = it.status.as_ref();
         world.is_outcast(it) || status.is_some_and(|status| status.denied_since.is_some())

@@ -109,7 +109,7 @@ fn unsettled_until(world: &World, object: &AcsToken) -> Option<Timestamp> {
     let identity = world
         .cluster
         .identities
-        .get(&object.spec.identity_ref.name)?;
+        .get(object.identity_name().unwrap_or_default())?;
     let id = identity.status.as_ref()?.identity_id.as_ref()?;
     let known = with_id(world, id).filter_map(|identity| {
         let status = identity.status.as_ref()?;
@@ -364,7 +364,10 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let status = object.status.clone().unwrap_or_default();
     let reason = ready_reason(&status.conditions).to_owned();
     let ready = is_ready(&status.conditions);
-    let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+    let identity = world
+        .cluster
+        .identities
+        .get(object.identity_name().unwrap_or_default());
     if identity.is_some_and(|identity| is_out_of_reach(world, identity)) {
         return Ok(());
     }

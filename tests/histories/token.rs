@@ -6,12 +6,12 @@ use acs_identity_operator::{
         secret::{Owner, SeenSecret, Wanted, owner, see},
         view::object_ref,
     },
-    connection::{ConnectionKey, Resolved},
+    connection::Resolved,
     crd::{AcsToken, AcsTokenStatus},
     token::{
-        Decision, Findings, Observed, Step, TokenFacts, decide,
+        Decision, Findings, Observed, Step, TokenFacts, connection_of, decide,
         decide::{IdentityView, IssueOrder, SecretView, Why, is_stillborn},
-        identity_of, observe, tell,
+        endpoint_of, identity_of, observe, tell,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -81,9 +81,10 @@ async fn carry_out(
     findings: &mut Findings,
 ) -> Result<Outcome, Refused> {
     match &decision.step {
-        Step::Rest => {}
+        Step::Rest | Step::ReadUserToken => {}
         Step::Mark => write(wire, token, tell::rested(token, decision, wire.now())).await?,
         Step::AddFinalizer => wire.hold_token(token).await?,
+        Step::Fail { reason, .. } => fail(wire, token, reason, None).await?,
         Step::ReadSecret => read_secret(wire, token, findings).await?,
         Step::Record(facts) => record(wire, token, facts).await?,
         Step::Issue(order) => return issue(wire, token, order, findings).await,
@@ -93,7 +94,7 @@ async fn carry_out(
             name,
             only_without_identity,
         } => {
-            let identity = &token.spec.identity_ref.name;
+            let identity = token.identity_name().unwrap_or_default();
             if *only_without_identity && wire.identity_exists(identity).await? {
                 return Ok(Outcome::Overtaken);
             }
@@ -170,9 +171,10 @@ async fn issue(
     let observed = look(wire, &token, findings);
     let still_wanted = matches!(
         decide(&observed).step,
-        Step::Issue(now) if now.shape == order.shape && now.identity_id == order.identity_id
+        Step::Issue(now) if now.is_same_as(order)
     );
-    let Some((key, resolved)) = connection(wire, &token).filter(|_| still_wanted) else {
+    let connection = connection_of(context, &token, wire.now());
+    let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
         return Ok(Outcome::Overtaken);
     };
     let may_call = context
@@ -207,7 +209,7 @@ async fn issue(
         date: timestamp(date * 1000),
         received_at: wire.now(),
     };
-    let facts = TokenFacts::issued(&token, order, &issued, &resolved.credential);
+    let facts = TokenFacts::issued(&token, order, &issued, &key, &resolved);
     if is_stillborn(&observed, &facts) {
         return Ok(Outcome::Done);
     }
@@ -293,8 +295,8 @@ async fn rewrite(
     let source = object_ref(Some(NAMESPACE), from);
     let seen = context.views.secrets.get(&source);
     let annotations = seen.and_then(|secret| secret.metadata.annotations.clone());
-    let identity = context.views.identities.get(&identity_of(token));
-    let endpoint = identity.and_then(|identity| identity.status.clone()?.endpoint);
+    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let endpoint = endpoint_of(token, identity.as_deref());
     let facts = annotations.and_then(|all| TokenFacts::from_annotations(&all));
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
@@ -331,15 +333,6 @@ async fn rewrite(
         read_secret(wire, token, findings).await?;
     }
     Ok(())
-}
-
-fn connection(wire: &Wire, token: &AcsToken) -> Option<(ConnectionKey, Resolved)> {
-    let identity = wire.context.views.identities.get(&identity_of(token))?;
-    let status = identity.status.as_ref()?;
-    let key = ConnectionKey::of(status.connection_ref.as_ref()?, NAMESPACE);
-    let now = wire.now();
-    let resolved = wire.context.usable_connection(&key, NAMESPACE, now).ok()?;
-    (Some(resolved.endpoint.as_str()) == status.endpoint.as_deref()).then_some((key, resolved))
 }
 
 async fn record(wire: &Wire, token: &AcsToken, facts: &TokenFacts) -> Result<(), Refused> {

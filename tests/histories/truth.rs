@@ -150,7 +150,10 @@ impl Truth {
             return;
         };
         let now = world.service_time();
-        let identity = world.cluster.identities.get(&object.spec.identity_ref.name);
+        let identity = world
+            .cluster
+            .identities
+            .get(object.identity_name().unwrap_or_default());
         let status = identity.and_then(|identity| identity.status.as_ref());
         if status.and_then(|status| status.identity_id.as_ref()) != Some(id) {
             // What its end asked for was settled when it ended.

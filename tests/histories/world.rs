@@ -209,7 +209,7 @@ impl World {
     }
 
     pub fn limits_by(&self, policy: &TokenPolicy, object: &AcsToken) -> Limits {
-        let name = &object.spec.identity_ref.name;
+        let name = object.identity_name().unwrap_or_default();
         let identity = self.cluster.identities.get(name);
         let id = identity.and_then(|identity| identity.status.as_ref()?.identity_id.clone());
         let group: Vec<_> = id
@@ -218,7 +218,9 @@ impl World {
             .map(ResourceExt::name_any)
             .collect();
         let older = self.cluster.tokens.values().filter(|other| {
-            let is_of_it = group.contains(&other.spec.identity_ref.name);
+            let is_of_it = other
+                .identity_name()
+                .is_some_and(|name| group.iter().any(|member| member == name));
             let stays = other.metadata.deletion_timestamp.is_none();
             is_of_it && stays && rank(other) < rank(object)
         });

@@ -6,6 +6,7 @@ pub mod emulator;
 pub mod helm;
 pub mod kubernetes;
 pub mod process;
+pub mod user_token;
 pub mod world;
 
 use std::time::{Duration, Instant};

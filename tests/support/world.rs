@@ -287,7 +287,7 @@ impl World {
             let status = token.status.clone().unwrap_or_default();
             status.observed_generation == token.metadata.generation
                 && condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True")
-                && status.scopes.as_ref() == Some(&token.spec.scopes)
+                && status.scopes.as_ref() == Some(&token.scopes())
         })
         .await
     }

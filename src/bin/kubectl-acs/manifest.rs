@@ -81,10 +81,12 @@ pub fn token(
         ..SecretTemplate::default()
     });
     let spec = AcsTokenSpec {
-        identity_ref: IdentityRef {
+        identity_ref: Some(IdentityRef {
             name: identity.to_owned(),
-        },
-        scopes,
+        }),
+        teams_user: None,
+        connection_ref: None,
+        scopes: Some(scopes),
         expires_in,
         renew_before: None,
         secret,

@@ -64,20 +64,31 @@ type Key = (&'static str, String, String);
 /// The tree as it stands at `now`.
 pub fn tree(overview: &Overview, now: Timestamp) -> Vec<Node> {
     let mut roots: Vec<Node> = overview.connections.iter().map(of_connection).collect();
+    let of_users = || {
+        let tokens = overview.tokens.iter();
+        tokens.filter(|token| token.spec.teams_user.is_some())
+    };
     let used: BTreeSet<Key> = overview
         .identities
         .iter()
-        .filter_map(|identity| connection_of(identity, overview))
+        .filter_map(|identity| connection_of_identity(identity, overview))
+        .chain(of_users().filter_map(|token| connection_of_user(token, overview)))
         .collect();
     for key in used {
         if !roots.iter().any(|root| is(root, &key)) {
             roots.push(of_reference(key, overview));
         }
     }
+    let identities = overview.identities.iter().map(|identity| {
+        let key = connection_of_identity(identity, overview);
+        (key, of_identity(identity, overview, now))
+    });
+    let of_users = of_users().map(|token| {
+        let key = connection_of_user(token, overview);
+        (key, of_token(token, overview, now))
+    });
     let mut lost = Vec::new();
-    for identity in &overview.identities {
-        let node = of_identity(identity, overview, now);
-        let key = connection_of(identity, overview);
+    for (key, node) in identities.chain(of_users) {
         let root = key.and_then(|key| roots.iter_mut().find(|root| is(root, &key)));
         match root {
             Some(root) => root.children.push(node),
@@ -90,7 +101,10 @@ pub fn tree(overview: &Overview, now: Timestamp) -> Vec<Node> {
             .iter()
             .any(|identity| is_of(token, identity))
     };
-    let orphans = overview.tokens.iter().filter(|token| !has_identity(token));
+    let orphans = overview
+        .tokens
+        .iter()
+        .filter(|token| token.spec.teams_user.is_none() && !has_identity(token));
     lost.extend(orphans.map(|token| of_token(token, overview, now)));
     roots.extend(lost);
     sort(&mut roots);
@@ -108,19 +122,32 @@ fn is(node: &Node, (kind, namespace, name): &Key) -> bool {
     node.kind == *kind && node.namespace == *namespace && node.name == *name
 }
 
-/// The connection that an identity uses, or would use, where that is known.
-fn connection_of(identity: &AcsIdentity, overview: &Overview) -> Option<Key> {
-    let namespace = identity.namespace().unwrap_or_default();
-    let resolved = identity
-        .status
-        .as_ref()
-        .and_then(|status| status.connection_ref.as_ref());
-    if let Some(reference) = resolved.or(identity.spec.connection_ref.as_ref()) {
+fn connection_of_identity(identity: &AcsIdentity, overview: &Overview) -> Option<Key> {
+    let status = identity.status.as_ref();
+    let resolved = status.and_then(|status| status.connection_ref.as_ref());
+    let named = resolved.or(identity.spec.connection_ref.as_ref());
+    connection_of(named, identity.namespace().unwrap_or_default(), overview)
+}
+
+fn connection_of_user(token: &AcsToken, overview: &Overview) -> Option<Key> {
+    let status = token.status.as_ref();
+    let resolved = status.and_then(|status| status.connection_ref.as_ref());
+    let named = resolved.or(token.spec.connection_ref.as_ref());
+    connection_of(named, token.namespace().unwrap_or_default(), overview)
+}
+
+/// The connection that an object of `namespace` uses, or would use, where that is known.
+fn connection_of(
+    named: Option<&ConnectionRef>,
+    namespace: String,
+    overview: &Overview,
+) -> Option<Key> {
+    if let Some(reference) = named {
         return Some(key(reference, namespace));
     }
     let is_default = |connection: &AcsConnection| {
         connection.name_any() == DEFAULT_CONNECTION
-            && connection.namespace() == identity.namespace()
+            && connection.namespace().as_ref() == Some(&namespace)
     };
     if overview.connections.iter().any(is_default) {
         return Some(("AcsConnection", namespace, DEFAULT_CONNECTION.to_owned()));
@@ -187,7 +214,7 @@ fn with_connection_facts(mut node: Node, status: Option<&ConnectionStatus>) -> N
     node
 }
 
-/// A connection that identities refer to and that is not in the list.
+/// A connection that others refer to and that is not in the list.
 fn of_reference((kind, namespace, name): Key, overview: &Overview) -> Node {
     let found = overview
         .cluster_connections
@@ -224,7 +251,7 @@ fn of_reference((kind, namespace, name): Key, overview: &Overview) -> Node {
 }
 
 fn is_of(token: &AcsToken, identity: &AcsIdentity) -> bool {
-    token.namespace() == identity.namespace() && token.spec.identity_ref.name == identity.name_any()
+    token.namespace() == identity.namespace() && token.identity_name() == Some(&identity.name_any())
 }
 
 fn of_identity(identity: &AcsIdentity, overview: &Overview, now: Timestamp) -> Node {
@@ -261,8 +288,14 @@ fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
         node.notes.push("a new token is asked for".to_owned());
     }
     let status = token.status.clone().unwrap_or_default();
-    let scopes = status.scopes.as_ref().unwrap_or(&token.spec.scopes);
-    node.facts.push(fact("scopes", scopes_text(scopes)));
+    let user = token.spec.teams_user.as_ref();
+    node.facts.extend(user.map(|user| Fact {
+        key: "teamsUser",
+        text: format!("Teams user {}", user.user_id),
+        value: user.user_id.clone(),
+    }));
+    let scopes = status.scopes.unwrap_or_else(|| token.scopes());
+    node.facts.push(fact("scopes", scopes_text(&scopes)));
     let mut time = |key, label: &str, time: Option<Timestamp>| {
         node.facts.extend(time.map(|time| Fact {
             key,

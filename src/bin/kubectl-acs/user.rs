@@ -103,9 +103,11 @@ pub async fn tokens_of(
         .call("list", &all, api.list(&ListParams::default()))
         .await?;
     let is_theirs = |token: &AcsToken| {
-        let owner = Some(&token.spec.identity_ref.name);
         let mut all = identities.iter();
-        all.any(|identity| identity.metadata.name.as_ref() == owner)
+        all.any(|identity| {
+            token.identity_name().is_some()
+                && identity.metadata.name.as_deref() == token.identity_name()
+        })
     };
     Ok(listed.into_iter().filter(is_theirs).collect())
 }

@@ -6,12 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     ConnectionView, Decision, IdentityView, IssueOrder, Observed, REPAIR_INTERVAL, Step,
-    UsableIdentity, Why, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
+    UsableIdentity, Why, exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
 };
 use crate::{
     crd::{AcsToken, Verdict, parse_duration},
     renewal,
-    token::facts::{Shape, TokenFacts},
+    token::{
+        facts::{Shape, TokenFacts},
+        teams::UserTokenView,
+    },
 };
 
 /// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go
@@ -22,7 +25,8 @@ const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.
-const STALLING: [&str; 4] = [
+const STALLING: [&str; 5] = [
+    "InvalidUserToken",
     "UnsupportedByApiVersion",
     "InvalidRequest",
     "IdentityNotOwned",
@@ -50,6 +54,9 @@ pub(super) fn issue_or_wait(
             *is_stalled,
             *retry_at,
         );
+    }
+    if let Some(decision) = exchange::obstacle(observed, good, why) {
+        return decision;
     }
     if let Some(next_second) = identity.tokens_valid_after.map(after)
         && service_now(observed, next_second).is_some_and(|now| now < next_second)
@@ -117,13 +124,19 @@ pub(super) fn issue_or_wait(
     }
     let due = match (why, good) {
         (Why::First, _) => created_at(observed.token),
-        (Why::Renewal | Why::CredentialChanged, Some(facts)) => facts.expires_at,
+        (Why::Renewal | Why::CredentialChanged | Why::UserTokenChanged, Some(facts)) => {
+            facts.expires_at
+        }
         (Why::CredentialRefused, _) => renewal::add(observed.now, FIRSTS_FIRST),
         _ => observed.now,
     };
     Decision::step(Step::Issue(IssueOrder {
         identity_id: identity.id.clone(),
         shape: Shape::wanted(observed.token, &observed.limits),
+        user_token: match &observed.user_token {
+            Some(UserTokenView::There(seen)) => Some(seen.clone()),
+            _ => None,
+        },
         why,
         deadline: due,
     }))
@@ -159,11 +172,18 @@ pub(super) fn unable(
     Decision::rest(verdict, Some(facts), Some(wake))
 }
 
-pub(super) fn ready(token: &AcsToken) -> Verdict {
-    Verdict::ready(
-        "TokenIssued",
-        format!("Secret {} holds a valid token", token.secret_name()),
-    )
+/// What the status says of a token that is good.
+#[must_use]
+pub fn ready(token: &AcsToken) -> Verdict {
+    let secret = token.secret_name();
+    let message = match token.spec.teams_user {
+        None => format!("Secret {secret} holds a valid token"),
+        Some(_) => format!(
+            "Secret {secret} holds a valid token of a Teams user, which can't be revoked: it is good \
+             until it ends"
+        ),
+    };
+    Verdict::ready("TokenIssued", message)
 }
 
 /// Why a new token is needed, if one is.
@@ -197,6 +217,8 @@ pub(super) fn why_issue(
         Some(Why::Changed)
     } else if is_of_dead_credential(identity, facts) {
         Some(Why::CredentialRefused)
+    } else if exchange::is_outdated(observed, facts) {
+        Some(Why::UserTokenChanged)
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
@@ -226,12 +248,14 @@ pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
         .as_deref()
         .and_then(|text| parse_duration(text).ok());
     let seed = token.metadata.uid.as_deref().unwrap_or_default();
-    renewal::whole_seconds(renewal::renew_at(
-        facts.expires_at,
-        facts.life,
-        wanted,
-        seed,
-    ))
+    // A Teams user's token is made anew before its Entra token ends, too.
+    let exchange = facts.exchange.as_ref();
+    let end = exchange.map_or(facts.expires_at, |exchange| {
+        exchange.user_token_expires_at.min(facts.expires_at)
+    });
+    let life = facts.life - facts.expires_at.duration_since(end);
+    let life = life.max(SignedDuration::ZERO);
+    renewal::whole_seconds(renewal::renew_at(end, life, wanted, seed))
 }
 
 /// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
@@ -252,6 +276,9 @@ pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
 fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timestamp> {
     let status = observed.token.status.as_ref()?;
     let failure = status.last_failure.as_ref()?;
+    if observed.is_new_user_token {
+        return None;
+    }
     if status.observed_generation != observed.token.metadata.generation {
         return None;
     }

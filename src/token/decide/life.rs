@@ -12,7 +12,10 @@ use super::{
 use crate::{
     crd::Verdict,
     renewal,
-    token::facts::{POLICY_DENIED, TokenFacts, claim},
+    token::{
+        facts::{POLICY_DENIED, TokenFacts, claim},
+        teams::UserTokenView,
+    },
 };
 
 /// Whether a Secret's name is free again is looked at this far apart.
@@ -49,7 +52,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
             }
             let message = format!(
                 "waiting for AcsIdentity {}, which does not exist{} in this namespace",
-                observed.token.spec.identity_ref.name,
+                observed.token.identity_name().unwrap_or_default(),
                 if is_missing { "" } else { " any longer" }
             );
             // While the identity is being deleted, its revocation depends on what the status tells.
@@ -161,6 +164,9 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             None => Verdict::stalled(reason, message),
         };
         return Decision::rest(verdict, good, wake);
+    }
+    if observed.user_token == Some(UserTokenView::Unknown) {
+        return Decision::step(Step::ReadUserToken);
     }
     let Some(why) = why_issue(observed, identity, facts, is_there) else {
         return settle(observed, identity, facts, is_outdated, is_immutable);

@@ -1,6 +1,10 @@
 //! A token that may not be had: suspended, or denied by the policy.
 
-use super::{Decision, Observed, SecretView, Step, UsableIdentity, is_dead};
+use super::{
+    Decision, Observed, SecretView, Step, UsableIdentity,
+    exchange::{grace, has_to_go},
+    is_dead,
+};
 use crate::{
     crd::{AcsToken, Verdict},
     token::facts::{Shape, TokenFacts},
@@ -13,7 +17,7 @@ pub(super) fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<
     if token.spec.suspend == Some(true) {
         Some(format!("spec.suspend is true: {until}"))
     } else if identity.is_suspended {
-        let name = &token.spec.identity_ref.name;
+        let name = token.identity_name().unwrap_or_default();
         Some(format!(
             "spec.suspend of AcsIdentity {name} is true: {until}"
         ))
@@ -52,9 +56,15 @@ pub(super) fn withheld(
     let status = observed.token.status.as_ref();
     let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
     let end = good.map(|facts| facts.expires_at).or(told);
-    let wake = end.filter(|_| is_there && !is_over);
+    let grace = grace(observed, identity);
+    let wake = end
+        .into_iter()
+        .chain(grace)
+        .min()
+        .filter(|_| is_there && !is_over);
     Decision {
         forgets: is_over,
+        is_denied: grace.is_some(),
         ..Decision::rest(verdict, good, wake)
     }
 }
@@ -62,12 +72,13 @@ pub(super) fn withheld(
 /// Whether the token that the status tells is dead, so that nothing is left to revoke.
 fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
     let status = observed.token.status.as_ref();
-    status.is_some_and(|status| {
-        let has_ended = status
-            .expires_at
-            .as_ref()
-            .is_some_and(|end| end.0 <= observed.now);
-        let issued_at = status.issued_at.as_ref();
-        has_ended || issued_at.is_some_and(|issued| is_dead(issued.0, identity))
-    })
+    has_to_go(observed, identity)
+        || status.is_some_and(|status| {
+            let has_ended = status
+                .expires_at
+                .as_ref()
+                .is_some_and(|end| end.0 <= observed.now);
+            let issued_at = status.issued_at.as_ref();
+            has_ended || issued_at.is_some_and(|issued| is_dead(issued.0, identity))
+        })
 }

@@ -1,0 +1,143 @@
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// A Teams user's access token of Microsoft Entra ID, which the service exchanges for one of its
+/// own. Its signature is the service's to check.
+#[derive(Clone, Debug)]
+pub struct UserToken {
+    /// The token itself.
+    pub token: SecretString,
+    /// A hash of it, by which a new one is known.
+    pub fingerprint: String,
+    /// When it ends, by Entra's clock.
+    pub expires_on: Timestamp,
+}
+
+/// Why a text is not the token of the user that it should be. Tells nothing of what the text says:
+/// who may name it need not be who may read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserTokenError {
+    /// It is no access token of a user.
+    NoUserToken,
+    /// It is another user's.
+    OtherUser,
+    /// It was obtained with another application.
+    OtherApplication,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    oid: String,
+    exp: i64,
+    /// The application, in tokens of version 1.
+    appid: Option<String>,
+    /// The application, in tokens of version 2.
+    azp: Option<String>,
+}
+
+impl UserToken {
+    /// Takes `text` for what it must be: a JWT of the user with the object id `user_id`, obtained
+    /// with the application `app_id`. Nothing else is ever sent for an exchange, so that naming any
+    /// other secret brings it nowhere.
+    pub fn parse(text: &str, app_id: &str, user_id: &str) -> Result<Self, UserTokenError> {
+        let text = text.trim();
+        let claims = claims(text).ok_or(UserTokenError::NoUserToken)?;
+        let expires_on =
+            Timestamp::from_second(claims.exp).map_err(|_| UserTokenError::NoUserToken)?;
+        let application = claims.appid.or(claims.azp);
+        let application = application.ok_or(UserTokenError::NoUserToken)?;
+        if !claims.oid.eq_ignore_ascii_case(user_id) {
+            return Err(UserTokenError::OtherUser);
+        }
+        if !application.eq_ignore_ascii_case(app_id) {
+            return Err(UserTokenError::OtherApplication);
+        }
+        let digest = Sha256::new()
+            .chain_update("acs-identity-operator/user-token:")
+            .chain_update(text)
+            .finalize();
+        Ok(Self {
+            token: SecretString::from(text),
+            fingerprint: URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest)),
+            expires_on,
+        })
+    }
+}
+
+fn claims(text: &str) -> Option<Claims> {
+    let mut parts = text.split('.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let claims = serde_json::from_slice(&payload).ok()?;
+    parts.next().is_none().then_some(claims)
+}
+
+impl fmt::Display for UserTokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoUserToken => {
+                "is no access token of a user of Microsoft Entra ID (a JWT with oid, appid or azp, and exp)"
+            }
+            Self::OtherUser => "is the Entra token of another user than userId",
+            Self::OtherApplication => {
+                "is an Entra token that was obtained with another application than appId"
+            }
+        })
+    }
+}
+
+impl std::error::Error for UserTokenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = "11111111-2222-3333-4444-555555555555";
+    const USER: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+
+    fn jwt(claims: &serde_json::Value) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    }
+
+    #[test]
+    fn a_token_of_the_user_and_application_is_taken_in_both_versions() {
+        for claim in ["appid", "azp"] {
+            let text = jwt(&serde_json::json!({"oid": USER, claim: APP, "exp": 1_800_000_000}));
+            let read = UserToken::parse(&format!("{text}\n"), &APP.to_uppercase(), USER).unwrap();
+            assert_eq!(read.expires_on.as_second(), 1_800_000_000);
+            let again = UserToken::parse(&text, APP, &USER.to_uppercase()).unwrap();
+            assert_eq!(read.fingerprint, again.fingerprint);
+            assert!(!format!("{read:?}").contains(&text));
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_taken() {
+        let good = serde_json::json!({"oid": USER, "appid": APP, "exp": 1_800_000_000});
+        let but = |claim: &str, value: serde_json::Value| {
+            let mut claims = good.clone();
+            claims[claim] = value;
+            jwt(&claims)
+        };
+        let says = |text: &str| UserToken::parse(text, APP, USER).unwrap_err();
+        for text in [
+            "",
+            "a password",
+            "a.b.c",
+            &jwt(&serde_json::json!({"oid": USER, "exp": 1})),
+            &but("exp", serde_json::json!("soon")),
+            &but("exp", serde_json::json!(i64::MAX)),
+            &format!("{}.more", jwt(&good)),
+        ] {
+            assert_eq!(says(text), UserTokenError::NoUserToken, "{text}");
+        }
+        assert_eq!(says(&but("oid", APP.into())), UserTokenError::OtherUser);
+        let other = says(&but("appid", USER.into()));
+        assert_eq!(other, UserTokenError::OtherApplication);
+    }
+}

@@ -1,0 +1,136 @@
+//! What is different for a token of a Teams user: it is had by an Entra token that others keep fresh,
+//! and can't be revoked.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Decision, Observed, Step, UsableIdentity, Why,
+    issue::{local_time, unable},
+};
+use crate::{
+    identity::decide::GRACE,
+    renewal,
+    token::{
+        facts::{Shape, TokenFacts},
+        teams::UserTokenView,
+    },
+};
+
+/// Ends of an Entra token and of the token that it was exchanged for that are so near each other
+/// are one: another exchange would gain nothing.
+const SAME_END: SignedDuration = SignedDuration::from_mins(1);
+
+/// An Entra token with less left than this is over: the service's clock is known to a second.
+const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(2);
+
+/// Whether a token of a Teams user is another than the Entra token that is there now would give.
+pub(super) fn is_outdated(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+    match &observed.user_token {
+        Some(UserTokenView::There(seen)) => facts
+            .exchange
+            .as_ref()
+            .is_none_or(|exchange| exchange.user_token != seen.fingerprint),
+        Some(UserTokenView::Wrong(_)) => true,
+        Some(UserTokenView::Missing { .. } | UserTokenView::Unknown) | None => false,
+    }
+}
+
+/// What to do where no token of a Teams user can be had although one is wanted. Told at once, with an
+/// Event, unless it is only that the Entra token did not come yet.
+pub(super) fn obstacle(
+    observed: &Observed<'_>,
+    good: Option<&TokenFacts>,
+    why: Why,
+) -> Option<Decision> {
+    let Fault {
+        reason,
+        message,
+        is_stalled,
+    } = fault(observed, good, why)?;
+    let status = observed.token.status.as_ref();
+    let told = status.and_then(|status| status.last_failure.as_ref());
+    let is_told = told.is_some_and(|told| told.reason == reason && told.message == message);
+    if !is_told && (is_stalled || good.is_some()) {
+        return Some(Decision::step(Step::Fail { reason, message }));
+    }
+    Some(unable(observed, good, reason, message, is_stalled, None))
+}
+
+struct Fault {
+    reason: Cow<'static, str>,
+    message: String,
+    is_stalled: bool,
+}
+
+fn fault(observed: &Observed<'_>, good: Option<&TokenFacts>, why: Why) -> Option<Fault> {
+    let seen = match observed.user_token.as_ref()? {
+        UserTokenView::Unknown => return None,
+        UserTokenView::Missing { reason, message } => {
+            return Some(Fault {
+                reason: reason.clone(),
+                message: message.clone(),
+                is_stalled: false,
+            });
+        }
+        UserTokenView::Wrong(message) => {
+            return Some(Fault {
+                reason: "InvalidUserToken".into(),
+                message: message.clone(),
+                is_stalled: true,
+            });
+        }
+        UserTokenView::There(seen) => seen,
+    };
+    let place = observed.token.spec.teams_user.as_ref().map(|user| {
+        format!(
+            "the Entra token in key {} of Secret {}",
+            user.secret_ref.key, user.secret_ref.name
+        )
+    })?;
+    let end = local_time(observed, seen.expires_on);
+    let is_over = end <= renewal::add(observed.now, LEAST_LEFT);
+    // A clock that may be wrong is no judge: then the service is.
+    if observed.service_now.is_some() && is_over {
+        return Some(Fault {
+            reason: "UserTokenExpired".into(),
+            message: format!(
+                "{place} ended at {}; sign the Teams user in again and put the new one there",
+                seen.expires_on
+            ),
+            is_stalled: true,
+        });
+    }
+    let is_in_vain = |facts: &TokenFacts| {
+        !is_outdated(observed, facts) && end <= renewal::add(facts.expires_at, SAME_END)
+    };
+    (why == Why::Renewal && good.is_some_and(is_in_vain)).then(|| Fault {
+        reason: "UserTokenNotRefreshed".into(),
+        message: format!(
+            "{place} is still the one that ends at {}, and the token ends with it; put a new one there",
+            seen.expires_on
+        ),
+        is_stalled: false,
+    })
+}
+
+/// Whether the Secret of a Teams user's token has to go before the token ends, because the policy
+/// does not allow it: at once what the object asks for, after a while what became of its namespace.
+pub(super) fn has_to_go(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
+    if observed.user_token.is_none() {
+        return false;
+    }
+    let wanted = Shape::wanted(observed.token, &observed.limits);
+    observed.limits.denial(&wanted).is_some()
+        || grace(observed, identity).is_some_and(|end| end <= observed.now)
+}
+
+/// Until when a Teams user's token that the policy has ceased to serve keeps its Secret.
+pub(super) fn grace(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<Timestamp> {
+    observed.user_token.as_ref()?;
+    identity.denial.as_ref()?;
+    let status = observed.token.status.as_ref();
+    let since = status.and_then(|status| Some(status.denied_since.as_ref()?.0));
+    Some(renewal::add(since.unwrap_or(observed.now), GRACE))
+}

@@ -1,0 +1,243 @@
+//! Tokens of Teams users: whose connection they use, and what is known of the Entra tokens that
+//! they are exchanged for. They have no `AcsIdentity`, and nobody can revoke them.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    decide::{ConnectionView, UsableIdentity},
+    limits::{Limits, rank},
+};
+use crate::{
+    acs::UserToken,
+    cluster::{Error, input::Presence, secret::Secrets},
+    connection::{ConnectionKey, Found, Unusable, text_in},
+    context::Context,
+    crd::{AcsToken, SecretKeyRef, TeamsUser, TokenPolicy},
+    memory::{ReadUserToken, Remembered},
+    token::POLICY_DENIED,
+};
+
+/// What is known of the Entra token of a Teams user; never the token itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserTokenView {
+    /// Its Secret was not looked at since it last changed.
+    Unknown,
+    /// It is not there (yet).
+    Missing {
+        /// Why, in a word.
+        reason: Cow<'static, str>,
+        /// What is waited for, in a sentence.
+        message: String,
+    },
+    /// What is there is not the Entra token of the user; says what to do, in a sentence.
+    Wrong(String),
+    /// It is there.
+    There(SeenUserToken),
+}
+
+/// An Entra token as far as decisions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenUserToken {
+    /// A hash of it.
+    pub fingerprint: String,
+    /// When it ends, by Entra's clock, which is taken for the service's.
+    pub expires_on: Timestamp,
+}
+
+/// The Teams user of `token`, as an identity that nothing is ever revoked of.
+pub(super) fn identity(
+    context: &Context,
+    token: &AcsToken,
+    user: &TeamsUser,
+    namespace: &str,
+    now: Timestamp,
+) -> UsableIdentity {
+    let key = key(context, token, namespace);
+    let recorded = token
+        .status
+        .as_ref()
+        .and_then(|status| status.endpoint.as_deref());
+    let connection = match context.usable_connection(&key, namespace, now) {
+        Ok(resolved) => match recorded {
+            Some(recorded) if resolved.endpoint.as_str() != recorded => Err(Unusable {
+                reason: "EndpointChanged".into(),
+                message: format!(
+                    "this token belongs to {recorded}, but its connection leads to {} now; point the \
+                     connection back, or make another AcsToken",
+                    resolved.endpoint
+                ),
+                is_stalled: true,
+                retry_at: None,
+            }),
+            _ => Ok(resolved),
+        },
+        Err(why) => Err(why),
+    };
+    let denial = connection
+        .as_ref()
+        .err()
+        .filter(|why| why.reason == POLICY_DENIED)
+        .map(|why| why.message.clone());
+    UsableIdentity {
+        id: user.identity_id(),
+        tokens_valid_after: None,
+        is_revoking: false,
+        unsettled_until: None,
+        connection: match connection {
+            Ok(resolved) => ConnectionView::Usable {
+                credential: resolved.credential,
+            },
+            Err(why) => ConnectionView::Unusable {
+                reason: why.reason,
+                message: why.message,
+                is_stalled: why.is_stalled,
+                retry_at: why.retry_at,
+            },
+        },
+        is_suspended: false,
+        denial,
+        dead_credentials: context.registry.credential(&key).dead(),
+        can_revoke: false,
+    }
+}
+
+/// The connection that the token of a Teams user uses.
+pub(super) fn key(context: &Context, token: &AcsToken, namespace: &str) -> ConnectionKey {
+    let kept = token.status.as_ref();
+    let reference = context.connection_reference(
+        token.spec.connection_ref.as_ref(),
+        kept.and_then(|status| status.connection_ref.as_ref()),
+        namespace,
+    );
+    ConnectionKey::of(&reference, namespace)
+}
+
+/// All connections that it may turn out to use.
+#[must_use]
+pub fn connections(token: &AcsToken) -> Vec<ConnectionKey> {
+    let kept = token.status.as_ref();
+    ConnectionKey::candidates(
+        token.spec.connection_ref.as_ref(),
+        kept.and_then(|status| status.connection_ref.as_ref()),
+        &token.namespace().unwrap_or_default(),
+    )
+}
+
+/// What the connection lets the token be. Its life is not asked for, so no policy bounds it.
+pub(super) fn limits_of(
+    context: &Context,
+    token: &AcsToken,
+    user: &TeamsUser,
+    namespace: &str,
+) -> Limits {
+    let key = key(context, token, namespace);
+    let policy = TokenPolicy {
+        max_expires_in: None,
+        ..context.token_policy(&key)
+    };
+    let is_one_too_many = policy.max_tokens_per_identity.is_some_and(|most| {
+        let others = context.views.tokens.find(&user_key(user));
+        let older = others
+            .iter()
+            .filter(|other| other.metadata.deletion_timestamp.is_none())
+            .filter(|other| rank(other) < rank(token))
+            .filter(|other| {
+                self::key(context, other, &other.namespace().unwrap_or_default()) == key
+            })
+            .count();
+        i64::try_from(older).is_ok_and(|older| older >= most)
+    });
+    Limits {
+        connection: key.to_string(),
+        policy,
+        is_one_too_many,
+    }
+}
+
+/// What is known of the Entra token, whose Secret is `presence` as far as its watch knows.
+pub(super) fn user_token(
+    user: &TeamsUser,
+    remembered: &Remembered,
+    presence: &Presence,
+    is_just_read: bool,
+) -> UserTokenView {
+    let read = remembered
+        .user_token
+        .as_ref()
+        .filter(|read| read.reference == user.secret_ref);
+    let is_current = |read: &&ReadUserToken| match presence {
+        _ if is_just_read => true,
+        Presence::Unknown => true,
+        Presence::Absent => read.version.is_none(),
+        Presence::At(version) => read.version.as_ref() == Some(version),
+    };
+    read.filter(is_current)
+        .map_or(UserTokenView::Unknown, |read| read.view.clone())
+}
+
+/// Reads the Entra token of a Teams user, and what is to be remembered of it.
+pub(super) async fn read(
+    secrets: &Secrets,
+    namespace: &str,
+    user: &TeamsUser,
+) -> Result<(ReadUserToken, Option<UserToken>), Error> {
+    let (version, found) = match secrets.data(&user.secret_ref.name).await? {
+        Some((version, data)) => (Some(version), Found::Data(data)),
+        None => (None, Found::Missing),
+    };
+    let (view, token) = see(user, namespace, &found);
+    let read = ReadUserToken {
+        reference: user.secret_ref.clone(),
+        version,
+        view,
+    };
+    Ok((read, token))
+}
+
+/// What `found`, the Secret that is to hold it, tells of the Entra token of `user`.
+#[must_use]
+pub fn see(user: &TeamsUser, namespace: &str, found: &Found) -> (UserTokenView, Option<UserToken>) {
+    let SecretKeyRef { name, key } = &user.secret_ref;
+    let text = match text_in(&user.secret_ref, namespace, found) {
+        Ok(text) => text,
+        Err(why) if why.is_stalled => return (UserTokenView::Wrong(why.message), None),
+        Err(why) => {
+            let view = UserTokenView::Missing {
+                reason: why.reason,
+                message: why.message,
+            };
+            return (view, None);
+        }
+    };
+    match UserToken::parse(text, &user.app_id, &user.user_id) {
+        Ok(token) => {
+            let seen = SeenUserToken {
+                fingerprint: token.fingerprint.clone(),
+                expires_on: token.expires_on,
+            };
+            (UserTokenView::There(seen), Some(token))
+        }
+        Err(why) => {
+            let message = format!(
+                "key {key} of Secret {namespace}/{name} {why}, so it is sent nowhere; put the access \
+                 token there that the Teams user signed in for"
+            );
+            (UserTokenView::Wrong(message), None)
+        }
+    }
+}
+
+/// The key by which the tokens of a Teams user are indexed.
+#[must_use]
+pub fn user_key(user: &TeamsUser) -> String {
+    format!("user:{}", user.identity_id())
+}
+
+/// The key by which all tokens of Teams users of a namespace are indexed.
+#[must_use]
+pub fn namespace_key(namespace: &str) -> String {
+    format!("teams:{namespace}")
+}

@@ -201,7 +201,8 @@ async fn issue(
     findings: &mut Findings,
 ) -> Result<Outcome, cluster::Error> {
     let _guard = context.gates.issue(&order.identity_id).await;
-    // While we waited for the gate, a revocation may have begun or ended.
+    let user_token = read_user_token(context, token, findings).await?;
+    // While we waited, a revocation may have begun or ended, or the Entra token have changed.
     let reference = object_ref(token.namespace().as_deref(), &token.name_any());
     let Some(token) = context.views.tokens.get(&reference) else {
         return Ok(Outcome::Gone);
@@ -215,12 +216,6 @@ async fn issue(
     let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
         return Ok(Outcome::Overtaken);
     };
-    let user_token = read_user_token(context, &token, findings).await?;
-    if user_token.as_ref().map(|it| &it.fingerprint)
-        != order.user_token.as_ref().map(|it| &it.fingerprint)
-    {
-        return Ok(Outcome::Overtaken);
-    }
     if !context
         .registry
         .may_call(&key, &resolved.credential, observed.now)

@@ -28,4 +28,6 @@ pub use observe::{
     Findings, connection_of, endpoint_of, identity_key, identity_of, limits_of, observe,
     secret_key, uid_key,
 };
-pub use teams::{SeenUserToken, UserTokenView, connections, namespace_key, see, user_key};
+pub use teams::{
+    SeenUserToken, UserTokenView, connections, namespace_key, see_user_token, user_key,
+};

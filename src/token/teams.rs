@@ -1,9 +1,10 @@
 //! Tokens of Teams users: whose connection they use, and what is known of the Entra tokens that
 //! they are exchanged for. They have no `AcsIdentity`, and nobody can revoke them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use kube::ResourceExt;
 
 use super::{
@@ -184,22 +185,32 @@ pub(super) async fn read(
     namespace: &str,
     user: &TeamsUser,
 ) -> Result<(ReadUserToken, Option<UserToken>), Error> {
-    let (version, found) = match secrets.data(&user.secret_ref.name).await? {
+    let found = secrets.data(&user.secret_ref.name).await?;
+    Ok(see_user_token(user, namespace, found))
+}
+
+/// What version and data of the Secret that is to hold it, if there is one, tell of the Entra token
+/// of `user`.
+#[must_use]
+pub fn see_user_token(
+    user: &TeamsUser,
+    namespace: &str,
+    found: Option<(String, BTreeMap<String, ByteString>)>,
+) -> (ReadUserToken, Option<UserToken>) {
+    let (version, found) = match found {
         Some((version, data)) => (Some(version), Found::Data(data)),
         None => (None, Found::Missing),
     };
-    let (view, token) = see(user, namespace, &found);
+    let (view, token) = look(user, namespace, &found);
     let read = ReadUserToken {
         reference: user.secret_ref.clone(),
         version,
         view,
     };
-    Ok((read, token))
+    (read, token)
 }
 
-/// What `found`, the Secret that is to hold it, tells of the Entra token of `user`.
-#[must_use]
-pub fn see(user: &TeamsUser, namespace: &str, found: &Found) -> (UserTokenView, Option<UserToken>) {
+fn look(user: &TeamsUser, namespace: &str, found: &Found) -> (UserTokenView, Option<UserToken>) {
     let SecretKeyRef { name, key } = &user.secret_ref;
     let text = match text_in(&user.secret_ref, namespace, found) {
         Ok(text) => text,

@@ -29,8 +29,8 @@ pub enum Change {
     Token(AcsToken, bool),
     Secret(PartialObjectMeta<Secret>, bool),
     Order(AcsRevocation, bool),
-    /// A Secret of this name changed, whoever owns it.
-    Named(String),
+    /// A Secret of this name changed, whoever owns it; at which version it is, if it is.
+    Named(String, Option<String>),
     /// The credential changed.
     Connection,
 }
@@ -150,6 +150,13 @@ impl Cluster {
             .map(|(name, _)| name.clone())
     }
 
+    /// A watch of a single Secret begins with what is there now.
+    pub fn begin_watch(&mut self, name: &str) {
+        let found = self.secrets.get(name);
+        let version = found.and_then(ResourceExt::resource_version);
+        self.untold[NAMED].push_back(Change::Named(name.to_owned(), version));
+    }
+
     /// Whether the watch has told this token's object as it is.
     pub fn is_told(&self, object: &AcsToken) -> bool {
         let mut untold = self.untold[AcsToken::WATCH].iter();
@@ -178,7 +185,8 @@ impl Cluster {
             self.untold[K::WATCH].push_back(change);
         }
         if K::WATCH == Secret::WATCH {
-            self.untold[NAMED].push_back(Change::Named(name));
+            let version = (!is_gone).then(|| self.version.to_string());
+            self.untold[NAMED].push_back(Change::Named(name, version));
         }
         object
     }

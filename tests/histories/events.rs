@@ -54,6 +54,8 @@ pub enum Event {
     /// A user orders the tokens of an identity, or of both, to be revoked.
     Order(u8),
     Secret(u8, Meddling),
+    /// Somebody signs the Teams user in, or out.
+    SignIn(SignIn),
     /// The next call to the service goes wrong.
     Fault(Fault),
     /// The next write to the API server gets no answer; done or not.
@@ -96,6 +98,27 @@ pub enum Edit {
     Suspend(bool),
     /// A label that the operator's flags forbid.
     Forbidden(bool),
+}
+
+impl Edit {
+    /// Whether the schema refuses it for a token of a Teams user.
+    pub fn is_of_identities_only(self) -> bool {
+        matches!(
+            self,
+            Self::Scopes(_) | Self::ExpiresIn(_) | Self::Revocation(_)
+        )
+    }
+}
+
+/// What becomes of the Teams user's Entra token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignIn {
+    /// A new one is there, that lives so many seconds.
+    For(i64),
+    /// Another user's is there.
+    AsAnother,
+    /// Its Secret is deleted.
+    Out,
 }
 
 /// What others do to Secrets.
@@ -162,18 +185,18 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         0..=24 => Event::Settle,
         25..=60 => Event::Steps(a % 24 + 1, b),
         61..=63 => Event::Policy(a % 8),
-        64 | 65 => Event::RequestRenewal(a % 3),
+        64 | 65 => Event::RequestRenewal(a % 4),
         66 | 67 => Event::RequestRevocation(a % 2),
         68 | 69 => Event::SuspendIdentity(a % 2, b < 128),
         76 | 77 => Event::Order(a % 3),
         70..=75 => Event::Pass(pick(&[50, 300, 1000, 2500], a)),
         78..=97 => Event::Wait(pick(&SECONDS, a)),
-        98..=109 => Event::CreateToken(a % 3),
-        110..=117 => Event::DeleteToken(a % 3),
+        98..=109 => Event::CreateToken(a % 4),
+        110..=117 => Event::DeleteToken(a % 4),
         118..=121 => Event::CreateIdentity(a % 2),
         122..=127 => Event::DeleteIdentity(a % 2),
         128..=157 => Event::Edit(
-            a % 3,
+            a % 4,
             match b % 16 {
                 0..=5 => Edit::Scopes(b / 16),
                 6 | 7 => Edit::ExpiresIn(b / 16),
@@ -186,7 +209,7 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
             },
         ),
         158..=171 => Event::Secret(
-            a % 4,
+            a % 5,
             pick(
                 &[
                     Meddling::Delete,
@@ -227,6 +250,11 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         243..=246 => Event::RevokeBehind(a % 2),
         247 => Event::DeleteBehind(a % 2),
         248 => Event::Disown(a % 2),
+        249..=251 => Event::SignIn(match a % 8 {
+            0 => SignIn::Out,
+            1 => SignIn::AsAnother,
+            _ => SignIn::For(pick(&[20, 70, 400, 4500, 90_000], b)),
+        }),
         _ => Event::Jump(pick(&[-1, 1, -20, 20, -400, 400, -4000, 4000], a)),
     }
 }

@@ -13,17 +13,23 @@ use kube::ResourceExt;
 use crate::{
     cluster::{CONNECTION, Kind},
     connection::{Connection, keys},
-    events::{Edit, Event, Meddling, Setup},
+    events::{Edit, Event, Meddling, Setup, SignIn},
     operator::Operator,
     rest,
-    service::{Millis, Revoker, Service},
+    service::{Identity, Millis, Revoker, Service},
+    teams,
     truth::{Cause, Truth},
     world::World,
 };
 
 const IDENTITIES: [&str; 2] = ["alice", "bob"];
-/// The first two share an identity.
-const TOKENS: [(&str, &str); 3] = [("t0", "alice"), ("t1", "alice"), ("t2", "bob")];
+/// The first two share an identity; the last is a Teams user's.
+const TOKENS: [(&str, Option<&str>); 4] = [
+    ("t0", Some("alice")),
+    ("t1", Some("alice")),
+    ("t2", Some("bob")),
+    ("t3", None),
+];
 /// A watch that tells nothing is begun anew after this.
 const LONGEST_SILENCE: Millis = 210_000;
 /// Without time going on, nothing takes more steps than this.
@@ -71,6 +77,9 @@ impl History {
         if setup.is_shared {
             service.make(None, None);
         }
+        let user = teams::user().identity_id();
+        service.identities.insert(user, Identity::default());
+        service.exchange_outlives = (setup.policies & 64 != 0).then_some(600_000);
         let connection = Connection {
             key: Some(0),
             spare: None,
@@ -99,6 +108,10 @@ impl History {
             Event::CreateToken(1),
         ] {
             history.apply(event);
+        }
+        if setup.policies & 128 != 0 {
+            history.apply(Event::CreateToken(3));
+            history.apply(Event::SignIn(SignIn::For(4500)));
         }
         history
     }
@@ -202,7 +215,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             let name = IDENTITIES[usize::from(number)];
             let _ = world.cluster.delete::<AcsIdentity>(name, None, now);
             for (token, identity) in TOKENS {
-                if identity == name {
+                if identity == Some(name) {
                     reconsider(world, token, Cause::IdentityDeleted);
                 }
             }
@@ -217,7 +230,10 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             let name = TOKENS[usize::from(number)].0;
             let _ = world.cluster.update::<AcsToken>(name, None, |token| {
                 let former = token.spec.clone();
-                change(&mut token.spec, edit);
+                let is_of_user = token.spec.teams_user.is_some();
+                if !(is_of_user && edit.is_of_identities_only()) {
+                    change(&mut token.spec, edit);
+                }
                 if token.spec != former {
                     token.metadata.generation = token.metadata.generation.map(|g| g + 1);
                 }
@@ -265,6 +281,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             let now = world.time();
             let _ = world.cluster.create(AcsRevocation::new(&name, spec), now);
         }
+        Event::SignIn(how) => teams::sign_in(world, how),
         Event::Secret(number, meddling) => meddle(world, number, meddling),
         Event::Fault(fault) => world.faults.push_back(fault),
         Event::ApiFault { done } => world.api_faults.push_back(done),
@@ -385,19 +402,21 @@ fn create_identity(world: &mut World, setup: Setup, number: u8) {
 fn create_token(world: &mut World, setup: Setup, number: u8) {
     let (name, identity) = TOKENS[usize::from(number)];
     let mut spec = AcsTokenSpec {
-        identity_ref: Some(IdentityRef {
-            name: identity.to_owned(),
+        identity_ref: identity.map(|name| IdentityRef {
+            name: name.to_owned(),
         }),
-        teams_user: None,
+        teams_user: identity.is_none().then(teams::user),
         connection_ref: None,
-        scopes: Some([Scope::Chat, Scope::Voip].into()),
+        scopes: identity.map(|_| [Scope::Chat, Scope::Voip].into()),
         expires_in: None,
         renew_before: None,
         secret: None,
         revocation: None,
         suspend: None,
     };
-    change(&mut spec, Edit::Revocation(setup.policies % 8));
+    if identity.is_some() {
+        change(&mut spec, Edit::Revocation(setup.policies % 8));
+    }
     let now = world.time();
     let _ = world.cluster.create(AcsToken::new(name, spec), now);
 }
@@ -450,7 +469,7 @@ fn change(spec: &mut AcsTokenSpec, edit: Edit) {
 }
 
 fn meddle(world: &mut World, number: u8, meddling: Meddling) {
-    let names = ["t0", "t1", "t2", "s"];
+    let names = ["t0", "t1", "t2", "s", "t3"];
     let (name, now) = (names[usize::from(number)], world.time());
     match meddling {
         Meddling::Delete => {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use acs_identity_operator::{
+    acs::UserToken,
     crd::{AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, is_ready},
     token::{Shape, TokenFacts, decide::Why, renew_at},
 };
@@ -39,6 +40,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         shape,
         uid,
         why,
+        ..
     } = request
     else {
         return Ok(());
@@ -78,8 +80,10 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         .cluster
         .identities
         .get(object.identity_name().unwrap_or_default());
-    let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
-    hold!(stays, "I5: {by} issues for an identity that is going");
+    hold!(
+        has_identity(world, object),
+        "I5: {by} issues for an identity that is going"
+    );
     hold!(
         !is_suspended(world, object),
         "{by} issues although it is suspended"
@@ -108,6 +112,26 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         "T3, T4: {by} issues ({why:?}) what is not due"
     );
     Ok(())
+}
+
+/// Whether there is whose token it is: a Teams user always is.
+fn has_identity(world: &World, object: &AcsToken) -> bool {
+    let name = object.identity_name().unwrap_or_default();
+    let identity = world.cluster.identities.get(name);
+    let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
+    stays || object.spec.teams_user.is_some()
+}
+
+/// Whether a Teams user's token is of another Entra token than the one that is there.
+pub fn is_of_former_user_token(world: &World, object: &AcsToken, facts: &TokenFacts) -> bool {
+    let Some(user) = &object.spec.teams_user else {
+        return false;
+    };
+    let secret = world.cluster.secrets.get(&user.secret_ref.name);
+    let text = secret.and_then(|secret| text_in(secret, &user.secret_ref.key));
+    let held = text.and_then(|text| UserToken::parse(&text, &user.app_id, &user.user_id).ok());
+    let exchange = facts.exchange.as_ref();
+    held.is_some_and(|held| exchange.is_none_or(|it| it.user_token != held.fingerprint))
 }
 
 /// Whether a new token is needed, by all that the cluster says.
@@ -149,6 +173,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
         || Some(facts.credential.as_str()) != world.connection.credential()
         || !world.service.keys.contains(&facts.credential)
         || world.local() >= renew_at(object, &facts)
+        || is_of_former_user_token(world, object, &facts)
         || has_open_request(object)
 }
 
@@ -199,7 +224,13 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
                 "I3: {by} creates before a deletion would wait for it"
             );
         }
-        Request::Issue { id, uid, why, .. } => {
+        Request::Issue {
+            id,
+            uid,
+            why,
+            user_token,
+            ..
+        } => {
             hold!(
                 !on_the_wire(ends_tokens, id),
                 "R3: {by} issues while a revoke is on the wire"
@@ -219,6 +250,7 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
                 );
             }
             paced(world, by, uid, *why)?;
+            exchanged_well(world, by, uid, *why, user_token.as_ref())?;
         }
         Request::Revoke { id } => {
             hold!(
@@ -276,7 +308,11 @@ fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
     let pause = world.now - last;
     if why == Why::Renewal {
         let tokens = || world.service.tokens().filter(|token| token.uid == uid);
-        let lives = tokens().map(|token| token.expires - token.issued);
+        let lives = tokens().map(|token| {
+            let entra = token.exchanged_for.as_ref();
+            let end = entra.map_or(token.expires, |(_, end)| token.expires.min(*end));
+            end - token.issued
+        });
         let shortest = lives.min().unwrap_or_default();
         let held = tokens().filter(|token| token.is_stored);
         let issued = held.map(|token| token.issued).max().unwrap_or_default();
@@ -295,6 +331,36 @@ fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
             "T5: {by} repairs an edit {pause} ms after the last repair"
         );
     }
+    Ok(())
+}
+
+/// Only Entra tokens of the Teams user are sent, and none a second time in vain.
+fn exchanged_well(
+    world: &World,
+    by: &Key,
+    uid: &str,
+    why: Why,
+    user_token: Option<&String>,
+) -> Checked {
+    let Some(sent) = user_token else {
+        return Ok(());
+    };
+    let Some(end) = world.service.user_tokens.get(sent) else {
+        return Err(format!("{by} sends {sent}, no token of the Teams user"));
+    };
+    let stored = world.service.tokens().filter(|token| token.is_stored);
+    let last = stored
+        .filter(|token| token.uid == uid)
+        .max_by_key(|token| token.issued);
+    let is_in_vain = last.is_some_and(|last| {
+        let former = last.exchanged_for.as_ref();
+        let is_same = former.is_some_and(|(text, _)| text == sent);
+        is_same && *end <= last.expires && *end > world.service_time()
+    });
+    hold!(
+        why != Why::Renewal || !is_in_vain || world.jumped > 0,
+        "T2: {by} exchanges an Entra token again for a token that ends no later"
+    );
     Ok(())
 }
 
@@ -472,19 +538,22 @@ fn may_abandon(world: &World, by: &Key, metadata: &ObjectMeta, why: Option<&str>
 /// The Secret under the new name is written before the old one goes (T6).
 fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> Checked {
     let name = object.secret_name();
-    let identity = world
-        .cluster
-        .identities
-        .get(object.identity_name().unwrap_or_default());
-    let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
     let is_leaving = object.metadata.deletion_timestamp.is_some();
-    if is_leaving || !stays || !is_all_told(world) || facts_in(former).is_none() {
+    if is_leaving
+        || !has_identity(world, object)
+        || !is_all_told(world)
+        || facts_in(former).is_none()
+    {
         return Ok(());
     }
     let new = world.cluster.secrets.get(&name);
     let is_written =
         new.is_some_and(|new| is_ours(&new.metadata, object) && facts_in(new).is_some());
     let is_moved = is_written && name != former.name_any();
+    if object.spec.teams_user.is_some() && is_denied(world, object) {
+        // Nobody can revoke it, so its Secret goes at once.
+        return Ok(());
+    }
     if is_suspended(world, object) || is_denied(world, object) {
         // No other comes; it goes when its token has ended.
         let text = text_in(former, "token").unwrap_or_default();

@@ -7,6 +7,7 @@
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
 //! - `operator`, `wire`: a process of the operator; `token`, `identity`, `order`,
 //!   `connection`: its runs.
+//! - `teams`: a Teams user and their Entra token.
 //! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
 
 #![allow(
@@ -41,6 +42,7 @@ mod order;
 mod rest;
 mod service;
 mod story;
+mod teams;
 mod token;
 mod truth;
 mod wire;

@@ -12,7 +12,12 @@ use std::{
 
 use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
-    cluster::{control::after_conflict, event::Events, input::Inputs, view::object_ref},
+    cluster::{
+        control::after_conflict,
+        event::Events,
+        input::{Inputs, Presence},
+        view::object_ref,
+    },
     connection::Registry,
     context::{Config, Context, Triggers, Views, Wake},
     crd::{AcsRevocation, AcsToken},
@@ -21,6 +26,7 @@ use acs_identity_operator::{
     metrics::Metrics,
     operator::{identity_changed, secret_changed, token_changed},
     renewal,
+    token::namespace_key,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Client, runtime::reflector::ObjectRef};
@@ -30,6 +36,7 @@ use crate::{
     cluster::{Change, NAMESPACE, Refused, WATCHES, is_labelled, without_data},
     connection, identity, order,
     service::Millis,
+    teams::ENTRA,
     token,
     wire::Wire,
     world::{Key, Reply, State, TRIP, World},
@@ -59,6 +66,8 @@ pub struct Operator {
     pub started: usize,
     /// Secrets of others that tokens wait for.
     followed: Rc<RefCell<BTreeMap<Key, String>>>,
+    /// What the watch of the Teams user's Entra token knows, once it is followed.
+    user_token: Rc<RefCell<Option<Presence>>>,
 }
 
 /// What may happen next.
@@ -87,6 +96,7 @@ impl Operator {
             held: [0; WATCHES],
             started: 0,
             followed: Rc::default(),
+            user_token: Rc::default(),
         };
         operator.list();
         operator
@@ -284,7 +294,14 @@ impl Operator {
                 }
                 order_changed(context, &object);
             }
-            Change::Named(name) => {
+            Change::Named(name, version) => {
+                let mut known = self.user_token.borrow_mut();
+                if let (Some(known), ENTRA) = (&mut *known, name.as_str()) {
+                    *known = version.map_or(Presence::Absent, Presence::At);
+                    for token in views.tokens.find_refs(&namespace_key(NAMESPACE)) {
+                        let _ = context.wake.tokens.send(token);
+                    }
+                }
                 let followed = self.followed.borrow();
                 let followers = followed.iter().filter(|(_, followed)| **followed == name);
                 for (key, _) in followers {
@@ -307,6 +324,7 @@ impl Operator {
             world: Rc::clone(&self.world),
             by: key.clone(),
             followed: Rc::clone(&self.followed),
+            user_token: Rc::clone(&self.user_token),
         };
         let run: Run = match &key {
             Key::Identity(name) => {

@@ -11,9 +11,12 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     connection::keys,
-    events::Event,
+    events::{Event, SignIn},
     history::History,
-    invariants::{facts_in, is_all_told, is_denied, is_ours, is_owed, is_suspended, with_id},
+    invariants::{
+        facts_in, is_all_told, is_denied, is_of_former_user_token, is_ours, is_owed, is_suspended,
+        with_id,
+    },
     operator::DEADLINE,
     service::{Millis, Revoker, Token},
     world::{State, World, text_in},
@@ -184,6 +187,7 @@ pub fn conclude(history: &mut History) {
         world.api_faults.clear();
     }
     history.apply(Event::Free);
+    history.apply(Event::SignIn(SignIn::For(90_000)));
     let needs_key = !has_good_credential(&history.world.borrow());
     if needs_key {
         let former = history.world.borrow().connection.key.unwrap_or_default();
@@ -382,7 +386,8 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .filter(|secret| is_ours(&secret.metadata, object))
         .map(ResourceExt::name_any)
         .collect();
-    if identity.is_none() {
+    let is_of_user = object.spec.teams_user.is_some();
+    if identity.is_none() && !is_of_user {
         hold!(
             !ready
                 && ["IdentityNotFound", "SecretConflict"].contains(&reason.as_str())
@@ -396,7 +401,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let status = it.status.as_ref();
         status.is_some_and(|status| status.identity_id.is_some())
     });
-    if is_suspended && !has_id && !ready && reason == "IdentityNotReady" {
+    if is_suspended && !has_id && !is_of_user && !ready && reason == "IdentityNotReady" {
         return Ok(());
     }
     if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
@@ -496,6 +501,10 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         facts.shape.is_wanted_by(object, &world.limits(object)),
         "T4: Secret {wanted} holds {:?}",
         facts.shape
+    );
+    hold!(
+        !is_of_former_user_token(world, object, &facts),
+        "Secret {wanted} holds a token of a former Entra token"
     );
     let mut credentials = world.connection.credentials();
     hold!(

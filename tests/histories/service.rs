@@ -25,6 +25,8 @@ pub enum Request {
         shape: Shape,
         uid: String,
         why: Why,
+        /// The Entra token, where it is exchanged.
+        user_token: Option<String>,
     },
     Revoke {
         id: String,
@@ -82,6 +84,8 @@ pub struct Token {
     pub uid: String,
     pub shape: Shape,
     pub why: Why,
+    /// The Entra token that it was exchanged for, and when that ends, by the service's clock.
+    pub exchanged_for: Option<(String, Millis)>,
     /// Both by the service's clock.
     pub issued: Millis,
     pub expires: Millis,
@@ -121,6 +125,10 @@ pub struct Service {
     pub minute: Millis,
     /// It grants no more, in minutes.
     pub most_minutes: u32,
+    /// All Entra tokens of the Teams user, and when they end.
+    pub user_tokens: BTreeMap<String, Millis>,
+    /// A token outlives the Entra token that it was exchanged for by so much.
+    pub exchange_outlives: Option<Millis>,
     made: usize,
 }
 
@@ -132,6 +140,8 @@ impl Service {
             is_down: false,
             minute,
             most_minutes,
+            user_tokens: BTreeMap::new(),
+            exchange_outlives: None,
             made: 0,
         }
     }
@@ -175,18 +185,30 @@ impl Service {
                 shape,
                 uid,
                 why,
+                user_token,
             } => {
                 let (minute, most) = (self.minute, self.most_minutes);
+                let exchanged_for = match user_token {
+                    None => None,
+                    Some(text) => match self.user_tokens.get(text) {
+                        Some(end) if *end > now => Some((text.clone(), *end)),
+                        _ => return Err(Failure::of(Kind::InvalidUserToken, Outcome::NotDone)),
+                    },
+                };
+                let outlives = self.exchange_outlives.unwrap_or_default();
                 self.made += 1;
                 let text = format!("token-{}", self.made);
                 let identity = self.identity(id)?;
-                let life = Millis::from(shape.minutes().min(most)) * minute;
+                let most = Millis::from(shape.minutes().min(most)) * minute;
+                let left = exchanged_for.as_ref().map(|(_, end)| end + outlives - now);
+                let life = left.map_or(most, |left| left.min(most));
                 let mut token = Token {
                     fingerprint: fingerprint(&SecretString::from(text.clone())),
                     text: text.clone(),
                     uid: uid.clone(),
                     shape: shape.clone(),
                     why: *why,
+                    exchanged_for,
                     issued: now,
                     expires: now + life,
                     key: key.to_owned(),

@@ -1,7 +1,7 @@
 //! A run of an `AcsToken`: the real observe, decide and statuses; the effects as `act` has them.
 
 use acs_identity_operator::{
-    acs::IssuedToken,
+    acs::{IssuedToken, UserToken},
     cluster::{
         secret::{Owner, SeenSecret, Wanted, owner, see},
         view::object_ref,
@@ -11,13 +11,13 @@ use acs_identity_operator::{
     token::{
         Decision, Findings, Observed, Step, TokenFacts, connection_of, decide,
         decide::{IdentityView, IssueOrder, SecretView, Why, is_stillborn},
-        endpoint_of, identity_of, observe, tell,
+        endpoint_of, identity_of, observe, see_user_token, tell,
     },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     cluster::{NAMESPACE, Refused},
@@ -35,6 +35,10 @@ pub enum Outcome {
 
 pub async fn reconcile(wire: Wire, key: ObjectRef<AcsToken>) -> Result<Option<Timestamp>, Refused> {
     let mut findings = Findings::default();
+    let token = wire.context.views.tokens.get(&key);
+    if token.is_some_and(|token| token.spec.teams_user.is_some()) {
+        findings.watched(wire.follow_user_token());
+    }
     for _ in 0..MOST_STEPS {
         let Some(token) = wire.context.views.tokens.get(&key) else {
             return Ok(None);
@@ -81,10 +85,13 @@ async fn carry_out(
     findings: &mut Findings,
 ) -> Result<Outcome, Refused> {
     match &decision.step {
-        Step::Rest | Step::ReadUserToken => {}
+        Step::Rest => {}
+        Step::ReadUserToken => {
+            read_user_token(wire, token, findings).await?;
+        }
         Step::Mark => write(wire, token, tell::rested(token, decision, wire.now())).await?,
         Step::AddFinalizer => wire.hold_token(token).await?,
-        Step::Fail { reason, .. } => fail(wire, token, reason, None).await?,
+        Step::Fail { reason, message } => fail(wire, token, reason, message, None).await?,
         Step::ReadSecret => read_secret(wire, token, findings).await?,
         Step::Record(facts) => record(wire, token, facts).await?,
         Step::Issue(order) => return issue(wire, token, order, findings).await,
@@ -120,6 +127,27 @@ async fn delete_secret(wire: &Wire, name: &str) -> Result<(), Refused> {
     wire.delete_secret(name, uid.clone()).await?;
     secrets.deleted(&key, uid);
     Ok(())
+}
+
+async fn read_user_token(
+    wire: &Wire,
+    token: &AcsToken,
+    findings: &mut Findings,
+) -> Result<Option<UserToken>, Refused> {
+    let Some(user) = &token.spec.teams_user else {
+        return Ok(None);
+    };
+    let found = wire.read_secret(&user.secret_ref.name).await?;
+    let found = found.map(|secret| {
+        let version = secret.resource_version().unwrap_or_default();
+        (version, secret.data.unwrap_or_default())
+    });
+    let (read, user_token) = see_user_token(user, NAMESPACE, found);
+    findings.read_user_token();
+    let uid = token.uid().unwrap_or_default();
+    let memory = &wire.context.memory;
+    memory.change(&uid, |memory| memory.user_token = Some(read));
+    Ok(user_token)
 }
 
 async fn read_secret(
@@ -164,6 +192,7 @@ async fn issue(
 ) -> Result<Outcome, Refused> {
     let context = &wire.context;
     let _guard = context.gates.issue(&order.identity_id).await;
+    let user_token = read_user_token(wire, token, findings).await?;
     let reference = object_ref(Some(NAMESPACE), &token.name_any());
     let Some(token) = context.views.tokens.get(&reference) else {
         return Ok(Outcome::Gone);
@@ -188,6 +217,9 @@ async fn issue(
         shape: order.shape.clone(),
         uid: token.uid().unwrap_or_default(),
         why: order.why,
+        user_token: user_token
+            .as_ref()
+            .map(|it| it.token.expose_secret().to_owned()),
     };
     let (answer, date) = wire.acs(request, &resolved.credential).await;
     let (text, expires) = match answer {
@@ -198,7 +230,11 @@ async fn issue(
             if context.note_kind(&key, &resolved, failure.kind, reason, wire.now()) {
                 return Ok(Outcome::Done);
             }
-            fail(wire, &token, reason, failure.retry_after).await?;
+            let uid = token.uid().unwrap_or_default();
+            context.memory.change(&uid, |memory| {
+                memory.failed_user_token = user_token.map(|it| it.fingerprint);
+            });
+            fail(wire, &token, reason, reason, failure.retry_after).await?;
             return Ok(Outcome::Done);
         }
     };
@@ -247,7 +283,7 @@ async fn store(
             wire.context
                 .memory
                 .change(&uid, |memory| memory.secret = None);
-            return fail(wire, token, "ApiServerError", None).await;
+            return fail(wire, token, "ApiServerError", "", None).await;
         }
     }
     if why == Why::SecretEdited {
@@ -347,6 +383,7 @@ async fn fail(
     wire: &Wire,
     token: &AcsToken,
     reason: &str,
+    message: &str,
     retry_after: Option<SignedDuration>,
 ) -> Result<(), Refused> {
     let now = wire.now();
@@ -354,7 +391,7 @@ async fn fail(
     wire.context.memory.change(&uid, |memory| {
         memory.retry_after = retry_after.map(|wait| (now, wait));
     });
-    write(wire, token, tell::failed(token, reason, reason, now)).await
+    write(wire, token, tell::failed(token, reason, message, now)).await
 }
 
 async fn write(wire: &Wire, token: &AcsToken, news: Option<AcsTokenStatus>) -> Result<(), Refused> {

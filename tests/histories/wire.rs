@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 use acs_identity_operator::{
+    cluster::input::Presence,
     context::Context,
     crd::{AcsIdentity, AcsRevocation, AcsToken, FINALIZER},
     renewal,
@@ -12,8 +13,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use crate::{
-    cluster::{Change, NAMED, Refused},
+    cluster::Refused,
     service::{Failure, Request, Success},
+    teams::ENTRA,
     world::{ApiAnswer, ApiCall, Key, Message, Reply, World},
 };
 
@@ -24,6 +26,8 @@ pub struct Wire {
     /// The object that runs.
     pub by: Key,
     pub followed: Rc<RefCell<BTreeMap<Key, String>>>,
+    /// What the watch of the Teams user's Entra token knows, once it is followed.
+    pub user_token: Rc<RefCell<Option<Presence>>>,
 }
 
 impl Wire {
@@ -58,9 +62,7 @@ impl Wire {
         let mut followed = self.followed.borrow_mut();
         match secret {
             Some(name) if followed.get(&self.by) != Some(&name) => {
-                // The watch begins with what is there now.
-                let mut world = self.world.borrow_mut();
-                world.cluster.untold[NAMED].push_back(Change::Named(name.clone()));
+                self.world.borrow_mut().cluster.begin_watch(&name);
                 followed.insert(self.by.clone(), name);
             }
             Some(_) => {}
@@ -68,6 +70,16 @@ impl Wire {
                 followed.remove(&self.by);
             }
         }
+    }
+
+    /// Waits for changes of the Teams user's Entra token; what is known of it by now.
+    pub fn follow_user_token(&self) -> Presence {
+        let mut known = self.user_token.borrow_mut();
+        let follow = || {
+            self.world.borrow_mut().cluster.begin_watch(ENTRA);
+            Presence::Unknown
+        };
+        known.get_or_insert_with(follow).clone()
     }
 
     async fn make(&self, message: Message) -> Reply {

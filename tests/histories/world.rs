@@ -225,9 +225,15 @@ impl World {
             is_of_it && stays && rank(other) < rank(object)
         });
         let most = policy.max_tokens_per_identity;
+        // Its life is not asked for.
+        let is_of_user = object.spec.teams_user.is_some();
+        let longest = policy.max_expires_in.clone().filter(|_| !is_of_user);
         Limits {
             connection: String::new(),
-            policy: policy.clone(),
+            policy: TokenPolicy {
+                max_expires_in: longest,
+                ..policy.clone()
+            },
             is_one_too_many: most.is_some_and(|most| i64::try_from(older.count()).unwrap() >= most),
         }
     }

@@ -49,13 +49,17 @@ pub(super) fn obstacle(
         message,
         is_stalled,
     } = fault(observed, good, why)?;
-    let status = observed.token.status.as_ref();
-    let told = status.and_then(|status| status.last_failure.as_ref());
-    let is_told = told.is_some_and(|told| told.reason == reason && told.message == message);
-    if !is_told && (is_stalled || good.is_some()) {
+    if !is_told(observed, &reason, &message) && (is_stalled || good.is_some()) {
         return Some(Decision::step(Step::Fail { reason, message }));
     }
     Some(unable(observed, good, reason, message, is_stalled, None))
+}
+
+/// Whether the status tells just this as the last failure.
+fn is_told(observed: &Observed<'_>, reason: &str, message: &str) -> bool {
+    let status = observed.token.status.as_ref();
+    let told = status.and_then(|status| status.last_failure.as_ref());
+    told.is_some_and(|told| told.reason == reason && told.message == message)
 }
 
 struct Fault {
@@ -90,20 +94,28 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenFacts>, why: Why) -> Option
         )
     })?;
     let end = local_time(observed, seen.expires_on);
-    let is_over = end <= renewal::add(observed.now, LEAST_LEFT);
-    // A clock that may be wrong is no judge: then the service is.
-    if observed.service_now.is_some() && is_over {
-        return Some(Fault {
-            reason: "UserTokenExpired".into(),
-            message: format!(
-                "{place} ended at {}; sign the Teams user in again and put the new one there",
-                seen.expires_on
-            ),
-            is_stalled: true,
-        });
+    let expired = Fault {
+        reason: "UserTokenExpired".into(),
+        message: format!(
+            "{place} ended at {}; sign the Teams user in again and put the new one there",
+            seen.expires_on
+        ),
+        is_stalled: true,
+    };
+    // A clock that may be wrong is no judge: then the service is, unless it was known before.
+    let is_over = match observed.service_now {
+        Some(_) => end <= renewal::add(observed.now, LEAST_LEFT),
+        None => is_told(observed, &expired.reason, &expired.message),
+    };
+    if is_over {
+        return Some(expired);
     }
+    // By what was told at the exchange: after a restart the service's clock may not be known.
     let is_in_vain = |facts: &TokenFacts| {
-        !is_outdated(observed, facts) && end <= renewal::add(facts.expires_at, SAME_END)
+        let exchange = facts.exchange.as_ref();
+        let same_end = renewal::add(facts.expires_at, SAME_END);
+        !is_outdated(observed, facts)
+            && exchange.is_some_and(|exchange| exchange.user_token_expires_at <= same_end)
     };
     (why == Why::Renewal && good.is_some_and(is_in_vain)).then(|| Fault {
         reason: "UserTokenNotRefreshed".into(),

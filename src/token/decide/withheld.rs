@@ -57,11 +57,7 @@ pub(super) fn withheld(
     let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
     let end = good.map(|facts| facts.expires_at).or(told);
     let grace = grace(observed, identity);
-    let wake = end
-        .into_iter()
-        .chain(grace)
-        .min()
-        .filter(|_| is_there && !is_over);
+    let wake = end.into_iter().chain(grace).min().filter(|_| !is_over);
     Decision {
         forgets: is_over,
         is_denied: grace.is_some(),

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     entra,
     support::world::{World, spec},
+    teams,
 };
 
 #[tokio::test]
@@ -57,6 +58,19 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
         .await;
     world.ready("other").await;
     let fourth = world.live_token("web", &[&third]).await;
+    let wrong = teams::ending_in(3000).replacen('.', ".not-", 1);
+    let entra = teams::ending_in(3400);
+    for text in [&wrong, &entra] {
+        teams::sign_in(&world, text);
+        teams::teams_token(&world, "bob", "");
+        let reason = if *text == wrong {
+            "InvalidUserToken"
+        } else {
+            "TokenIssued"
+        };
+        world.token_says("bob", reason).await;
+    }
+    secrets.extend([wrong, entra, world.live_token("bob", &[]).await]);
     secrets.extend([
         first,
         second,

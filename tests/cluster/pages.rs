@@ -1,6 +1,10 @@
 //! Pages of the docs about one task each, tried word for word.
 
-use crate::support::{kubernetes::root, world::World};
+use crate::support::{
+    kubernetes::root,
+    user_token::{APPLICATION, USER, entra_token},
+    world::World,
+};
 
 /// The commands of a page of the docs, block by block.
 pub fn commands(page: &str) -> Vec<String> {
@@ -24,6 +28,34 @@ async fn the_page_on_adoption_is_true_word_for_word() {
     assert!(told[0].ends_with("Adopted"), "{told:?}");
     let bytes = world.live_token("alice-web", &[]).await;
     assert_eq!(world.emulator.check(&bytes).await.identity_id, Some(id));
+}
+
+#[tokio::test]
+async fn the_page_on_teams_users_is_true_word_for_word() {
+    let world = World::new().await;
+    let blocks = commands("docs/teams-users.md");
+    assert_eq!(blocks.len(), 3);
+    let place = tempfile::tempdir().expect("a folder");
+    let run = |block: &str| {
+        let block = block
+            .replace("11111111-2222-3333-4444-555555555555", APPLICATION)
+            .replace("aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", USER);
+        world.bash(&format!("cd {}\n{block}", place.path().display()))
+    };
+    let sign_in = |life: i64| {
+        let end = jiff::Timestamp::now().as_second() + life;
+        let token = entra_token(&serde_json::json!({ "exp": end }));
+        std::fs::write(place.path().join("entra-token"), token).expect("writable");
+    };
+    sign_in(3600);
+    let told = run(&blocks[0]);
+    assert!(told.ends_with(&format!("8:orgid:{USER}")), "{told}");
+    let first = world.live_token("megan", &[]).await;
+    sign_in(3500);
+    run(&blocks[1]);
+    world.live_token("megan", &[&first]).await;
+    let told = run(&blocks[2]);
+    assert!(told.contains("can't be revoked"), "{told}");
 }
 
 #[tokio::test]

@@ -15,19 +15,19 @@ use crate::support::{
 };
 
 /// Puts a text where the Entra token is looked for.
-fn sign_in(world: &World, text: &str) {
+pub fn sign_in(world: &World, text: &str) {
     world.apply(&format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: bob-entra}}\nstringData: {{token: \"{text}\"}}\n"
     ));
 }
 
 /// An Entra token that ends in so many seconds.
-fn ending_in(seconds: i64) -> String {
+pub fn ending_in(seconds: i64) -> String {
     entra_token(&json!({"exp": Timestamp::now().as_second() + seconds}))
 }
 
 /// Makes the token of a Teams user with more in its `spec` (flow-style YAML without braces).
-fn teams_token(world: &World, name: &str, more: &str) {
+pub fn teams_token(world: &World, name: &str, more: &str) {
     world.apply(&manifest(name, more));
 }
 

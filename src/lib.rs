@@ -9,7 +9,7 @@
 //! - [`acs`]: the client of the service; knows nothing of Kubernetes.
 //! - [`cluster`]: effects on the cluster that the slices share.
 //! - [`renewal`]: when something is due.
-//! - [`gate`], [`memory`], [`context`]: what the controllers share.
+//! - [`gate`], [`memory`], [`wake`], [`context`]: what the controllers share.
 //! - [`operator`], [`health`], [`metrics`]: the process.
 //! - [`emulator`]: a look-alike of the service for tests, demos and CI.
 //!
@@ -31,3 +31,4 @@ pub mod operator;
 pub mod renewal;
 pub mod revocation;
 pub mod token;
+pub mod wake;

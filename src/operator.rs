@@ -22,7 +22,7 @@ use crate::{
         watch,
     },
     connection::{self, AnyConnection, ConnectionKey},
-    context::{Config, Context, Triggers, Views, Wake},
+    context::{Config, Context, Views},
     crd::{AcsIdentity, AcsRevocation, AcsToken, ClusterAcsRevocation, TOKEN_UID_LABEL},
     gate::Gates,
     health::{self, Health},
@@ -31,6 +31,7 @@ use crate::{
     metrics::Metrics,
     revocation::{self, AnyRevocation},
     token,
+    wake::{Triggers, Wake},
 };
 
 /// After the request to stop, runs have this long to end.

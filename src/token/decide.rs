@@ -13,8 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 pub use issue::{is_stillborn, ready, renew_at};
 
 use super::{
-    facts::{Shape, TokenFacts},
+    facts::TokenFacts,
     limits::Limits,
+    shape::Shape,
     teams::{SeenUserToken, UserTokenView},
 };
 use crate::crd::{AcsToken, FINALIZER, Verdict, is_ready};

@@ -8,21 +8,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     decide::{IssueOrder, Why},
-    limits::Limits,
+    shape::Shape,
 };
 use crate::{
     acs::IssuedToken,
     connection::{ConnectionKey, Resolved},
-    crd::{
-        AcsToken, AcsTokenStatus, ConnectionRef, FormerToken, Revocation, Scope, parse_duration,
-    },
+    crd::{AcsToken, AcsTokenStatus, ConnectionRef, FormerToken, Scope},
     renewal,
 };
-
-/// The reason of everything that a policy forbids.
-pub const POLICY_DENIED: &str = "PolicyDenied";
-/// The longest life of a token, and the one that is asked for by default (ACS REST 2023-10-01).
-const DEFAULT_LIFE: &str = "24h";
 
 const ISSUED_AT: &str = "acs-identity.dev/issued-at";
 const EXPIRES_AT: &str = "acs-identity.dev/expires-at";
@@ -45,65 +38,6 @@ const CONNECTION: &str = "acs-identity.dev/connection";
 const ENDPOINT: &str = "acs-identity.dev/endpoint";
 const REVISION: &str = "acs-identity.dev/revision";
 const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
-
-/// What makes a token what it is: a change of it costs a new token (T4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// What the token allows.
-    pub scopes: BTreeSet<Scope>,
-    /// The life that is asked for, as it is written in `spec`.
-    pub expires_in: String,
-}
-
-impl Shape {
-    /// The shape that `token`'s spec asks for within `limits`.
-    #[must_use]
-    pub fn wanted(token: &AcsToken, limits: &Limits) -> Self {
-        let life = token.spec.expires_in.as_deref();
-        let life = life
-            .or_else(|| limits.default_life())
-            .unwrap_or(DEFAULT_LIFE);
-        Self {
-            scopes: token.scopes(),
-            expires_in: life.to_owned(),
-        }
-    }
-
-    /// Whether this is what `token`'s spec asks for within `limits`. Where it asks for no life, any
-    /// that is allowed will do, so that a policy that grows costs no token.
-    #[must_use]
-    pub fn is_wanted_by(&self, token: &AcsToken, limits: &Limits) -> bool {
-        let wanted = Self::wanted(token, limits);
-        let fits = match token.spec.expires_in {
-            Some(_) => self.minutes() == wanted.minutes(),
-            None => self.minutes() <= wanted.minutes(),
-        };
-        self.scopes == wanted.scopes && fits
-    }
-
-    /// The life in whole minutes, rounded up, within what the service takes (60 to 1440).
-    #[must_use]
-    pub fn minutes(&self) -> u32 {
-        let minutes = self.life().as_secs().saturating_add(59) / 60;
-        u32::try_from(minutes.clamp(60, 1440)).unwrap_or(1440)
-    }
-
-    fn life(&self) -> SignedDuration {
-        parse_duration(&self.expires_in).unwrap_or(SignedDuration::from_hours(24))
-    }
-
-    /// Whether both ask the service for the same token; `60m` and `1h` do.
-    #[must_use]
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        self.scopes == other.scopes && self.minutes() == other.minutes()
-    }
-
-    /// Whether going from `self` to `next` takes something away.
-    #[must_use]
-    pub fn is_narrowed_by(&self, next: &Self) -> bool {
-        !self.scopes.is_subset(&next.scopes) || next.minutes() < self.minutes()
-    }
-}
 
 /// All that is known of an issued token but the token itself. Stored as annotations beside it, so
 /// that a crash between Secret and status loses nothing (T3).
@@ -347,85 +281,6 @@ fn former(
     })
 }
 
-/// What the identity must know of one of its tokens to coordinate a revocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The `AcsToken`'s name.
-    pub name: String,
-    /// When its last recorded token was issued, by the service's clock.
-    pub issued_at: Timestamp,
-    /// Whether the token is of the identity's own object, not of one that shares the id.
-    pub is_own: bool,
-    /// Whether it is marked as not Ready.
-    pub is_marked: bool,
-    /// Why its token must be revoked now, if it must.
-    pub asks: Option<&'static str>,
-    /// Whether its end, or the end of its identity, asks for a revocation.
-    pub asks_at_the_end: bool,
-}
-
-/// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued. What
-/// is beyond `limits` has to go, whatever the object says.
-#[must_use]
-pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Claim> {
-    if token.spec.teams_user.is_some() {
-        // Nobody can revoke it.
-        return None;
-    }
-    let status = token.status.as_ref()?;
-    if status.identity_id.as_deref() != Some(identity_id) {
-        return None;
-    }
-    let issued_at = status.issued_at.as_ref()?.0;
-    let held = Shape {
-        scopes: status.scopes.clone()?,
-        expires_in: status.expires_in.clone()?,
-    };
-    let wanted = Shape::wanted(token, limits);
-    let revocation = token.spec.revocation.unwrap_or_default();
-    let is_denied = limits.denial(&held).is_some();
-    let is_revocable = revocation != Revocation::Never;
-    let changed = match revocation {
-        Revocation::OnChange => !held.is_wanted_by(token, limits),
-        Revocation::OnNarrowing => held.is_narrowed_by(&wanted),
-        Revocation::Never => false,
-    };
-    let asks = if is_revocable && token.metadata.deletion_timestamp.is_some() {
-        Some("TokenDeleted")
-    } else if is_denied {
-        Some(POLICY_DENIED)
-    } else if changed {
-        Some("TokenChanged")
-    } else {
-        None
-    };
-    Some(Claim {
-        name: token.metadata.name.clone().unwrap_or_default(),
-        issued_at,
-        is_own: true,
-        is_marked: !crate::crd::is_ready(&status.conditions),
-        asks,
-        asks_at_the_end: is_revocable || is_denied,
-    })
-}
-
-/// Whether a Secret with these annotations holds a token of the identity that `token`'s status does
-/// not tell, and whose end asks for a revocation: with the Secret the only trace of it goes.
-#[must_use]
-pub fn is_untold_claim(
-    token: &AcsToken,
-    identity_id: &str,
-    annotations: &BTreeMap<String, String>,
-    limits: &Limits,
-) -> bool {
-    let is_revocable = token.spec.revocation.unwrap_or_default() != Revocation::Never;
-    TokenFacts::from_annotations(annotations).is_some_and(|facts| {
-        let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
-        let asks = is_revocable || limits.denial(&facts.shape).is_some();
-        facts.identity_id == identity_id && !is_told && asks
-    })
-}
-
 /// Scopes as they stand in the Secret: sorted, comma-joined.
 #[must_use]
 pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
@@ -490,19 +345,5 @@ mod tests {
     fn facts_with_an_edited_annotation_are_no_facts() {
         let annotations = BTreeMap::from([(ISSUED_AT.to_owned(), "yesterday".to_owned())]);
         assert_eq!(TokenFacts::from_annotations(&annotations), None);
-    }
-
-    #[test]
-    fn sixty_minutes_are_an_hour_and_no_change() {
-        assert!(shape(&[Scope::Chat], "60m").is_same_as(&shape(&[Scope::Chat], "1h")));
-    }
-
-    #[test]
-    fn losing_a_scope_or_life_narrows_and_gaining_does_not() {
-        let held = shape(&[Scope::Chat, Scope::Voip], "2h");
-        assert!(held.is_narrowed_by(&shape(&[Scope::Chat], "2h")));
-        assert!(held.is_narrowed_by(&shape(&[Scope::Chat, Scope::Voip], "1h")));
-        assert!(held.is_narrowed_by(&shape(&[Scope::Chat, Scope::VoipJoin], "2h")));
-        assert!(!held.is_narrowed_by(&shape(&[Scope::Chat, Scope::Voip, Scope::VoipJoin], "24h")));
     }
 }

@@ -1,6 +1,6 @@
 use kube::ResourceExt;
 
-use super::facts::Shape;
+use super::shape::Shape;
 use crate::crd::{AcsToken, TokenPolicy, parse_duration};
 
 /// What the connection's policy lets one token be.

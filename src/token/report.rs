@@ -4,17 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use tracing::{info, warn};
 
-use super::{
-    decide::Decision,
-    facts::{POLICY_DENIED, TokenFacts},
-    tell,
-};
+use super::{claim::POLICY_DENIED, decide::Decision, facts::TokenFacts, tell};
 use crate::{
     cluster::{self, status},
     context::Context,
     crd::{AcsToken, AcsTokenStatus, REQUEST, REQUESTED_AT, parse_duration},
     identity::decide::GRACE,
-    metrics::ReasonLabels,
+    metrics::{KindLabels, ReasonLabels},
     renewal,
 };
 
@@ -142,7 +138,8 @@ pub async fn abandoned(context: &Arc<Context>, token: &AcsToken, why: &str) {
         token.name_any()
     );
     warn!(message);
-    super::act::count_abandoned(context);
+    let labels = KindLabels { kind: "AcsToken" };
+    context.metrics.abandoned.get_or_create(&labels).inc();
     context.tell_abandoned(token, &namespace, &message).await;
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::ByteString;
 use kube::ResourceExt;
 
 use super::{
+    claim::POLICY_DENIED,
     decide::{ConnectionView, UsableIdentity},
     limits::{Limits, rank},
 };
@@ -18,7 +19,6 @@ use crate::{
     context::Context,
     crd::{AcsToken, SecretKeyRef, TeamsUser, TokenPolicy},
     memory::{ReadUserToken, Remembered},
-    token::POLICY_DENIED,
 };
 
 /// What is known of the Entra token of a Teams user; never the token itself.

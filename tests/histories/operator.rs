@@ -19,7 +19,7 @@ use acs_identity_operator::{
         view::object_ref,
     },
     connection::Registry,
-    context::{Config, Context, Triggers, Views, Wake},
+    context::{Config, Context, Views},
     crd::{AcsRevocation, AcsToken},
     gate::Gates,
     memory::Memory,
@@ -27,6 +27,7 @@ use acs_identity_operator::{
     operator::{identity_changed, secret_changed, token_changed},
     renewal,
     token::namespace_key,
+    wake::{Triggers, Wake},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Client, runtime::reflector::ObjectRef};

@@ -3,7 +3,7 @@
 use super::{Decision, IdentityView, Observed, SecretView, Step, is_dead};
 use crate::{
     crd::{AcsToken, Verdict},
-    token::facts::{TokenFacts, claim},
+    token::{claim::claim, facts::TokenFacts},
 };
 
 pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {

@@ -12,10 +12,7 @@ use super::{
 use crate::{
     identity::decide::GRACE,
     renewal,
-    token::{
-        facts::{Shape, TokenFacts},
-        teams::UserTokenView,
-    },
+    token::{facts::TokenFacts, shape::Shape, teams::UserTokenView},
 };
 
 /// Ends of an Entra token and of the token that it was exchanged for that are so near each other

@@ -11,10 +11,7 @@ use super::{
 use crate::{
     crd::{AcsToken, Verdict, parse_duration},
     renewal,
-    token::{
-        facts::{Shape, TokenFacts},
-        teams::UserTokenView,
-    },
+    token::{facts::TokenFacts, shape::Shape, teams::UserTokenView},
 };
 
 /// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go

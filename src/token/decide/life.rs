@@ -13,7 +13,8 @@ use crate::{
     crd::Verdict,
     renewal,
     token::{
-        facts::{POLICY_DENIED, TokenFacts, claim},
+        claim::{POLICY_DENIED, claim},
+        facts::TokenFacts,
         teams::UserTokenView,
     },
 };

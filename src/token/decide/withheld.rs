@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     crd::{AcsToken, Verdict},
-    token::facts::{Shape, TokenFacts},
+    token::{facts::TokenFacts, shape::Shape},
 };
 
 /// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token

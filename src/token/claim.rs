@@ -1,0 +1,90 @@
+//! What a token asks of its identity: the revocation is the identity's to make (R1).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{facts::TokenFacts, limits::Limits, shape::Shape};
+use crate::crd::{AcsToken, Revocation};
+
+/// The reason of everything that a policy forbids.
+pub const POLICY_DENIED: &str = "PolicyDenied";
+
+/// What the identity must know of one of its tokens to coordinate a revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The `AcsToken`'s name.
+    pub name: String,
+    /// When its last recorded token was issued, by the service's clock.
+    pub issued_at: Timestamp,
+    /// Whether the token is of the identity's own object, not of one that shares the id.
+    pub is_own: bool,
+    /// Whether it is marked as not Ready.
+    pub is_marked: bool,
+    /// Why its token must be revoked now, if it must.
+    pub asks: Option<&'static str>,
+    /// Whether its end, or the end of its identity, asks for a revocation.
+    pub asks_at_the_end: bool,
+}
+
+/// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued. What
+/// is beyond `limits` has to go, whatever the object says.
+#[must_use]
+pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Claim> {
+    if token.spec.teams_user.is_some() {
+        // Nobody can revoke it.
+        return None;
+    }
+    let status = token.status.as_ref()?;
+    if status.identity_id.as_deref() != Some(identity_id) {
+        return None;
+    }
+    let issued_at = status.issued_at.as_ref()?.0;
+    let held = Shape {
+        scopes: status.scopes.clone()?,
+        expires_in: status.expires_in.clone()?,
+    };
+    let wanted = Shape::wanted(token, limits);
+    let revocation = token.spec.revocation.unwrap_or_default();
+    let is_denied = limits.denial(&held).is_some();
+    let is_revocable = revocation != Revocation::Never;
+    let changed = match revocation {
+        Revocation::OnChange => !held.is_wanted_by(token, limits),
+        Revocation::OnNarrowing => held.is_narrowed_by(&wanted),
+        Revocation::Never => false,
+    };
+    let asks = if is_revocable && token.metadata.deletion_timestamp.is_some() {
+        Some("TokenDeleted")
+    } else if is_denied {
+        Some(POLICY_DENIED)
+    } else if changed {
+        Some("TokenChanged")
+    } else {
+        None
+    };
+    Some(Claim {
+        name: token.metadata.name.clone().unwrap_or_default(),
+        issued_at,
+        is_own: true,
+        is_marked: !crate::crd::is_ready(&status.conditions),
+        asks,
+        asks_at_the_end: is_revocable || is_denied,
+    })
+}
+
+/// Whether a Secret with these annotations holds a token of the identity that `token`'s status does
+/// not tell, and whose end asks for a revocation: with the Secret the only trace of it goes.
+#[must_use]
+pub fn is_untold_claim(
+    token: &AcsToken,
+    identity_id: &str,
+    annotations: &BTreeMap<String, String>,
+    limits: &Limits,
+) -> bool {
+    let is_revocable = token.spec.revocation.unwrap_or_default() != Revocation::Never;
+    TokenFacts::from_annotations(annotations).is_some_and(|facts| {
+        let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
+        let asks = is_revocable || limits.denial(&facts.shape).is_some();
+        facts.identity_id == identity_id && !is_told && asks
+    })
+}

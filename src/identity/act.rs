@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{
     decide::{Decision, Observed, Step},
-    observe::{observe, siblings},
+    observe::{connection_of, observe, siblings},
     report, tell,
 };
 use crate::{
@@ -148,7 +148,7 @@ async fn create(
     let uid = identity.uid().unwrap_or_default();
     let is_first = context.memory.of(&uid).intent.is_some();
     remember_intent(context, identity, None);
-    let Some((key, resolved, client)) = client(context, identity, false) else {
+    let Some((key, resolved, client)) = client(context, identity) else {
         return Ok(Outcome::Overtaken);
     };
     let deadline = identity
@@ -188,7 +188,7 @@ async fn revoke(
     let Some(identity) = still(context, identity, &step) else {
         return Ok(Outcome::Overtaken);
     };
-    let Some((key, resolved, client)) = client(context, &identity, cleans_up(&identity)) else {
+    let Some((key, resolved, client)) = client(context, &identity) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(context, &identity, None);
@@ -281,7 +281,7 @@ async fn delete(
         return Ok(Outcome::Done);
     };
     let identity = identity.as_ref();
-    let Some((key, resolved, client)) = client(context, identity, true) else {
+    let Some((key, resolved, client)) = client(context, identity) else {
         return Ok(Outcome::Overtaken);
     };
     let next = identity.status.clone().unwrap_or_default();
@@ -305,40 +305,13 @@ async fn delete(
     Ok(Outcome::Gone)
 }
 
-/// Whether a revocation may use a credential that is only remembered.
-#[must_use]
-pub fn cleans_up(identity: &AcsIdentity) -> bool {
-    let is_denied = identity
-        .status
-        .as_ref()
-        .is_some_and(|status| status.denied_since.is_some());
-    is_denied || identity.metadata.deletion_timestamp.is_some()
-}
-
-/// A client for the identity's endpoint; to clean up, with a credential that is only remembered.
-fn client(
-    context: &Context,
-    identity: &AcsIdentity,
-    to_clean_up: bool,
-) -> Option<(ConnectionKey, Resolved, Client)> {
-    let namespace = identity.namespace()?;
-    let status = identity.status.as_ref()?;
-    let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
-    let endpoint = status.endpoint.as_deref()?;
-    let now = Timestamp::now();
-    let usable = context.usable_connection(&key, &namespace, now).ok();
-    let resolved = usable
-        .filter(|resolved| resolved.endpoint.as_str() == endpoint)
-        .or_else(|| {
-            to_clean_up
-                .then(|| context.registry.for_cleanup(&key, endpoint))
-                .flatten()
-        })?;
-    let may_call = to_clean_up || context.registry.may_call(&key, &resolved.credential, now);
+/// A client for the identity's endpoint.
+fn client(context: &Context, identity: &AcsIdentity) -> Option<(ConnectionKey, Resolved, Client)> {
+    let (key, resolved) = connection_of(context, identity, Timestamp::now())?;
     let client = context
         .acs
         .client(&resolved.endpoint, &resolved.version, &resolved.key);
-    may_call.then_some((key, resolved, client))
+    Some((key, resolved, client))
 }
 
 fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Time>) {

@@ -26,6 +26,8 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 
 /// The request that an `AcsIdentity` obeys.
 const REVOKE: &str = "revoke";
+/// Why all tokens are revoked, where a request says so.
+const REQUESTED: &str = "Requested";
 /// Why all tokens are revoked, where an order says so.
 pub const ORDERED: &str = "Ordered";
 
@@ -237,6 +239,9 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
             if status.identity_id.is_some() && why.reason != "EndpointChanged" =>
         {
+            if let Some(decision) = decide_without_connection(observed, why) {
+                return decision;
+            }
             return Decision::rest(standing(observed.identity), why.retry_at);
         }
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
@@ -264,6 +269,28 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         return decision;
     }
     Decision::rest(standing(observed.identity), None)
+}
+
+/// What a person wants revoked at once is, although nothing can be issued after it, as long as the
+/// credential is in memory; unless the service refuses that one.
+fn decide_without_connection(observed: &Observed<'_>, why: &Unusable) -> Option<Decision> {
+    let status = status(observed);
+    let is_remembered =
+        matches!(observed.connection, ConnectionView::CleanupOnly(_)) && why.retry_at.is_none();
+    let request = observed.identity.open_request();
+    let is_wanted = is_urgent(&status)
+        || observed.is_ordered
+        || request.is_some_and(|request| request.what == Some(REVOKE));
+    (is_remembered && is_wanted)
+        .then(|| decide_revocation(observed, status.identity_id.as_deref()?))
+        .flatten()
+}
+
+/// Whether the revocation that is under way is one that a person asked for.
+#[must_use]
+pub fn is_urgent(status: &AcsIdentityStatus) -> bool {
+    let pending = status.pending_revocation.as_ref();
+    pending.is_some_and(|pending| [REQUESTED, ORDERED].contains(&pending.reason.as_str()))
 }
 
 /// Why the policy does not allow an identity that exists, if it does not.
@@ -414,7 +441,7 @@ fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
     }
     let requested = observed.identity.open_request();
     match requested.map(|request| (request.value, request.what)) {
-        Some((_, Some(REVOKE))) => return Some(record_revocation(observed, "Requested")),
+        Some((_, Some(REVOKE))) => return Some(record_revocation(observed, REQUESTED)),
         Some((value, _)) => {
             return Some(Decision::step(Step::RefuseRequest {
                 request: value.to_owned(),

@@ -12,7 +12,6 @@ mod observe;
 mod report;
 pub mod tell;
 
-pub use act::cleans_up;
 pub use controller::{remember_asking, run};
 pub use decide::{Decision, Observed, Step, decide};
-pub use observe::{id_key, namespace_key, observe, siblings};
+pub use observe::{connection_of, id_key, namespace_key, observe, siblings};

@@ -3,10 +3,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::decide::{ConnectionView, Observed, Others};
+use super::decide::{ConnectionView, Observed, Others, is_urgent};
 use crate::{
     cluster::{secret::owned_by, view::Indexed},
-    connection::{ConnectionKey, Unusable},
+    connection::{ConnectionKey, Resolved, Unusable},
     context::Context,
     crd::{AcsIdentity, ConnectionRef},
     revocation,
@@ -206,6 +206,31 @@ fn connection(
         Some(_) => ConnectionView::CleanupOnly(why),
         None => ConnectionView::Unusable(why),
     }
+}
+
+/// What a call for the identity can use now, if it may be made: for clean-up, and for a revocation
+/// that a person asks for, a credential that is only remembered.
+#[must_use]
+pub fn connection_of(
+    context: &Context,
+    identity: &AcsIdentity,
+    now: Timestamp,
+) -> Option<(ConnectionKey, Resolved)> {
+    let namespace = identity.namespace()?;
+    let status = identity.status.as_ref()?;
+    let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
+    let endpoint = status.endpoint.as_deref()?;
+    let usable = context.usable_connection(&key, &namespace, now).ok();
+    let usable = usable.filter(|resolved| resolved.endpoint.as_str() == endpoint);
+    let cleans_up = status.denied_since.is_some() || identity.metadata.deletion_timestamp.is_some();
+    let Some(resolved) = usable else {
+        let remembered = context.registry.for_cleanup(&key, endpoint);
+        return remembered
+            .filter(|_| cleans_up || is_urgent(status))
+            .map(|resolved| (key, resolved));
+    };
+    let may_call = cleans_up || context.registry.may_call(&key, &resolved.credential, now);
+    may_call.then_some((key, resolved))
 }
 
 fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {

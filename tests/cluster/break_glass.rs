@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, pin::pin};
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, ClusterAcsRevocation, RevocationStatus,
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsRevocation, RevocationStatus,
     RevocationTarget,
 };
 use futures::StreamExt;
@@ -330,6 +330,41 @@ async fn the_tokens_of_a_suspended_identity_stay_dead() {
     let go_on = spec(&json!({"suspend": false}));
     world.patch::<AcsIdentity>("alice", go_on).await;
     world.live_token("alice", &[&former["alice"]]).await;
+}
+
+#[tokio::test]
+async fn what_a_person_orders_is_done_although_the_credential_is_deleted() {
+    let world = World::new().await;
+    let all = [("alice", "", ""), ("bob", "", ""), ("carol", "", "")];
+    let former = alive(&world, &all).await;
+    world.delete::<Secret>("default-acs").await;
+    world.connection_says("default", "SecretNotFound").await;
+    revoke(&world, "leak", "names: [alice]");
+    order_says(&world, "leak", "Revoked").await;
+    assert!(!world.emulator.check(&former["alice"]).await.valid);
+    world.delete::<AcsConnection>("default").await;
+    let annotations = json!({
+        "acs-identity.dev/request": "revoke", "acs-identity.dev/requested-at": "1",
+    });
+    let request = json!({"metadata": {"annotations": annotations}});
+    world.patch::<AcsIdentity>("bob", request).await;
+    eventually("the request is obeyed", || async {
+        let status = world.api::<AcsIdentity>().get("bob").await.ok()?.status?;
+        (status.last_handled_request.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    assert!(!world.emulator.check(&former["bob"]).await.valid);
+    // A change waits: nothing could take the place of what it would kill.
+    let change = spec(&json!({"revocation": "OnChange", "scopes": ["voip"]}));
+    world.patch::<AcsToken>("carol", change).await;
+    world.settled().await;
+    assert!(world.emulator.check(&former["carol"]).await.valid);
+
+    world.connect("default", &world.emulator.connection_string);
+    for name in ["alice", "bob", "carol"] {
+        world.live_token(name, &[&former[name]]).await;
+    }
+    assert!(!world.emulator.check(&former["carol"]).await.valid);
 }
 
 #[tokio::test]

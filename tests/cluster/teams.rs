@@ -205,36 +205,36 @@ async fn an_entra_token_that_nobody_refreshes_is_told_before_the_token_ends_and_
 #[tokio::test]
 async fn a_refused_entra_token_is_no_fault_of_the_connection_and_the_next_is_tried_at_once() {
     let world = World::new().await;
-    world
-        .emulator
-        .faults(json!([{"operation": "exchangeTeamsToken", "effect": "status", "status": 401,
-            "code": "InvalidAccessToken", "message": "Provided access token is not valid.", "count": 1000}]))
-        .await;
     sign_in(&world, &entra_token(&json!({})));
     teams_token(&world, "bob", "");
-    let message = world.token_says("bob", "InvalidUserToken").await;
-    assert!(
-        message.contains("Sign the Teams user in again"),
-        "{message}"
-    );
-    // By now the pause before the next try is longer than a test has patience.
-    world
-        .token_where("has failed often", "bob", |token| {
-            token.status.as_ref().and_then(|it| it.failed_attempts) >= Some(4)
-        })
-        .await;
+    world.ready("bob").await;
+    let first = world.live_token("bob", &[]).await;
+    let refuse = json!([{
+        "operation": "exchangeTeamsToken", "effect": "status", "status": 401, "count": 1000,
+        "code": "InvalidAccessToken", "message": "Provided access token is not valid.",
+    }]);
+    world.emulator.faults(refuse).await;
+    sign_in(&world, &ending_in(3500));
+    let note = world.event("bob", "IssueFailed").await;
+    assert!(note.contains("Sign the Teams user in again"), "{note}");
+    teams_token(&world, "zoe", "");
+    let message = world.token_says("zoe", "InvalidUserToken").await;
+    assert!(message.contains("InvalidAccessToken"), "{message}");
     world.connection_says("default", "ConnectionReady").await;
-    let api = world.api::<AcsToken>();
-    let now = Timestamp::now().round(jiff::Unit::Second).expect("a time");
-    let failure =
-        json!({"reason": "InvalidUserToken", "message": message, "time": now.to_string()});
+    world.ready("bob").await;
+
+    // As if it had failed for long: the pause before the next try is longer than a test's patience.
+    let now = Timestamp::now().round(jiff::Unit::Second);
+    let now = now.expect("a time").to_string();
+    let failure = json!({"reason": "InvalidUserToken", "message": note, "time": now});
     let status = json!({"status": {"failedAttempts": 20, "lastFailure": failure}});
+    let api = world.api::<AcsToken>();
     api.patch_status("bob", &PatchParams::default(), &Patch::Merge(&status))
         .await
         .expect("patched");
     world.emulator.heal().await;
-    sign_in(&world, &ending_in(3500));
-    world.ready("bob").await;
+    sign_in(&world, &ending_in(3400));
+    world.live_token("bob", &[&first]).await;
 }
 
 #[tokio::test]
@@ -326,6 +326,8 @@ async fn the_policy_holds_for_it_and_what_it_forbids_loses_its_secret() {
     sign_in(&world, &ending_in(7200));
     teams_token(&world, "bob", "");
     world.ready("bob").await;
+    world.settled().await;
+    assert_eq!(exchanged(&world).await, 1);
     let first = world.live_token("bob", &[]).await;
     policy(json!({"scopes": ["chat"]})).await;
     let message = world.token_says("bob", "PolicyDenied").await;

@@ -8,7 +8,7 @@ use acs_identity_operator::{
     connection::{ConnectionKey, Resolved},
     crd::{AcsIdentity, AcsIdentityStatus},
     identity::{
-        Decision, Observed, Step, cleans_up, decide, observe, remember_asking, siblings, tell,
+        Decision, Observed, Step, connection_of, decide, observe, remember_asking, siblings, tell,
     },
     token,
 };
@@ -156,7 +156,7 @@ async fn create(
     let uid = identity.uid().unwrap_or_default();
     let is_first = wire.context.memory.of(&uid).intent.is_some();
     remember_intent(wire, identity, None);
-    let Some((key, resolved)) = connection(wire, identity, false) else {
+    let Some((key, resolved)) = connection_of(&wire.context, identity, wire.now()) else {
         return Ok(Outcome::Overtaken);
     };
     let has_custom_id = custom_id.is_some();
@@ -183,7 +183,7 @@ async fn revoke(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome
     let Some(identity) = still(wire, identity, &Step::Revoke { id: id.to_owned() }) else {
         return Ok(Outcome::Overtaken);
     };
-    let Some((key, resolved)) = connection(wire, &identity, cleans_up(&identity)) else {
+    let Some((key, resolved)) = connection_of(&wire.context, &identity, wire.now()) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(wire, &identity, None);
@@ -253,7 +253,7 @@ async fn delete(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome
         return Ok(Outcome::Done);
     };
     let identity = identity.as_ref();
-    let Some((key, resolved)) = connection(wire, identity, true) else {
+    let Some((key, resolved)) = connection_of(&wire.context, identity, wire.now()) else {
         return Ok(Outcome::Overtaken);
     };
     let request = Request::Delete { id: id.to_owned() };
@@ -270,28 +270,6 @@ async fn delete(wire: &Wire, identity: &AcsIdentity, id: &str) -> Result<Outcome
     let uid = identity.uid().unwrap_or_default();
     wire.context.memory.forget(&uid);
     Ok(Outcome::Gone)
-}
-
-/// The connection for the identity's endpoint; to clean up, with a credential that is only remembered.
-fn connection(
-    wire: &Wire,
-    identity: &AcsIdentity,
-    to_clean_up: bool,
-) -> Option<(ConnectionKey, Resolved)> {
-    let (context, now) = (&wire.context, wire.now());
-    let status = identity.status.as_ref()?;
-    let key = ConnectionKey::of(status.connection_ref.as_ref()?, NAMESPACE);
-    let endpoint = status.endpoint.as_deref()?;
-    let usable = context.usable_connection(&key, NAMESPACE, now).ok();
-    let resolved = usable
-        .filter(|resolved| resolved.endpoint.as_str() == endpoint)
-        .or_else(|| {
-            to_clean_up
-                .then(|| context.registry.for_cleanup(&key, endpoint))
-                .flatten()
-        })?;
-    let may_call = to_clean_up || context.registry.may_call(&key, &resolved.credential, now);
-    may_call.then_some((key, resolved))
 }
 
 fn remember_intent(wire: &Wire, identity: &AcsIdentity, intent: Option<Timestamp>) {

@@ -2,9 +2,15 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::{
     run::{end, program, says},
-    support::{kubernetes::root, world::World},
+    support::{
+        kubernetes::root,
+        user_token::{APPLICATION, USER, entra_token},
+        world::World,
+    },
 };
 
 fn page() -> String {
@@ -52,6 +58,11 @@ fn every_command_is_on_the_page_and_nothing_else() {
         })
         .collect();
     assert_eq!(commands, told);
+    for text in page().split("kubectl acs ").skip(1) {
+        let named = text.split(|c: char| !c.is_ascii_lowercase()).next();
+        let named = named.unwrap_or_default().to_owned();
+        assert!(named.is_empty() || commands.contains(&named), "{named}");
+    }
 }
 
 #[test]
@@ -107,9 +118,13 @@ async fn the_role_on_the_page_suffices_for_every_command() {
     world.connection_says("default", "ConnectionReady").await;
     run(&["status"]);
     run(&["inspect", "web"]);
+    let entra = entra_token(&json!({}));
+    let user = ["--aad-user", USER, "--client", APPLICATION];
+    run(&[&["exchange", "bob", "--aad-token", &entra][..], &user].concat());
     run(&["renew", "web"]);
     run(&["revoke", "alice", "--yes"]);
     run(&["suspend", "alice"]);
     run(&["resume", "alice"]);
     run(&["delete", "alice", "--yes"]);
+    run(&["delete", "--token", "bob", "--yes"]);
 }

@@ -75,6 +75,12 @@ async fn kubectl_completes_commands_options_and_names_in_the_cluster() {
         &completes("issue --scope ch"),
         &["chat\n", "chat.join\n", "chat.join.limited\n"],
     );
+    says(
+        &completes("exchange --aad"),
+        &["--aad-token\t", "--aad-user\t"],
+    );
+    let names = completes(&format!("delete -n {namespace} --token ''"));
+    says(&names, &["alice-web\n"]);
     let names = completes(&format!("delete -n {namespace} ''"));
     says(&names, &["alice\n", "bob\n"]);
     assert!(!names.contains("alice-web"), "{names}");

@@ -1,8 +1,11 @@
 //! A token is on no output but the one that a person asked for it (C2).
 
+use serde_json::json;
+
 use crate::{
+    exchange::exchange,
     run::{Said, acs},
-    support::world::World,
+    support::{user_token::entra_token, world::World},
 };
 
 #[tokio::test]
@@ -59,6 +62,44 @@ async fn only_issue_and_show_token_print_a_token_and_only_on_stdout() {
     for (what, output) in outputs {
         for needle in &needles {
             assert!(!output.contains(needle), "{what} holds a part of a secret");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_entra_token_of_a_teams_user_is_on_no_output() {
+    let mut world = World::new().await;
+    let entra = entra_token(&json!({}));
+    let mut outputs = Vec::new();
+    let mut keep = |what, said: Said| outputs.push((what, said.out + &said.err));
+    keep("exchange", exchange(&world, &entra, &["bob"]));
+    keep("a dry run", exchange(&world, &entra, &["bob", "--dry-run"]));
+    keep("a taken name", exchange(&world, &entra, &["bob"]));
+    let long = "a".repeat(250);
+    keep(
+        "a name that is too long",
+        exchange(&world, &entra, &[&long]),
+    );
+    let connection = ["eve", "--connection", "none", "--timeout", "2s"];
+    keep("no connection", exchange(&world, &entra, &connection));
+    let cut = entra.rsplit_once('.').unwrap().0;
+    keep("half of it", exchange(&world, cut, &["cut"]));
+    let twice = format!("{entra}{entra}");
+    keep("twice", exchange(&world, &twice, &["twice"]));
+    for format in ["json", "yaml", "tsv", "table"] {
+        keep("status", acs(&world, &["status", "-o", format]));
+    }
+    keep("inspect", acs(&world, &["inspect", "bob"]));
+    keep("its Secret", acs(&world, &["inspect", "bob-entra"]));
+    keep("renew", acs(&world, &["renew", "bob"]));
+    keep("revoke", acs(&world, &["revoke", "bob", "-y"]));
+    keep("delete", acs(&world, &["delete", "--token", "bob", "-y"]));
+    outputs.push(("the operator's log", world.operator().process.output()));
+    // Its header is every token's.
+    let needles: Vec<&str> = entra.split('.').skip(1).collect();
+    for (what, output) in outputs {
+        for needle in &needles {
+            assert!(!output.contains(needle), "{what} holds a part of it");
         }
     }
 }

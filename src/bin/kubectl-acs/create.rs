@@ -2,37 +2,18 @@
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, DeletionPolicy, Scope};
 use clap::{Args, ValueEnum};
-use kube::{ResourceExt as _, api::PostParams};
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Serialize, Serializer};
+use kube::ResourceExt as _;
+use secrecy::SecretString;
+use serde::Serialize;
 
 use super::{
     failure::{Exit, Failure},
     held,
-    manifest::{self, Connection},
-    output::{self, Format},
-    session::{Kind, Place, Session},
+    making::{Making, exposed, make, print},
+    manifest, output,
+    session::Place,
     user::{self, User},
-    wait::Patience,
 };
-
-/// Options of all that make objects.
-#[derive(Clone, Debug, Args)]
-pub struct Making {
-    #[command(flatten)]
-    connection: Connection,
-    /// Print the YAML to commit instead of making anything
-    #[arg(long)]
-    dry_run: bool,
-    /// Who the fields of the new objects belong to
-    #[arg(long, value_name = "NAME", default_value = "kubectl-acs")]
-    field_manager: String,
-    #[command(flatten)]
-    patience: Patience,
-    /// How the result is printed
-    #[arg(short, long, value_enum, default_value_t = Format::Json)]
-    output: Format,
-}
 
 /// What happens in ACS when the object is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,7 +81,7 @@ pub async fn create(place: &Place, command: Create) -> Result<(), Failure> {
     }
     let session = place.connect().await?;
     let mut waiter = making.patience.start();
-    make(&session, &making, &identity, false).await?;
+    make(&session, &making.field_manager, &identity, false).await?;
     waiter.note(&format!("made {}", session.named::<AcsIdentity>(&name)));
     let identity: AcsIdentity = waiter.until_ready(&session, &name).await?;
     drop(waiter);
@@ -154,11 +135,6 @@ struct IssuedToken {
     expires_on: String,
 }
 
-/// The person asked for the token: this is the one place where `issue` writes it.
-fn exposed<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(token.expose_secret())
-}
-
 /// Carries out `issue`.
 pub async fn issue(place: &Place, command: Issue) -> Result<(), Failure> {
     let making = &command.making;
@@ -198,9 +174,9 @@ pub async fn issue(place: &Place, command: Issue) -> Result<(), Failure> {
     // Both are tried first, so that a refusal of the second leaves nothing of the first.
     for is_trial in [true, false] {
         if let Some(identity) = &new {
-            make(&session, making, identity, is_trial).await?;
+            make(&session, &making.field_manager, identity, is_trial).await?;
         }
-        make(&session, making, &token, is_trial).await?;
+        make(&session, &making.field_manager, &token, is_trial).await?;
     }
     let mut waiter = making.patience.start();
     if is_new {
@@ -240,39 +216,4 @@ async fn owner(
             Ok(identity.map(|identity| identity.name_any()))
         }
     }
-}
-
-/// Creates an object, or only asks whether the API server would take it.
-async fn make<K: Kind + Serialize>(
-    session: &Session,
-    making: &Making,
-    object: &K,
-    is_trial: bool,
-) -> Result<(), Failure> {
-    let parameters = PostParams {
-        dry_run: is_trial,
-        field_manager: Some(making.field_manager.clone()),
-    };
-    let named = session.named::<K>(&object.name_any());
-    let api = session.api::<K>();
-    let made = session
-        .call("create", &named, api.create(&parameters, object))
-        .await;
-    made.map(|_| ()).map_err(|failure| match failure.exit {
-        Exit::Conflict => Failure::new(
-            Exit::Conflict,
-            format!(
-                "{named} is there already; choose another name, or look at it with `kubectl acs status {}`",
-                object.name_any()
-            ),
-        ),
-        _ => failure,
-    })
-}
-
-fn print(format: Format, result: &impl Serialize) -> Result<(), Failure> {
-    let value = serde_json::to_value(result);
-    let value = value.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    output::print(&output::render(format, &value)?);
-    Ok(())
 }

@@ -10,7 +10,7 @@ use kube::{
 use super::{
     complete,
     failure::{Exit, Failure},
-    gitops,
+    gitops, manifest,
     session::{Kind, Place, Session},
     standing::Stands,
     user::{self, User, confirm},
@@ -21,15 +21,18 @@ use super::{
 ///
 /// Deletes the AcsIdentities and their AcsTokens, and waits until the operator has cleaned up: the
 /// tokens are revoked, the Secrets are gone, and the users are deleted in ACS, but for those with
-/// deletionPolicy Orphan (the default of adopted ones).
+/// deletionPolicy Orphan (the default of adopted ones). --token deletes single AcsTokens.
 #[derive(Clone, Debug, Args)]
 pub struct Delete {
     /// Names of AcsIdentities, or ids of ACS
-    #[arg(value_parser = user::user, value_name = "USER", required_unless_present = "user", add = complete::identities())]
+    #[arg(value_parser = user::user, value_name = "USER", required_unless_present_any = ["user", "tokens"], add = complete::identities())]
     users: Vec<User>,
     /// The same, as az writes it
     #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
     user: Option<User>,
+    /// Name of a single AcsToken; repeatable
+    #[arg(long = "token", value_name = "TOKEN", value_parser = manifest::name, add = complete::tokens())]
+    tokens: Vec<String>,
     /// Do not ask first
     #[arg(short, long)]
     yes: bool,
@@ -43,13 +46,18 @@ pub async fn delete(place: &Place, command: Delete) -> Result<(), Failure> {
     let users = command.users.iter().chain(&command.user);
     let identities = user::all_existing(&session, users).await?;
     let of: Vec<_> = identities.iter().collect();
-    let tokens = user::tokens_of(&session, &of).await?;
+    let mut tokens = user::tokens(&session, &command.tokens).await?;
+    let theirs = user::tokens_of(&session, &of).await?.into_iter();
+    tokens.extend(theirs.filter(|token| !command.tokens.contains(&token.name_any())));
     if !command.yes {
         confirm(&question(&identities, &tokens))?;
     }
     let mut waiter = command.patience.start();
     for identity in &identities {
         gitops::warn(identity, &mut waiter);
+    }
+    for token in &tokens {
+        gitops::warn(token, &mut waiter);
     }
     // The identities first: their end revokes all tokens at once.
     for identity in &identities {
@@ -60,6 +68,10 @@ pub async fn delete(place: &Place, command: Delete) -> Result<(), Failure> {
     }
     for token in &tokens {
         gone(&session, token, &mut waiter).await?;
+        let named = session.named::<AcsToken>(&token.name_any());
+        if command.tokens.contains(&token.name_any()) {
+            waiter.note(&format!("deleted {named}{}", survives(token)));
+        }
     }
     for identity in &identities {
         gone(&session, identity, &mut waiter).await?;
@@ -69,6 +81,18 @@ pub async fn delete(place: &Place, command: Delete) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// What is left of it.
+fn survives(token: &AcsToken) -> String {
+    let status = token.status.as_ref();
+    match status.and_then(|status| status.expires_at.as_ref()) {
+        Some(end) if token.spec.teams_user.is_some() => format!(
+            "; a Teams user's token can't be revoked: who has read it can use it until {}",
+            end.0
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What the person is asked.

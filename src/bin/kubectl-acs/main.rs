@@ -12,11 +12,13 @@ mod change;
 mod complete;
 mod create;
 mod delete;
+mod exchange;
 mod failure;
 mod generate;
 mod gitops;
 mod held;
 mod inspect;
+mod making;
 mod manifest;
 mod output;
 mod overview;
@@ -62,6 +64,7 @@ enum Command {
     Resume(suspend::Resume),
     Create(create::Create),
     Issue(create::Issue),
+    Exchange(exchange::Exchange),
     Delete(delete::Delete),
     Generate(generate::Generate),
     Completion(complete::Completion),
@@ -94,6 +97,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume(command) => suspend::resume(place, command).await,
         Command::Create(command) => create::create(place, command).await,
         Command::Issue(command) => create::issue(place, command).await,
+        Command::Exchange(command) => exchange::exchange(place, command).await,
         Command::Delete(command) => delete::delete(place, command).await,
         Command::Generate(command) => generate::generate(place, &command),
         Command::Completion(command) => complete::completion(&command)

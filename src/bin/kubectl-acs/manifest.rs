@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use acs_identity_operator::crd::{
     AcsIdentity, AcsIdentitySpec, AcsToken, AcsTokenSpec, ConnectionKind, ConnectionRef,
-    DeletionPolicy, IdentityRef, Scope, SecretTemplate,
+    DeletionPolicy, IdentityRef, Scope, SecretTemplate, TeamsUser,
 };
 use clap::Args;
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub const SCOPES: [Scope; 5] = [
     Scope::VoipJoin,
 ];
 
-/// Which connection a new identity uses.
+/// Which connection a new object uses.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Connection {
     /// `AcsConnection` to use [default: the one called default, else the ClusterAcsConnection
@@ -38,7 +38,8 @@ impl Connection {
         self.reference().is_some()
     }
 
-    fn reference(&self) -> Option<ConnectionRef> {
+    /// It, if it was named.
+    pub fn reference(&self) -> Option<ConnectionRef> {
         let named = |kind, name: &Option<String>| {
             let name = name.clone();
             name.map(|name| ConnectionRef { kind, name })
@@ -76,10 +77,6 @@ pub fn token(
     expires_in: Option<String>,
     secret_name: Option<String>,
 ) -> AcsToken {
-    let secret = secret_name.map(|name| SecretTemplate {
-        name: Some(name),
-        ..SecretTemplate::default()
-    });
     let spec = AcsTokenSpec {
         identity_ref: Some(IdentityRef {
             name: identity.to_owned(),
@@ -89,11 +86,39 @@ pub fn token(
         scopes: Some(scopes),
         expires_in,
         renew_before: None,
-        secret,
+        secret: secret_name.map(secret),
         revocation: None,
         suspend: None,
     };
     AcsToken::new(name, spec)
+}
+
+/// A new token of a Teams user.
+pub fn teams_token(
+    name: &str,
+    user: TeamsUser,
+    connection: &Connection,
+    secret_name: Option<String>,
+) -> AcsToken {
+    let spec = AcsTokenSpec {
+        identity_ref: None,
+        teams_user: Some(user),
+        connection_ref: connection.reference(),
+        scopes: None,
+        expires_in: None,
+        renew_before: None,
+        secret: secret_name.map(secret),
+        revocation: None,
+        suspend: None,
+    };
+    AcsToken::new(name, spec)
+}
+
+fn secret(name: String) -> SecretTemplate {
+    SecretTemplate {
+        name: Some(name),
+        ..SecretTemplate::default()
+    }
 }
 
 /// An object as a document of a YAML file; `namespace` as far as one was asked for.

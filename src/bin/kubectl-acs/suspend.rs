@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 
-use acs_identity_operator::crd::AcsToken;
 use clap::Args;
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -60,12 +59,7 @@ pub async fn resume(place: &Place, command: Resume) -> Result<(), Failure> {
 async fn set_suspend(place: &Place, what: What, to: bool) -> Result<(), Failure> {
     let session = place.connect().await?;
     let identities = user::all_existing(&session, &what.users).await?;
-    let mut tokens = Vec::new();
-    for name in &what.tokens {
-        let named = session.named::<AcsToken>(name);
-        let api = session.api::<AcsToken>();
-        tokens.push(session.call("read", &named, api.get(name)).await?);
-    }
+    let tokens = user::tokens(&session, &what.tokens).await?;
     let mut waiter = what.changing.patience.start();
     for identity in &identities {
         set(&session, identity, to, &what.changing, &mut waiter).await?;

@@ -63,6 +63,18 @@ pub async fn find(session: &Session, user: &User) -> Result<Option<AcsIdentity>,
 /// The same, where there must be one.
 pub async fn existing(session: &Session, user: &User) -> Result<AcsIdentity, Failure> {
     let found = find(session, user).await?;
+    if found.is_none()
+        && let Some(token) = teams_token(session, user).await
+    {
+        let (named, name) = (session.named::<AcsToken>(&token), token);
+        let message = format!(
+            "{named} is of a Teams user, whom no AcsIdentity stands for: `kubectl acs delete \
+             --token {name}` and `kubectl acs suspend --token {name}` are for it. It can't be \
+             revoked: who has read it can use it until it ends; delete it, and sign the user out in \
+             Microsoft Entra ID so that no next one comes"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
     found.ok_or_else(|| {
         let message = match user {
             User::Name(name) => format!(
@@ -90,6 +102,33 @@ pub async fn all_existing(
         identities.push(existing(session, user).await?);
     }
     Ok(identities)
+}
+
+/// The name of the `AcsToken` of a Teams user that `user` means, as far as one may see it.
+async fn teams_token(session: &Session, user: &User) -> Option<String> {
+    let api = session.api::<AcsToken>();
+    let parameters = ListParams::default();
+    let tokens = session.call("list", "acstokens", api.list(&parameters));
+    let tokens = tokens.await.ok()?;
+    let is_it = |token: &AcsToken| {
+        let teams_user = token.spec.teams_user.as_ref();
+        teams_user.is_some_and(|teams_user| match user {
+            User::Name(name) => token.metadata.name.as_ref() == Some(name),
+            User::Id(id) => teams_user.identity_id().eq_ignore_ascii_case(id),
+        })
+    };
+    tokens.into_iter().find(is_it)?.metadata.name
+}
+
+/// The tokens of these names.
+pub async fn tokens(session: &Session, names: &[String]) -> Result<Vec<AcsToken>, Failure> {
+    let api = session.api::<AcsToken>();
+    let mut tokens = Vec::new();
+    for name in names {
+        let token = session.named::<AcsToken>(name);
+        tokens.push(session.call("read", &token, api.get(name)).await?);
+    }
+    Ok(tokens)
 }
 
 /// The tokens of some identities.

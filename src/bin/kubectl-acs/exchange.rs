@@ -1,0 +1,197 @@
+//! `exchange`: as `az communication user-identity token get-for-teams-user`.
+
+use acs_identity_operator::{
+    acs::{UserToken, UserTokenError},
+    crd::{AcsToken, SecretKeyRef, TeamsUser},
+};
+use clap::{
+    Args,
+    builder::{StringValueParser, TypedValueParser as _},
+};
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{Resource as _, ResourceExt as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+
+use super::{
+    failure::{Exit, Failure},
+    held,
+    making::{Making, exposed, make, print},
+    manifest, output,
+    session::{Place, Session},
+};
+
+/// The key of the Secret that holds the Entra token.
+const KEY: &str = "token";
+
+/// Exchange a Teams user's Entra token, as `az communication user-identity token get-for-teams-user`
+/// does
+///
+/// Makes an AcsToken and the Secret NAME-entra with the Entra token, waits until the token of ACS is
+/// in its own Secret, and prints what az prints, which includes that token. It ends with the Entra
+/// token: put each new one into NAME-entra, and the operator exchanges it at once. Tokens of Teams
+/// users can't be revoked.
+#[derive(Clone, Debug, Args)]
+pub struct Exchange {
+    /// Name of the AcsToken [default: a new one, teams-...]
+    #[arg(value_parser = manifest::name)]
+    name: Option<String>,
+    /// Entra access token of the Teams user: itself, @FILE for a file that holds it, or - for stdin;
+    /// others on this machine may see arguments, but neither of those
+    #[arg(long, value_name = "TOKEN", required_unless_present = "dry_run",
+          value_parser = StringValueParser::new().map(SecretString::from))]
+    aad_token: Option<SecretString>,
+    /// The user's object id in Entra, which the token must be for (oid)
+    #[arg(long, value_name = "ID")]
+    aad_user: String,
+    /// Client id of the Entra application that the token must be from (appid or azp)
+    #[arg(long, value_name = "ID")]
+    client: String,
+    /// Secret that holds the token of ACS [default: the AcsToken's name]
+    #[arg(long, value_name = "NAME", value_parser = manifest::name)]
+    secret_name: Option<String>,
+    #[command(flatten)]
+    making: Making,
+}
+
+/// What az prints of a Teams user's token.
+#[derive(Serialize)]
+struct ExchangedToken {
+    #[serde(serialize_with = "exposed")]
+    token: SecretString,
+    expires_on: String,
+}
+
+/// Carries out `exchange`.
+pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
+    let making = &command.making;
+    for (option, id) in [
+        ("--aad-user", &command.aad_user),
+        ("--client", &command.client),
+    ] {
+        // It is not quoted: it might be the Entra token, in the wrong place.
+        if id.len() != 36 || uuid::Uuid::try_parse(id).is_err() {
+            let message =
+                format!("{option} must be a GUID, such as 11111111-2222-3333-4444-555555555555");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    let given = command.aad_token.as_ref();
+    let entra = given
+        .map(|given| check(&read(given)?, &command.client, &command.aad_user))
+        .transpose()?;
+    let name = command.name;
+    let name = name.unwrap_or_else(|| manifest::new_name("teams"));
+    let holder = format!("{name}-entra");
+    let user = TeamsUser {
+        app_id: command.client,
+        user_id: command.aad_user,
+        secret_ref: SecretKeyRef {
+            name: holder.clone(),
+            key: KEY.to_owned(),
+        },
+    };
+    let token = manifest::teams_token(&name, user, &making.connection, command.secret_name);
+    let Some(entra) = entra.filter(|_| !making.dry_run) else {
+        let token = manifest::document(token, place.namespace.as_deref())?;
+        output::print(&format!(
+            "# The Entra token itself is not for git. Once Secret {holder} holds it under the key {KEY}, it is exchanged.\n{token}"
+        ));
+        return Ok(());
+    };
+    let session = place.connect().await?;
+    let manager = &making.field_manager;
+    // Both are tried first, so that a refusal of the second leaves nothing of the first.
+    make(&session, manager, &token, true).await?;
+    keep(&session, manager, &holder, &entra, &token, true).await?;
+    let mut waiter = making.patience.start();
+    let token = make(&session, manager, &token, false).await?;
+    waiter.note(&format!("made {}", session.named::<AcsToken>(&name)));
+    keep(&session, manager, &holder, &entra, &token, false).await?;
+    waiter.note(&format!("made {}", session.named::<Secret>(&holder)));
+    let token: AcsToken = waiter.until_ready(&session, &name).await?;
+    let held = held::read(&session, &token.secret_name(), None).await?;
+    drop(waiter);
+    let exchanged = ExchangedToken {
+        token: held.token,
+        expires_on: held.expires_on.unwrap_or_default(),
+    };
+    print(making.output, &exchanged)
+}
+
+/// The text that `--aad-token` means: as for az, @ stands before the name of a file.
+fn read(given: &SecretString) -> Result<SecretString, Failure> {
+    let text = match given.expose_secret() {
+        "-" | "@-" => std::io::read_to_string(std::io::stdin()),
+        text => match text.strip_prefix('@') {
+            Some(file) => std::fs::read_to_string(file),
+            None => return Ok(given.clone()),
+        },
+    };
+    let text = text.map_err(|error| {
+        let message = format!("can't read what --aad-token names: {error}");
+        Failure::new(Exit::Usage, message)
+    })?;
+    Ok(SecretString::from(text))
+}
+
+/// The Entra token, if `text` is one that the operator would send.
+fn check(text: &SecretString, client: &str, user: &str) -> Result<UserToken, Failure> {
+    let wrong = |message: String| Failure::new(Exit::Usage, message);
+    let token = UserToken::parse(text.expose_secret(), client, user).map_err(|why| {
+        wrong(match why {
+            UserTokenError::NoUserToken => format!("what --aad-token gives {why}"),
+            UserTokenError::OtherUser => {
+                "--aad-token is for another user than --aad-user; sign in as that user".to_owned()
+            }
+            UserTokenError::OtherApplication => {
+                "--aad-token was obtained with another application than --client; sign in with that one"
+                    .to_owned()
+            }
+        })
+    })?;
+    if token.expires_on <= Timestamp::now() {
+        let message = format!(
+            "--aad-token ended at {}; sign the Teams user in again",
+            token.expires_on
+        );
+        return Err(wrong(message));
+    }
+    Ok(token)
+}
+
+/// Makes the Secret that holds the Entra token, or only tries to. It goes with the `AcsToken`.
+async fn keep(
+    session: &Session,
+    manager: &str,
+    name: &str,
+    entra: &UserToken,
+    token: &AcsToken,
+    is_trial: bool,
+) -> Result<(), Failure> {
+    let mut secret = Secret {
+        string_data: Some([(KEY.to_owned(), entra.token.expose_secret().to_owned())].into()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(name.to_owned());
+    let owner = token.uid().map(|uid| OwnerReference {
+        api_version: AcsToken::api_version(&()).into_owned(),
+        kind: AcsToken::kind(&()).into_owned(),
+        name: token.name_any(),
+        uid,
+        ..OwnerReference::default()
+    });
+    secret.metadata.owner_references = owner.map(|owner| vec![owner]);
+    let made = make(session, manager, &secret, is_trial).await;
+    made.map(|_| ()).map_err(|failure| match failure.exit {
+        Exit::Conflict => Failure::new(
+            Exit::Conflict,
+            format!(
+                "{} is there already; choose another name, or delete it if nobody needs it",
+                session.named::<Secret>(name)
+            ),
+        ),
+        _ => failure,
+    })
+}

@@ -91,6 +91,10 @@ async fn a_user_without_rights() {
         (vec!["create", "alice"], "create AcsIdentity"),
         (vec!["issue", "--scope", "chat"], "create AcsIdentity"),
         (vec!["delete", "alice", "--yes"], "read AcsIdentity"),
+        (
+            vec!["revoke", "-l", "a=b", "--yes"],
+            "list the AcsIdentities",
+        ),
         (vec!["inspect", "web"], "read AcsToken"),
     ] {
         let error = run(&arguments).failed(6);

@@ -51,7 +51,7 @@ async fn kubectl_runs_it_and_passes_arguments_output_and_exit_code_on() {
     let said = bash(&world, &format!("kubectl acs status nobody -n {namespace}"));
     says(
         &said.failed(5),
-        &["kubectl acs: there is no connection, identity or token nobody"],
+        &["kubectl acs: there is no connection, identity, token or order nobody"],
     );
     let plugins = bash(&world, "kubectl plugin list").fine();
     says(&plugins, &["/kubectl-acs\n"]);
@@ -79,6 +79,7 @@ async fn kubectl_completes_commands_options_and_names_in_the_cluster() {
         &completes("exchange --aad"),
         &["--aad-token\t", "--aad-user\t"],
     );
+    says(&completes("revoke --se"), &["--selector\t"]);
     let names = completes(&format!("delete -n {namespace} --token ''"));
     says(&names, &["alice-web\n"]);
     let names = completes(&format!("delete -n {namespace} ''"));

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fmt::Debug};
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, TOKEN_UID_LABEL,
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+    ClusterAcsRevocation, TOKEN_UID_LABEL,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
@@ -25,6 +26,10 @@ pub struct Overview {
     pub identities: Vec<AcsIdentity>,
     /// The tokens.
     pub tokens: Vec<AcsToken>,
+    /// The orders to revoke; `None` where the user may not list them.
+    pub revocations: Option<Vec<AcsRevocation>>,
+    /// The cluster's orders that concern the namespaces; `None` where the user may not list them.
+    pub cluster_revocations: Option<Vec<ClusterAcsRevocation>>,
     /// Namespace and name of each Secret that the operator made; `None` where the user may not list
     /// them.
     pub secrets: Option<BTreeSet<(String, String)>>,
@@ -45,19 +50,38 @@ pub async fn look(session: &Session, in_all_namespaces: bool) -> Result<Overview
     let identities = list(session, objects(session, in_all_namespaces));
     let tokens = list(session, objects(session, in_all_namespaces));
     let (connections, identities, tokens) = futures::try_join!(connections, identities, tokens)?;
-    let cluster = list(
-        session,
-        Api::<ClusterAcsConnection>::all(session.client.clone()),
-    );
+    let cluster = list(session, Api::all(session.client.clone()));
+    let orders = list(session, objects(session, in_all_namespaces));
+    let cluster_orders = list(session, Api::all(session.client.clone()));
     let secrets = owned_secrets(session, in_all_namespaces);
-    let (cluster, secrets) = futures::join!(cluster, secrets);
+    let (cluster, orders, cluster_orders, secrets) =
+        futures::join!(cluster, orders, cluster_orders, secrets);
+    let mut cluster_revocations: Option<Vec<ClusterAcsRevocation>> = if_allowed(cluster_orders)?;
+    if let (Some(orders), false) = (&mut cluster_revocations, in_all_namespaces) {
+        orders.retain(|order| concerns(order, &session.namespace));
+    }
     Ok(Overview {
         connections,
         cluster_connections: if_allowed(cluster)?,
         identities,
         tokens,
+        revocations: if_allowed(orders)?,
+        cluster_revocations,
         secrets: if_allowed(secrets)?,
     })
+}
+
+/// Whether a cluster's order has a target in the namespace.
+fn concerns(order: &ClusterAcsRevocation, namespace: &str) -> bool {
+    let targets = order.status.iter().flat_map(|status| &status.targets);
+    let mut namespaces = targets.map(|target| target.namespace.as_deref());
+    namespaces.any(|of_target| of_target == Some(namespace))
+}
+
+/// Whether the user may list the orders to revoke.
+pub async fn may_list_orders(session: &Session, in_all_namespaces: bool) -> Result<bool, Failure> {
+    let orders = objects::<AcsRevocation>(session, in_all_namespaces);
+    Ok(if_allowed(list(session, orders).await)?.is_some())
 }
 
 async fn list<K>(session: &Session, api: Api<K>) -> Result<Vec<K>, Failure>

@@ -12,6 +12,7 @@ use super::{
     failure::Failure,
     gitops,
     request::{handled, request},
+    revoke_by_label::{self, Labels},
     session::{Place, Session},
     standing::{Stands as _, State},
     user::{self, User, confirm},
@@ -21,16 +22,27 @@ use super::{
 /// Revoke all tokens of users, as `az communication user-identity token revoke` does
 ///
 /// ACS revokes per user: all tokens of an AcsIdentity end, and the operator issues new ones at
-/// once, or, with --suspend, none. Waits until both is done. A revocation may take 15 minutes to
-/// spread in ACS.
+/// once, or, with --suspend, none. Waits until both is done; with --selector, until the tokens are
+/// revoked. A revocation may take 15 minutes to spread in ACS.
 #[derive(Clone, Debug, Args)]
 pub struct Revoke {
     /// Names of AcsIdentities, or ids of ACS
-    #[arg(value_parser = user::user, value_name = "USER", required_unless_present = "user", add = complete::identities())]
+    #[arg(value_parser = user::user, value_name = "USER", required_unless_present_any = ["user", "selector"], add = complete::identities())]
     users: Vec<User>,
     /// The same, as az writes it
     #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
     user: Option<User>,
+    /// All AcsIdentities with these labels, by an AcsRevocation, which stays as a record
+    #[arg(short = 'l', long, value_name = "KEY=VALUE", value_parser = revoke_by_label::labels,
+          conflicts_with_all = ["users", "user", "suspend"])]
+    selector: Option<Labels>,
+    // clap does not insist on what a present argument forbids: --selector can't be `requires`.
+    /// Why, for those who read the AcsRevocation of --selector
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["users", "user"])]
+    reason: Option<String>,
+    /// Print the YAML of the AcsRevocation of --selector instead of making it
+    #[arg(long, conflicts_with_all = ["users", "user"])]
+    dry_run: bool,
     /// Suspend the AcsIdentities too: no new tokens until `kubectl acs resume`
     #[arg(long)]
     suspend: bool,
@@ -43,6 +55,14 @@ pub struct Revoke {
 
 /// Carries out `revoke`.
 pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
+    if let Some(labels) = command.selector {
+        let (reason, changing) = (command.reason, &command.changing);
+        return if command.dry_run {
+            revoke_by_label::dry_run(place, labels, reason)
+        } else {
+            revoke_by_label::revoke(place, labels, reason, command.yes, changing).await
+        };
+    }
     let session = place.connect().await?;
     let identities =
         user::all_existing(&session, command.users.iter().chain(&command.user)).await?;

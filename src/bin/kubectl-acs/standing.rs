@@ -1,7 +1,8 @@
 //! How an object stands, after kstatus: what its conditions say, if they are about its current spec.
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, READY, STALLED,
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+    ClusterAcsRevocation, READY, STALLED,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::Serialize;
@@ -65,7 +66,14 @@ macro_rules! stands {
         }
     )*};
 }
-stands!(AcsConnection, ClusterAcsConnection, AcsIdentity, AcsToken);
+stands!(
+    AcsConnection,
+    ClusterAcsConnection,
+    AcsIdentity,
+    AcsToken,
+    AcsRevocation,
+    ClusterAcsRevocation
+);
 
 fn standing(metadata: &ObjectMeta, observed: Option<i64>, conditions: &[Condition]) -> Standing {
     let find = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal as _, time::Duration};
 
-use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken};
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use futures::{
@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::{
     complete,
     failure::{Exit, Failure},
+    orders,
     output::{self, Format},
     overview::{self, objects},
     session::{Kind, Place, Session},
@@ -33,11 +34,13 @@ const REFRESH: Duration = Duration::from_secs(10);
 
 /// Show connections, identities and tokens as a tree: how they stand, what they wait for, and why
 ///
+/// Orders to revoke are shown until an hour after they are done with, or by name.
+///
 /// Ends with code 0 when all is Ready, 3 when something needs a human or is suspended, 4 when
 /// something is not Ready yet.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Names of identities, tokens or connections [default: all]
+    /// Names of identities, tokens, connections or orders [default: all]
     #[arg(add = complete::identities())]
     names: Vec<String>,
     /// Look at all namespaces
@@ -73,8 +76,12 @@ pub async fn status(place: &Place, command: Status) -> Result<(), Failure> {
 }
 
 async fn look(session: &Session, command: &Status) -> Result<Vec<Node>, Failure> {
-    let overview = overview::look(session, command.all_namespaces).await?;
-    let nodes = tree(&overview, Timestamp::now());
+    let mut overview = Box::pin(overview::look(session, command.all_namespaces)).await?;
+    let now = Timestamp::now();
+    if command.names.is_empty() {
+        orders::leave_out_past(&mut overview, now);
+    }
+    let nodes = tree(&overview, now);
     if command.names.is_empty() {
         return Ok(nodes);
     }
@@ -93,7 +100,7 @@ async fn look(session: &Session, command: &Status) -> Result<Vec<Node>, Failure>
             format!("in namespace {} (-n chooses another)", session.namespace)
         };
         let message = format!(
-            "there is no connection, identity or token {} {place}",
+            "there is no connection, identity, token or order {} {place}",
             unknown.join(", ")
         );
         return Err(Failure::new(Exit::NotFound, message));
@@ -117,12 +124,15 @@ fn judge(nodes: &[Node]) -> Result<(), Failure> {
 
 /// Draws the tree, and again after each change, until the person has seen enough.
 async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
-    let mut changes = stream::select_all([
+    let mut kinds = vec![
         changes::<AcsConnection>(session, command),
         changes::<AcsIdentity>(session, command),
         changes::<AcsToken>(session, command),
-    ])
-    .ready_chunks(FLOCK);
+    ];
+    if overview::may_list_orders(session, command.all_namespaces).await? {
+        kinds.push(changes::<AcsRevocation>(session, command));
+    }
+    let mut changes = stream::select_all(kinds).ready_chunks(FLOCK);
     let is_screen = std::io::stdout().is_terminal();
     let mut shown = String::new();
     loop {
@@ -141,8 +151,8 @@ async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
         shown = text;
         tokio::select! {
             some = changes.next() => {
-                for error in some.into_iter().flatten().filter_map(Result::err) {
-                    broken("AcsConnections, AcsIdentities and AcsTokens", error, session)?;
+                for (kind, error) in some.into_iter().flatten().filter_map(Result::err) {
+                    broken(&kind, error, session)?;
                 }
                 tokio::time::sleep(SETTLE).await;
             }
@@ -155,11 +165,14 @@ async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
 fn changes<K: Kind>(
     session: &Session,
     command: &Status,
-) -> BoxStream<'static, Result<(), watcher::Error>> {
+) -> BoxStream<'static, Result<(), (String, watcher::Error)>> {
     let objects = objects::<K>(session, command.all_namespaces);
     let changes = watcher(objects, watcher::Config::default());
     let changes = changes.default_backoff().touched_objects();
-    changes.map_ok(|_| ()).boxed()
+    let changes = changes.map_ok(|_| ());
+    changes
+        .map_err(|error| (K::plural(&()).into_owned(), error))
+        .boxed()
 }
 
 fn draw_all(nodes: &[Node], session: &Session, command: &Status) -> String {

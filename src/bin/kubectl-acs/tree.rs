@@ -1,4 +1,5 @@
-//! From one look at the cluster to a tree: connections, their identities, their tokens (pure).
+//! From one look at the cluster to a tree: connections, their identities, their tokens; and orders
+//! (pure).
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
+    orders,
     overview::Overview,
     span,
     standing::{Standing, Stands, State},
@@ -107,6 +109,7 @@ pub fn tree(overview: &Overview, now: Timestamp) -> Vec<Node> {
         .filter(|token| token.spec.teams_user.is_none() && !has_identity(token));
     lost.extend(orphans.map(|token| of_token(token, overview, now)));
     roots.extend(lost);
+    roots.extend(orders::nodes(overview, now));
     sort(&mut roots);
     roots
 }
@@ -172,7 +175,8 @@ fn key(reference: &ConnectionRef, namespace: String) -> Key {
     (reference.kind.as_str(), namespace, reference.name.clone())
 }
 
-fn node(kind: &'static str, object: &impl Stands) -> Node {
+/// An object, without what hangs on it.
+pub fn node(kind: &'static str, object: &impl Stands) -> Node {
     let (metadata, ..) = object.parts();
     Node {
         kind,

@@ -41,7 +41,8 @@ pub struct Policy {
     /// default `Allow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Adoption>,
-    /// Whether several `AcsIdentity` objects may use one identity of ACS; default `false`.
+    /// Whether several `AcsIdentity` objects of the namespace may use one identity of ACS; default
+    /// `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_identities: Option<bool>,
 }
@@ -57,7 +58,8 @@ pub struct ClusterPolicy {
     /// default `Deny`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Adoption>,
-    /// Whether several `AcsIdentity` objects may use one identity of ACS; default `false`.
+    /// Whether several `AcsIdentity` objects, of any namespace, may use one identity of ACS; default
+    /// `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_identities: Option<bool>,
     /// Which namespaces may use the connection; absent means none. One of `names` and `selector`

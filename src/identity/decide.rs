@@ -310,7 +310,8 @@ fn in_use() -> Verdict {
     Verdict::stalled(
         "IdentityInUse",
         "another AcsIdentity uses this identityId; remove one of them, or set \
-         policy.sharedIdentities: true in the connection",
+         policy.sharedIdentities: true in the connection, which must be a ClusterAcsConnection \
+         where the other is in another namespace",
     )
 }
 

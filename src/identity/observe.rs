@@ -8,7 +8,7 @@ use crate::{
     cluster::{secret::owned_by, view::Indexed},
     connection::{ConnectionKey, Resolved, Unusable},
     context::Context,
-    crd::{AcsIdentity, ConnectionRef},
+    crd::{AcsIdentity, ConnectionKind, ConnectionRef},
     revocation,
     token::{self, Claim, claim, is_untold_claim},
 };
@@ -161,14 +161,16 @@ fn others(
     if others.is_empty() {
         return Others::None;
     }
-    if context.shares_identities(&ConnectionKey::of(reference, namespace)) {
-        return Others::Sharing;
-    }
-    let is_first = others.iter().all(|other| rank(identity) < rank(other));
-    if is_first {
-        Others::None
-    } else {
-        Others::Conflicting
+    let mut elders = others.iter().filter(|other| rank(other) < rank(identity));
+    let is_first = elders.clone().next().is_none();
+    let shares = context.shares_identities(&ConnectionKey::of(reference, namespace));
+    // Whoever writes an AcsConnection speaks for its own namespace.
+    let speaks_for_all = reference.kind == ConnectionKind::ClusterAcsConnection
+        || elders.all(|elder| elder.namespace() == identity.namespace());
+    match (shares && speaks_for_all, is_first) {
+        (true, _) => Others::Sharing,
+        (false, true) => Others::None,
+        (false, false) => Others::Conflicting,
     }
 }
 

@@ -499,7 +499,8 @@ fn decide_deletion(observed: &Observed<'_>) -> Decision {
         DeletionPolicy::Delete
     };
     let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
-    let is_last = observed.others != Others::Sharing;
+    // Nor does it belong to one that came later and may not use it.
+    let is_last = observed.others == Others::None;
     let deletes = policy == DeletionPolicy::Delete && is_last;
     let owes_revocation = status.pending_revocation.is_some()
         || observed.is_ordered

@@ -3,7 +3,10 @@
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use serde_json::json;
 
-use crate::support::world::{World, spec};
+use crate::support::{
+    eventually,
+    world::{World, condition, spec},
+};
 
 /// A world with an identity in ACS that nobody manages.
 async fn world_with_a_stray() -> (World, String) {
@@ -104,4 +107,31 @@ async fn where_it_is_shared_a_revocation_covers_the_tokens_of_all_its_objects() 
         world.emulator.living().await.is_empty(),
         "the last one deletes it"
     );
+}
+
+#[tokio::test]
+async fn who_came_later_and_may_no_longer_share_an_identity_does_not_delete_it() {
+    let (world, id) = world_with_a_stray().await;
+    let shares = |shares: bool| spec(&json!({"policy": {"sharedIdentities": shares}}));
+    world.patch::<AcsConnection>("default", shares(true)).await;
+    for name in ["alice", "bob"] {
+        let deletes = format!("identityId: \"{id}\", deletionPolicy: Delete");
+        world.identity(name, &deletes);
+        world.identity_says(name, "IdentityReady").await;
+    }
+    world.patch::<AcsConnection>("default", shares(false)).await;
+    // Of one second, the UID decides.
+    let later = eventually("one of them may not share it", || async {
+        for name in ["alice", "bob"] {
+            let status = world.api::<AcsIdentity>().get(name).await.ok()?.status?;
+            if condition(&status.conditions, "Ready")?.reason == "IdentityInUse" {
+                return Some(name);
+            }
+        }
+        None
+    });
+    let later = later.await;
+    world.delete::<AcsIdentity>(later).await;
+    world.gone::<AcsIdentity>(later).await;
+    assert_eq!(world.emulator.living().await.len(), 1);
 }

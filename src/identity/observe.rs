@@ -248,10 +248,11 @@ fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
     }
 }
 
-/// The key by which all objects with one id in ACS, or that want it, are indexed.
+/// The key by which all objects with one id in ACS, or that want it, are indexed. Nobody says whether
+/// the service heeds the case of letters; if it doesn't, an id in capitals is no way round a policy.
 #[must_use]
 pub fn id_key(id: &str) -> String {
-    format!("id:{id}")
+    format!("id:{}", id.to_ascii_lowercase())
 }
 
 /// The key by which all identities of a namespace are indexed.

@@ -20,7 +20,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::FutureExt;
 use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// Keeps Azure Communication Services identities and access tokens as Kubernetes resources.
 #[derive(Debug, Parser)]
@@ -228,12 +230,53 @@ fn log(format: LogFormat) {
         .unwrap_or_else(|_| EnvFilter::new(
                 "info,kube_client::client::builder=off,azure_identity=warn,typespec_client_core=warn",
             ));
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(holds_no_answer));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Text => registry
             .with(lines.with_ansi(std::io::stderr().is_terminal()))
             .init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+}
+
+/// Here kube logs each answer that it does not understand, with all Secrets in it (C2); its errors
+/// tell the same without them.
+fn holds_no_answer(metadata: &tracing::Metadata<'_>) -> bool {
+    metadata.target() != "kube_client::client"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{Event, Subscriber, warn};
+    use tracing_subscriber::{Layer, layer::Context};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Targets(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Targets {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let target = event.metadata().target().to_owned();
+            self.0.lock().unwrap().push(target);
+        }
+    }
+
+    #[test]
+    fn no_answer_of_the_api_server_gets_into_the_log() {
+        let targets = Targets::default();
+        let registry = tracing_subscriber::registry()
+            .with(filter_fn(holds_no_answer))
+            .with(targets.clone());
+        tracing::subscriber::with_default(registry, || {
+            warn!(target: "kube_client::client", "an answer");
+            warn!(target: "kube_runtime", "something else");
+        });
+        assert_eq!(*targets.0.lock().unwrap(), ["kube_runtime"]);
     }
 }

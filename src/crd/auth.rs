@@ -87,11 +87,12 @@ pub struct WorkloadIdentityAuth {
 
 /// A `ServiceAccount`, in the namespace of the object that names it (for a `ClusterAcsConnection`,
 /// in the operator's own).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountRef {
     /// The `ServiceAccount`'s name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
     pub name: String,
 }
 
@@ -147,14 +148,15 @@ impl Auth {
 /// One key of one Secret, in the namespace of the object that names it (for a
 /// `ClusterAcsConnection`, in the operator's own).
 #[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
     pub name: String,
     /// The key in the Secret's data.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }

@@ -66,6 +66,20 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
     }
 }
 
+/// What else a Secret is for than to be read by a connection, if one can tell; says so as the end of
+/// the sentence "Secret x ...".
+#[must_use]
+pub fn other_purpose(secret: &Secret) -> Option<String> {
+    let opaque = "Opaque";
+    match secret.type_.as_deref().unwrap_or(opaque) {
+        type_ if type_ != opaque => Some(format!("is of type {type_}")),
+        _ if secret.labels().contains_key(TOKEN_UID_LABEL) => {
+            Some("holds the token of an AcsToken".to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// What the Secret is meant to hold beside the token, and around it.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
@@ -293,16 +307,9 @@ impl Secrets {
         Ok(found.map(see))
     }
 
-    /// Reads all of a Secret's data, and at which version.
-    pub async fn data(
-        &self,
-        name: &str,
-    ) -> Result<Option<(String, BTreeMap<String, ByteString>)>, Error> {
-        let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
-        Ok(found.map(|secret| {
-            let version = secret.resource_version().unwrap_or_default();
-            (version, secret.data.unwrap_or_default())
-        }))
+    /// Reads all of a Secret.
+    pub async fn get(&self, name: &str) -> Result<Option<Secret>, Error> {
+        call("read", &self.named(name), self.api.get_opt(name)).await
     }
 
     /// Reads the token out of a Secret of ours, if its bytes match the `fingerprint`.

@@ -143,11 +143,10 @@ async fn look<C: AnyConnection>(
 
 async fn read(context: &Context, namespace: &str, reference: &SecretKeyRef) -> Found {
     match Secrets::of(&context.client, namespace)
-        .data(&reference.name)
+        .get(&reference.name)
         .await
     {
-        Ok(Some((_, data))) => Found::Data(data),
-        Ok(None) => Found::Missing,
+        Ok(secret) => Found::of(secret),
         Err(error) => Found::Unreadable(error.reason(), error.to_string()),
     }
 }

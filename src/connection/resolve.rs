@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use tracing::warn;
 
 use secrecy::SecretString;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity},
-    cluster::service_account,
+    cluster::{secret::other_purpose, service_account},
     context::Context,
     crd::{Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, WorkloadIdentityAuth},
 };
@@ -28,8 +28,25 @@ pub enum Found {
     Unreadable(&'static str, String),
     /// There is no such Secret in this namespace.
     Missing,
+    /// It is for something else: whoever may write connections must not have its bytes sent or tried
+    /// out. Says what for, as the end of the sentence "Secret x ...".
+    OfOtherPurpose(String),
     /// Its data.
     Data(BTreeMap<String, ByteString>),
+}
+
+impl Found {
+    /// What a Secret that was looked for is to who looks for a credential.
+    #[must_use]
+    pub fn of(secret: Option<Secret>) -> Self {
+        let Some(secret) = secret else {
+            return Self::Missing;
+        };
+        match other_purpose(&secret) {
+            Some(purpose) => Self::OfOtherPurpose(purpose),
+            None => Self::Data(secret.data.unwrap_or_default()),
+        }
+    }
 }
 
 /// From a spec and its Secret to what a call needs, or to the sentence that says what is wrong.
@@ -224,6 +241,14 @@ pub fn text_in<'a>(
             return Err(waiting(
                 "SecretNotFound",
                 format!("waiting for {secret}, which does not exist"),
+            ));
+        }
+        Found::OfOtherPurpose(purpose) => {
+            return Err(stalled(
+                "InvalidSecret",
+                &format!(
+                    "{secret} {purpose}, so it is not used; put the credential into a Secret of type Opaque"
+                ),
             ));
         }
         Found::Data(data) => data,

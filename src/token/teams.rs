@@ -1,10 +1,10 @@
 //! Tokens of Teams users: whose connection they use, and what is known of the Entra tokens that
 //! they are exchanged for. They have no `AcsIdentity`, and nobody can revoke them.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::{
@@ -185,23 +185,19 @@ pub(super) async fn read(
     namespace: &str,
     user: &TeamsUser,
 ) -> Result<(ReadUserToken, Option<UserToken>), Error> {
-    let found = secrets.data(&user.secret_ref.name).await?;
+    let found = secrets.get(&user.secret_ref.name).await?;
     Ok(see_user_token(user, namespace, found))
 }
 
-/// What version and data of the Secret that is to hold it, if there is one, tell of the Entra token
-/// of `user`.
+/// What the Secret that is to hold it, if there is one, tells of the Entra token of `user`.
 #[must_use]
 pub fn see_user_token(
     user: &TeamsUser,
     namespace: &str,
-    found: Option<(String, BTreeMap<String, ByteString>)>,
+    found: Option<Secret>,
 ) -> (ReadUserToken, Option<UserToken>) {
-    let (version, found) = match found {
-        Some((version, data)) => (Some(version), Found::Data(data)),
-        None => (None, Found::Missing),
-    };
-    let (view, token) = look(user, namespace, &found);
+    let version = found.as_ref().and_then(ResourceExt::resource_version);
+    let (view, token) = look(user, namespace, &Found::of(found));
     let read = ReadUserToken {
         reference: user.secret_ref.clone(),
         version,

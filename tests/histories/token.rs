@@ -138,10 +138,6 @@ async fn read_user_token(
         return Ok(None);
     };
     let found = wire.read_secret(&user.secret_ref.name).await?;
-    let found = found.map(|secret| {
-        let version = secret.resource_version().unwrap_or_default();
-        (version, secret.data.unwrap_or_default())
-    });
     let (read, user_token) = see_user_token(user, NAMESPACE, found);
     findings.read_user_token();
     let uid = token.uid().unwrap_or_default();

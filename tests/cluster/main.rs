@@ -15,6 +15,7 @@ mod support;
 
 mod adoption;
 mod ambient;
+mod attacker;
 mod bad_input;
 mod bad_world;
 mod break_glass;

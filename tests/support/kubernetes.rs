@@ -161,6 +161,15 @@ impl Cluster {
         file
     }
 
+    /// The same cluster with the rights of a `ServiceAccount`.
+    pub fn as_account(&self, namespace: &str, account: &str) -> Self {
+        Self {
+            kubeconfig: self.kubeconfig_of(namespace, account),
+            programs: self.programs.clone(),
+            control_plane: None,
+        }
+    }
+
     /// A kubeconfig whose commands are about `namespace`.
     pub fn kubeconfig_in(&self, namespace: &str) -> PathBuf {
         let file = self.kubeconfig.with_file_name(format!("in-{namespace}"));

@@ -1,0 +1,313 @@
+//! Tried as an attacker would: a tenant who writes any of our kinds but no Secrets can't reach another
+//! tenant's identity, key, Secret or token, nor make the operator send a credential anywhere new.
+//!
+//! All ways that anybody has thought of, and the test that closes each.
+//!
+//! Rights
+//! - Secrets, the kinds of the cluster, other namespaces, status: [`rights`], at the beginning
+//! - a status that comes with an object, or by a patch: [`rights`]
+//! - a rule on all resources of our group has their status too: docs/install.md warns
+//! - our finalizers, taken off or put on: they hold the attacker's own objects only
+//! - our labels on a Secret or `ConfigMap`: it can write none, and `AcsToken`s put none on ([`secrets`])
+//!
+//! Identities
+//! - adopt one that its owner uses, by a connection of one's own that shares: [`identities`]
+//! - the same by another letter case: [`identities`]
+//! - the same by a connection of the cluster: `cluster_connection::adoption_is_denied...`, and where
+//!   it isn't, `adoption::an_identity_that_another_object_uses...`
+//! - keep its tokens from being issued by a revocation that never ends: [`identities`]
+//! - adopt one by a made-up credential, then let the cluster's connection delete it: [`identities`]
+//! - delete one that is no longer shared: `adoption::who_came_later...`
+//! - delete the id that another object still uses: `adoption::where_it_is_shared...`
+//! - another id later: `bad_input::what_is_immutable...`
+//! - use a connection of the cluster that doesn't serve the namespace:
+//!   `cluster_connection::without_namespaces...`, `cluster_connection::a_selector_follows...`
+//! - an order that names, or selects, identities of others: [`identities`]; one whose target was made
+//!   anew: `break_glass::another_identity_of_a_targets_name...`
+//! - an order on an id that is shared: it covers those who share it, `break_glass::where_an_identity...`;
+//!   who may share is the first way
+//! - an object made anew under a name: `deletion::a_new_object_of_the_same_name...`
+//! - an id that nobody in the cluster uses, by a connection that works and allows adoption: that is
+//!   what adoption is; docs/adopt-an-identity.md warns. So is being first: the later one is told
+//!   `IdentityInUse`
+//! - references to other namespaces, by unknown fields, `/` or `..`: [`rights`]
+//! - paths and queries in `identityId`: [`rights`], `bad_input::nonsense...`
+//!
+//! Where credentials are sent
+//! - spellings of endpoints: [`endpoints`]; all of them in the units of `acs::endpoint` and `acs::allowed`
+//! - the same in a connection string: `bad_world::an_endpoint_that_is_not_allowed...`,
+//!   `bad_world::an_endpoint_without_tls...`
+//! - the same with a token of Entra ID: `entra::an_endpoint_that_no_flag_allows...`
+//! - an endpoint beside a connection string: `bad_world::an_endpoint_and_a_connection_string...`
+//! - a redirect: `faults::a_redirect_is_not_followed` of the tests of the ACS client
+//! - another endpoint later: `credentials::a_connection_that_leads_elsewhere...`,
+//!   `teams::another_resource_is_never_called...`; with a connection
+//!   made anew, and to clean up: [`endpoints`]
+//! - `tenantId`, `clientId` and `apiVersion` that reach into a request: [`rights`]
+//! - another authority or audience: there is no such field, `bad_input::nonsense...`
+//!
+//! Secrets as input
+//! - a Secret of others tried as a credential: what is in it gets nowhere ([`credentials`])
+//! - one of another type, or an `AcsToken`'s, as a client secret: not even tried ([`credentials`])
+//! - one of others, or another user's, as a Teams user's: `teams::nothing_but_the_entra_token...`
+//! - a name that makes the operator ask for another one, or for all: [`rights`]; what is answered to
+//!   such a question stays out of the log: the unit in `main`
+//! - the fingerprint as an oracle: `credentials::a_wrong_key_is_told_and_its_fingerprint_is_not`
+//! - the token of Entra ID that somebody else has proven to be entitled to: [`credentials`]
+//!
+//! Secrets as output
+//! - a name that another Secret has, of whatever type: [`secrets`], `secrets::a_foreign_secret...`
+//! - that of another `AcsToken`: `secrets::of_two_tokens...`; of a former one of the same name: [`secrets`]
+//! - type, owner and namespace of the Secret, and metadata that others obey: [`secrets`],
+//!   `issuing`, `bad_world::metadata_that_other_controllers_obey...`
+//!
+//! Credentials of the operator itself
+//! - its managed identity, its `ServiceAccount`, the local token endpoint: `ambient`, all of it
+//! - a `ServiceAccount` that it may not prove: `ambient::a_service_account_proves...`
+//! - one beside the operator, by a path: [`rights`]
+
+mod credentials;
+mod endpoints;
+mod identities;
+mod rights;
+mod secrets;
+
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    core::{GroupVersionKind, NamespaceResourceScope},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    entra::{CLIENT, TENANT, world_of_entra},
+    support::{eventually, world::World},
+};
+
+/// What our kinds are written with, and nothing else: no Secret, no status, no other namespace.
+const RIGHTS: &str = "apiVersion: v1
+kind: ServiceAccount
+metadata: {name: mallory}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tenant}
+rules:
+- apiGroups: [acs-identity.dev]
+  resources: [acsconnections, acsidentities, acstokens, acsrevocations]
+  verbs: [get, list, watch, create, update, patch, delete, deletecollection]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tenant}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
+subjects: [{kind: ServiceAccount, name: mallory}]
+";
+
+/// A victim, and an attacker with a namespace of its own.
+struct Attack {
+    /// The victim's world. Its namespace is the one where `ClusterAcsConnection`s find their Secrets,
+    /// too.
+    world: World,
+    /// A client with the attacker's rights.
+    client: Client,
+    /// The attacker's namespace.
+    namespace: String,
+}
+
+impl Attack {
+    /// The victim has a connection, identity `alice` and its token `web`; the attacker has nothing.
+    async fn new() -> Self {
+        let mut attack = Self::prepared().await;
+        attack.world.start_operator();
+        attack.world.identity("alice", "");
+        attack.world.token("web", "alice", "scopes: [chat]");
+        attack.world.ready("web").await;
+        attack
+    }
+
+    /// The same before the operator runs, with the connection only.
+    async fn prepared() -> Self {
+        let mut world = world_of_entra(&[]).await;
+        world.connect("default", &world.emulator.connection_string.clone());
+        let namespace = format!("{}-mallory", world.namespace);
+        world.cluster.kubectl(&["create", "namespace", &namespace]);
+        world.cluster.apply(&namespace, RIGHTS);
+        let watched = ["--watch-namespace".to_owned(), namespace.clone()];
+        world.arguments.extend(watched);
+        let mallory = world.cluster.as_account(&namespace, "mallory");
+        let client = mallory.client().await;
+        Self {
+            world,
+            client,
+            namespace,
+        }
+    }
+
+    /// Makes an object with `spec`, flow-style YAML, as any program may: unknown fields are dropped.
+    async fn try_create(&self, kind: &str, name: &str, spec: &str) -> Result<(), String> {
+        let spec: Value = serde_saphyr::from_str(&format!("{{{spec}}}")).expect("YAML");
+        self.try_write(kind, name, json!({"spec": spec})).await
+    }
+
+    async fn try_write(&self, kind: &str, name: &str, data: Value) -> Result<(), String> {
+        let kind = GroupVersionKind::gvk("acs-identity.dev", "v1alpha1", kind);
+        let resource = ApiResource::from_gvk(&kind);
+        let api = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let object = DynamicObject::new(name, &resource).data(data);
+        let made = api.create(&PostParams::default(), &object).await;
+        made.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    async fn create(&self, kind: &str, name: &str, spec: &str) {
+        let made = self.try_create(kind, name, spec).await;
+        made.expect("the API server takes it");
+    }
+
+    /// What the API server says of an object that it does not take.
+    async fn refused(&self, kind: &str, spec: &str) -> String {
+        let made = self.try_create(kind, "refused", spec).await;
+        made.expect_err(spec)
+    }
+
+    /// A connection with `spec`, flow-style YAML.
+    async fn connection(&self, name: &str, spec: &str) {
+        self.create("AcsConnection", name, spec).await;
+    }
+
+    /// A connection to the victim's resource whose credential needs no Secret, and is worth nothing.
+    async fn made_up_connection(&self, name: &str, policy: &str) {
+        let spec = format!(
+            "endpoint: \"{}\", auth: {{{}}}, policy: {{{policy}}}",
+            self.world.emulator.url,
+            made_up()
+        );
+        self.connection(name, &spec).await;
+    }
+
+    async fn identity(&self, name: &str, spec: &str) {
+        self.create("AcsIdentity", name, spec).await;
+    }
+
+    async fn token(&self, name: &str, identity: &str, spec: &str) {
+        let spec = format!("identityRef: {{name: \"{identity}\"}}, {spec}");
+        self.create("AcsToken", name, &spec).await;
+    }
+
+    async fn patch<K>(&self, name: &str, change: &Value)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+        let patch = Patch::Merge(change);
+        let patched = api.patch(name, &PatchParams::default(), &patch).await;
+        patched.expect("a patch that is fine");
+    }
+
+    /// Someone puts a key of the victim's resource into Secret `acs` of the attacker's namespace.
+    fn give_a_key(&self) {
+        let key = self.world.emulator.access_key();
+        self.world.cluster.apply(
+            &self.namespace,
+            &format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: acs}}\nstringData: {{key: \"{key}\"}}\n"
+            ),
+        );
+    }
+
+    /// A connection that uses it at `endpoint`.
+    async fn connect_by_key(&self, name: &str, endpoint: &str) {
+        let auth = "accessKey: {secretRef: {name: acs, key: key}}";
+        let spec = format!("endpoint: \"{endpoint}\", auth: {{{auth}}}");
+        self.connection(name, &spec).await;
+    }
+
+    /// Waits until the Ready condition of an object of the attacker has this reason; tells its
+    /// message.
+    async fn says<K>(&self, name: &str, reason: &str) -> String
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+        let what = format!("{} {name} of the attacker says {reason}", K::kind(&()));
+        eventually(&what, || async {
+            let object = api.get_opt(name).await.expect("readable")?;
+            let object = serde_json::to_value(object).expect("JSON");
+            let conditions = object["status"]["conditions"].as_array()?.clone();
+            let ready = conditions.into_iter().find(|it| it["type"] == "Ready")?;
+            (ready["reason"] == reason).then(|| ready["message"].as_str().unwrap_or("").to_owned())
+        })
+        .await
+    }
+
+    /// Waits until a token of the attacker satisfies `is`.
+    async fn token_where(&self, name: &str, is: impl Fn(&AcsToken) -> bool) {
+        let api = Api::<AcsToken>::namespaced(self.client.clone(), &self.namespace);
+        eventually(&format!("AcsToken {name} of the attacker"), || async {
+            let token = api.get_opt(name).await.expect("readable")?;
+            is(&token).then_some(())
+        })
+        .await;
+    }
+
+    async fn connection_says(&self, name: &str, reason: &str) -> String {
+        self.says::<AcsConnection>(name, reason).await
+    }
+
+    async fn identity_says(&self, name: &str, reason: &str) -> String {
+        self.says::<AcsIdentity>(name, reason).await
+    }
+
+    /// Waits until an object of the attacker is gone.
+    async fn delete<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+        let deleted = api.delete(name, &kube::api::DeleteParams::default()).await;
+        deleted.expect("a deletion");
+        let what = format!("{} {name} of the attacker is gone", K::kind(&()));
+        eventually(&what, || async {
+            let found = api.get_opt(name).await.expect("readable");
+            found.is_none().then_some(())
+        })
+        .await;
+    }
+
+    /// The id of the victim's identity `alice`.
+    async fn victims_id(&self) -> String {
+        let api = self.world.api::<AcsIdentity>();
+        let status = api.get("alice").await.expect("alice").status;
+        status.and_then(|status| status.identity_id).expect("an id")
+    }
+
+    /// The victim gets a new token when it asks for one, and the service takes it.
+    async fn victim_is_well(&self) {
+        let former = self.world.live_token("web", &[]).await;
+        let request = json!({"metadata": {"annotations": {
+            "acs-identity.dev/requested-at": jiff::Timestamp::now().to_string(),
+        }}});
+        self.world.patch::<AcsToken>("web", request).await;
+        self.world.live_token("web", &[&former]).await;
+        self.world.ready("web").await;
+    }
+}
+
+/// A credential that needs no Secret, only a `ServiceAccount` of the namespace.
+fn made_up() -> String {
+    format!(
+        "workloadIdentity: {{tenantId: {TENANT}, clientId: {CLIENT}, serviceAccountRef: {{name: mallory}}}}"
+    )
+}

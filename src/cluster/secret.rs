@@ -66,13 +66,16 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
     }
 }
 
-/// What else a Secret is for than to be read by a connection, if one can tell; says so as the end of
-/// the sentence "Secret x ...".
+/// What else a Secret is for than to hold a credential of ours, if one can tell: types of Kubernetes
+/// and Helm have a meaning. Says so as the end of the sentence "Secret x ...".
 #[must_use]
 pub fn other_purpose(secret: &Secret) -> Option<String> {
-    let opaque = "Opaque";
-    match secret.type_.as_deref().unwrap_or(opaque) {
-        type_ if type_ != opaque => Some(format!("is of type {type_}")),
+    let is_of_others = |type_: &str| {
+        let makers = ["kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/"];
+        makers.iter().any(|maker| type_.starts_with(maker))
+    };
+    match secret.type_.as_deref().unwrap_or_default() {
+        type_ if is_of_others(type_) => Some(format!("is of type {type_}")),
         _ if secret.labels().contains_key(TOKEN_UID_LABEL) => {
             Some("holds the token of an AcsToken".to_owned())
         }

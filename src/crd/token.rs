@@ -125,11 +125,12 @@ pub struct AcsTokenSpec {
 }
 
 /// Names an `AcsIdentity` of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentityRef {
     /// The `AcsIdentity`'s name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
     pub name: String,
 }
 

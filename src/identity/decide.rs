@@ -1,35 +1,22 @@
 //! What to do next for an `AcsIdentity`. Pure: no I/O, no clock, no randomness.
 
+mod deletion;
+mod revocation;
+
 use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
+use deletion::decide_deletion;
+pub use revocation::{CALL, INTENT, ORDERED, is_urgent};
+use revocation::{decide_outcast, decide_revocation, decide_without_connection};
+
 use crate::{
     connection::Unusable,
-    crd::{
-        AcsIdentity, AcsIdentityStatus, ConnectionRef, DeletionPolicy, FINALIZER, Origin, Verdict,
-    },
+    crd::{AcsIdentity, AcsIdentityStatus, ConnectionRef, FINALIZER, Origin, Verdict},
     renewal,
     token::{Claim, POLICY_DENIED},
 };
-
-/// A revocation waits this long after the first change that asks for it, so that it covers all
-/// that one `kubectl apply` changes (R2).
-pub const GATHERING: SignedDuration = SignedDuration::from_secs(2);
-/// At most so long are tokens marked as not Ready before the call (R4).
-pub const MARKING: SignedDuration = SignedDuration::from_secs(5);
-/// A recorded intent is good for one call begun within this time; after it, it is recorded anew.
-pub const INTENT: SignedDuration = SignedDuration::from_secs(10);
-/// A call that got no answer may still take effect this long after it was begun: the total timeout
-/// of a call.
-pub const CALL: SignedDuration = SignedDuration::from_secs(30);
-
-/// The request that an `AcsIdentity` obeys.
-const REVOKE: &str = "revoke";
-/// Why all tokens are revoked, where a request says so.
-const REQUESTED: &str = "Requested";
-/// Why all tokens are revoked, where an order says so.
-pub const ORDERED: &str = "Ordered";
 
 /// So long tokens live on after the policy has ceased to allow their identity: one mistyped selector
 /// must not destroy a fleet in seconds.
@@ -271,28 +258,6 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
     Decision::rest(standing(observed.identity), None)
 }
 
-/// What a person wants revoked at once is, although nothing can be issued after it, as long as the
-/// credential is in memory; unless the service refuses that one.
-fn decide_without_connection(observed: &Observed<'_>, why: &Unusable) -> Option<Decision> {
-    let status = status(observed);
-    let is_remembered =
-        matches!(observed.connection, ConnectionView::CleanupOnly(_)) && why.retry_at.is_none();
-    let request = observed.identity.open_request();
-    let is_wanted = is_urgent(&status)
-        || observed.is_ordered
-        || request.is_some_and(|request| request.what == Some(REVOKE));
-    (is_remembered && is_wanted)
-        .then(|| decide_revocation(observed, status.identity_id.as_deref()?))
-        .flatten()
-}
-
-/// Whether the revocation that is under way is one that a person asked for.
-#[must_use]
-pub fn is_urgent(status: &AcsIdentityStatus) -> bool {
-    let pending = status.pending_revocation.as_ref();
-    pending.is_some_and(|pending| [REQUESTED, ORDERED].contains(&pending.reason.as_str()))
-}
-
 /// Why the policy does not allow an identity that exists, if it does not.
 fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict> {
     match &observed.connection {
@@ -321,31 +286,6 @@ fn adoption_denied() -> Verdict {
         "the connection's policy.adoption is Deny: remove identityId to have an identity created, \
          or ask who owns the connection to allow adoption",
     )
-}
-
-/// The policy has ceased to allow the identity: nothing is issued, and after a while its tokens are
-/// revoked. What else asks for a revocation goes on.
-fn decide_outcast(observed: &Observed<'_>, id: &str, verdict: Verdict) -> Decision {
-    let status = status(observed);
-    let over = status
-        .denied_since
-        .as_ref()
-        .map(|since| renewal::add(since.0, GRACE));
-    if !matches!(observed.connection, ConnectionView::Unusable(_)) {
-        if let Some(decision) = decide_revocation(observed, id) {
-            return decision;
-        }
-        let mut claims = observed.claims.iter();
-        let lives = claims.any(|claim| claim.is_own && !is_dead(claim.issued_at, &status));
-        if lives && over.is_some_and(|over| observed.now >= over) {
-            return record_revocation(observed, POLICY_DENIED);
-        }
-    }
-    let wake = over.unwrap_or_else(|| renewal::add(observed.now, GRACE));
-    Decision {
-        is_denied: true,
-        ..Decision::rest(verdict, Some(wake).filter(|wake| *wake > observed.now))
-    }
 }
 
 /// What an identity that has its id says of itself.
@@ -403,176 +343,6 @@ fn decide_birth(
         reference,
         endpoint,
         was_lost,
-    })
-}
-
-/// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).
-fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
-    let status = status(observed);
-    let alive = |claim: &&Claim| !is_dead(claim.issued_at, &status);
-    if let Some(pending) = &status.pending_revocation {
-        let age = observed.now.duration_since(pending.time.0);
-        if !observed.is_intent_fresh || age >= INTENT {
-            if let Some(wait) = wait_after_failure(observed) {
-                return Some(wait);
-            }
-            // Another run recorded it: its call may be on the way, and take effect so long from now.
-            // When it began is not known: the clock may have jumped since.
-            let lost = (!observed.is_intent_fresh).then(|| renewal::add(observed.now, CALL));
-            let known = pending.unsettled_until.as_ref().map(|until| until.0);
-            let until = known.max(lost);
-            return Some(Decision::step(Step::RecordRevocation {
-                reason: pending.reason.clone(),
-                unsettled_until: until,
-            }));
-        }
-        let marked = observed
-            .claims
-            .iter()
-            .filter(alive)
-            .all(|claim| claim.is_marked);
-        if marked || age >= MARKING || age.is_negative() {
-            return Some(Decision::step(Step::Revoke { id: id.to_owned() }));
-        }
-        let wake = renewal::add(pending.time.0, MARKING);
-        return Some(Decision {
-            wake: Some(wake),
-            ..Decision::step(Step::Rest)
-        });
-    }
-    let requested = observed.identity.open_request();
-    match requested.map(|request| (request.value, request.what)) {
-        Some((_, Some(REVOKE))) => return Some(record_revocation(observed, REQUESTED)),
-        Some((value, _)) => {
-            return Some(Decision::step(Step::RefuseRequest {
-                request: value.to_owned(),
-            }));
-        }
-        None => {}
-    }
-    if observed.is_ordered {
-        return Some(record_revocation(observed, ORDERED));
-    }
-    let reason = observed
-        .claims
-        .iter()
-        .filter(alive)
-        .find_map(|claim| claim.asks)?;
-    let due = renewal::add(observed.asked_since.unwrap_or(observed.now), GATHERING);
-    if observed.now < due {
-        return Some(Decision {
-            wake: Some(due),
-            ..Decision::step(Step::Rest)
-        });
-    }
-    Some(record_revocation(observed, reason))
-}
-
-fn record_revocation(observed: &Observed<'_>, reason: &str) -> Decision {
-    wait_after_failure(observed).unwrap_or_else(|| {
-        Decision::step(Step::RecordRevocation {
-            reason: reason.to_owned(),
-            unsettled_until: None,
-        })
-    })
-}
-
-fn decide_deletion(observed: &Observed<'_>) -> Decision {
-    let status = status(observed);
-    if status.pending_revocation.is_none() && observed.has_untold {
-        // With the Secrets goes the only trace of what there is to revoke (R3).
-        return ending();
-    }
-    if !observed.secrets.is_empty() {
-        return Decision::step(Step::DeleteSecrets);
-    }
-    let remove = |abandoned| Decision::step(Step::RemoveFinalizer { abandoned });
-    let Some(id) = &status.identity_id else {
-        return remove(status.pending_create.is_some().then_some(Cow::Borrowed(
-            "a create call has an unknown outcome: it may have left an identity without tokens",
-        )));
-    };
-    let adopted = status.origin == Some(Origin::Adopted);
-    let by_default = if adopted {
-        DeletionPolicy::Orphan
-    } else {
-        DeletionPolicy::Delete
-    };
-    let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
-    // Nor does it belong to one that came later and may not use it.
-    let is_last = observed.others == Others::None;
-    let deletes = policy == DeletionPolicy::Delete && is_last;
-    let owes_revocation = status.pending_revocation.is_some()
-        || observed.is_ordered
-        || observed
-            .claims
-            .iter()
-            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status))
-        || observed
-            .identity
-            .open_request()
-            .is_some_and(|request| request.what == Some(REVOKE));
-    if !deletes && !owes_revocation {
-        return unsettled(observed, &status).unwrap_or_else(|| remove(None));
-    }
-    if observed.now >= observed.deletion_deadline {
-        let why = status.last_failure.map_or_else(
-            || "the service could not be reached in time".into(),
-            |failure| failure.message.into(),
-        );
-        return remove(Some(why));
-    }
-    if let ConnectionView::Unusable(why) = &observed.connection {
-        if observed.is_namespace_terminating {
-            return remove(Some(why.message.clone().into()));
-        }
-        let deadline = observed.deletion_deadline;
-        return Decision::rest(
-            Verdict::reconciling(
-                "Deleting",
-                format!("can't be deleted in ACS: {}", why.message),
-            ),
-            Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
-        );
-    }
-    let decision = if deletes {
-        wait_after_failure(observed)
-            .unwrap_or_else(|| Decision::step(Step::Delete { id: id.clone() }))
-    } else {
-        decide_revocation(observed, id).unwrap_or_else(ending)
-    };
-    Decision {
-        wake: decision
-            .wake
-            .map(|wake| wake.min(observed.deletion_deadline)),
-        ..decision
-    }
-}
-
-/// The wait for a revoke that got lost and may still come: it would kill the tokens of who adopts
-/// the identity next (R3).
-fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
-    let until = status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0;
-    let service_now = observed.service_now.unwrap_or(observed.now);
-    if service_now > until || observed.now >= observed.deletion_deadline {
-        return None;
-    }
-    let left = until.duration_since(service_now) + SignedDuration::from_secs(1);
-    let over = renewal::add(observed.now, left);
-    Some(Decision::rest(
-        Verdict::reconciling(
-            "Deleting",
-            "waiting for a revocation without an answer, which may still take effect",
-        ),
-        Some(over.min(observed.deletion_deadline)),
-    ))
-}
-
-/// The intent to revoke the tokens of an identity that goes without being deleted in ACS.
-fn ending() -> Decision {
-    Decision::step(Step::RecordRevocation {
-        reason: "IdentityDeleted".to_owned(),
-        unsettled_until: None,
     })
 }
 

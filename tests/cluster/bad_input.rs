@@ -27,8 +27,15 @@ async fn nonsense_is_refused_with_a_sentence() {
     let table = [
         (token("scopes: [vidoe]"), "supported values: \"chat\""),
         (token("scopes: []"), "should have at least 1 items"),
-        (token("expiresIn: 1h"), "spec.scopes: Required value"),
+        (
+            token("expiresIn: 1h"),
+            "scopes is needed beside identityRef",
+        ),
         (token("scopes: [chat, chat]"), "Duplicate value"),
+        (
+            token_manifest("bad", "\"?limit=1\"", "scopes: [chat]"),
+            "name must be a name of Kubernetes",
+        ),
         (
             token("scopes: [chat], expiresIn: 30m"),
             "expiresIn must be a duration from 1h to 24h",

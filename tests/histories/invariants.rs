@@ -35,6 +35,22 @@ pub fn is_all_told(world: &World) -> bool {
 
 /// A call to the service has just been decided on.
 pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
+    if let Request::Revoke { id } = request {
+        // Nothing could take the place of what a change would kill.
+        let is_connected = world.connection.credential().is_some() || !is_all_told(world);
+        let is_wanted = with_id(world, id).any(|identity| {
+            let status = identity.status.clone().unwrap_or_default();
+            let intent = status.pending_revocation;
+            let is_asked = |why: &str| why == "Requested" || why == "Ordered";
+            intent.is_some_and(|intent| is_asked(&intent.reason))
+                || status.denied_since.is_some()
+                || identity.metadata.deletion_timestamp.is_some()
+        });
+        hold!(
+            is_connected || is_wanted,
+            "{by} revokes for a change while nothing can be issued"
+        );
+    }
     let Request::Issue {
         id,
         shape,

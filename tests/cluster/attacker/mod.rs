@@ -48,7 +48,7 @@
 //!
 //! Secrets as input
 //! - a Secret of others tried as a credential: what is in it gets nowhere ([`credentials`])
-//! - one of another type, or an `AcsToken`'s, as a client secret: not even tried ([`credentials`])
+//! - one of a type of Kubernetes or Helm, or an `AcsToken`'s, as a client secret: not even tried ([`credentials`])
 //! - one of others, or another user's, as a Teams user's: `teams::nothing_but_the_entra_token...`
 //! - a name that makes the operator ask for another one, or for all: [`rights`]; what is answered to
 //!   such a question stays out of the log: the unit in `main`

@@ -1,0 +1,114 @@
+//! An object that goes: its Secrets, its tokens, and the identity in ACS (I3, I5).
+
+use std::borrow::Cow;
+
+use jiff::SignedDuration;
+
+use super::{
+    ConnectionView, Decision, Observed, Others, Step, is_dead,
+    revocation::{REVOKE, decide_revocation},
+    status, wait_after_failure,
+};
+use crate::{
+    crd::{AcsIdentityStatus, DeletionPolicy, Origin, Verdict},
+    renewal,
+};
+
+pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
+    let status = status(observed);
+    if status.pending_revocation.is_none() && observed.has_untold {
+        // With the Secrets goes the only trace of what there is to revoke (R3).
+        return ending();
+    }
+    if !observed.secrets.is_empty() {
+        return Decision::step(Step::DeleteSecrets);
+    }
+    let remove = |abandoned| Decision::step(Step::RemoveFinalizer { abandoned });
+    let Some(id) = &status.identity_id else {
+        return remove(status.pending_create.is_some().then_some(Cow::Borrowed(
+            "a create call has an unknown outcome: it may have left an identity without tokens",
+        )));
+    };
+    let adopted = status.origin == Some(Origin::Adopted);
+    let by_default = if adopted {
+        DeletionPolicy::Orphan
+    } else {
+        DeletionPolicy::Delete
+    };
+    let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
+    // Nor does it belong to one that came later and may not use it.
+    let is_last = observed.others == Others::None;
+    let deletes = policy == DeletionPolicy::Delete && is_last;
+    let owes_revocation = status.pending_revocation.is_some()
+        || observed.is_ordered
+        || observed
+            .claims
+            .iter()
+            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status))
+        || observed
+            .identity
+            .open_request()
+            .is_some_and(|request| request.what == Some(REVOKE));
+    if !deletes && !owes_revocation {
+        return unsettled(observed, &status).unwrap_or_else(|| remove(None));
+    }
+    if observed.now >= observed.deletion_deadline {
+        let why = status.last_failure.map_or_else(
+            || "the service could not be reached in time".into(),
+            |failure| failure.message.into(),
+        );
+        return remove(Some(why));
+    }
+    if let ConnectionView::Unusable(why) = &observed.connection {
+        if observed.is_namespace_terminating {
+            return remove(Some(why.message.clone().into()));
+        }
+        let deadline = observed.deletion_deadline;
+        return Decision::rest(
+            Verdict::reconciling(
+                "Deleting",
+                format!("can't be deleted in ACS: {}", why.message),
+            ),
+            Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
+        );
+    }
+    let decision = if deletes {
+        wait_after_failure(observed)
+            .unwrap_or_else(|| Decision::step(Step::Delete { id: id.clone() }))
+    } else {
+        decide_revocation(observed, id).unwrap_or_else(ending)
+    };
+    Decision {
+        wake: decision
+            .wake
+            .map(|wake| wake.min(observed.deletion_deadline)),
+        ..decision
+    }
+}
+
+/// The wait for a revoke that got lost and may still come: it would kill the tokens of who adopts
+/// the identity next (R3).
+fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
+    let until = status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0;
+    let service_now = observed.service_now.unwrap_or(observed.now);
+    if service_now > until || observed.now >= observed.deletion_deadline {
+        return None;
+    }
+    let left = until.duration_since(service_now) + SignedDuration::from_secs(1);
+    let over = renewal::add(observed.now, left);
+    Some(Decision::rest(
+        Verdict::reconciling(
+            "Deleting",
+            "waiting for a revocation without an answer, which may still take effect",
+        ),
+        Some(over.min(observed.deletion_deadline)),
+    ))
+}
+
+/// The intent to revoke the tokens of an identity that goes without being deleted in ACS.
+fn ending() -> Decision {
+    Decision::step(Step::RecordRevocation {
+        reason: "IdentityDeleted".to_owned(),
+        unsettled_until: None,
+    })
+}

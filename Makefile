@@ -19,7 +19,7 @@ N ?= 1000
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: prerequisites ## Build the operator, the emulator and the kubectl plugin
@@ -76,6 +76,11 @@ dev: build control-plane ## Keep a control plane, an emulator and the operator r
 bench: prerequisites control-plane ## Make N (1000) identities and tokens; compare with a raw writer
 	@echo "==> building with optimisation"
 	N=$(N) $(CARGO) bench --locked --bench throughput
+
+.PHONY: bench-fleet
+bench-fleet: prerequisites control-plane ## Make N (10000) and see them rest, restart and roll a key; 15 minutes
+	@echo "==> building with optimisation"
+	FLEET=1 N=$(if $(filter command line,$(origin N)),$(N),10000) $(CARGO) bench --locked --bench throughput
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and helm (once)

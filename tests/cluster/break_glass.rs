@@ -92,6 +92,14 @@ async fn alive(world: &World, identities: &[(&str, &str, &str)]) -> BTreeMap<Str
     tokens
 }
 
+/// Deletes a connection's Secret, and restarts the operator, which would remember what was in it.
+async fn forget_credential(world: &mut World, connection: &str) {
+    world.kill_operator();
+    world.delete::<Secret>(&format!("{connection}-acs")).await;
+    world.start_operator();
+    world.connection_says(connection, "SecretNotFound").await;
+}
+
 /// How often the service answered a revoke, by identity.
 async fn revocations(world: &World) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -408,8 +416,7 @@ async fn an_operator_that_dies_in_the_middle_goes_on_and_revokes_each_once() {
         ("d", "", by_other),
     ];
     let former = alive(&world, &identities).await;
-    world.delete::<Secret>("other-acs").await;
-    world.connection_says("other", "SecretNotFound").await;
+    forget_credential(&mut world, "other").await;
     revoke(&world, "all", "names: [a, b, c, d]");
     let (status, message) = eventually("half of it is told", || async {
         let (status, message) = order_says(&world, "all", "Revoking").await;
@@ -441,17 +448,18 @@ async fn an_operator_that_dies_in_the_middle_goes_on_and_revokes_each_once() {
 async fn a_target_that_is_deleted_meanwhile_is_revoked_on_its_way_out() {
     let world = World::new().await;
     let former = alive(&world, &[("alice", "", "deletionPolicy: Orphan")]).await;
-    // What a running operator remembers of the credential is for those who go.
-    world.delete::<Secret>("default-acs").await;
-    world.connection_says("default", "SecretNotFound").await;
+    let fault =
+        json!({"operation": "revokeTokens", "effect": "status", "status": 503, "count": 1000});
+    world.emulator.faults(json!([fault])).await;
     revoke(&world, "order", "names: [alice]");
-    eventually("it waits for the connection", || async {
+    eventually("it waits for the service", || async {
         let (_, message) = order_says(&world, "order", "Revoking").await;
-        message.contains("alice (SecretNotFound)").then_some(())
+        message.contains("alice (ServiceUnavailable)").then_some(())
     })
     .await;
     assert!(world.emulator.check(&former["alice"]).await.valid);
     world.delete::<AcsIdentity>("alice").await;
+    world.emulator.heal().await;
     world.gone::<AcsIdentity>("alice").await;
     assert!(!world.emulator.check(&former["alice"]).await.valid);
     order_says(&world, "order", "Revoked").await;
@@ -461,8 +469,7 @@ async fn a_target_that_is_deleted_meanwhile_is_revoked_on_its_way_out() {
 async fn another_identity_of_a_targets_name_is_none_of_the_orders_business() {
     let mut world = World::new().await;
     alive(&world, &[("alice", "", "")]).await;
-    world.delete::<Secret>("default-acs").await;
-    world.connection_says("default", "SecretNotFound").await;
+    forget_credential(&mut world, "default").await;
     revoke(&world, "order", "names: [alice]");
     eventually("it waits for the connection", || async {
         let (_, message) = order_says(&world, "order", "Revoking").await;

@@ -1,5 +1,6 @@
 //! How fast tokens come, beside a raw writer that makes the same API writes with no logic; what they
 //! cost in calls, CPU and memory. `N` (default 1000) is the number of identities, with one token each.
+//! With `FLEET` instead what befalls a fleet of so many.
 //!
 //! Everything runs on one machine, so only the ratios of one run mean something.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
@@ -11,6 +12,7 @@
     reason = "a benchmark ends at the first surprise"
 )]
 
+mod fleet;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -48,6 +50,9 @@ async fn main() {
         .unwrap_or(1000);
     let cluster = cluster();
     let client = cluster.client().await;
+    if std::env::var_os("FLEET").is_some() {
+        return fleet::run(cluster, &client, n).await;
+    }
     println!("{n} identities with one token each, {CLIENTS} clients, {ROUNDS} rounds\n");
 
     let emulator = Emulator::start(&[]);
@@ -127,6 +132,33 @@ struct Cost {
 
 impl Cost {
     async fn now(client: &Client, emulator: &Emulator, operator: &Operator) -> Self {
+        let pid = operator.process.id();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let stat = stat.expect("a running operator");
+        let fields: Vec<_> = stat
+            .rsplit(')')
+            .next()
+            .expect("fields")
+            .split_whitespace()
+            .collect();
+        let ticks: u64 =
+            fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.expect("a running operator");
+        let rss = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("VmRSS");
+        let rss: f64 = rss.trim().trim_end_matches(" kB").parse().expect("kB");
+        Self {
+            cpu: Duration::from_millis(ticks * 10),
+            memory_mib: rss / 1024.0,
+            ..Self::now_without(client, emulator).await
+        }
+    }
+
+    /// The same while no operator runs.
+    async fn now_without(client: &Client, emulator: &Emulator) -> Self {
         let request = http::Request::get("/metrics")
             .body(Vec::new())
             .expect("a request");
@@ -169,29 +201,12 @@ impl Cost {
                     .or_default() += count;
             }
         }
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", operator.process.id()));
-        let stat = stat.expect("a running operator");
-        let fields: Vec<_> = stat
-            .rsplit(')')
-            .next()
-            .expect("fields")
-            .split_whitespace()
-            .collect();
-        let ticks: u64 =
-            fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", operator.process.id()));
-        let status = status.expect("a running operator");
-        let rss = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
-        let rss: f64 = rss.trim().trim_end_matches(" kB").parse().expect("kB");
         let calls = emulator.requests().await;
         Self {
             writes,
             acs: calls.len(),
-            cpu: Duration::from_millis(ticks * 10),
-            memory_mib: rss / 1024.0,
+            cpu: Duration::ZERO,
+            memory_mib: 0.0,
         }
     }
 

@@ -142,8 +142,13 @@ async fn no_reference_leaves_its_namespace() {
         attack.identity_says(&name, "ConnectionNotFound").await;
         let identity = format!("identityRef: {{name: \"{path}alice\", namespace: {victims}}}");
         let spec = format!("{identity}, scopes: [chat]");
-        attack.create("AcsToken", &name, &spec).await;
-        attack.says::<AcsToken>(&name, "IdentityNotFound").await;
+        if path.is_empty() {
+            attack.create("AcsToken", &name, &spec).await;
+            attack.says::<AcsToken>(&name, "IdentityNotFound").await;
+        } else {
+            let said = attack.refused("AcsToken", &spec).await;
+            assert!(said.contains("name must be a name of Kubernetes"), "{said}");
+        }
     }
 }
 

@@ -81,7 +81,9 @@ impl Call<'_> {
             let began = Instant::now();
             let signed_at = resource.clock.at(Timestamp::now());
             let proof = self.proof(token, signed_at);
-            let result = self.attempt(&proof, &request_id, effort.left(), read).await;
+            // Large, and needed only now: those who wait for their turn are many.
+            let attempt = self.attempt(&proof, &request_id, effort.left(), read);
+            let result = Box::pin(attempt).await;
             let took = began.elapsed();
             let outcome = result
                 .as_ref()
@@ -139,7 +141,7 @@ impl Call<'_> {
         let Credential::Entra(bearer) = self.credential else {
             return Ok(None);
         };
-        let token = bearer.token().await.map_err(|none| {
+        let token = Box::pin(bearer.token()).await.map_err(|none| {
             self.no_token(none)
                 .after(effort.outcome(), effort.is_lost())
         })?;

@@ -53,7 +53,7 @@ pub async fn run<K, F, R>(
         let key = ObjectRef::from_obj(object.as_ref());
         let object = named(object.as_ref());
         let span = info_span!("reconcile", object);
-        let run = AssertUnwindSafe(reconcile(key.clone())).catch_unwind();
+        let run = AssertUnwindSafe(reconcile(key.clone()).boxed()).catch_unwind();
         let (failures, metrics) = (Arc::clone(&failures), Arc::clone(&metrics));
         runs.inc();
         async move {

@@ -12,7 +12,9 @@ pub mod watch;
 
 use std::time::Duration;
 
+use futures::{FutureExt, future::BoxFuture};
 use kube::core::Status;
+use tokio::sync::Semaphore;
 
 /// No single call to the API server takes longer; kube itself would wait for minutes.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -88,22 +90,35 @@ impl Error {
     }
 }
 
-/// Makes one call to the API server, bounded in time and named for its errors.
-pub async fn call<T>(
+/// So many calls to the API server are under way at most (K3): each holds a connection of its own, with
+/// buffers of some 40 KiB.
+const MOST_CALLS: usize = 64;
+static CALLS: Semaphore = Semaphore::const_new(MOST_CALLS);
+
+/// Makes one call to the API server when its turn comes, bounded in time and named for its errors.
+///
+/// In a box, since a run is as large as the largest call that it may make, and thousands of them may
+/// wait for their turn at ACS.
+pub fn call<'a, T: 'a>(
     operation: &'static str,
-    object: &str,
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Error> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(Error::Api {
-            operation,
-            object: object.to_owned(),
-            source: Box::new(source),
-        }),
-        Err(_) => Err(Error::Timeout {
-            operation,
-            object: object.to_owned(),
-        }),
-    }
+    object: &'a str,
+    call: impl Future<Output = kube::Result<T>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, Error>> {
+    let called = async move {
+        // Nobody closes it, so this only ever waits.
+        let _turn = CALLS.acquire().await;
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => Err(Error::Api {
+                operation,
+                object: object.to_owned(),
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Timeout {
+                operation,
+                object: object.to_owned(),
+            }),
+        }
+    };
+    called.boxed()
 }

@@ -20,6 +20,7 @@ where
         + Debug
         + Serialize
         + DeserializeOwned
+        + Sync
         + 'static,
 {
     let named = named(object);

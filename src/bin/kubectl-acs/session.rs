@@ -41,6 +41,7 @@ pub trait Kind:
     + Debug
     + DeserializeOwned
     + Send
+    + Sync
     + 'static
 {
 }
@@ -51,6 +52,7 @@ impl<K> Kind for K where
         + Debug
         + DeserializeOwned
         + Send
+        + Sync
         + 'static
 {
 }
@@ -127,7 +129,7 @@ impl Session {
         &self,
         operation: &'static str,
         object: &str,
-        call: impl Future<Output = kube::Result<T>>,
+        call: impl Future<Output = kube::Result<T>> + Send,
     ) -> Result<T, Failure> {
         let answer = cluster::call(operation, object, call).await;
         answer.map_err(|error| Failure::of_call(error, &self.server))

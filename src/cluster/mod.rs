@@ -122,3 +122,27 @@ pub fn call<'a, T: 'a>(
     };
     called.boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_calls_are_under_way_than_may_be() {
+        let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let calls = (0..3 * MOST_CALLS).map(|_| {
+            call("read", "it", async {
+                most.fetch_max(under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+                tokio::task::yield_now().await;
+                under_way.fetch_sub(1, Relaxed);
+                Ok(())
+            })
+        });
+        assert!(join_all(calls).await.iter().all(Result::is_ok));
+        assert_eq!(most.into_inner(), MOST_CALLS);
+    }
+}

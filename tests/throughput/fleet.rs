@@ -75,6 +75,8 @@ pub async fn run(cluster: &'static Cluster, client: &Client, n: usize) {
     }
     let slowest = firsts.last().expect("some").as_secs_f64();
     let median = firsts[FIRSTS / 2].as_secs_f64();
+    let after = Cost::now(client, &emulator, &operator).await;
+    println!("  memory of the operator: {:.1} MiB", after.memory_mib);
     println!("first tokens meanwhile: median {median:.2} s, slowest of {FIRSTS} {slowest:.2} s");
 }
 

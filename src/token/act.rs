@@ -135,7 +135,8 @@ async fn read_user_token(
     };
     let namespace = token.namespace().unwrap_or_default();
     let secrets = Secrets::of(&context.client, &namespace);
-    let (read, user_token) = teams::read(&secrets, &namespace, user).await?;
+    let found = secrets.get(&user.secret_ref.name).await?;
+    let (read, user_token) = teams::see_user_token(user, &namespace, found);
     findings.read_user_token();
     context
         .memory

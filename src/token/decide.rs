@@ -18,7 +18,10 @@ use super::{
     shape::Shape,
     teams::{SeenUserToken, UserTokenView},
 };
-use crate::crd::{AcsToken, FINALIZER, Verdict, is_ready};
+use crate::{
+    connection::Unusable,
+    crd::{AcsToken, FINALIZER, Verdict, is_ready},
+};
 use deletion::decide_deletion;
 use exchange::has_to_go;
 use life::decide_life;
@@ -122,6 +125,17 @@ pub enum ConnectionView {
         /// When to look again, unless an event comes first.
         retry_at: Option<Timestamp>,
     },
+}
+
+impl From<Unusable> for ConnectionView {
+    fn from(why: Unusable) -> Self {
+        Self::Unusable {
+            reason: why.reason,
+            message: why.message,
+            is_stalled: why.is_stalled,
+            retry_at: why.retry_at,
+        }
+    }
 }
 
 /// A Secret under the wanted name.

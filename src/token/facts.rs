@@ -304,18 +304,14 @@ mod tests {
     use super::*;
     use crate::crd::ConnectionKind;
 
-    fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
-        Shape {
-            scopes: scopes.iter().copied().collect(),
-            expires_in: expires_in.to_owned(),
-        }
-    }
-
     #[test]
     fn facts_survive_the_way_through_annotations() {
         let facts = TokenFacts {
             identity_id: "8:acs:a_b".to_owned(),
-            shape: shape(&[Scope::Voip, Scope::ChatJoin], "90m"),
+            shape: Shape {
+                scopes: [Scope::Voip, Scope::ChatJoin].into(),
+                expires_in: "90m".to_owned(),
+            },
             issued_at: Timestamp::from_second(1_800_000_000).unwrap(),
             expires_at: Timestamp::from_second(1_800_005_400).unwrap(),
             life: SignedDuration::from_mins(90),

@@ -1,7 +1,12 @@
+use std::sync::Arc;
+
 use kube::ResourceExt;
 
 use super::shape::Shape;
-use crate::crd::{AcsToken, TokenPolicy, parse_duration};
+use crate::{
+    connection::ConnectionKey,
+    crd::{AcsToken, TokenPolicy, parse_duration},
+};
 
 /// What the connection's policy lets one token be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +20,29 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What the `policy` of a connection lets `token` be beside `all` tokens of the same identity.
+    #[must_use]
+    pub fn beside(
+        all: impl IntoIterator<Item = Arc<AcsToken>>,
+        token: &AcsToken,
+        connection: &ConnectionKey,
+        policy: TokenPolicy,
+    ) -> Self {
+        let is_one_too_many = policy.max_tokens_per_identity.is_some_and(|most| {
+            let older = all
+                .into_iter()
+                .filter(|other| other.metadata.deletion_timestamp.is_none())
+                .filter(|other| rank(other) < rank(token))
+                .count();
+            i64::try_from(older).is_ok_and(|older| older >= most)
+        });
+        Self {
+            connection: connection.to_string(),
+            policy,
+            is_one_too_many,
+        }
+    }
+
     /// The rule that forbids the token to have this shape, as a sentence with what to do.
     #[must_use]
     pub fn denial(&self, shape: &Shape) -> Option<String> {

@@ -11,7 +11,7 @@ use super::{
     },
     facts::TokenFacts,
     index::{identity_key, secret_key},
-    limits::{Limits, rank},
+    limits::Limits,
     teams::{self, UserTokenView},
 };
 use crate::{
@@ -177,12 +177,7 @@ fn identity_view(
             is_stalled: true,
             retry_at: None,
         },
-        Err(why) => ConnectionView::Unusable {
-            reason: why.reason,
-            message: why.message,
-            is_stalled: why.is_stalled,
-            retry_at: why.retry_at,
-        },
+        Err(why) => why.into(),
     };
     let can_revoke = context.registry.for_cleanup(&key, endpoint).is_some()
         || !context.is_terminating(namespace);
@@ -225,23 +220,11 @@ pub fn limits_of(
     group: &[Arc<AcsIdentity>],
     token: &AcsToken,
 ) -> Limits {
-    let policy = context.token_policy(key);
-    let is_one_too_many = policy.max_tokens_per_identity.is_some_and(|most| {
-        let keys = group
-            .iter()
-            .map(|it| identity_key(&it.namespace().unwrap_or_default(), &it.name_any()));
-        let older = keys
-            .flat_map(|key| context.views.tokens.find(&key))
-            .filter(|other| other.metadata.deletion_timestamp.is_none())
-            .filter(|other| rank(other) < rank(token))
-            .count();
-        i64::try_from(older).is_ok_and(|older| older >= most)
-    });
-    Limits {
-        connection: key.to_string(),
-        policy,
-        is_one_too_many,
-    }
+    let keys = group
+        .iter()
+        .map(|it| identity_key(&it.namespace().unwrap_or_default(), &it.name_any()));
+    let all = keys.flat_map(|key| context.views.tokens.find(&key));
+    Limits::beside(all, token, key, context.token_policy(key))
 }
 
 fn secret(

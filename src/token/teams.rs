@@ -10,12 +10,12 @@ use kube::ResourceExt;
 use super::{
     claim::POLICY_DENIED,
     decide::{ConnectionView, UsableIdentity},
-    limits::{Limits, rank},
+    limits::Limits,
 };
 use crate::{
     acs::UserToken,
-    cluster::{Error, input::Presence, secret::Secrets},
-    connection::{ConnectionKey, Found, Unusable, text_in},
+    cluster::input::Presence,
+    connection::{ConnectionKey, Found, text_in},
     context::Context,
     crd::{AcsToken, SecretKeyRef, TeamsUser, TokenPolicy},
     memory::{ReadUserToken, Remembered},
@@ -61,9 +61,13 @@ pub(super) fn identity(
         .status
         .as_ref()
         .and_then(|status| status.endpoint.as_deref());
-    let connection = match context.usable_connection(&key, namespace, now) {
-        Ok(resolved) => match recorded {
-            Some(recorded) if resolved.endpoint.as_str() != recorded => Err(Unusable {
+    let usable = context.usable_connection(&key, namespace, now);
+    let denied = usable.as_ref().err();
+    let denied = denied.filter(|why| why.reason == POLICY_DENIED);
+    let denial = denied.map(|why| why.message.clone());
+    let connection = match (usable, recorded) {
+        (Ok(resolved), Some(recorded)) if resolved.endpoint.as_str() != recorded => {
+            ConnectionView::Unusable {
                 reason: "EndpointChanged".into(),
                 message: format!(
                     "this token belongs to {recorded}, but its connection leads to {} now; point the \
@@ -72,32 +76,19 @@ pub(super) fn identity(
                 ),
                 is_stalled: true,
                 retry_at: None,
-            }),
-            _ => Ok(resolved),
+            }
+        }
+        (Ok(resolved), _) => ConnectionView::Usable {
+            credential: resolved.credential,
         },
-        Err(why) => Err(why),
+        (Err(why), _) => why.into(),
     };
-    let denial = connection
-        .as_ref()
-        .err()
-        .filter(|why| why.reason == POLICY_DENIED)
-        .map(|why| why.message.clone());
     UsableIdentity {
         id: user.identity_id(),
         tokens_valid_after: None,
         is_revoking: false,
         unsettled_until: None,
-        connection: match connection {
-            Ok(resolved) => ConnectionView::Usable {
-                credential: resolved.credential,
-            },
-            Err(why) => ConnectionView::Unusable {
-                reason: why.reason,
-                message: why.message,
-                is_stalled: why.is_stalled,
-                retry_at: why.retry_at,
-            },
-        },
+        connection,
         is_suspended: false,
         denial,
         dead_credentials: context.registry.credential(&key).dead(),
@@ -139,23 +130,10 @@ pub(super) fn limits_of(
         max_expires_in: None,
         ..context.token_policy(&key)
     };
-    let is_one_too_many = policy.max_tokens_per_identity.is_some_and(|most| {
-        let others = context.views.tokens.find(&user_key(user));
-        let older = others
-            .iter()
-            .filter(|other| other.metadata.deletion_timestamp.is_none())
-            .filter(|other| rank(other) < rank(token))
-            .filter(|other| {
-                self::key(context, other, &other.namespace().unwrap_or_default()) == key
-            })
-            .count();
-        i64::try_from(older).is_ok_and(|older| older >= most)
-    });
-    Limits {
-        connection: key.to_string(),
-        policy,
-        is_one_too_many,
-    }
+    let all = std::iter::once_with(|| context.views.tokens.find(&user_key(user))).flatten();
+    let all = all
+        .filter(|other| self::key(context, other, &other.namespace().unwrap_or_default()) == key);
+    Limits::beside(all, token, &key, policy)
 }
 
 /// What is known of the Entra token, whose Secret is `presence` as far as its watch knows.
@@ -177,16 +155,6 @@ pub(super) fn user_token(
     };
     read.filter(is_current)
         .map_or(UserTokenView::Unknown, |read| read.view.clone())
-}
-
-/// Reads the Entra token of a Teams user, and what is to be remembered of it.
-pub(super) async fn read(
-    secrets: &Secrets,
-    namespace: &str,
-    user: &TeamsUser,
-) -> Result<(ReadUserToken, Option<UserToken>), Error> {
-    let found = secrets.get(&user.secret_ref.name).await?;
-    Ok(see_user_token(user, namespace, found))
 }
 
 /// What the Secret that is to hold it, if there is one, tells of the Entra token of `user`.

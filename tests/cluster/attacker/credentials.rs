@@ -1,6 +1,6 @@
 //! Ways to a Secret, key or token of others by a connection.
 
-use acs_identity_operator::crd::{AcsConnection, AcsToken, is_ready};
+use acs_identity_operator::crd::{AcsConnection, is_ready};
 
 use super::{Attack, made_up};
 use crate::entra::{CLIENT, SECRET, TENANT, connect_as, put_secret};
@@ -101,15 +101,8 @@ async fn a_secret_of_others_that_is_tried_as_a_credential_is_shown_to_nobody() {
 
 #[tokio::test]
 async fn a_secret_of_another_type_is_not_even_tried() {
-    let attack = Attack::new().await;
+    let attack = Attack::with_a_token().await;
     attack.world.cluster.apply(&attack.namespace, OTHERS);
-    attack.give_a_key();
-    attack
-        .connect_by_key("default", &attack.world.emulator.url)
-        .await;
-    attack.identity("bob", "").await;
-    attack.token("bob", "bob", "scopes: [chat]").await;
-    attack.says::<AcsToken>("bob", "TokenIssued").await;
     for (number, (name, key, what)) in [
         (
             "robot-token",

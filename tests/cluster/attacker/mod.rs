@@ -146,6 +146,19 @@ impl Attack {
         }
     }
 
+    /// The attacker has a connection that works, identity `bob` and its token `bob`.
+    async fn with_a_token() -> Self {
+        let attack = Self::new().await;
+        attack.give_a_key();
+        attack
+            .connect_by_key("default", &attack.world.emulator.url)
+            .await;
+        attack.identity("bob", "").await;
+        attack.token("bob", "bob", "scopes: [chat]").await;
+        attack.says::<AcsToken>("bob", "TokenIssued").await;
+        attack
+    }
+
     /// Makes an object with `spec`, flow-style YAML, as any program may: unknown fields are dropped.
     async fn try_create(&self, kind: &str, name: &str, spec: &str) -> Result<(), String> {
         let spec: Value = serde_saphyr::from_str(&format!("{{{spec}}}")).expect("YAML");

@@ -29,21 +29,9 @@ metadata: {name: database}
 stringData: {password: hunter2-and-more}
 ";
 
-async fn with_an_identity() -> Attack {
-    let attack = Attack::new().await;
-    attack.give_a_key();
-    attack
-        .connect_by_key("default", &attack.world.emulator.url)
-        .await;
-    attack.identity("bob", "").await;
-    attack.token("bob", "bob", "scopes: [chat]").await;
-    attack.says::<AcsToken>("bob", "TokenIssued").await;
-    attack
-}
-
 #[tokio::test]
 async fn a_name_that_another_secret_has_is_not_to_be_had() {
-    let attack = with_an_identity().await;
+    let attack = Attack::with_a_token().await;
     let world = &attack.world;
     world.cluster.apply(&attack.namespace, OTHERS);
     let secrets = Api::<Secret>::namespaced(world.client.clone(), &attack.namespace);
@@ -91,7 +79,7 @@ async fn a_name_that_another_secret_has_is_not_to_be_had() {
 
 #[tokio::test]
 async fn a_token_of_the_same_name_does_not_inherit_the_secret_of_the_former() {
-    let mut attack = with_an_identity().await;
+    let mut attack = Attack::with_a_token().await;
     attack.world.kill_operator();
     let tokens = Api::<AcsToken>::namespaced(attack.client.clone(), &attack.namespace);
     let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -119,7 +107,7 @@ async fn a_token_of_the_same_name_does_not_inherit_the_secret_of_the_former() {
 
 #[tokio::test]
 async fn a_template_makes_no_secret_that_others_obey() {
-    let attack = with_an_identity().await;
+    let attack = Attack::with_a_token().await;
     let template = "name: obey, type: kubernetes.io/service-account-token, namespace: default, \
                     immutable: true, ownerReferences: [], finalizers: [example.com/stay]";
     let spec = format!("scopes: [chat], secret: {{{template}}}");

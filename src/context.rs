@@ -1,4 +1,4 @@
-//! What all controllers share.
+//! What all runs share. Knows no slice.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,29 +8,29 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Client, Resource,
+    Resource,
     core::{PartialObjectMeta, Selector, SelectorExt},
     runtime::reflector::ObjectRef,
 };
 
 use crate::{
-    acs::{self, Allowed, Service},
+    acs::{self, Allowed, Resolved, Service},
     cluster::{
         self,
-        event::Events,
-        input::Inputs,
-        view::{Indexed, View, object_ref},
+        event::Notice,
+        index,
+        view::{View, object_ref},
     },
-    connection::{AnyConnection, ConnectionKey, Refused, Registry, Resolved, Unusable},
+    credentials::{Refused, Registry, Unusable},
     crd::{
-        AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
-        ClusterAcsRevocation, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION, TokenPolicy,
+        AcsConnection, AcsIdentity, AcsRevocation, AcsToken, AnyConnection, ClusterAcsConnection,
+        ClusterAcsRevocation, ConnectionKey, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION,
+        TokenPolicy,
     },
-    gate::Gates,
+    engine::{ApiRequest, Locks, Requeue, World},
     memory::Memory,
     metrics::Metrics,
-    renewal, revocation, token,
-    wake::Wake,
+    renewal,
 };
 
 /// What a person can set.
@@ -93,6 +93,17 @@ impl Views {
         }
     }
 
+    /// All identities with this id at this endpoint.
+    #[must_use]
+    pub fn siblings(&self, id: &str, endpoint: &str) -> Vec<Arc<AcsIdentity>> {
+        let mut found = self.identities.find(&index::with_id(id));
+        found.retain(|identity| {
+            let status = identity.status.as_ref();
+            status.and_then(|status| status.endpoint.as_deref()) == Some(endpoint)
+        });
+        found
+    }
+
     /// Waits until all that is there is known; before that, absent means unknown.
     pub async fn ready(&self) {
         self.connections.ready().await;
@@ -106,38 +117,41 @@ impl Views {
     }
 }
 
-/// What all controllers share.
+/// What all runs share.
+#[derive(Debug)]
 pub struct Context {
-    /// The API server.
-    pub client: Client,
-    /// The ACS identity service.
+    /// The API server, ACS and the clock.
+    pub world: Arc<dyn World>,
+    /// Makes credentials of Microsoft Entra ID.
     pub acs: Service,
     /// What a person has set.
     pub config: Config,
     /// What the watches know.
     pub views: Views,
-    /// Asks for runs.
-    pub wake: Wake,
+    /// Asks that objects be looked at.
+    pub requeue: Requeue,
     /// The credentials.
     pub registry: Registry,
     /// Keeps issuing and revoking apart.
-    pub gates: Gates,
+    pub locks: Locks,
     /// What is remembered of single objects.
     pub memory: Memory,
-    /// Watches of single Secrets that are not ours.
-    pub inputs: Inputs,
-    /// Publishes Events.
-    pub events: Events,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
 
 impl Context {
+    /// The operator's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.world.now()
+    }
+
     /// The service's clock, or up to a second earlier; unknown before its first answer.
     #[must_use]
     pub fn service_now(&self, endpoint: Option<&str>) -> Option<Timestamp> {
         let endpoint = acs::Endpoint::parse(endpoint?).ok()?;
-        self.acs.endpoint_now(&endpoint)
+        self.world.service_now(&endpoint)
     }
 
     /// What a call through the connection needs, if an object of `namespace` may make one now.
@@ -252,7 +266,7 @@ impl Context {
     /// waits for rights past its deadline. Kubernetes deletes the Secret with its owner.
     #[must_use]
     pub fn is_moot(&self, error: &cluster::Error, metadata: &ObjectMeta) -> bool {
-        let now = Timestamp::now();
+        let now = self.now();
         let is_late = || {
             metadata.deletion_timestamp.is_some() && now >= self.deletion_deadline(metadata, now)
         };
@@ -320,8 +334,8 @@ impl Context {
     /// A call went through: the credential is good.
     pub fn note_success(&self, key: &ConnectionKey, resolved: &Resolved) {
         if self.registry.accepted(key, &resolved.credential) {
-            self.wake_connection(key);
-            self.wake_users(key);
+            self.requeue_connection(key);
+            self.requeue_users(key);
         }
     }
 
@@ -334,17 +348,15 @@ impl Context {
         error: &acs::Error,
     ) -> bool {
         let message = error.to_string();
-        self.note_kind(key, resolved, error.kind(), &message, Timestamp::now())
+        self.note_kind(key, resolved, error.kind(), &message)
     }
 
-    /// As [`Self::note_failure`], for an error that is known by its kind.
-    pub fn note_kind(
+    fn note_kind(
         &self,
         key: &ConnectionKey,
         resolved: &Resolved,
         kind: acs::Kind,
         message: &str,
-        now: Timestamp,
     ) -> bool {
         let credential = &resolved.credential;
         match kind {
@@ -353,15 +365,15 @@ impl Context {
             | acs::Kind::TokenUnavailable
             | acs::Kind::NoAssertion => {
                 let reason = kind.reason();
-                let refused = self.registry.refused(key, credential, reason, message, now);
+                let refused = self.registry.refused(key, credential, reason, message, self.now());
                 if matches!(
                     refused,
                     Refused::Replaced | Refused::Failed { is_news: true }
                 ) {
-                    self.wake_connection(key);
+                    self.requeue_connection(key);
                 }
                 if refused == Refused::Replaced {
-                    self.wake_users(key);
+                    self.requeue_users(key);
                 }
                 return !matches!(refused, Refused::Failed { .. });
             }
@@ -374,58 +386,78 @@ impl Context {
         false
     }
 
-    /// Asks for a run of the connection.
-    pub fn wake_connection(&self, key: &ConnectionKey) {
-        // A closed channel means that the process is ending.
-        let _ = match key.kind {
-            ConnectionKind::AcsConnection => {
-                let reference = object_ref(key.namespace.as_deref(), &key.name);
-                self.wake.connections.send(reference).is_ok()
-            }
-            ConnectionKind::ClusterAcsConnection => self
-                .wake
-                .cluster_connections
-                .send(object_ref(None, &key.name))
-                .is_ok(),
-        };
+    /// Asks that the connection be looked at.
+    pub fn requeue_connection(&self, key: &ConnectionKey) {
+        self.requeue.send(key);
     }
 
-    /// Asks for a run of everything that uses the connection.
-    pub fn wake_users(&self, key: &ConnectionKey) {
-        for identity in self.views.identities.find_refs(&key.index_key()) {
-            self.wake_tokens(&identity);
-            let _ = self.wake.identities.send(identity);
+    /// Asks that everything be looked at that uses the connection.
+    pub fn requeue_users(&self, key: &ConnectionKey) {
+        let users = index::of_connection(key);
+        for identity in self.views.identities.find_refs(&users) {
+            self.requeue_tokens(&identity);
+            self.requeue.send(identity);
         }
         // Those of Teams users.
-        for token in self.views.tokens.find_refs(&key.index_key()) {
-            let _ = self.wake.tokens.send(token);
+        for token in self.views.tokens.find_refs(&users) {
+            self.requeue.send(token);
         }
     }
 
-    /// Asks for a run of all tokens of an identity.
-    pub fn wake_tokens(&self, identity: &ObjectRef<AcsIdentity>) {
-        let namespace = identity.namespace.clone().unwrap_or_default();
-        let key = token::identity_key(&namespace, &identity.name);
-        for token in self.views.tokens.find_refs(&key) {
-            let _ = self.wake.tokens.send(token);
-        }
-    }
-
-    /// Asks for a run of all orders that have the identity as an open target.
-    pub fn wake_orders(&self, identity: &ObjectRef<AcsIdentity>) {
+    /// Asks that all tokens of an identity be looked at.
+    pub fn requeue_tokens(&self, identity: &ObjectRef<AcsIdentity>) {
         let namespace = identity.namespace.as_deref().unwrap_or_default();
-        let key = revocation::target_key(namespace, &identity.name);
-        for order in self.views.revocations.find_refs(&key) {
-            let _ = self.wake.revocations.send(order);
+        let tokens = index::of_identity(namespace, &identity.name);
+        for token in self.views.tokens.find_refs(&tokens) {
+            self.requeue.send(token);
         }
-        for order in self.views.cluster_revocations.find_refs(&key) {
-            let _ = self.wake.cluster_revocations.send(order);
+    }
+
+    /// Asks that all revocations be looked at that have the identity as an open target.
+    pub fn requeue_revocations(&self, identity: &ObjectRef<AcsIdentity>) {
+        let namespace = identity.namespace.as_deref().unwrap_or_default();
+        let key = index::targeting(namespace, &identity.name);
+        for revocation in self.views.revocations.find_refs(&key) {
+            self.requeue.send(revocation);
         }
+        for revocation in self.views.cluster_revocations.find_refs(&key) {
+            self.requeue.send(revocation);
+        }
+    }
+
+    /// Publishes an Event of what went as wanted.
+    pub async fn inform<K>(&self, object: &K, reason: &str, note: impl Into<String>)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        self.publish(object, false, reason, note.into()).await;
+    }
+
+    /// Publishes an Event of what a person should look at.
+    pub async fn warn<K>(&self, object: &K, reason: &str, note: impl Into<String>)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        self.publish(object, true, reason, note.into()).await;
+    }
+
+    async fn publish<K>(&self, object: &K, is_warning: bool, reason: &str, note: String)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let notice = Notice {
+            about: object.object_ref(&()),
+            is_warning,
+            reason: reason.to_owned(),
+            note,
+        };
+        // One that can't be published is logged, and never a reason to fail.
+        let _ = self.world.ask(ApiRequest::Publish(notice)).await;
     }
 
     /// Tells on an object what is left behind in ACS; on its namespace where the object's own
     /// Events can no longer be created (I3).
-    pub async fn tell_abandoned<K>(&self, object: &K, namespace: &str, message: &str)
+    pub async fn warn_abandoned<K>(&self, object: &K, namespace: &str, message: &str)
     where
         K: Resource<DynamicType = ()>,
     {
@@ -437,9 +469,9 @@ impl Context {
                 },
                 ..Namespace::default()
             };
-            self.events.warning(&namespace, "Abandoned", message).await;
+            self.warn(&namespace, "Abandoned", message).await;
         } else {
-            self.events.warning(object, "Abandoned", message).await;
+            self.warn(object, "Abandoned", message).await;
         }
     }
 }
@@ -450,11 +482,5 @@ fn denied(key: &ConnectionKey, namespace: &str, why: &str) -> Unusable {
         message: format!("{key} may not be used in namespace {namespace}: {why}; ask who owns it"),
         is_stalled: true,
         retry_at: None,
-    }
-}
-
-impl Indexed for PartialObjectMeta<Namespace> {
-    fn index_keys(&self) -> Vec<String> {
-        Vec::new()
     }
 }

@@ -1,15 +1,18 @@
 //! Short-lived Azure Communication Services credentials as Kubernetes resources.
 //!
-//! How an event flows: a watch ([`cluster`]) keeps a view current and wakes the objects that it
-//! concerns; the controller of a kind ([`connection`], [`identity`], [`token`], [`revocation`]) observes, decides,
-//! acts and reports, one step at a time, until there is nothing left to do.
+//! How an event flows: a watch ([`cluster`]) keeps a view current and requeues the objects that it
+//! concerns; the queue ([`engine`]) runs each of them; its slice ([`connection`], [`identity`],
+//! [`token`], [`revocation`]) observes, decides, acts and reports, one step at a time, until there is
+//! nothing left to do. All that it asks of the API server and of ACS passes one door, the
+//! [`engine::World`].
 //!
 //! - [`crd`]: what users write.
 //! - [`token`], [`identity`], [`connection`], [`revocation`]: a slice per kind, each read alone.
 //! - [`acs`]: the client of the service; knows nothing of Kubernetes.
-//! - [`cluster`]: effects on the cluster that the slices share.
+//! - [`cluster`]: the API server: calls, watches, views and their indexes.
+//! - [`engine`]: the queue, the runs, and the door to the world.
 //! - [`renewal`]: when something is due.
-//! - [`gate`], [`memory`], [`wake`], [`context`]: what the controllers share.
+//! - [`credentials`], [`memory`], [`context`]: what the runs share.
 //! - [`operator`], [`health`], [`metrics`]: the process.
 //! - [`emulator`]: a look-alike of the service for tests, demos and CI.
 //!
@@ -20,9 +23,10 @@ pub mod acs;
 pub mod cluster;
 pub mod connection;
 pub mod context;
+pub mod credentials;
 pub mod crd;
 pub mod emulator;
-pub mod gate;
+pub mod engine;
 pub mod health;
 pub mod identity;
 pub mod memory;
@@ -31,4 +35,3 @@ pub mod operator;
 pub mod renewal;
 pub mod revocation;
 pub mod token;
-pub mod wake;

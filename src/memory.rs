@@ -1,11 +1,11 @@
 //! What the process remembers of single objects. Never a fact that a decision can't do without:
 //! a restart forgets all of it.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{borrow::Cow, collections::HashMap, sync::Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{cluster::view::lock, crd::SecretKeyRef, renewal, token::UserTokenView};
+use crate::{cluster::view::lock, crd::SecretKeyRef, renewal};
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Remembered {
     pub failed_user_token: Option<String>,
     /// When edits of the Secret were last repaired.
     pub repaired: Option<Timestamp>,
+    /// The generation of a connection's spec that its users were told.
+    pub generation: Option<i64>,
     /// When the tokens of a connection were last counted.
     pub counted: Option<Timestamp>,
     /// How many of them were of a former credential.
@@ -93,4 +95,31 @@ impl Memory {
     pub fn forget(&self, uid: &str) {
         lock(&self.objects).remove(uid);
     }
+}
+
+/// What is known of the Entra token of a Teams user; never the token itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserTokenView {
+    /// Its Secret was not looked at since it last changed.
+    Unknown,
+    /// It is not there (yet).
+    Missing {
+        /// Why, in a word.
+        reason: Cow<'static, str>,
+        /// What is waited for, in a sentence.
+        message: String,
+    },
+    /// What is there is not the Entra token of the user; says what to do, in a sentence.
+    Wrong(String),
+    /// It is there.
+    There(SeenUserToken),
+}
+
+/// An Entra token as far as decisions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenUserToken {
+    /// A hash of it.
+    pub fingerprint: String,
+    /// When it ends, by Entra's clock, which is taken for the service's.
+    pub expires_on: Timestamp,
 }

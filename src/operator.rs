@@ -1,37 +1,39 @@
-//! Wires it all: watches in, controllers out.
+//! Wires it all: watches in, runs out.
+
+mod dispatch;
+pub mod events;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::{NamespaceResourceScope, PartialObjectMeta},
-    runtime::{reflector::ObjectRef, watcher},
+    Api, Client, Resource,
+    core::NamespaceResourceScope,
+    runtime::watcher,
 };
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
 use tracing::info;
 
 use crate::{
     acs::Service,
     cluster::{
-        control::Stop,
-        event::Events,
-        input::{Follower, Inputs},
-        view::{Indexed, View, object_ref},
+        ObjectKey,
+        input::Inputs,
+        view::{Indexed, View},
         watch,
     },
-    connection::{self, AnyConnection, ConnectionKey},
     context::{Config, Context, Views},
-    crd::{AcsIdentity, AcsRevocation, AcsToken, ClusterAcsRevocation, TOKEN_UID_LABEL},
-    gate::Gates,
+    credentials::Registry,
+    crd::TOKEN_UID_LABEL,
+    engine::{Live, Locks, Requeue, Stop, run_all},
     health::{self, Health},
-    identity,
     memory::Memory,
     metrics::Metrics,
-    revocation::{self, AnyRevocation},
-    token,
-    wake::{Triggers, Wake},
+};
+pub use dispatch::reconcile;
+use events::{
+    connection_changed, identity_changed, namespace_changed, revocation_changed, secret_changed,
+    token_changed,
 };
 
 /// After the request to stop, runs have this long to end.
@@ -64,27 +66,25 @@ pub async fn run(
     stop: Stop,
 ) -> Result<(), Error> {
     let health = Health::default();
-    let (wake, triggers) = Wake::channels();
+    let (requeue, requeued) = Requeue::channel();
     let scopes: Vec<_> = if config.watch_namespaces.is_empty() {
         vec![None]
     } else {
         config.watch_namespaces.iter().cloned().map(Some).collect()
     };
-    let for_inputs = wake.clone();
-    let inputs = Inputs::new(client.clone(), move |follower| {
-        wake_follower(&for_inputs, follower);
+    let for_inputs = requeue.clone();
+    let inputs = Inputs::new(client.clone(), move |key: &ObjectKey| {
+        for_inputs.send(key.clone());
     });
     let address = config.address;
     let context = Arc::new(Context {
-        events: Events::new(client.clone()),
-        client,
+        world: Arc::new(Live::new(client.clone(), acs.clone(), inputs)),
         acs,
         views: Views::new(scopes.len()),
-        wake,
-        registry: connection::Registry::default(),
-        gates: Gates::default(),
+        requeue,
+        registry: Registry::default(),
+        locks: Locks::default(),
         memory: Memory::default(),
-        inputs,
         metrics: Arc::clone(&metrics),
         config,
     });
@@ -92,14 +92,14 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(health::serve(address, health.clone(), metrics));
     for scope in scopes {
-        watch_scope(&mut tasks, &context, &health, scope.as_deref());
+        watch_scope(&mut tasks, &client, &context, &health, scope.as_deref());
     }
-    watch_cluster(&mut tasks, &context, &health);
-    let mut controllers = tokio::spawn(control(Arc::clone(&context), triggers, stop.clone()));
+    watch_cluster(&mut tasks, &client, &context, &health);
+    let mut runs = tokio::spawn(control(Arc::clone(&context), requeued, stop.clone()));
     tokio::select! {
         biased;
-        _ = &mut controllers => return Ok(()),
         () = stop => {}
+        _ = &mut runs => return Err(Error::Ended),
         ended = tasks.join_next() => {
             return match ended {
                 Some(Ok(Err(source))) => Err(Error::Serve { address, source }),
@@ -108,12 +108,12 @@ pub async fn run(
         }
     }
     info!("stopping: runs that have begun are ended");
-    let _ = tokio::time::timeout(DRAIN, controllers).await;
+    let _ = tokio::time::timeout(DRAIN, runs).await;
     Ok(())
 }
 
-/// Runs the controllers once everything that is there is known.
-async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
+/// Looks at objects once everything that is there is known.
+async fn control(context: Arc<Context>, requeued: UnboundedReceiver<ObjectKey>, stop: Stop) {
     tokio::select! {
         () = context.views.ready() => {}
         () = stop.clone() => return,
@@ -121,189 +121,83 @@ async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
     info!(
         identities = context.views.identities.all().len(),
         tokens = context.views.tokens.all().len(),
-        "all watches are complete; the controllers start"
+        "all watches are complete; reconciling begins"
     );
-    let client = context.client.clone();
-    let of_namespaces = namespaced(&client);
-    let orders_of_namespaces = namespaced(&client);
-    let orders_client = client.clone();
-    tokio::join!(
-        connection::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.connections),
-            of_namespaces,
-            triggers.connections,
-            stop.clone(),
-        ),
-        connection::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.cluster_connections),
-            move |_: &ObjectRef<_>| Api::all(client.clone()),
-            triggers.cluster_connections,
-            stop.clone(),
-        ),
-        identity::run(Arc::clone(&context), triggers.identities, stop.clone()),
-        token::run(Arc::clone(&context), triggers.tokens, stop.clone()),
-        revocation::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.revocations),
-            orders_of_namespaces,
-            triggers.revocations,
-            stop.clone(),
-        ),
-        revocation::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.cluster_revocations),
-            move |_: &ObjectRef<_>| Api::all(orders_client.clone()),
-            triggers.cluster_revocations,
-            stop,
-        ),
-    );
-}
-
-/// Where an object of a namespace is written.
-fn namespaced<K>(client: &Client) -> impl Fn(&ObjectRef<K>) -> Api<K> + Clone + use<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    let client = client.clone();
-    move |key| Api::namespaced(client.clone(), key.namespace.as_deref().unwrap_or_default())
+    let world = Arc::clone(&context.world);
+    let metrics = Arc::clone(&context.metrics);
+    let run = move |key| reconcile(Arc::clone(&context), key);
+    run_all(requeued, metrics, stop, move || world.now(), run).await;
 }
 
 type Tasks = JoinSet<std::io::Result<()>>;
 
-/// The watches of one namespace, or of all, and whom each of them wakes.
-fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope: Option<&str>) {
-    let ours = watch::config().labels(TOKEN_UID_LABEL);
+/// The watches of one namespace, or of all, and which objects their events concern.
+fn watch_scope(
+    tasks: &mut Tasks,
+    client: &Client,
+    context: &Arc<Context>,
+    health: &Health,
+    scope: Option<&str>,
+) {
     let views = &context.views;
+    let every = watch::config;
+    let ours = watch::config().labels(TOKEN_UID_LABEL);
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (scoped(context, scope), scope),
-        watch::config(),
-        &views.connections,
-        move |object, _| {
-            on.wake_connection(&object.key());
-            on.wake_users(&object.key());
-        },
-    );
+    let watched = (scoped(client, scope), scope, every());
+    keep(tasks, health, watched, &views.connections, move |object, is_there| {
+        connection_changed(&on, object, is_there);
+    });
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (scoped(context, scope), scope),
-        watch::config(),
-        &views.identities,
-        move |object, _| {
-            identity_changed(&on, object);
-        },
-    );
+    let watched = (scoped(client, scope), scope, every());
+    keep(tasks, health, watched, &views.identities, move |object, _| {
+        identity_changed(&on, object);
+    });
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (scoped(context, scope), scope),
-        watch::config(),
-        &views.tokens,
-        move |object, is_there| {
-            token_changed(&on, object, is_there);
-        },
-    );
+    let watched = (scoped(client, scope), scope, every());
+    keep(tasks, health, watched, &views.tokens, move |object, is_there| {
+        token_changed(&on, object, is_there);
+    });
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (scoped(context, scope), scope),
-        watch::config(),
-        &views.revocations,
-        move |object: &AcsRevocation, is_there| {
-            order_changed(&on, object, is_there);
-            let _ = on.wake.revocations.send(ObjectRef::from_obj(object));
-        },
-    );
+    let watched = (scoped(client, scope), scope, every());
+    keep(tasks, health, watched, &views.revocations, move |object, is_there| {
+        revocation_changed(&on, object, is_there);
+    });
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (scoped(context, scope), scope),
-        ours,
-        &views.secrets,
-        move |object, _| {
-            secret_changed(&on, object);
-        },
-    );
-    // Of namespaces only those that we watch are anyone's business here.
+    let watched = (scoped(client, scope), scope, ours);
+    keep(tasks, health, watched, &views.secrets, move |object, _| {
+        secret_changed(&on, object);
+    });
+    // Of namespaces only those that are watched matter here.
     let named = match scope {
         Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),
         None => watch::config(),
     };
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (Api::all(context.client.clone()), scope),
-        named,
-        &views.namespaces,
-        move |object: &PartialObjectMeta<Namespace>, _| {
-            for identity in on
-                .views
-                .identities
-                .find_refs(&identity::namespace_key(&object.name_any()))
-            {
-                on.wake_tokens(&identity);
-                let _ = on.wake.identities.send(identity);
-            }
-            let of_users = token::namespace_key(&object.name_any());
-            for token in on.views.tokens.find_refs(&of_users) {
-                let _ = on.wake.tokens.send(token);
-            }
-        },
-    );
+    let watched = (Api::all(client.clone()), scope, named);
+    keep(tasks, health, watched, &views.namespaces, move |object, _| {
+        namespace_changed(&on, object);
+    });
 }
 
-/// The watches of what has no namespace.
-fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
+/// The watches of cluster-scoped kinds.
+fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, health: &Health) {
     let views = &context.views;
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (Api::all(context.client.clone()), None),
-        watch::config(),
-        &views.cluster_connections,
-        move |object, _| {
-            on.wake_connection(&object.key());
-            on.wake_users(&object.key());
-        },
-    );
+    let watched = (Api::all(client.clone()), None, watch::config());
+    keep(tasks, health, watched, &views.cluster_connections, move |object, is_there| {
+        connection_changed(&on, object, is_there);
+    });
     let on = Arc::clone(context);
-    keep(
-        tasks,
-        health,
-        (Api::all(context.client.clone()), None),
-        watch::config(),
-        &views.cluster_revocations,
-        move |object: &ClusterAcsRevocation, is_there| {
-            order_changed(&on, object, is_there);
-            let order = ObjectRef::from_obj(object);
-            let _ = on.wake.cluster_revocations.send(order);
-        },
-    );
-}
-
-/// An order has no finalizer: it is forgotten when its watch tells that it is gone.
-fn order_changed(context: &Context, order: &impl AnyRevocation, is_there: bool) {
-    if !is_there {
-        context.memory.forget(&order.uid().unwrap_or_default());
-    }
+    let watched = (Api::all(client.clone()), None, watch::config());
+    keep(tasks, health, watched, &views.cluster_revocations, move |object, is_there| {
+        revocation_changed(&on, object, is_there);
+    });
 }
 
 fn keep<K>(
     tasks: &mut Tasks,
     health: &Health,
-    (api, scope): (Api<K>, Option<&str>),
-    config: watcher::Config,
+    (api, scope, config): (Api<K>, Option<&str>, watcher::Config),
     view: &Arc<View<K>>,
     changed: impl Fn(&K, bool) + Send + 'static,
 ) where
@@ -328,121 +222,13 @@ fn keep<K>(
     tasks.spawn(keep.map(Ok));
 }
 
-fn scoped<K>(context: &Context, scope: Option<&str>) -> Api<K>
+fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     match scope {
-        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
-        None => Api::all(context.client.clone()),
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     }
 }
 
-/// Wakes all whom a change of an identity concerns.
-pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
-    let reference = ObjectRef::from_obj(identity);
-    context.wake_tokens(&reference);
-    context.wake_orders(&reference);
-    let status = identity.status.as_ref();
-    if let Some(id) = status.and_then(|status| status.identity_id.as_deref()) {
-        // Also those that wait for the id and have no status of it yet.
-        for sibling in context.views.identities.find_refs(&identity::id_key(id)) {
-            if sibling != reference {
-                context.wake_tokens(&sibling);
-                let _ = context.wake.identities.send(sibling);
-            }
-        }
-    }
-    wake_connection_of(context, identity);
-    let _ = context.wake.identities.send(reference);
-}
-
-fn wake_connection_of(context: &Context, identity: &AcsIdentity) {
-    let namespace = identity.namespace().unwrap_or_default();
-    let status = identity.status.as_ref();
-    let used = status.and_then(|status| status.connection_ref.as_ref());
-    if let Some(used) = used.or(identity.spec.connection_ref.as_ref()) {
-        context.wake_connection(&ConnectionKey::of(used, &namespace));
-    }
-}
-
-/// Wakes all whom a change of a token concerns.
-pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
-    let comes_or_goes = !is_there || token.finalizers().is_empty();
-    let makes_room = !is_there || token.metadata.deletion_timestamp.is_some();
-    if let Some(identity) = token::identity_of(token) {
-        if comes_or_goes {
-            // That changes the connection's count.
-            if let Some(identity) = context.views.identities.get(&identity) {
-                wake_connection_of(context, &identity);
-            }
-        }
-        if makes_room {
-            wake_who_may_come_next(context, &identity);
-        }
-        let _ = context.wake.identities.send(identity);
-    }
-    if let Some(user) = &token.spec.teams_user {
-        if comes_or_goes {
-            for key in token::connections(token) {
-                context.wake_connection(&key);
-            }
-        }
-        if makes_room {
-            for other in context.views.tokens.find_refs(&token::user_key(user)) {
-                let _ = context.wake.tokens.send(other);
-            }
-        }
-    }
-    // Whoever names the same Secret may have it now, or has lost it.
-    for rival in context.views.tokens.find_refs(&token::secret_key(token)) {
-        let _ = context.wake.tokens.send(rival);
-    }
-    let _ = context.wake.tokens.send(ObjectRef::from_obj(token));
-}
-
-/// Where the policy lets an identity have so many tokens only, one that goes makes room.
-fn wake_who_may_come_next(context: &Context, identity: &ObjectRef<AcsIdentity>) {
-    let Some(identity) = context.views.identities.get(identity) else {
-        return;
-    };
-    let status = identity.status.clone().unwrap_or_default();
-    let (Some(id), Some(used)) = (status.identity_id, status.connection_ref) else {
-        return;
-    };
-    let key = ConnectionKey::of(&used, &identity.namespace().unwrap_or_default());
-    if context.token_policy(&key).max_tokens_per_identity.is_some() {
-        for sibling in context.views.identities.find_refs(&identity::id_key(&id)) {
-            context.wake_tokens(&sibling);
-        }
-    }
-}
-
-/// Wakes the token whose Secret has changed.
-pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
-    let uid = secret.labels().get(TOKEN_UID_LABEL);
-    let uid = uid.cloned().unwrap_or_default();
-    for token in context.views.tokens.find_refs(&token::uid_key(&uid)) {
-        let _ = context.wake.tokens.send(token);
-    }
-}
-
-fn wake_follower(wake: &Wake, follower: &Follower) {
-    match follower {
-        Follower::Token(token) | Follower::UserToken(token) => {
-            let _ = wake.tokens.send(token.clone());
-        }
-        Follower::Connection(key) => {
-            let _ = match &key.namespace {
-                Some(namespace) => wake
-                    .connections
-                    .send(object_ref(Some(namespace), &key.name))
-                    .is_ok(),
-                None => wake
-                    .cluster_connections
-                    .send(object_ref(None, &key.name))
-                    .is_ok(),
-            };
-        }
-    }
-}

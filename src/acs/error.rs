@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 
-use super::Operation;
+use super::{Endpoint, Operation};
 
 /// What went wrong, by what there is to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,8 +181,22 @@ impl Error {
         }
     }
 
+    /// An error of this kind, without any effect: what a stand-in for the service answers.
+    #[must_use]
+    pub fn of_kind(operation: Operation, endpoint: &Endpoint, kind: Kind) -> Self {
+        Self::new(Details::new(operation, endpoint.to_string(), kind))
+    }
+
+    /// The same error with the wait that the service asked for.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Option<SignedDuration>) -> Self {
+        self.details.retry_after = wait;
+        self
+    }
+
     /// Adds what earlier attempts of the same call may have done.
-    pub(super) fn after(mut self, outcome: Outcome, lost: bool) -> Self {
+    #[must_use]
+    pub fn after(mut self, outcome: Outcome, lost: bool) -> Self {
         self.details.outcome = self.details.outcome.max(outcome);
         self.details.lost |= lost;
         self

@@ -40,6 +40,7 @@ mod operation;
 mod queue;
 mod refusal;
 mod request;
+mod resolved;
 mod retry;
 mod schedule;
 mod scrub;
@@ -63,5 +64,6 @@ pub use entra::{
 pub use error::{Error, Kind, Outcome};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
+pub use resolved::Resolved;
 pub use service::{Service, ServiceConfig, ServiceError};
 pub use user_token::{UserToken, UserTokenError};

@@ -1,13 +1,27 @@
 //! Events.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Client, Resource,
+    Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tracing::warn;
 
 use super::call;
 use crate::crd::OPERATOR;
+
+/// An Event to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// The object that it is about.
+    pub about: ObjectReference,
+    /// Whether a person should look at it.
+    pub is_warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub note: String,
+}
 
 /// Publishes Events. One that can't be published is logged and never a reason to fail.
 #[derive(Clone)]
@@ -34,41 +48,29 @@ impl Events {
         }
     }
 
-    /// Tells something that went as wanted.
-    pub async fn normal<K>(&self, object: &K, reason: &str, note: impl Into<String>)
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        self.publish(EventType::Normal, object, reason, note.into())
-            .await;
-    }
-
-    /// Tells something that a person should look at.
-    pub async fn warning<K>(&self, object: &K, reason: &str, note: impl Into<String>)
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        self.publish(EventType::Warning, object, reason, note.into())
-            .await;
-    }
-
-    async fn publish<K>(&self, type_: EventType, object: &K, reason: &str, note: String)
-    where
-        K: Resource<DynamicType = ()>,
-    {
+    /// Publishes an Event.
+    pub async fn publish(&self, notice: Notice) {
+        let type_ = if notice.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
         let event = Event {
             type_,
-            reason: reason.to_owned(),
+            reason: notice.reason.clone(),
             // The API takes at most 1024 bytes.
-            note: Some(note.chars().take(250).collect()),
-            action: reason.to_owned(),
+            note: Some(notice.note.chars().take(250).collect()),
+            action: notice.reason.clone(),
             secondary: None,
         };
-        let reference = object.object_ref(&());
-        let published = self.recorder.publish(&event, &reference);
-        let named = super::status::named(object);
+        let published = self.recorder.publish(&event, &notice.about);
+        let named = format!(
+            "{} {}",
+            notice.about.kind.as_deref().unwrap_or_default(),
+            notice.about.name.as_deref().unwrap_or_default()
+        );
         if let Err(error) = call("publish an Event on", &named, published).await {
-            warn!(object = named, reason, %error, "an Event could not be published");
+            warn!(object = named, reason = notice.reason, %error, "an Event could not be published");
         }
     }
 }

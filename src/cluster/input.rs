@@ -14,25 +14,32 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        reflector::ObjectRef,
         watcher::{Event, watcher},
     },
 };
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use super::{view::lock, watch};
-use crate::{connection::ConnectionKey, crd::AcsToken};
+use super::{ObjectKey, view::lock, watch};
 
-/// Who wants to know when a Secret changes that is not ours.
+/// An object that wants to know when a Secret changes that is not ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Follower {
-    /// A connection whose credential is in it.
-    Connection(ConnectionKey),
-    /// A token whose name it has taken.
-    Token(ObjectRef<AcsToken>),
-    /// A token of a Teams user whose Entra token is in it.
-    UserToken(ObjectRef<AcsToken>),
+pub struct Follower {
+    /// The object.
+    pub key: ObjectKey,
+    /// What the Secret is to it.
+    pub role: Role,
+}
+
+/// What a Secret that is not ours is to the object that follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It holds a connection's credential.
+    Credential,
+    /// It has taken the name that a token wants.
+    Conflict,
+    /// It holds the Entra token of a Teams user.
+    UserToken,
 }
 
 /// Whether a followed Secret is there, as far as its watch knows.
@@ -52,7 +59,7 @@ pub enum Presence {
 #[derive(Clone)]
 pub struct Inputs {
     client: Client,
-    wake: Arc<dyn Fn(&Follower) + Send + Sync>,
+    requeue: Arc<dyn Fn(&ObjectKey) + Send + Sync>,
     followed: Arc<Mutex<HashMap<(String, String), Followed>>>,
 }
 
@@ -69,11 +76,11 @@ impl fmt::Debug for Inputs {
 }
 
 impl Inputs {
-    /// Watches that tell their followers through `wake`.
-    pub fn new(client: Client, wake: impl Fn(&Follower) + Send + Sync + 'static) -> Self {
+    /// Watches that requeue their followers.
+    pub fn new(client: Client, requeue: impl Fn(&ObjectKey) + Send + Sync + 'static) -> Self {
         Self {
             client,
-            wake: Arc::new(wake),
+            requeue: Arc::new(requeue),
             followed: Arc::default(),
         }
     }
@@ -149,7 +156,7 @@ impl Inputs {
             _ => return,
         };
         for follower in &followers {
-            (self.wake)(follower);
+            (self.requeue)(&follower.key);
         }
     }
 }

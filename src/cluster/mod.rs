@@ -1,23 +1,31 @@
-//! Effects on the cluster that every slice shares.
+//! The API server: calls, watches, and what is known of its objects. Knows no slice.
 
-pub mod control;
 pub mod event;
-pub mod finalizer;
+pub mod index;
 pub mod input;
-pub mod secret;
+mod key;
 pub mod service_account;
-pub mod status;
 pub mod view;
 pub mod watch;
 
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
-use kube::core::Status;
+pub use key::{Kind, ObjectKey};
+use kube::{Resource, ResourceExt, core::Status};
 use tokio::sync::Semaphore;
 
 /// No single call to the API server takes longer; kube itself would wait for minutes.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// `Kind namespace/name`, for errors and logs.
+#[must_use]
+pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    match object.namespace() {
+        Some(namespace) => format!("{} {namespace}/{}", K::kind(&()), object.name_any()),
+        None => format!("{} {}", K::kind(&()), object.name_any()),
+    }
+}
 
 /// A call to the API server that failed.
 #[derive(Debug, thiserror::Error)]

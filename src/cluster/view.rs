@@ -177,6 +177,15 @@ where
         lock(&self.written).insert(key.clone(), Written::Deleted(uid));
     }
 
+    /// A watch tells that an object came or changed, or is gone.
+    pub fn told(&self, object: &K, is_there: bool) {
+        if is_there {
+            self.apply(object);
+        } else {
+            self.delete(object);
+        }
+    }
+
     /// A watch tells an object.
     pub fn apply(&self, object: &K) {
         self.tell(object);

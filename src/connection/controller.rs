@@ -1,87 +1,64 @@
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
-use tokio::sync::mpsc::UnboundedReceiver;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::warn;
 
 use super::{
-    kinds::{AnyConnection, ConnectionKey},
     report,
     resolve::{Found, resolve, resolve_secondary},
 };
 use crate::{
     cluster::{
-        self,
-        control::{self, Stop},
-        finalizer,
-        input::{Follower, Presence},
-        secret::Secrets,
-        view::View,
+        self, ObjectKey, index,
+        input::{Follower, Presence, Role},
+        view::{Indexed, View},
     },
     context::Context,
-    crd::{FINALIZER, SecretKeyRef},
+    crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef},
+    engine::{ApiRequest, Object, Stored, add_finalizer, remove_finalizer},
 };
 
-/// Runs the controller of one kind of connection until `stop`.
-pub async fn run<C: AnyConnection>(
-    context: Arc<Context>,
-    view: Arc<View<C>>,
-    api: impl Fn(&ObjectRef<C>) -> Api<C> + Clone + Send + Sync + 'static,
-    triggers: UnboundedReceiver<ObjectRef<C>>,
-    stop: Stop,
-) {
-    let metrics = Arc::clone(&context.metrics);
-    let reader = view.reader();
-    control::run(reader, triggers, metrics, stop, move |key| {
-        let api = api(&key);
-        reconcile(Arc::clone(&context), Arc::clone(&view), api, key)
-    })
-    .await;
-}
-
-async fn reconcile<C: AnyConnection>(
-    context: Arc<Context>,
-    view: Arc<View<C>>,
-    api: Api<C>,
+/// Looks at one connection; when to look again.
+pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
+    context: &Context,
+    view: &View<C>,
     reference: ObjectRef<C>,
 ) -> Result<Option<Timestamp>, cluster::Error> {
     let Some(connection) = view.get(&reference) else {
         return Ok(None);
     };
     let key = connection.key();
-    let users = context.views.identities.count(&key.index_key());
+    let users = context.views.identities.count(&index::of_connection(&key));
     let is_held = connection.finalizers().iter().any(|name| name == FINALIZER);
 
     if connection.meta().deletion_timestamp.is_some() {
-        let deadline = context.deletion_deadline(connection.meta(), Timestamp::now());
+        let deadline = context.deletion_deadline(connection.meta(), context.now());
         if !is_held {
             return Ok(None);
         }
-        if users == 0 || Timestamp::now() >= deadline {
-            finalizer::remove(&api, &view, connection.as_ref()).await?;
-            context.inputs.unfollow(&Follower::Connection(key));
+        if users == 0 || context.now() >= deadline {
+            remove_finalizer(&*context.world, view, connection.as_ref(), None).await?;
+            context.world.unfollow(&follower(&key));
             let uid = connection.uid().unwrap_or_default();
-            let uncount = |memory: &mut _| report::measure(&context, memory, 0);
+            let uncount = |memory: &mut _| report::measure(context, memory, 0);
             context.memory.change(&uid, uncount);
             context.memory.forget(&uid);
             return Ok(None);
         }
-        look(&context, connection.as_ref(), &key).await?;
+        look(context, connection.as_ref(), &key).await?;
         return Ok(Some(deadline));
     }
-    look(&context, connection.as_ref(), &key).await?;
+    look(context, connection.as_ref(), &key).await?;
     if users > 0 && !is_held {
-        finalizer::add(&api, &view, connection.as_ref()).await?;
+        add_finalizer(&*context.world, view, connection.as_ref()).await?;
     }
     let Some(connection) = view.get(&reference) else {
         return Ok(None);
     };
-    report::tell(&context, &view, &api, connection.as_ref(), &key, users).await
+    report::tell(context, view, connection.as_ref(), &key, users).await
 }
 
 /// Resolves the connection anew, if its spec or its Secret has changed since.
-async fn look<C: AnyConnection>(
+async fn look<C: AnyConnection + Indexed>(
     context: &Context,
     connection: &C,
     key: &ConnectionKey,
@@ -97,8 +74,7 @@ async fn look<C: AnyConnection>(
         .flatten()
         .map(|reference| reference.name.as_str())
         .collect();
-    let follower = Follower::Connection(key.clone());
-    let presences = context.inputs.follow(namespace, &names, &follower);
+    let presences = context.world.follow(namespace, &names, &follower(key));
     let versions = presences.into_iter().map(|presence| match presence {
         Presence::Unknown => None,
         Presence::Absent => Some(String::new()),
@@ -136,17 +112,26 @@ async fn look<C: AnyConnection>(
         .registry
         .set(key, source, resolved, spare, connection.status())
     {
-        context.wake_users(key);
+        context.requeue_users(key);
     }
     Ok(())
 }
 
 async fn read(context: &Context, namespace: &str, reference: &SecretKeyRef) -> Found {
-    match Secrets::of(&context.client, namespace)
-        .get(&reference.name)
-        .await
-    {
-        Ok(secret) => Found::of(secret),
+    let request = ApiRequest::ReadSecret {
+        namespace: namespace.to_owned(),
+        name: reference.name.clone(),
+    };
+    match context.world.ask(request).await {
+        Ok(Some(Object::Secret(secret))) => Found::of(Some(*secret)),
+        Ok(_) => Found::of(None),
         Err(error) => Found::Unreadable(error.reason(), error.to_string()),
+    }
+}
+
+fn follower(key: &ConnectionKey) -> Follower {
+    Follower {
+        key: ObjectKey::from(key),
+        role: Role::Credential,
     }
 }

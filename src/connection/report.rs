@@ -4,21 +4,23 @@ use jiff::{
     SignedDuration, Timestamp,
     fmt::friendly::{Direction, SpanPrinter},
 };
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
-use super::{
-    former,
-    kinds::{AnyConnection, ConnectionKey},
-    registry::{CredentialState, Unusable},
-};
+use super::former;
 use crate::{
-    cluster::{self, status, view::View},
-    context::Context,
-    crd::{
-        AcsToken, Conditions, ConnectionStatus, SAFE_TO_REGENERATE, Verdict, is_ready, ready_reason,
+    cluster::{
+        self, index,
+        view::{Indexed, View},
     },
+    context::Context,
+    credentials::{CredentialState, Unusable},
+    crd::{
+        AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionStatus, SAFE_TO_REGENERATE,
+        Verdict, is_ready, ready_reason,
+    },
+    engine::{Stored, write_status},
     memory::Remembered,
-    renewal, token,
+    renewal,
 };
 
 /// Nothing is to be told of a connection that works.
@@ -31,15 +33,14 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Tells how the connection is, if that is something new (K4), and when to look again.
-pub async fn tell<C: AnyConnection>(
+pub async fn tell<C: AnyConnection + Stored + Indexed>(
     context: &Context,
     view: &View<C>,
-    api: &Api<C>,
     connection: &C,
     key: &ConnectionKey,
     users: usize,
 ) -> Result<Option<Timestamp>, cluster::Error> {
-    let now = Timestamp::now();
+    let now = context.now();
     let uid = connection.uid().unwrap_or_default();
     let former = connection.status().cloned().unwrap_or_default();
     let current = context.registry.current(key);
@@ -59,14 +60,17 @@ pub async fn tell<C: AnyConnection>(
     let endpoint = context.registry.endpoint(key);
     let offset = endpoint
         .as_ref()
-        .and_then(|endpoint| context.acs.clock_offset(endpoint));
+        .and_then(|endpoint| context.world.clock_offset(endpoint));
     let mut next = ConnectionStatus {
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
         credential: credential.accepted.clone(),
         refused_credentials: credential.refused.clone(),
-        clock_offset: offset
-            .filter(|offset| offset.abs() > CLOCK_TOLERANCE)
-            .map(offset_text),
+        // Unknown after a restart, until the service answers: that is no news.
+        clock_offset: match offset {
+            Some(offset) if offset.abs() > CLOCK_TOLERANCE => Some(offset_text(offset)),
+            Some(_) => None,
+            None => former.clock_offset.clone(),
+        },
         observed_generation: generation,
         conditions: conditions
             .of(&verdict)
@@ -122,7 +126,7 @@ pub async fn tell<C: AnyConnection>(
     if next == former {
         return Ok(wake);
     }
-    status::write(api, view, &connection.with_status(next)).await?;
+    write_status(&*context.world, view, &connection.with_status(next)).await?;
     warn(context, connection, &former, &current, &verdict).await;
     Ok(wake)
 }
@@ -151,10 +155,7 @@ async fn warn<C: AnyConnection>(
         }
         _ => return,
     };
-    context
-        .events
-        .warning(connection, reason, message.clone())
-        .await;
+    context.warn(connection, reason, message.clone()).await;
 }
 
 fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verdict {
@@ -187,13 +188,13 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
 
 /// All tokens that are made through the connection.
 fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
-    let of_users = context.views.tokens.find(&key.index_key());
-    let identities = context.views.identities.find_refs(&key.index_key());
+    let of_users = context.views.tokens.find(&index::of_connection(&key));
+    let identities = context.views.identities.find_refs(&index::of_connection(&key));
     identities
         .iter()
         .flat_map(|identity| {
             let namespace = identity.namespace.clone().unwrap_or_default();
-            let key = token::identity_key(&namespace, &identity.name);
+            let key = index::of_identity(&namespace, &identity.name);
             context.views.tokens.find(&key)
         })
         .chain(of_users)

@@ -1,19 +1,19 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::ResourceExt;
 use tracing::warn;
 
 use secrecy::SecretString;
 
-use super::{
-    kinds::AnyConnection,
-    registry::{Resolved, Unusable},
-};
 use crate::{
-    acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity},
-    cluster::{secret::other_purpose, service_account},
+    acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity, Resolved},
     context::Context,
-    crd::{Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, WorkloadIdentityAuth},
+    credentials::Unusable,
+    crd::{
+        AnyConnection, Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, TOKEN_UID_LABEL,
+        WorkloadIdentityAuth,
+    },
 };
 
 /// The API version that is spoken when the spec names none: the widest proven one.
@@ -150,8 +150,7 @@ fn workload_identity<C: AnyConnection>(
             tenant_id,
             client_id,
             subject: format!("{namespace}/{}", account.name),
-            assertion: service_account::tokens(
-                &context.client,
+            assertion: context.world.assertions(
                 namespace,
                 &account.name,
                 &context.config.service_account_token_audience,
@@ -295,5 +294,22 @@ fn waiting(reason: &'static str, message: String) -> Unusable {
         message,
         is_stalled: false,
         retry_at: None,
+    }
+}
+
+/// What else a Secret is for than to hold a credential of ours, if one can tell: types of Kubernetes
+/// and Helm have a meaning. Says so as the end of the sentence "Secret x ...".
+#[must_use]
+fn other_purpose(secret: &Secret) -> Option<String> {
+    let is_of_others = |type_: &str| {
+        let makers = ["kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/"];
+        makers.iter().any(|maker| type_.starts_with(maker))
+    };
+    match secret.type_.as_deref().unwrap_or_default() {
+        type_ if is_of_others(type_) => Some(format!("is of type {type_}")),
+        _ if secret.labels().contains_key(TOKEN_UID_LABEL) => {
+            Some("holds the token of an AcsToken".to_owned())
+        }
+        _ => None,
     }
 }

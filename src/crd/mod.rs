@@ -9,9 +9,11 @@
     reason = "columns of one kind have the same type or priority"
 )]
 
+mod any_connection;
 mod auth;
 mod condition;
 mod connection;
+mod connection_key;
 mod duration;
 mod identity;
 mod manifest;
@@ -21,6 +23,7 @@ mod revocation;
 mod scope;
 mod token;
 
+pub use any_connection::AnyConnection;
 pub use auth::{
     AccessKeyAuth, Auth, ClientSecretAuth, ConnectionStringAuth, ManagedIdentityAuth, SecretKeyRef,
     ServiceAccountRef, WorkloadIdentityAuth,
@@ -32,13 +35,14 @@ pub use connection::{
     AcsConnection, AcsConnectionSpec, ClusterAcsConnection, ClusterAcsConnectionSpec,
     ConnectionKind, ConnectionRef, ConnectionStatus, FormerTokens,
 };
+pub use connection_key::ConnectionKey;
 pub use duration::{DurationError, parse_duration};
 pub use identity::{
     AcsIdentity, AcsIdentitySpec, AcsIdentityStatus, DeletionPolicy, LastRevocation, Origin,
     PendingRevocation,
 };
 pub use manifest::manifests;
-pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, Policy, TokenPolicy};
+pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, POLICY_GRACE, Policy, TokenPolicy};
 pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
 pub use revocation::{
     AcsRevocation, AcsRevocationSpec, ClusterAcsRevocation, ClusterAcsRevocationSpec,

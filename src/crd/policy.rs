@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use jiff::SignedDuration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,3 +90,7 @@ pub enum Adoption {
     #[allow(missing_docs, reason = "as above")]
     Deny,
 }
+
+/// How long tokens live on after the policy has ceased to allow their identity: one mistyped selector
+/// must not destroy a fleet in seconds.
+pub const POLICY_GRACE: SignedDuration = SignedDuration::from_mins(5);

@@ -1,11 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, runtime::reflector::ObjectRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{auth::SecretKeyRef, connection::ConnectionRef, request::Request, scope::Scope};
+use super::{
+    auth::SecretKeyRef, connection::ConnectionRef, connection_key::ConnectionKey,
+    identity::AcsIdentity, request::Request, scope::Scope,
+};
 
 /// What a token of a Teams user allows (ACS REST 2023-10-01 leaves no choice).
 const TEAMS_SCOPES: [Scope; 2] = [Scope::Chat, Scope::Voip];
@@ -357,6 +360,25 @@ impl AcsToken {
     pub fn identity_name(&self) -> Option<&str> {
         let identity = self.spec.identity_ref.as_ref()?;
         Some(&identity.name)
+    }
+
+    /// The `AcsIdentity` that it is for, unless it is for a Teams user.
+    #[must_use]
+    pub fn identity_reference(&self) -> Option<ObjectRef<AcsIdentity>> {
+        let mut reference = ObjectRef::new(self.identity_name()?);
+        reference.namespace.clone_from(&self.metadata.namespace);
+        Some(reference)
+    }
+
+    /// With `teamsUser`: all connections that it may turn out to use.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnectionKey> {
+        let kept = self.status.as_ref();
+        ConnectionKey::candidates(
+            self.spec.connection_ref.as_ref(),
+            kept.and_then(|status| status.connection_ref.as_ref()),
+            self.metadata.namespace.as_deref().unwrap_or_default(),
+        )
     }
 
     /// What the token allows.

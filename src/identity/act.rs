@@ -2,38 +2,25 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, ResourceExt};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::info;
 
 use super::{
     decide::{Decision, Observed, Step},
-    observe::{connection_of, observe, siblings},
+    observe::{connection_of, observe},
     report, tell,
 };
 use crate::{
-    acs::{self, Client},
-    cluster::{
-        self, finalizer,
-        secret::{Secrets, owned_by},
-        status,
-        view::object_ref,
-    },
-    connection::{ConnectionKey, Resolved},
+    acs::{self, Resolved},
+    cluster::{self, index, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus},
-    revocation, token,
+    engine::{
+        AcsAnswer, AcsCall, AcsOperation, Outcome, add_finalizer, remove_finalizer, write_status,
+    },
+    revocation,
+    token::secret::Secrets,
 };
-
-/// What a step led to.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The cluster is another one: look again.
-    Done,
-    /// Nothing was done, because something has changed since the decision.
-    Overtaken,
-    /// The object is gone.
-    Gone,
-}
 
 /// Carries out one step.
 pub async fn carry_out(
@@ -42,10 +29,11 @@ pub async fn carry_out(
     observed: &Observed<'_>,
     decision: &Decision,
 ) -> Result<Outcome, cluster::Error> {
-    let api = api(context, identity);
     match &decision.step {
         Step::Rest => {}
-        Step::AddFinalizer => finalizer::add(&api, &context.views.identities, identity).await?,
+        Step::AddFinalizer => {
+            add_finalizer(&*context.world, &context.views.identities, identity).await?;
+        }
         Step::RecordCreate {
             reference,
             endpoint,
@@ -115,7 +103,7 @@ async fn release(
     let id = status.and_then(|status| status.identity_id.as_deref());
     let _guard = match (step, id) {
         (Step::RemoveFinalizer { abandoned: None }, Some(id)) => {
-            let guard = context.gates.revoke(id).await;
+            let guard = context.locks.revoke(id).await;
             if still(context, identity, step).is_none() {
                 return Ok(Outcome::Done);
             }
@@ -123,7 +111,20 @@ async fn release(
         }
         _ => None,
     };
-    finalizer::remove(&api(context, identity), &context.views.identities, identity).await?;
+    let abandoned = match step {
+        Step::RemoveFinalizer { abandoned } => abandoned.as_ref().map(ToString::to_string),
+        _ => None,
+    };
+    let_go(context, identity, abandoned).await
+}
+
+async fn let_go(
+    context: &Context,
+    identity: &AcsIdentity,
+    abandoned: Option<String>,
+) -> Result<Outcome, cluster::Error> {
+    let views = &context.views;
+    remove_finalizer(&*context.world, &views.identities, identity, abandoned).await?;
     context.memory.forget(&identity.uid().unwrap_or_default());
     Ok(Outcome::Gone)
 }
@@ -133,7 +134,7 @@ async fn release(
 fn still(context: &Context, identity: &AcsIdentity, step: &Step) -> Option<Arc<AcsIdentity>> {
     let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
     let identity = context.views.identities.get(&reference)?;
-    let next = super::decide(&observe(context, &identity, Timestamp::now())).step;
+    let next = super::decide::decide(&observe(context, &identity, context.now())).step;
     (next == *step).then_some(identity)
 }
 
@@ -148,19 +149,23 @@ async fn create(
     let uid = identity.uid().unwrap_or_default();
     let is_first = context.memory.of(&uid).intent.is_some();
     remember_intent(context, identity, None);
-    let Some((key, resolved, client)) = client(context, identity) else {
+    let Some((key, resolved)) = connection_of(context, identity, context.now()) else {
         return Ok(Outcome::Overtaken);
     };
     let deadline = identity
         .creation_timestamp()
-        .map_or_else(Timestamp::now, |time| time.0);
-    match client.create_identity(custom_id, deadline).await {
-        Ok(created) => {
+        .map_or_else(|| context.now(), |time| time.0);
+    let operation = AcsOperation::CreateIdentity {
+        custom_id: custom_id.map(ToOwned::to_owned),
+    };
+    match call(context, identity, &resolved, operation, deadline).await {
+        Ok(AcsAnswer::Created(created)) => {
             context.note_success(&key, &resolved);
             info!(identity_id = created.id, "created an identity");
             let next = tell::created(identity, &created.id);
             report::ready(context, identity, next).await?;
         }
+        Ok(_) => {}
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
             let next =
@@ -183,19 +188,22 @@ async fn revoke(
     identity: &AcsIdentity,
     id: &str,
 ) -> Result<Outcome, cluster::Error> {
-    let _guard = context.gates.revoke(id).await;
+    let _guard = context.locks.revoke(id).await;
     let step = Step::Revoke { id: id.to_owned() };
     let Some(identity) = still(context, identity, &step) else {
         return Ok(Outcome::Overtaken);
     };
-    let Some((key, resolved, client)) = client(context, &identity) else {
+    let Some((key, resolved)) = connection_of(context, &identity, context.now()) else {
         return Ok(Outcome::Overtaken);
     };
     remember_intent(context, &identity, None);
-    match client.revoke_tokens(id, Timestamp::now()).await {
-        Ok(revoked) => {
+    let operation = AcsOperation::RevokeTokens {
+        identity_id: id.to_owned(),
+    };
+    match call(context, &identity, &resolved, operation, context.now()).await {
+        Ok(AcsAnswer::Revoked(revoked)) => {
             context.note_success(&key, &resolved);
-            let next = tell::revoked(&identity, &revoked, Timestamp::now());
+            let next = tell::revoked(&identity, &revoked, context.now());
             let reason = next
                 .last_revocation
                 .as_ref()
@@ -205,13 +213,14 @@ async fn revoke(
             let mut ordered_by = revocation::orders_of(context, &identity);
             ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
             info!(reason, "revoked all tokens of the identity");
-            tell_siblings(context, &identity, &next).await?;
+            write_siblings(context, &identity, &next).await?;
             report::ready(context, &identity, next).await?;
             report::revoked(context, &identity, &reason, &ordered_by).await;
         }
+        Ok(_) => {}
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
-            let now = Timestamp::now();
+            let now = context.now();
             let next = tell::revoke_failed(&identity, error.outcome(), error.is_lost(), now);
             report::failed(context, &identity, next, &error).await?;
         }
@@ -220,7 +229,7 @@ async fn revoke(
 }
 
 /// Where an id is shared, the tokens of the other objects died too: they look at their own object.
-async fn tell_siblings(
+async fn write_siblings(
     context: &Context,
     identity: &AcsIdentity,
     told: &AcsIdentityStatus,
@@ -228,7 +237,7 @@ async fn tell_siblings(
     let (Some(id), Some(endpoint)) = (&told.identity_id, &told.endpoint) else {
         return Ok(());
     };
-    for sibling in siblings(context, id, endpoint) {
+    for sibling in context.views.siblings(id, endpoint) {
         if sibling.uid() == identity.uid() {
             continue;
         }
@@ -243,16 +252,16 @@ async fn tell_siblings(
 /// Deletes the Secrets of the identity's tokens: they are about to hold dead tokens (I5).
 async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(), cluster::Error> {
     let namespace = identity.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&context.client, &namespace);
+    let secrets = Secrets::of(&*context.world, &namespace);
     for token in context
         .views
         .tokens
-        .find(&token::identity_key(&namespace, &identity.name_any()))
+        .find(&index::of_identity(&namespace, &identity.name_any()))
     {
         for secret in context
             .views
             .secrets
-            .find(&owned_by(&token.uid().unwrap_or_default()))
+            .find(&index::of_token(&token.uid().unwrap_or_default()))
         {
             let name = secret.name_any();
             match secrets.delete(&name, secret.uid()).await {
@@ -275,17 +284,20 @@ async fn delete(
     id: &str,
 ) -> Result<Outcome, cluster::Error> {
     // A token on its way into a Secret would outlive its identity's object.
-    let _guard = context.gates.revoke(id).await;
+    let _guard = context.locks.revoke(id).await;
     let step = Step::Delete { id: id.to_owned() };
     let Some(identity) = still(context, identity, &step) else {
         return Ok(Outcome::Done);
     };
     let identity = identity.as_ref();
-    let Some((key, resolved, client)) = client(context, identity) else {
+    let Some((key, resolved)) = connection_of(context, identity, context.now()) else {
         return Ok(Outcome::Overtaken);
     };
     let next = identity.status.clone().unwrap_or_default();
-    match client.delete_identity(id, Timestamp::now()).await {
+    let operation = AcsOperation::DeleteIdentity {
+        identity_id: id.to_owned(),
+    };
+    match call(context, identity, &resolved, operation, context.now()).await {
         Ok(_) => {
             context.note_success(&key, &resolved);
             info!(identity_id = id, "deleted the identity in ACS");
@@ -300,18 +312,25 @@ async fn delete(
             return Ok(Outcome::Done);
         }
     }
-    finalizer::remove(&api(context, identity), &context.views.identities, identity).await?;
-    context.memory.forget(&identity.uid().unwrap_or_default());
-    Ok(Outcome::Gone)
+    let_go(context, identity, None).await
 }
 
-/// A client for the identity's endpoint.
-fn client(context: &Context, identity: &AcsIdentity) -> Option<(ConnectionKey, Resolved, Client)> {
-    let (key, resolved) = connection_of(context, identity, Timestamp::now())?;
-    let client = context
-        .acs
-        .client(&resolved.endpoint, &resolved.version, &resolved.key);
-    Some((key, resolved, client))
+async fn call(
+    context: &Context,
+    identity: &AcsIdentity,
+    via: &Resolved,
+    operation: AcsOperation,
+    deadline: Timestamp,
+) -> Result<AcsAnswer, acs::Error> {
+    let call = AcsCall {
+        via: via.clone(),
+        by: ObjectRef::from_obj(identity).into(),
+        uid: identity.uid().unwrap_or_default(),
+        operation,
+        why: "",
+        deadline,
+    };
+    context.world.call(call).await
 }
 
 fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Time>) {
@@ -335,13 +354,5 @@ pub async fn write(
         status: Some(next),
         ..identity.clone()
     };
-    status::write(&api(context, identity), &context.views.identities, &object).await
-}
-
-/// The objects of the identity's namespace.
-pub fn api(context: &Context, identity: &AcsIdentity) -> Api<AcsIdentity> {
-    Api::namespaced(
-        context.client.clone(),
-        &identity.namespace().unwrap_or_default(),
-    )
+    write_status(&*context.world, &context.views.identities, &object).await
 }

@@ -1,75 +1,59 @@
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::debug;
 
 use super::{
-    act::{self, Outcome},
+    act,
     decide::{Observed, Step, decide},
     observe::observe,
     report,
 };
 use crate::{
-    cluster::{
-        self,
-        control::{self, Stop},
-    },
+    cluster,
     context::Context,
     crd::AcsIdentity,
-    renewal,
+    engine::{Outcome, Reconcile, to_rest},
 };
 
-/// No object needs more steps than this before it rests; one that does is looked at again later.
-const MOST_STEPS: usize = 12;
-
-/// Runs the controller of `AcsIdentity`s until `stop`.
-pub async fn run(
-    context: Arc<Context>,
-    triggers: UnboundedReceiver<ObjectRef<AcsIdentity>>,
-    stop: Stop,
-) {
-    let reader = context.views.identities.reader();
-    let metrics = Arc::clone(&context.metrics);
-    control::run(reader, triggers, metrics, stop, move |key| {
-        reconcile(Arc::clone(&context), key)
-    })
-    .await;
-}
-
-async fn reconcile(
+/// Looks at one identity; when to look again.
+pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectRef<AcsIdentity>,
 ) -> Result<Option<Timestamp>, cluster::Error> {
-    for _ in 0..MOST_STEPS {
-        let Some(identity) = context.views.identities.get(&key) else {
-            return Ok(None);
+    to_rest(Run { context, key }).await
+}
+
+struct Run {
+    context: Arc<Context>,
+    key: ObjectRef<AcsIdentity>,
+}
+
+impl Reconcile for Run {
+    async fn step(&mut self) -> Result<Outcome, cluster::Error> {
+        let context = &self.context;
+        let Some(identity) = context.views.identities.get(&self.key) else {
+            return Ok(Outcome::Gone);
         };
-        let mut observed = observe(&context, &identity, Timestamp::now());
-        observed.asked_since = remember_asking(&context, &identity, &observed);
+        let mut observed = observe(context, &identity, context.now());
+        observed.asked_since = remember_asking(context, &identity, &observed);
         let decision = decide(&observed);
         debug!(step = ?decision.step, "decided");
         if decision.step == Step::Rest {
-            report::rest(&context, &identity, &decision).await?;
-            return Ok(decision.wake);
+            report::rest(context, &identity, &decision).await?;
+            return Ok(Outcome::Rest(decision.wake));
         }
-        match act::carry_out(&context, &identity, &observed, &decision).await? {
-            Outcome::Done => {}
-            Outcome::Gone => return Ok(None),
-            // What overtook us wakes us as well; the pause is for what does not.
-            Outcome::Overtaken => return Ok(Some(pause())),
-        }
+        act::carry_out(context, &identity, &observed, &decision).await
     }
-    Ok(Some(pause()))
-}
 
-fn pause() -> Timestamp {
-    renewal::add(Timestamp::now(), SignedDuration::from_millis(500))
+    fn now(&self) -> Timestamp {
+        self.context.now()
+    }
 }
 
 /// Since when a token asks for a revocation: the batch of R2 begins with the first of them.
-pub fn remember_asking(
+fn remember_asking(
     context: &Context,
     identity: &AcsIdentity,
     observed: &Observed<'_>,

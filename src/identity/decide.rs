@@ -5,22 +5,18 @@ mod revocation;
 
 use std::borrow::Cow;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use deletion::decide_deletion;
-pub use revocation::{CALL, INTENT, ORDERED, is_urgent};
+pub use revocation::{CALL, INTENT, is_urgent};
 use revocation::{decide_outcast, decide_revocation, decide_without_connection};
 
 use crate::{
-    connection::Unusable,
+    credentials::Unusable,
     crd::{AcsIdentity, AcsIdentityStatus, ConnectionRef, FINALIZER, Origin, Verdict},
     renewal,
     token::{Claim, POLICY_DENIED},
 };
-
-/// So long tokens live on after the policy has ceased to allow their identity: one mistyped selector
-/// must not destroy a fleet in seconds.
-pub const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// All that the decision depends on.
 #[derive(Clone, Debug)]

@@ -12,6 +12,4 @@ mod observe;
 mod report;
 pub mod tell;
 
-pub use controller::{remember_asking, run};
-pub use decide::{Decision, Observed, Step, decide};
-pub use observe::{connection_of, id_key, namespace_key, observe, siblings};
+pub use controller::reconcile;

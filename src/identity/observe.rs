@@ -5,10 +5,11 @@ use kube::ResourceExt;
 
 use super::decide::{ConnectionView, Observed, Others, is_urgent};
 use crate::{
-    cluster::{secret::owned_by, view::Indexed},
-    connection::{ConnectionKey, Resolved, Unusable},
+    acs::Resolved,
+    cluster::index,
     context::Context,
-    crd::{AcsIdentity, ConnectionKind, ConnectionRef},
+    credentials::Unusable,
+    crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef},
     revocation,
     token::{self, Claim, claim, is_untold_claim},
 };
@@ -29,10 +30,10 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     let connection = connection(context, &reference, &namespace, endpoint.as_deref(), now);
 
     let group = match (&id, &endpoint) {
-        (Some(id), Some(endpoint)) => siblings(context, id, endpoint),
+        (Some(id), Some(endpoint)) => context.views.siblings(id, endpoint),
         _ => match &identity.spec.identity_id {
             // About to be adopted: whoever has it already counts.
-            Some(id) => context.views.identities.find(&id_key(id)),
+            Some(id) => context.views.identities.find(&index::with_id(id)),
             None => Vec::new(),
         },
     };
@@ -50,7 +51,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
                 .iter()
                 .any(|order| !has_obeyed(identity, &order.uid));
         orders.extend(ordering.into_iter().map(|order| order.uid));
-        let key = token::identity_key(&member.namespace().unwrap_or_default(), &member.name_any());
+        let key = index::of_identity(&member.namespace().unwrap_or_default(), &member.name_any());
         for token in context.views.tokens.find(&key) {
             let limits = token::limits_of(context, &connection_key, &group, &token);
             let claimed = id.as_ref().and_then(|id| claim(&token, id, &limits));
@@ -62,7 +63,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
                 let owned = context
                     .views
                     .secrets
-                    .find(&owned_by(&token.uid().unwrap_or_default()));
+                    .find(&index::of_token(&token.uid().unwrap_or_default()));
                 secrets.extend(owned.iter().map(|secret| secret.name_any()));
                 has_untold |= owned.iter().any(|secret| {
                     let annotations = secret.metadata.annotations.as_ref();
@@ -105,20 +106,6 @@ fn has_obeyed(identity: &AcsIdentity, order: &str) -> bool {
     let status = identity.status.as_ref();
     let last = status.and_then(|status| status.last_revocation.as_ref());
     last.is_some_and(|last| last.orders.iter().any(|uid| uid == order))
-}
-
-/// All objects with this id at this endpoint.
-#[must_use]
-pub fn siblings(context: &Context, id: &str, endpoint: &str) -> Vec<Arc<AcsIdentity>> {
-    let mut found = context.views.identities.find(&id_key(id));
-    found.retain(|identity| {
-        identity
-            .status
-            .as_ref()
-            .and_then(|status| status.endpoint.as_deref())
-            == Some(endpoint)
-    });
-    found
 }
 
 fn with_itself<'a>(
@@ -245,37 +232,5 @@ fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
         ),
         is_stalled: true,
         retry_at: None,
-    }
-}
-
-/// The key by which all objects with one id in ACS, or that want it, are indexed. Nobody says whether
-/// the service heeds the case of letters; if it doesn't, an id in capitals is no way round a policy.
-#[must_use]
-pub fn id_key(id: &str) -> String {
-    format!("id:{}", id.to_ascii_lowercase())
-}
-
-/// The key by which all identities of a namespace are indexed.
-#[must_use]
-pub fn namespace_key(namespace: &str) -> String {
-    format!("namespace:{namespace}")
-}
-
-impl Indexed for AcsIdentity {
-    fn index_keys(&self) -> Vec<String> {
-        let namespace = self.namespace().unwrap_or_default();
-        let status = self.status.as_ref();
-        let id = status.and_then(|status| status.identity_id.as_ref());
-        let connections = ConnectionKey::candidates(
-            self.spec.connection_ref.as_ref(),
-            status.and_then(|status| status.connection_ref.as_ref()),
-            &namespace,
-        );
-        id.or(self.spec.identity_id.as_ref())
-            .map(|id| id_key(id))
-            .into_iter()
-            .chain(connections.iter().map(ConnectionKey::index_key))
-            .chain([namespace_key(&namespace)])
-            .collect()
     }
 }

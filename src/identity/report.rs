@@ -1,16 +1,15 @@
-use jiff::Timestamp;
 use kube::ResourceExt;
 use tracing::warn;
 
 use super::{
     act,
-    decide::{Decision, GRACE},
+    decide::Decision,
     tell,
 };
 use crate::{
     acs, cluster,
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus, REQUEST, REQUESTED_AT},
+    crd::{AcsIdentity, AcsIdentityStatus, POLICY_GRACE, REQUEST, REQUESTED_AT},
     metrics::{KindLabels, ReasonLabels},
     renewal,
     revocation::Order,
@@ -23,19 +22,19 @@ pub async fn rest(
     identity: &AcsIdentity,
     decision: &Decision,
 ) -> Result<(), cluster::Error> {
-    let news = tell::rested(identity, decision, Timestamp::now());
+    let news = tell::rested(identity, decision, context.now());
     let since = |status: Option<&AcsIdentityStatus>| status?.denied_since.clone();
     let is_first = since(identity.status.as_ref()).is_none();
     let denied = since(news.as_ref()).filter(|_| is_first);
     write(context, identity, news).await?;
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
-        let end = renewal::add(since.0, GRACE);
+        let end = renewal::add(since.0, POLICY_GRACE);
         let note = format!(
             "{}; nothing more is issued, and its tokens are revoked at {end}",
             verdict.message()
         );
         warn!(note);
-        context.events.warning(identity, POLICY_DENIED, note).await;
+        context.warn(identity, POLICY_DENIED, note).await;
     }
     Ok(())
 }
@@ -54,7 +53,7 @@ pub async fn ready(
     write(
         context,
         identity,
-        tell::ready(identity, next, Timestamp::now()),
+        tell::ready(identity, next, context.now()),
     )
     .await
 }
@@ -66,7 +65,7 @@ pub async fn failed(
     next: AcsIdentityStatus,
     error: &acs::Error,
 ) -> Result<(), cluster::Error> {
-    let now = Timestamp::now();
+    let now = context.now();
     let (reason, message) = (error.reason(), error.to_string());
     warn!(
         reason,
@@ -92,8 +91,7 @@ pub async fn failed(
     write(context, identity, next).await?;
     if is_news {
         context
-            .events
-            .warning(identity, "CallFailed", message)
+            .warn(identity, "CallFailed", message)
             .await;
     }
     Ok(())
@@ -117,8 +115,7 @@ pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
                 without tokens in ACS that nobody can find; status.unknownCreates counts them";
     warn!(note);
     context
-        .events
-        .warning(identity, "UnknownCreate", note)
+        .warn(identity, "UnknownCreate", note)
         .await;
 }
 
@@ -138,7 +135,7 @@ pub async fn revoked(
     let note = format!(
         "all tokens of the identity were revoked ({reason}{orders}); those in use are made anew"
     );
-    context.events.normal(identity, "TokensRevoked", note).await;
+    context.inform(identity, "TokensRevoked", note).await;
 }
 
 /// Tells that a request was understood by nobody.
@@ -149,8 +146,7 @@ pub async fn refused(context: &Context, identity: &AcsIdentity) {
     );
     warn!(note);
     context
-        .events
-        .warning(identity, "UnknownRequest", note)
+        .warn(identity, "UnknownRequest", note)
         .await;
 }
 
@@ -175,5 +171,5 @@ pub async fn abandoned(context: &Context, identity: &AcsIdentity, why: &str) {
             kind: "AcsIdentity",
         })
         .inc();
-    context.tell_abandoned(identity, &namespace, &message).await;
+    context.warn_abandoned(identity, &namespace, &message).await;
 }

@@ -1,8 +1,5 @@
-use std::sync::Arc;
-
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
-use tokio::sync::mpsc::UnboundedReceiver;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
 use super::{
@@ -13,12 +10,11 @@ use super::{
 use crate::{
     cluster::{
         self,
-        control::{self, Stop},
-        status,
         view::{View, object_ref},
     },
     context::Context,
-    crd::{Conditions, RevocationStatus, Verdict, ready_reason},
+    crd::{AcsIdentity, Conditions, RevocationStatus, Verdict, ready_reason},
+    engine::write_status,
     metrics::ReasonLabels,
     renewal,
 };
@@ -28,33 +24,16 @@ const TELLING: SignedDuration = SignedDuration::from_secs(2);
 /// What an order waits for is looked at this often, for the one who reads it.
 const LOOKING: SignedDuration = SignedDuration::from_secs(30);
 
-/// Runs the controller of one kind of order until `stop`.
-pub async fn run<R: AnyRevocation>(
-    context: Arc<Context>,
-    view: Arc<View<R>>,
-    api: impl Fn(&ObjectRef<R>) -> Api<R> + Clone + Send + Sync + 'static,
-    triggers: UnboundedReceiver<ObjectRef<R>>,
-    stop: Stop,
-) {
-    let metrics = Arc::clone(&context.metrics);
-    let reader = view.reader();
-    control::run(reader, triggers, metrics, stop, move |key| {
-        let api = api(&key);
-        reconcile(Arc::clone(&context), Arc::clone(&view), api, key)
-    })
-    .await;
-}
-
-async fn reconcile<R: AnyRevocation>(
-    context: Arc<Context>,
-    view: Arc<View<R>>,
-    api: Api<R>,
+/// Looks at one order; when to look again.
+pub async fn reconcile<R: AnyRevocation>(
+    context: &Context,
+    view: &View<R>,
     reference: ObjectRef<R>,
 ) -> Result<Option<Timestamp>, cluster::Error> {
     let Some(order) = view.get(&reference) else {
         return Ok(None);
     };
-    let now = Timestamp::now();
+    let now = context.now();
     let uid = order.uid().unwrap_or_default();
     let former = order.status().cloned().unwrap_or_default();
     let is_new = former.started_at.is_none();
@@ -64,18 +43,18 @@ async fn reconcile<R: AnyRevocation>(
         return Ok(None);
     }
     let next = if is_new {
-        let Some(seen) = first_sight(&context, order.as_ref(), now) else {
-            if !was_told(&context, &uid) {
-                elsewhere(&context, order.as_ref()).await;
+        let Some(seen) = first_sight(context, order.as_ref(), now) else {
+            if !was_told(context, &uid) {
+                elsewhere(context, order.as_ref()).await;
             }
             return Ok(None);
         };
         decide::begin(&seen)
     } else {
-        let Some(seen) = progress(&context, order.as_ref(), now) else {
+        let Some(seen) = progress(context, order.as_ref(), now) else {
             return Ok(None);
         };
-        wake_targets(&context, order.as_ref());
+        requeue_targets(context, order.as_ref());
         decide::go_on(&former, &seen)
     };
     let is_over = next.is_over();
@@ -91,21 +70,21 @@ async fn reconcile<R: AnyRevocation>(
         return Ok(Some(due));
     }
     let order = order.with_status(told);
-    status::write(&api, &view, &order).await?;
+    write_status(&*context.world, view, &order).await?;
     context
         .memory
         .change(&uid, |memory| memory.progress_told = Some(now));
-    report(&context, &order, &next, is_new).await;
+    report(context, &order, &next, is_new).await;
     if is_over {
         context.memory.forget(&uid);
         return Ok(None);
     }
-    wake_targets(&context, &order);
+    requeue_targets(context, &order);
     Ok(Some(renewal::add(now, LOOKING)))
 }
 
 /// The whole of the next status.
-pub fn told<R: AnyRevocation>(
+fn told<R: AnyRevocation>(
     order: &R,
     former: &RevocationStatus,
     next: Next,
@@ -126,15 +105,15 @@ pub fn told<R: AnyRevocation>(
 
 /// Asks for a run of the open targets, once in the life of this process: from then on each finds
 /// the order by itself.
-pub fn wake_targets<R: AnyRevocation>(context: &Context, order: &R) {
+fn requeue_targets<R: AnyRevocation>(context: &Context, order: &R) {
     if was_told(context, &order.uid().unwrap_or_default()) {
         return;
     }
     let own = order.namespace();
     for target in order.open_targets() {
         let namespace = namespace_of(target, own.as_deref());
-        let identity = object_ref(Some(namespace), &target.name);
-        let _ = context.wake.identities.send(identity);
+        let identity: ObjectRef<AcsIdentity> = object_ref(Some(namespace), &target.name);
+        context.requeue.send(identity);
     }
 }
 
@@ -153,8 +132,7 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
         let total = next.status.targets.len();
         info!(total, "an order to revoke was begun");
         let note = format!("all tokens of {total} targets are being revoked");
-        let events = &context.events;
-        events.normal(order, "RevocationStarted", note).await;
+        context.inform(order, "RevocationStarted", note).await;
     }
     if !next.is_over() {
         return;
@@ -166,14 +144,13 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
     } else {
         "ClusterAcsRevocation"
     };
-    let events = &context.events;
     if matches!(next.verdict, Verdict::Stalled { .. }) {
         warn!(reason, message, "an order to revoke is done with");
-        events.warning(order, &reason, message).await;
+        context.warn(order, &reason, message).await;
     } else {
         info!(reason, message, "an order to revoke is done with");
         if reason == "Revoked" {
-            events.normal(order, "RevocationCompleted", message).await;
+            context.inform(order, "RevocationCompleted", message).await;
         }
     }
     let labels = ReasonLabels { kind, reason };
@@ -187,5 +164,5 @@ async fn elsewhere<R: AnyRevocation>(context: &Context, order: &R) {
         context.config.watch_namespaces.join(", ")
     );
     info!(note);
-    context.events.normal(order, "NothingSelected", note).await;
+    context.inform(order, "NothingSelected", note).await;
 }

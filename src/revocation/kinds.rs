@@ -1,16 +1,16 @@
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{Resource, ResourceExt, core::object::HasStatus};
+use kube::{Resource, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     cluster::view::Indexed,
-    connection::ConnectionKey,
     crd::{
-        AcsRevocation, ClusterAcsRevocation, ConnectionRef, RevocationStatus, RevocationTarget,
-        RevokedConnection,
+        AcsRevocation, ClusterAcsRevocation, ConnectionKey, ConnectionRef, RevocationStatus,
+        RevocationTarget, RevokedConnection,
     },
+    engine::Stored,
 };
 
 /// Whose tokens an order revokes.
@@ -40,6 +40,7 @@ pub trait AnyRevocation:
     Resource<DynamicType = ()>
     + HasStatus<Status = RevocationStatus>
     + Indexed
+    + Stored
     + Clone
     + Debug
     + Serialize
@@ -111,35 +112,8 @@ fn key_of(connection: &RevokedConnection) -> ConnectionKey {
     )
 }
 
-/// The key by which the orders with an identity as an open target are indexed.
-#[must_use]
-pub fn target_key(namespace: &str, name: &str) -> String {
-    format!("target:{namespace}/{name}")
-}
-
 /// The namespace of an order's target.
 #[must_use]
 pub fn namespace_of<'a>(target: &'a RevocationTarget, own: Option<&'a str>) -> &'a str {
     target.namespace.as_deref().or(own).unwrap_or_default()
-}
-
-fn keys(order: &impl AnyRevocation) -> Vec<String> {
-    let own = order.namespace();
-    let open = order.open_targets();
-    open.map(|target| target_key(namespace_of(target, own.as_deref()), &target.name))
-        // One without keys would not be taken for one that a watch tells.
-        .chain(["order".to_owned()])
-        .collect()
-}
-
-impl Indexed for AcsRevocation {
-    fn index_keys(&self) -> Vec<String> {
-        keys(self)
-    }
-}
-
-impl Indexed for ClusterAcsRevocation {
-    fn index_keys(&self) -> Vec<String> {
-        keys(self)
-    }
 }

@@ -11,6 +11,6 @@ pub mod decide;
 mod kinds;
 mod observe;
 
-pub use controller::{run, told, wake_targets};
-pub use kinds::{AnyRevocation, Selection, target_key};
-pub use observe::{Order, first_sight, orders_of, progress};
+pub use controller::reconcile;
+pub use kinds::AnyRevocation;
+pub use observe::{Order, orders_of};

@@ -10,14 +10,15 @@ use kube::{
 
 use super::{
     decide::{FirstSight, Progress, Seen},
-    kinds::{AnyRevocation, Selection, namespace_of, target_key},
+    kinds::{AnyRevocation, Selection, namespace_of},
 };
 use crate::{
-    cluster::{status::named, view::View, view::object_ref},
-    connection::ConnectionKey,
+    cluster::{
+        index, named,
+        view::{View, object_ref},
+    },
     context::Context,
-    crd::{AcsIdentity, RevocationTarget},
-    identity,
+    crd::{AcsIdentity, ConnectionKey, RevocationTarget},
 };
 
 /// An order that has an identity as an open target.
@@ -48,7 +49,7 @@ fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Or
             && target.uid == identity.uid()
             && namespace_of(target, order.namespace().as_deref()) == namespace
     };
-    let mut orders = view.find(&target_key(&namespace, &name));
+    let mut orders = view.find(&index::targeting(&namespace, &name));
     orders.retain(|order| {
         let mut open = order.open_targets();
         open.any(|target| is_it(order, target))
@@ -114,11 +115,11 @@ fn select<R: AnyRevocation>(
             let namespaces: BTreeSet<_> = namespaces.iter().collect();
             let namespaces = namespaces.into_iter();
             namespaces
-                .flat_map(|namespace| identities.find_refs(&identity::namespace_key(namespace)))
+                .flat_map(|namespace| identities.find_refs(&index::in_namespace(namespace)))
                 .collect()
         }
         Selection::Labels(_) if own.is_some() => {
-            let key = identity::namespace_key(own.as_deref().unwrap_or_default());
+            let key = index::in_namespace(own.as_deref().unwrap_or_default());
             identities.find_refs(&key)
         }
         Selection::Labels(_) | Selection::Connection(_) => {

@@ -2,38 +2,25 @@ mod issue;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
+use kube::ResourceExt;
 use tracing::info;
 
 use super::{
+    controller::follower,
     decide::{Decision, IdentityView, SecretView, Step},
     facts::TokenFacts,
-    observe::{Findings, endpoint_of, identity_of, observe},
-    report, teams,
+    observe::{Findings, endpoint_of, observe},
+    report,
+    secret::{Owner, Secrets, SeenSecret, Wanted, owner},
+    teams,
 };
 use crate::{
     acs::UserToken,
-    cluster::{
-        self, finalizer,
-        input::Follower,
-        secret::{Owner, Secrets, SeenSecret, Wanted, owner},
-        view::object_ref,
-    },
+    cluster::{self, input::Role, view::object_ref},
     context::Context,
     crd::AcsToken,
+    engine::{ApiRequest, Outcome, add_finalizer, remove_finalizer},
 };
-
-/// What a step led to.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The cluster is another one: look again.
-    Done,
-    /// Nothing was done, because something has changed since the decision.
-    Overtaken,
-    /// The object is gone.
-    Gone,
-}
 
 /// Carries out one step.
 pub async fn carry_out(
@@ -43,12 +30,11 @@ pub async fn carry_out(
     findings: &mut Findings,
 ) -> Result<Outcome, cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
-    let api: Api<AcsToken> = Api::namespaced(context.client.clone(), &namespace);
-    let secrets = Secrets::of(&context.client, &namespace);
+    let secrets = Secrets::of(&*context.world, &namespace);
     match &decision.step {
         Step::Rest => {}
         Step::Mark => report::rest(context, token, decision).await?,
-        Step::AddFinalizer => finalizer::add(&api, &context.views.tokens, token).await?,
+        Step::AddFinalizer => add_finalizer(&*context.world, &context.views.tokens, token).await?,
         Step::ReadUserToken => {
             read_user_token(context, token, findings).await?;
         }
@@ -93,13 +79,10 @@ pub async fn carry_out(
             } else if token.spec.teams_user.is_some() {
                 report::left_alive(context, token).await;
             }
-            finalizer::remove(&api, &context.views.tokens, token).await?;
-            let reference = ObjectRef::from_obj(token);
-            for follower in [
-                Follower::Token(reference.clone()),
-                Follower::UserToken(reference),
-            ] {
-                context.inputs.unfollow(&follower);
+            let why = abandoned.map(ToOwned::to_owned);
+            remove_finalizer(&*context.world, &context.views.tokens, token, why).await?;
+            for role in [Role::Conflict, Role::UserToken] {
+                context.world.unfollow(&follower(token, role));
             }
             context.memory.forget(&token.uid().unwrap_or_default());
             return Ok(Outcome::Gone);
@@ -114,14 +97,14 @@ async fn identity_exists(
     token: &AcsToken,
     namespace: &str,
 ) -> Result<bool, cluster::Error> {
-    let api: Api<crate::crd::AcsIdentity> = Api::namespaced(context.client.clone(), namespace);
     let Some(name) = token.identity_name() else {
         return Ok(false);
     };
-    let named = format!("AcsIdentity {namespace}/{name}");
-    Ok(cluster::call("read", &named, api.get_metadata_opt(name))
-        .await?
-        .is_some())
+    let request = ApiRequest::ReadIdentity {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    Ok(context.world.ask(request).await?.is_some())
 }
 
 /// Reads a Teams user's Entra token, and remembers what is to be seen of it.
@@ -134,7 +117,7 @@ async fn read_user_token(
         return Ok(None);
     };
     let namespace = token.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&context.client, &namespace);
+    let secrets = Secrets::of(&*context.world, &namespace);
     let found = secrets.get(&user.secret_ref.name).await?;
     let (read, user_token) = teams::see_user_token(user, &namespace, found);
     findings.read_user_token();
@@ -149,7 +132,7 @@ async fn read_user_token(
 async fn read_secret(
     context: &Context,
     token: &AcsToken,
-    secrets: &Secrets,
+    secrets: &Secrets<'_>,
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let name = token.secret_name();
@@ -198,7 +181,7 @@ fn remember(
 async fn rewrite(
     context: &Arc<Context>,
     token: &AcsToken,
-    secrets: &Secrets,
+    secrets: &Secrets<'_>,
     from: &str,
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
@@ -209,15 +192,15 @@ async fn rewrite(
         .secrets
         .get(&source)
         .and_then(|s| s.metadata.annotations.clone());
-    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let identity = token.identity_reference().and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
     let facts = annotations.and_then(|all| TokenFacts::from_annotations(&all));
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
     };
     // A token on its way into another Secret is as one on its way from the service (I5).
-    let _guard = context.gates.issue(&facts.identity_id).await;
-    let observed = observe(context, token, findings, Timestamp::now());
+    let _guard = context.locks.issue(&facts.identity_id).await;
+    let observed = observe(context, token, findings, context.now());
     if !matches!(observed.identity, IdentityView::Usable(_)) {
         return Ok(());
     }

@@ -2,11 +2,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::debug;
 
 use super::{
-    act::{self, Outcome},
+    act,
     decide::{SecretView, Step, decide},
     observe::{Findings, observe},
     report,
@@ -14,31 +13,15 @@ use super::{
 use crate::{
     cluster::{
         self,
-        control::{self, Stop},
-        input::{Follower, Presence},
+        input::{Follower, Presence, Role},
     },
     context::Context,
     crd::AcsToken,
+    engine::{Outcome, Reconcile, to_rest},
 };
 
-/// No object needs more steps than this before it rests; one that does is looked at again later.
-const MOST_STEPS: usize = 12;
-
-/// Runs the controller of `AcsToken`s until `stop`.
-pub async fn run(
-    context: Arc<Context>,
-    triggers: UnboundedReceiver<ObjectRef<AcsToken>>,
-    stop: Stop,
-) {
-    let reader = context.views.tokens.reader();
-    let metrics = Arc::clone(&context.metrics);
-    control::run(reader, triggers, metrics, stop, move |key| {
-        reconcile(Arc::clone(&context), key)
-    })
-    .await;
-}
-
-async fn reconcile(
+/// Looks at one token; when to look again.
+pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectRef<AcsToken>,
 ) -> Result<Option<Timestamp>, cluster::Error> {
@@ -46,30 +29,48 @@ async fn reconcile(
     if let Some(token) = context.views.tokens.get(&key) {
         findings.watched(follow_user_token(&context, &token));
     }
-    for _ in 0..MOST_STEPS {
-        let Some(token) = context.views.tokens.get(&key) else {
-            return Ok(None);
+    to_rest(Run {
+        context,
+        key,
+        findings,
+    })
+    .await
+}
+
+struct Run {
+    context: Arc<Context>,
+    key: ObjectRef<AcsToken>,
+    findings: Findings,
+}
+
+impl Reconcile for Run {
+    async fn step(&mut self) -> Result<Outcome, cluster::Error> {
+        let context = &self.context;
+        let Some(token) = context.views.tokens.get(&self.key) else {
+            return Ok(Outcome::Gone);
         };
-        let observed = observe(&context, &token, &findings, Timestamp::now());
+        let observed = observe(context, &token, &self.findings, context.now());
         let decision = decide(&observed);
         debug!(step = ?decision.step, "decided");
         if decision.step == Step::Rest {
-            follow_conflict(&context, &token, &observed.secret);
-            report::rest(&context, &token, &decision).await?;
-            return Ok(decision.wake);
+            follow_conflict(context, &token, &observed.secret);
+            report::rest(context, &token, &decision).await?;
+            return Ok(Outcome::Rest(decision.wake));
         }
-        match act::carry_out(&context, &token, &decision, &mut findings).await? {
-            Outcome::Done => {}
-            Outcome::Gone => return Ok(None),
-            // What overtook us wakes us as well; the pause is for what does not.
-            Outcome::Overtaken => return Ok(Some(pause())),
-        }
+        act::carry_out(context, &token, &decision, &mut self.findings).await
     }
-    Ok(Some(pause()))
+
+    fn now(&self) -> Timestamp {
+        self.context.now()
+    }
 }
 
-fn pause() -> Timestamp {
-    crate::renewal::add(Timestamp::now(), jiff::SignedDuration::from_millis(500))
+/// How a token follows a Secret that is not its own.
+pub(super) fn follower(token: &AcsToken, role: Role) -> Follower {
+    Follower {
+        key: ObjectRef::from_obj(token).into(),
+        role,
+    }
 }
 
 /// The Secret of a Teams user's Entra token is watched, so that a new one is exchanged at once.
@@ -78,23 +79,21 @@ fn follow_user_token(context: &Context, token: &AcsToken) -> Presence {
         return Presence::Unknown;
     };
     let namespace = token.namespace().unwrap_or_default();
-    let follower = Follower::UserToken(ObjectRef::from_obj(token));
-    let presences = context
-        .inputs
-        .follow(&namespace, &[&user.secret_ref.name], &follower);
+    let follower = follower(token, Role::UserToken);
+    let name = user.secret_ref.name.as_str();
+    let presences = context.world.follow(&namespace, &[name], &follower);
     presences.into_iter().next().unwrap_or_default()
 }
 
 /// While someone else holds the Secret's name, that one Secret is watched, so that the token heals
 /// when it goes (T5).
 fn follow_conflict(context: &Context, token: &AcsToken, secret: &SecretView) {
-    let follower = Follower::Token(ObjectRef::from_obj(token));
+    let follower = follower(token, Role::Conflict);
     if matches!(secret, SecretView::Foreign { .. }) {
         let namespace = token.namespace().unwrap_or_default();
-        let _ = context
-            .inputs
-            .follow(&namespace, &[&token.secret_name()], &follower);
+        let name = token.secret_name();
+        let _ = context.world.follow(&namespace, &[&name], &follower);
     } else {
-        context.inputs.unfollow(&follower);
+        context.world.unfollow(&follower);
     }
 }

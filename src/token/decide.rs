@@ -16,11 +16,11 @@ use super::{
     facts::TokenFacts,
     limits::Limits,
     shape::Shape,
-    teams::{SeenUserToken, UserTokenView},
 };
 use crate::{
-    connection::Unusable,
+    credentials::Unusable,
     crd::{AcsToken, FINALIZER, Verdict, is_ready},
+    memory::{SeenUserToken, UserTokenView},
 };
 use deletion::decide_deletion;
 use exchange::has_to_go;

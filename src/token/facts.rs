@@ -11,9 +11,8 @@ use super::{
     shape::Shape,
 };
 use crate::{
-    acs::IssuedToken,
-    connection::{ConnectionKey, Resolved},
-    crd::{AcsToken, AcsTokenStatus, ConnectionRef, FormerToken, Scope},
+    acs::{IssuedToken, Resolved},
+    crd::{AcsToken, AcsTokenStatus, ConnectionKey, ConnectionRef, FormerToken, Scope},
     renewal,
 };
 

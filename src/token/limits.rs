@@ -4,8 +4,7 @@ use kube::ResourceExt;
 
 use super::shape::Shape;
 use crate::{
-    connection::ConnectionKey,
-    crd::{AcsToken, TokenPolicy, parse_duration},
+    crd::{AcsToken, ConnectionKey, TokenPolicy, parse_duration},
 };
 
 /// What the connection's policy lets one token be.

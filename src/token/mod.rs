@@ -12,22 +12,18 @@ mod claim;
 mod controller;
 pub mod decide;
 mod facts;
-mod index;
 mod limits;
 mod observe;
 mod report;
+pub mod secret;
 mod shape;
 mod teams;
 pub mod tell;
 
 pub use claim::{Claim, POLICY_DENIED, claim, is_untold_claim};
-pub use controller::run;
+pub use controller::reconcile;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
 pub use facts::{FORMER, TokenFacts, fingerprint, scopes_text};
-pub use index::{identity_key, secret_key, uid_key};
 pub use limits::{Limits, rank};
-pub use observe::{Findings, connection_of, endpoint_of, identity_of, limits_of, observe};
+pub use observe::limits_of;
 pub use shape::Shape;
-pub use teams::{
-    SeenUserToken, UserTokenView, connections, namespace_key, see_user_token, user_key,
-};

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
     decide::{
@@ -10,21 +10,16 @@ use super::{
         UsableIdentity,
     },
     facts::TokenFacts,
-    index::{identity_key, secret_key},
     limits::Limits,
-    teams::{self, UserTokenView},
+    secret::{Owner, Wanted, owner},
+    teams,
 };
 use crate::{
-    cluster::{
-        input::Presence,
-        secret::{Owner, Wanted, owned_by, owner},
-        view::object_ref,
-    },
-    connection::{ConnectionKey, Resolved},
+    acs::Resolved,
+    cluster::{index, input::Presence, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsToken, STALLED},
-    identity::siblings,
-    memory::Remembered,
+    crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED},
+    memory::{Remembered, UserTokenView},
     renewal,
 };
 
@@ -74,7 +69,7 @@ pub fn observe<'a>(
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
     let remembered = context.memory.of(&uid);
-    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let identity = token.identity_reference().and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
     // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
     let group = identity
@@ -82,7 +77,7 @@ pub fn observe<'a>(
         .and_then(|identity| {
             let status = identity.status.as_ref()?;
             let id = status.identity_id.as_deref()?;
-            Some(siblings(context, id, status.endpoint.as_deref()?))
+            Some(context.views.siblings(id, status.endpoint.as_deref()?))
         })
         .unwrap_or_default();
     let user = token.spec.teams_user.as_ref();
@@ -222,7 +217,7 @@ pub fn limits_of(
 ) -> Limits {
     let keys = group
         .iter()
-        .map(|it| identity_key(&it.namespace().unwrap_or_default(), &it.name_any()));
+        .map(|it| index::of_identity(&it.namespace().unwrap_or_default(), &it.name_any()));
     let all = keys.flat_map(|key| context.views.tokens.find(&key));
     Limits::beside(all, token, key, context.token_policy(key))
 }
@@ -277,7 +272,7 @@ fn facts_of(secret: &PartialObjectMeta<Secret>) -> Option<TokenFacts> {
 /// A Secret of ours that the spec no longer names.
 fn former(context: &Context, token: &AcsToken, uid: &str) -> Option<FormerSecret> {
     let wanted = token.secret_name();
-    let owned = context.views.secrets.find(&owned_by(uid));
+    let owned = context.views.secrets.find(&index::of_token(uid));
     owned
         .iter()
         .filter(|secret| secret.name_any() != wanted && secret.namespace() == token.namespace())
@@ -301,7 +296,8 @@ fn rival(context: &Context, token: &AcsToken) -> Option<String> {
             token.name_any(),
         )
     };
-    let key = secret_key(token);
+    let namespace = token.namespace().unwrap_or_default();
+    let key = index::into_secret(&namespace, &token.secret_name());
     if context.views.tokens.count(&key) < 2 {
         return None;
     }
@@ -331,15 +327,6 @@ fn forbidden_key(token: &AcsToken, forbidden: &[String]) -> Option<String> {
     labels.chain(annotations).find(is_forbidden).cloned()
 }
 
-/// The `AcsIdentity` that `token` names, unless it is for a Teams user.
-#[must_use]
-pub fn identity_of(token: &AcsToken) -> Option<ObjectRef<AcsIdentity>> {
-    Some(object_ref(
-        token.namespace().as_deref(),
-        token.identity_name()?,
-    ))
-}
-
 /// The endpoint that the token belongs to: its identity's, or the one that it was exchanged at.
 #[must_use]
 pub fn endpoint_of(token: &AcsToken, identity: Option<&AcsIdentity>) -> Option<String> {
@@ -363,7 +350,7 @@ pub fn connection_of(
     now: Timestamp,
 ) -> Option<(ConnectionKey, Resolved)> {
     let namespace = token.namespace()?;
-    let identity = identity_of(token).and_then(|it| context.views.identities.get(&it));
+    let identity = token.identity_reference().and_then(|it| context.views.identities.get(&it));
     let is_of_user = token.spec.teams_user.is_some();
     let key = if is_of_user {
         teams::key(context, token, &namespace)

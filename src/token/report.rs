@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
-use kube::{Api, ResourceExt};
+use jiff::SignedDuration;
+use kube::ResourceExt;
 use tracing::{info, warn};
 
 use super::{claim::POLICY_DENIED, decide::Decision, facts::TokenFacts, tell};
 use crate::{
-    cluster::{self, status},
+    cluster,
     context::Context,
-    crd::{AcsToken, AcsTokenStatus, REQUEST, REQUESTED_AT, parse_duration},
-    identity::decide::GRACE,
+    crd::{AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, parse_duration},
+    engine::write_status,
     metrics::{KindLabels, ReasonLabels},
     renewal,
 };
@@ -24,19 +24,19 @@ pub async fn rest(
         // The object is about to go with its namespace; nobody reads what it says.
         return Ok(());
     }
-    let news = tell::rested(token, decision, Timestamp::now());
+    let news = tell::rested(token, decision, context.now());
     let since = |status: Option<&AcsTokenStatus>| status?.denied_since.clone();
     let is_first = since(token.status.as_ref()).is_none();
     let denied = since(news.as_ref()).filter(|_| is_first);
     write(context, token, news).await?;
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
-        let end = renewal::add(since.0, GRACE);
+        let end = renewal::add(since.0, POLICY_GRACE);
         let note = format!(
             "{}; it is not renewed, and its Secret is deleted at {end}",
             verdict.message()
         );
         warn!(note);
-        context.events.warning(token, POLICY_DENIED, note).await;
+        context.warn(token, POLICY_DENIED, note).await;
     }
     Ok(())
 }
@@ -55,7 +55,7 @@ pub async fn record(
     write(
         context,
         token,
-        tell::recorded(token, facts, Timestamp::now()),
+        tell::recorded(token, facts, context.now()),
     )
     .await
 }
@@ -68,7 +68,7 @@ pub async fn failed(
     message: &str,
     retry_after: Option<SignedDuration>,
 ) -> Result<(), cluster::Error> {
-    let now = Timestamp::now();
+    let now = context.now();
     warn!(reason, error = message, "no token could be issued");
     let labels = ReasonLabels {
         kind: "AcsToken",
@@ -87,7 +87,7 @@ pub async fn failed(
         .is_none_or(|failure| failure.reason != reason);
     write(context, token, tell::failed(token, reason, message, now)).await?;
     if is_news {
-        context.events.warning(token, "IssueFailed", message).await;
+        context.warn(token, "IssueFailed", message).await;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub async fn refused(
     write(
         context,
         token,
-        tell::refused(token, request, Timestamp::now()),
+        tell::refused(token, request, context.now()),
     )
     .await?;
     let note = format!(
@@ -109,7 +109,7 @@ pub async fn refused(
          for a renewal. Tokens are revoked through their AcsIdentity"
     );
     warn!(note);
-    context.events.warning(token, "UnknownRequest", note).await;
+    context.warn(token, "UnknownRequest", note).await;
     Ok(())
 }
 
@@ -121,12 +121,11 @@ async fn write(
     if news.is_none() {
         return Ok(());
     }
-    let api: Api<AcsToken> = Api::namespaced(context.client.clone(), &namespace(token));
     let object = AcsToken {
         status: news,
         ..token.clone()
     };
-    status::write(&api, &context.views.tokens, &object).await
+    write_status(&*context.world, &context.views.tokens, &object).await
 }
 
 /// Tells that tokens may live on in ACS although their object goes.
@@ -140,7 +139,7 @@ pub async fn abandoned(context: &Arc<Context>, token: &AcsToken, why: &str) {
     warn!(message);
     let labels = KindLabels { kind: "AcsToken" };
     context.metrics.abandoned.get_or_create(&labels).inc();
-    context.tell_abandoned(token, &namespace, &message).await;
+    context.warn_abandoned(token, &namespace, &message).await;
 }
 
 /// Tells that the token of a Teams user lives on although its object goes.
@@ -149,7 +148,7 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
     let Some(end) = status.and_then(|status| status.expires_at.as_ref()) else {
         return;
     };
-    if end.0 <= Timestamp::now() || context.is_terminating(&namespace(token)) {
+    if end.0 <= context.now() || context.is_terminating(&namespace(token)) {
         return;
     }
     let note = format!(
@@ -158,7 +157,7 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
         end.0
     );
     info!(note);
-    context.events.normal(token, "NotRevoked", note).await;
+    context.inform(token, "NotRevoked", note).await;
 }
 
 /// Tells that somebody edits the Secret.
@@ -167,7 +166,7 @@ pub async fn repaired(context: &Context, token: &AcsToken) {
         "Secret {} was edited by someone else and holds a new token now; further repairs are 5 minutes apart",
         token.secret_name()
     );
-    context.events.warning(token, "SecretRepaired", note).await;
+    context.warn(token, "SecretRepaired", note).await;
 }
 
 /// Tells that `renewBefore` asks for more than the service's life allows.
@@ -185,8 +184,7 @@ pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenFa
             margin.as_secs()
         );
         context
-            .events
-            .warning(token, "RenewBeforeCapped", note)
+            .warn(token, "RenewBeforeCapped", note)
             .await;
     }
 }

@@ -1,8 +1,6 @@
 //! Tokens of Teams users: whose connection they use, and what is known of the Entra tokens that
 //! they are exchanged for. They have no `AcsIdentity`, and nobody can revoke them.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -14,39 +12,12 @@ use super::{
 };
 use crate::{
     acs::UserToken,
-    cluster::input::Presence,
-    connection::{ConnectionKey, Found, text_in},
+    cluster::{index, input::Presence},
+    connection::{Found, text_in},
     context::Context,
-    crd::{AcsToken, SecretKeyRef, TeamsUser, TokenPolicy},
-    memory::{ReadUserToken, Remembered},
+    crd::{AcsToken, ConnectionKey, SecretKeyRef, TeamsUser, TokenPolicy},
+    memory::{ReadUserToken, Remembered, SeenUserToken, UserTokenView},
 };
-
-/// What is known of the Entra token of a Teams user; never the token itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserTokenView {
-    /// Its Secret was not looked at since it last changed.
-    Unknown,
-    /// It is not there (yet).
-    Missing {
-        /// Why, in a word.
-        reason: Cow<'static, str>,
-        /// What is waited for, in a sentence.
-        message: String,
-    },
-    /// What is there is not the Entra token of the user; says what to do, in a sentence.
-    Wrong(String),
-    /// It is there.
-    There(SeenUserToken),
-}
-
-/// An Entra token as far as decisions go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenUserToken {
-    /// A hash of it.
-    pub fingerprint: String,
-    /// When it ends, by Entra's clock, which is taken for the service's.
-    pub expires_on: Timestamp,
-}
 
 /// The Teams user of `token`, as an identity that nothing is ever revoked of.
 pub(super) fn identity(
@@ -107,17 +78,6 @@ pub(super) fn key(context: &Context, token: &AcsToken, namespace: &str) -> Conne
     ConnectionKey::of(&reference, namespace)
 }
 
-/// All connections that it may turn out to use.
-#[must_use]
-pub fn connections(token: &AcsToken) -> Vec<ConnectionKey> {
-    let kept = token.status.as_ref();
-    ConnectionKey::candidates(
-        token.spec.connection_ref.as_ref(),
-        kept.and_then(|status| status.connection_ref.as_ref()),
-        &token.namespace().unwrap_or_default(),
-    )
-}
-
 /// What the connection lets the token be. Its life is not asked for, so no policy bounds it.
 pub(super) fn limits_of(
     context: &Context,
@@ -130,7 +90,7 @@ pub(super) fn limits_of(
         max_expires_in: None,
         ..context.token_policy(&key)
     };
-    let all = std::iter::once_with(|| context.views.tokens.find(&user_key(user))).flatten();
+    let all = std::iter::once_with(|| context.views.tokens.find(&index::of_user(user))).flatten();
     let all = all
         .filter(|other| self::key(context, other, &other.namespace().unwrap_or_default()) == key);
     Limits::beside(all, token, &key, policy)
@@ -203,16 +163,4 @@ fn look(user: &TeamsUser, namespace: &str, found: &Found) -> (UserTokenView, Opt
             (UserTokenView::Wrong(message), None)
         }
     }
-}
-
-/// The key by which the tokens of a Teams user are indexed.
-#[must_use]
-pub fn user_key(user: &TeamsUser) -> String {
-    format!("user:{}", user.identity_id())
-}
-
-/// The key by which all tokens of Teams users of a namespace are indexed.
-#[must_use]
-pub fn namespace_key(namespace: &str) -> String {
-    format!("teams:{namespace}")
 }

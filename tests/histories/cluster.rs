@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use acs_identity_operator::crd::{AcsIdentity, AcsRevocation, AcsToken, TOKEN_UID_LABEL};
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, TOKEN_UID_LABEL,
+};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
@@ -31,8 +33,7 @@ pub enum Change {
     Order(AcsRevocation, bool),
     /// A Secret of this name changed, whoever owns it; at which version it is, if it is.
     Named(String, Option<String>),
-    /// The credential changed.
-    Connection,
+    Connection(AcsConnection, bool),
 }
 
 /// A kind that the API server keeps.
@@ -46,8 +47,6 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
 pub const WATCHES: usize = 6;
 /// The watch of single Secrets by name.
 pub const NAMED: usize = 3;
-/// The watch of the connection and its Secret.
-pub const CONNECTION: usize = 4;
 
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -55,6 +54,7 @@ pub struct Cluster {
     pub tokens: BTreeMap<String, AcsToken>,
     pub secrets: BTreeMap<String, Secret>,
     pub orders: BTreeMap<String, AcsRevocation>,
+    pub connections: BTreeMap<String, AcsConnection>,
     /// What the watches have not told yet.
     pub untold: [VecDeque<Change>; WATCHES],
     /// Being deleted: nothing can be created in the namespace.
@@ -222,6 +222,16 @@ impl Kind for Secret {
         let is_seen = is_there && is_labelled(self);
         (is_seen || former.is_some_and(is_labelled))
             .then(|| Change::Secret(without_data(self), is_seen))
+    }
+}
+
+impl Kind for AcsConnection {
+    const WATCH: usize = 4;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.connections
+    }
+    fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
+        Some(Change::Connection(self.clone(), is_there))
     }
 }
 

@@ -1,17 +1,14 @@
-//! The connection that everything uses, and what its controller does, in one go.
+//! The connection that everything uses, and the Secret of its keys.
 
 use std::sync::OnceLock;
 
 use acs_identity_operator::{
-    acs::{AccessKey, Endpoint},
-    connection::{ConnectionKey, Resolved, Unusable},
-    context::Context,
-    crd::{AcsConnection, Adoption, ConnectionKind, ConnectionStatus, Policy, TokenPolicy},
+    acs::AccessKey,
+    crd::{AcsConnection, Adoption, ConnectionStatus, Policy, TokenPolicy},
 };
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use kube::runtime::reflector::ObjectRef;
-
-use crate::{cluster::NAMESPACE, truth::Truth, world::World};
+use crate::{cluster::Cluster, world::World};
 
 pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 
@@ -22,8 +19,6 @@ pub struct Connection {
     pub key: Option<usize>,
     /// Which of them is the second one, if any.
     pub spare: Option<usize>,
-    /// Changes with each change of the Secret.
-    pub version: u64,
     pub knows_custom_id: bool,
     pub is_shared: bool,
     pub allows_adoption: bool,
@@ -31,25 +26,21 @@ pub struct Connection {
     pub policy: TokenPolicy,
     /// The same as the operator was told last: of more it can't know when it lets a token go.
     pub told: TokenPolicy,
-    /// What its status tells.
-    pub status: Option<ConnectionStatus>,
 }
 
-pub fn connection_key() -> ConnectionKey {
-    ConnectionKey {
-        kind: ConnectionKind::AcsConnection,
-        namespace: Some(NAMESPACE.to_owned()),
-        name: "default".to_owned(),
-    }
-}
+/// Its name.
+pub const DEFAULT: &str = "default";
+/// The Secret of its keys.
+const SECRET: &str = "acs";
+const FIRST: &str = "first";
+const SECOND: &str = "second";
 
 /// The keys that the resource can have: fingerprints and what signs.
-pub fn keys() -> &'static [(String, AccessKey)] {
-    static KEYS: OnceLock<Vec<(String, AccessKey)>> = OnceLock::new();
+pub fn keys() -> &'static [(String, &'static str)] {
+    static KEYS: OnceLock<Vec<(String, &str)>> = OnceLock::new();
     KEYS.get_or_init(|| {
         ["a2V5LTA=", "a2V5LTE=", "a2V5LTI=", "a2V5LTM="]
-            .map(|text| AccessKey::parse(text).unwrap())
-            .map(|key| (key.fingerprint(), key))
+            .map(|text| (AccessKey::parse(text).unwrap().fingerprint(), text))
             .into()
     })
 }
@@ -69,8 +60,7 @@ impl Connection {
 
     /// The second key is in use, and the first was refused before it was ever accepted: nothing may
     /// tell its fingerprint, so the next process tries it again.
-    pub fn is_first_key_unknown(&self) -> bool {
-        let status = self.status.clone().unwrap_or_default();
+    pub fn is_first_key_unknown(&self, status: &ConnectionStatus) -> bool {
         let first = self.credential().map(ToOwned::to_owned);
         let is_told = first
             .iter()
@@ -79,85 +69,80 @@ impl Connection {
         self.spare.is_some() && is_spare_in_use && !is_told
     }
 
-    fn object(&self) -> AcsConnection {
-        let mut object: AcsConnection = serde_json::from_value(serde_json::json!({
-            "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsConnection",
-            "metadata": {"name": "default", "namespace": NAMESPACE, "uid": "uid-connection", "generation": 1},
-            "spec": {
-                "auth": {"connectionString": {"secretRef": {"name": "acs", "key": "connectionString"}}},
-            },
-        }))
-        .unwrap();
-        object.spec.policy = Some(Policy {
+    fn policy(&self) -> Policy {
+        Policy {
             tokens: self.policy.clone(),
             adoption: (!self.allows_adoption).then_some(Adoption::Deny),
             shared_identities: Some(self.is_shared),
-        });
-        object.status.clone_from(&self.status);
-        object
+        }
     }
 }
 
-/// Resolves the connection anew.
-pub fn look(context: &Context, world: &mut World) {
-    let connection = &world.connection;
-    let key = connection_key();
-    let reference = ObjectRef::new("default").within(NAMESPACE);
-    let former = context.views.connections.get(&reference);
-    let object = connection.object();
-    world.connection.told = world.connection.policy.clone();
-    Truth::policy_told(world);
-    let connection = &world.connection;
-    let is_other = former.is_some_and(|former| former.spec != object.spec);
-    context.views.connections.apply(&object);
-    if is_other {
-        context.wake_users(&key);
-    }
-    let version = if connection.knows_custom_id {
+/// What the connection's status says.
+pub fn status(cluster: &Cluster) -> ConnectionStatus {
+    let connection = cluster.connections.get(DEFAULT);
+    connection
+        .and_then(|connection| connection.status.clone())
+        .unwrap_or_default()
+}
+
+/// Creates the connection and its Secret.
+pub fn create(world: &mut World) {
+    let version = if world.connection.knows_custom_id {
         "2025-03-02-preview"
     } else {
         "2023-10-01"
     };
-    let resolve = |index: usize| {
-        let (credential, key) = &keys()[index];
-        Resolved {
-            endpoint: Endpoint::parse(ENDPOINT).unwrap(),
-            version: version.parse().unwrap(),
-            key: key.clone().into(),
-            credential: credential.clone(),
-        }
-    };
-    let spare = connection
-        .spare
-        .filter(|spare| Some(*spare) != connection.key);
-    let resolved = match connection.key {
-        Some(index) => Ok(resolve(index)),
-        None => Err(Unusable {
-            reason: "SecretNotFound".into(),
-            message: "waiting for Secret ns/acs, which does not exist".to_owned(),
-            is_stalled: false,
-            retry_at: None,
-        }),
-    };
-    let source = Some((Some(1), connection.version.to_string()));
-    if context.registry.source(&key) != source {
-        let told = connection.status.as_ref();
-        if context
-            .registry
-            .set(&key, source, resolved, Ok(spare.map(resolve)), told)
-        {
-            context.wake_users(&key);
-        }
-    }
-    report(context, world);
+    let mut object: AcsConnection = serde_json::from_value(serde_json::json!({
+        "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsConnection",
+        "metadata": {"name": DEFAULT},
+        "spec": {
+            "endpoint": ENDPOINT,
+            "apiVersion": version,
+            "auth": {"accessKey": {
+                "secretRef": {"name": SECRET, "key": FIRST},
+                "secondarySecretRef": {"name": SECRET, "key": SECOND},
+            }},
+        },
+    }))
+    .unwrap();
+    object.spec.policy = Some(world.connection.policy());
+    let now = world.time();
+    world.cluster.create(object, now).unwrap();
+    write_keys(world);
 }
 
-/// Tells the credential in the status, from where the next process has it.
-pub fn report(context: &Context, world: &mut World) {
-    let state = context.registry.credential(&connection_key());
-    world.connection.status = Some(ConnectionStatus {
-        credential: state.accepted,
-        refused_credentials: state.refused,
-        ..ConnectionStatus::default()
-    });
+/// Its owner allows other things.
+pub fn write_policy(world: &mut World) {
+    let policy = world.connection.policy();
+    let _ = world
+        .cluster
+        .update::<AcsConnection>(DEFAULT, None, |object| {
+            if object.spec.policy.as_ref() != Some(&policy) {
+                object.spec.policy = Some(policy.clone());
+                object.metadata.generation = object.metadata.generation.map(|it| it + 1);
+            }
+        });
+}
+
+/// Its Secret holds other keys, or goes.
+pub fn write_keys(world: &mut World) {
+    let now = world.time();
+    let connection = &world.connection;
+    let Some(first) = connection.key else {
+        let _ = world.cluster.delete::<Secret>(SECRET, None, now);
+        return;
+    };
+    let second = connection.spare.filter(|spare| *spare != first);
+    let text = |index: usize| ByteString(keys()[index].1.as_bytes().to_vec());
+    let first = (FIRST.to_owned(), text(first));
+    let second = second.map(|second| (SECOND.to_owned(), text(second)));
+    let data = Some([first].into_iter().chain(second).collect());
+    let put = |secret: &mut Secret| secret.data.clone_from(&data);
+    if world.cluster.update::<Secret>(SECRET, None, put).is_err() {
+        let mut secret = Secret::default();
+        secret.metadata.name = Some(SECRET.to_owned());
+        put(&mut secret);
+        let _ = world.cluster.create(secret, now);
+    }
 }

@@ -11,8 +11,9 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
 use crate::{
-    cluster::{CONNECTION, Kind},
-    connection::{Connection, keys},
+    cluster::Kind,
+    connection::{self, Connection, keys},
+    door,
     events::{Edit, Event, Meddling, Setup, SignIn},
     operator::Operator,
     rest,
@@ -83,19 +84,19 @@ impl History {
         let connection = Connection {
             key: Some(0),
             spare: None,
-            version: 0,
             knows_custom_id: setup.knows_custom_id,
             is_shared: setup.is_shared,
             allows_adoption: true,
             policy: TokenPolicy::default(),
             told: TokenPolicy::default(),
-            status: None,
         };
         let mut world = World::new(service, connection);
         world.local_offset = setup.local_offset * 1000;
         world.service_offset = setup.service_offset * 1000;
         world.story = with_story.then(Vec::new);
         let world = Rc::new(RefCell::new(world));
+        door::enter(&world);
+        connection::create(&mut world.borrow_mut());
         let operator = Operator::start(&world);
         let mut history = Self {
             world,
@@ -249,8 +250,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             connection.policy = policy(number);
             connection.allows_adoption = number != 6;
             connection.is_shared = setup.is_shared && number != 7;
-            let change = crate::cluster::Change::Connection;
-            world.cluster.untold[CONNECTION].push_back(change);
+            connection::write_policy(world);
         }
         Event::SuspendIdentity(number, is_suspended) => {
             let name = IDENTITIES[usize::from(number)];
@@ -299,7 +299,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             let (fingerprint, _) = &keys()[usize::from(index)];
             world.service.keys.insert(fingerprint.clone());
             world.connection.spare = Some(usize::from(index));
-            secret_changed(world);
+            connection::write_keys(world);
         }
         Event::DropKey => use_key(world, None),
         Event::Regenerate => {
@@ -359,14 +359,8 @@ fn request<K: Kind>(world: &mut World, name: &str, what: Option<&str>) {
 fn use_key(world: &mut World, key: Option<usize>) {
     if world.connection.key != key {
         world.connection.key = key;
-        secret_changed(world);
+        connection::write_keys(world);
     }
-}
-
-fn secret_changed(world: &mut World) {
-    world.connection.version += 1;
-    let change = crate::cluster::Change::Connection;
-    world.cluster.untold[CONNECTION].push_back(change);
 }
 
 fn id_of(world: &World, number: u8) -> Option<String> {

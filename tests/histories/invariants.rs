@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use acs_identity_operator::{
     acs::UserToken,
     crd::{AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, is_ready},
-    token::{Shape, TokenFacts, decide::Why, renew_at},
+    engine::Object,
+    token::{Shape, TokenFacts, renew_at},
 };
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
@@ -66,7 +67,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         let pending = status.and_then(|status| status.pending_revocation.as_ref());
         // An intent counts once the API server's answer is back; before that, nothing was decided.
         let is_being_written = world.calls.iter().any(|call| match &call.message {
-            Message::Api(ApiCall::IdentityStatus(other)) => other.uid() == identity.uid(),
+            Message::Api(ApiCall::Status(Object::Identity(other))) => other.uid() == identity.uid(),
             _ => false,
         });
         // Nor does one whose answer was lost, before the watch tells it.
@@ -314,7 +315,7 @@ fn sole_user(world: &World, id: &str) -> bool {
 }
 
 /// Issues of one object keep their distance (T2, T5).
-fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
+fn paced(world: &World, by: &Key, uid: &str, why: &'static str) -> Checked {
     let Some((last, former, jumped)) = world.truth.issues.get(uid) else {
         return Ok(());
     };
@@ -322,7 +323,7 @@ fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
         return Ok(());
     }
     let pause = world.now - last;
-    if why == Why::Renewal {
+    if why == "Renewal" {
         let tokens = || world.service.tokens().filter(|token| token.uid == uid);
         let lives = tokens().map(|token| {
             let entra = token.exchanged_for.as_ref();
@@ -341,7 +342,7 @@ fn paced(world: &World, by: &Key, uid: &str, why: Why) -> Checked {
     // What it repaired is remembered by the process that had the answer.
     let is_since = |at: Option<Millis>| at.is_some_and(|at| at >= *last);
     let forgot = is_since(world.truth.restarted) || is_since(world.truth.unanswered);
-    if why == Why::SecretEdited && *former == Why::SecretEdited && !forgot {
+    if why == "SecretEdited" && *former == "SecretEdited" && !forgot {
         hold!(
             pause >= 5 * 60_000,
             "T5: {by} repairs an edit {pause} ms after the last repair"
@@ -355,7 +356,7 @@ fn exchanged_well(
     world: &World,
     by: &Key,
     uid: &str,
-    why: Why,
+    why: &'static str,
     user_token: Option<&String>,
 ) -> Checked {
     let Some(sent) = user_token else {
@@ -374,7 +375,7 @@ fn exchanged_well(
         is_same && *end <= last.expires && *end > world.service_time()
     });
     hold!(
-        why != Why::Renewal || !is_in_vain || world.jumped > 0,
+        why != "Renewal" || !is_in_vain || world.jumped > 0,
         "T2: {by} exchanges an Entra token again for a token that ends no later"
     );
     Ok(())
@@ -436,7 +437,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
 /// A write gets to the API server.
 pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
     match call {
-        ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
+        ApiCall::CreateSecret(secret, false) | ApiCall::ReplaceSecret(secret, false) => {
             let name = secret.name_any();
             let text = text_in(secret, "token").unwrap_or_default();
             let token = world.service.token(&text);
@@ -447,7 +448,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
                 return Ok(());
             };
             let would_conflict = former.resource_version() != secret.resource_version();
-            let is_create = matches!(call, ApiCall::CreateSecret(_));
+            let is_create = matches!(call, ApiCall::CreateSecret(..));
             let owner = owner_uid(&former.metadata);
             let ours = owner.is_some() && owner == owner_uid(&secret.metadata);
             hold!(
@@ -468,7 +469,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             let Some(former) = world.cluster.secrets.get(name) else {
                 return Ok(());
             };
-            if uid.is_some() && *uid != former.uid() {
+            if Some(uid) != former.uid().as_ref() {
                 return Ok(());
             }
             let owner = owner_uid(&former.metadata);
@@ -487,8 +488,8 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             };
             moved_before(world, by, object, former)?;
         }
-        ApiCall::TokenFinalizers(name, _, left, abandoned) if left.is_empty() => {
-            let Some(object) = world.cluster.tokens.get(name) else {
+        ApiCall::Finalizers(Object::Token(object), left, abandoned) if left.is_empty() => {
+            let Some(object) = world.cluster.tokens.get(&object.name_any()) else {
                 return Ok(());
             };
             may_abandon(world, by, &object.metadata, abandoned.as_deref())?;
@@ -508,8 +509,8 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
                 lives.map_or("", |duty| duty.text.as_str())
             );
         }
-        ApiCall::IdentityFinalizers(name, _, left, abandoned) if left.is_empty() => {
-            let Some(object) = world.cluster.identities.get(name) else {
+        ApiCall::Finalizers(Object::Identity(object), left, abandoned) if left.is_empty() => {
+            let Some(object) = world.cluster.identities.get(&object.name_any()) else {
                 return Ok(());
             };
             may_abandon(world, by, &object.metadata, abandoned.as_deref())?;

@@ -1,12 +1,13 @@
-//! The decisions driven through random histories: an operator of the real observe, decide and
-//! statuses in a model of the API server and of ACS, with crashes between any two effects, lost
-//! answers, stale views, clocks that jump, and users who change their minds. After each step the
-//! invariants of the contract are checked, and at the end that everything has come right.
+//! The shipped operator driven through random histories: its queue and its runs behind a door
+//! (`engine::World`) whose other side is a model of the API server and of ACS, with crashes between
+//! any two effects, lost answers, stale views, clocks that jump, and users who change their minds.
+//! After each step the invariants of the contract are checked, and at the end that everything has
+//! come right.
 //!
 //! - `events`: what a history is made of; `history`: lets it happen.
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
-//! - `operator`, `wire`: a process of the operator; `token`, `identity`, `order`,
-//!   `connection`: its runs.
+//! - `operator`: a process of the operator; `door`: its way to the world.
+//! - `connection`: the connection and its keys.
 //! - `teams`: a Teams user and their Entra token.
 //! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
 
@@ -33,19 +34,16 @@
 
 mod cluster;
 mod connection;
+mod door;
 mod events;
 mod history;
-mod identity;
 mod invariants;
 mod operator;
-mod order;
 mod rest;
 mod service;
 mod story;
 mod teams;
-mod token;
 mod truth;
-mod wire;
 mod world;
 
 use std::{

@@ -1,74 +1,63 @@
-//! One process of the operator: its views, its watches, its queue and its runs. It ends with a
-//! crash, and another begins.
+//! One process of the operator: the shipped queue and runs, with the watches of this world. It ends
+//! with a crash, and another begins.
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     pin::Pin,
     rc::Rc,
     sync::{Arc, OnceLock},
     task::{Context as Task, Poll, Waker},
+    time::Duration,
 };
 
 use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
-    cluster::{
-        control::after_conflict,
-        event::Events,
-        input::{Inputs, Presence},
-        view::object_ref,
-    },
-    connection::Registry,
+    cluster::{self, ObjectKey},
     context::{Config, Context, Views},
-    crd::{AcsRevocation, AcsToken},
-    gate::Gates,
+    credentials::Registry,
+    crd::AcsConnection,
+    engine::{Locks, Queue, Requeue, ended},
     memory::Memory,
     metrics::Metrics,
-    operator::{identity_changed, secret_changed, token_changed},
-    renewal,
-    token::namespace_key,
-    wake::{Triggers, Wake},
+    operator::{
+        events::{
+            connection_changed, identity_changed, revocation_changed, secret_changed,
+            token_changed,
+        },
+        reconcile,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{Client, runtime::reflector::ObjectRef};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc::UnboundedReceiver,
+};
 
 use crate::{
-    cluster::{Change, NAMESPACE, Refused, WATCHES, is_labelled, without_data},
-    connection, identity, order,
+    cluster::{Change, Kind, NAMESPACE, WATCHES, is_labelled, without_data},
+    door::{self, ProcessDoor},
     service::Millis,
-    teams::ENTRA,
-    token,
-    wire::Wire,
-    world::{Key, Reply, State, TRIP, World},
+    truth::Truth,
+    world::{BEGIN, Key, Reply, State, TRIP, World},
 };
 
 /// After this long a deletion goes on without ACS (I3).
 pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
-/// As the controllers have it: no object needs more steps before it rests.
-pub const MOST_STEPS: usize = 12;
-
-type Run = Pin<Box<dyn Future<Output = Result<Option<Timestamp>, Refused>>>>;
+type Run = Pin<Box<dyn Future<Output = Result<Option<Timestamp>, cluster::Error>>>>;
 
 pub struct Operator {
     pub context: Arc<Context>,
     world: Rc<RefCell<World>>,
-    triggers: Triggers,
-    queue: VecDeque<Key>,
+    door: ProcessDoor,
+    requeued: UnboundedReceiver<ObjectKey>,
+    queue: Queue,
     runs: BTreeMap<Key, Run>,
-    /// When objects want to be run again, by the API server's clock: a monotonic one.
-    timers: BTreeMap<Key, Millis>,
-    /// Runs that failed in a row.
-    pub failures: BTreeMap<Key, i32>,
     /// Until when watches tell nothing.
     pub held: [Millis; WATCHES],
     /// Runs that were begun.
     pub started: usize,
-    /// Secrets of others that tokens wait for.
-    followed: Rc<RefCell<BTreeMap<Key, String>>>,
-    /// What the watch of the Teams user's Entra token knows, once it is followed.
-    user_token: Rc<RefCell<Option<Presence>>>,
 }
 
 /// What may happen next.
@@ -84,20 +73,20 @@ enum Action {
 impl Operator {
     /// A process that has just listed everything.
     pub fn start(world: &Rc<RefCell<World>>) -> Self {
-        let (wake, triggers) = Wake::channels();
-        let context = Arc::new(context(wake));
+        let (requeue, requeued) = Requeue::channel();
+        let door = ProcessDoor {
+            requeue: requeue.clone(),
+            followed: Arc::default(),
+        };
         let mut operator = Self {
-            context,
+            context: Arc::new(context(requeue, door.clone())),
             world: Rc::clone(world),
-            triggers,
-            queue: VecDeque::new(),
+            door,
+            requeued,
+            queue: Queue::default(),
             runs: BTreeMap::new(),
-            timers: BTreeMap::new(),
-            failures: BTreeMap::new(),
             held: [0; WATCHES],
             started: 0,
-            followed: Rc::default(),
-            user_token: Rc::default(),
         };
         operator.list();
         operator
@@ -107,7 +96,10 @@ impl Operator {
         let mut world = self.world.borrow_mut();
         world.cluster.untold = Default::default();
         world.learned = None;
-        let (views, cluster) = (&self.context.views, &world.cluster);
+        let (context, views, cluster) = (&self.context, &self.context.views, &world.cluster);
+        for connection in cluster.connections.values() {
+            views.connections.apply(connection);
+        }
         for identity in cluster.identities.values() {
             views.identities.apply(identity);
         }
@@ -117,19 +109,22 @@ impl Operator {
         for secret in cluster.secrets.values().filter(|s| is_labelled(s)) {
             views.secrets.apply(&without_data(secret));
         }
-        for order in cluster.orders.values() {
-            views.revocations.apply(order);
+        for revocation in cluster.orders.values() {
+            views.revocations.apply(revocation);
         }
-        connection::look(&self.context, &mut world);
-        for identity in world.cluster.identities.values() {
-            identity_changed(&self.context, identity);
+        for connection in cluster.connections.values() {
+            connection_changed(context, connection, true);
         }
-        for token in world.cluster.tokens.values() {
-            token_changed(&self.context, token, true);
+        for identity in cluster.identities.values() {
+            identity_changed(context, identity);
         }
-        for order in world.cluster.orders.values() {
-            order_changed(&self.context, order);
+        for token in cluster.tokens.values() {
+            token_changed(context, token, true);
         }
+        for revocation in cluster.orders.values() {
+            revocation_changed(context, revocation, true);
+        }
+        knows_policy(&mut world);
     }
 
     /// The process ends; calls on the wire get there or not.
@@ -143,7 +138,7 @@ impl Operator {
         *self = Self::start(&Rc::clone(&self.world));
     }
 
-    /// Wakes every object, as a resync does.
+    /// Has every object looked at.
     pub fn resync(&self) {
         let world = self.world.borrow();
         for identity in world.cluster.identities.values() {
@@ -171,7 +166,8 @@ impl Operator {
         true
     }
 
-    fn actions(&self) -> Vec<Action> {
+    fn actions(&mut self) -> Vec<Action> {
+        let queued = self.queue.tick(self.elapsed());
         let world = self.world.borrow();
         let mut actions = Vec::new();
         for (index, call) in world.calls.iter().enumerate() {
@@ -186,52 +182,24 @@ impl Operator {
                 actions.push(Action::Tell(watch));
             }
         }
-        for (place, key) in self.queue.iter().enumerate() {
-            if !self.runs.contains_key(key) {
-                actions.push(Action::Start(place));
-            }
-        }
+        actions.extend((0..queued).map(Action::Start));
         if actions.is_empty() && world.cluster.garbage().is_some() {
             actions.push(Action::CollectGarbage);
         }
         actions
     }
 
-    /// Takes in who was woken.
+    /// Takes in which objects are to be looked at.
     fn drain(&mut self) {
-        let mut woken = Vec::new();
-        while let Ok(identity) = self.triggers.identities.try_recv() {
-            woken.push(Key::Identity(identity.name));
-        }
-        while let Ok(token) = self.triggers.tokens.try_recv() {
-            woken.push(Key::Token(token.name));
-        }
-        while let Ok(order) = self.triggers.revocations.try_recv() {
-            woken.push(Key::Order(order.name));
-        }
-        let mut is_connection_woken = false;
-        while self.triggers.connections.try_recv().is_ok() {
-            is_connection_woken = true;
-        }
-        let world = self.world.borrow();
-        let now = world.now;
-        let due = self.timers.iter().filter(|(_, at)| **at <= now);
-        woken.extend(due.map(|(key, _)| key.clone()));
-        drop(world);
-        for key in woken {
-            self.wake(key);
-        }
-        if is_connection_woken {
-            connection::report(&self.context, &mut self.world.borrow_mut());
+        while let Ok(key) = self.requeued.try_recv() {
+            self.queue.add(key);
         }
     }
 
-    fn wake(&mut self, key: Key) {
-        // One entry per object: what wakes it takes the place of its timer.
-        self.timers.remove(&key);
-        if !self.queue.contains(&key) {
-            self.queue.push_back(key);
-        }
+    /// The time by a monotonic clock.
+    fn elapsed(&self) -> Duration {
+        let millis = self.world.borrow().now - BEGIN;
+        Duration::from_millis(millis.cast_unsigned())
     }
 
     /// When something happens by itself: a timer, or the end of a call that hangs.
@@ -241,20 +209,21 @@ impl Operator {
             State::Hung(until, _) => Some(until),
             _ => None,
         });
-        let timers = self.timers.values().copied();
+        let timer = self.queue.next_timer();
+        let timer = timer.map(|timer| BEGIN + Millis::try_from(timer.as_millis()).unwrap());
         let stragglers = world.stragglers.iter().map(|(at, ..)| *at);
         let held = self.held.iter().copied().filter(|until| *until > world.now);
-        calls.chain(timers).chain(stragglers).chain(held).min()
+        calls.chain(timer).chain(stragglers).chain(held).min()
     }
 
     /// Whether every run has ended, and well.
     pub fn is_idle(&self) -> bool {
-        self.runs.is_empty() && self.failures.is_empty()
+        self.runs.is_empty() && self.queue.is_settled()
     }
 
-    /// Who runs now.
-    pub fn running(&self) -> Vec<Key> {
-        self.runs.keys().cloned().collect()
+    /// Which objects run now.
+    pub fn running(&self) -> Vec<String> {
+        self.runs.keys().map(ToString::to_string).collect()
     }
 
     fn tell(&mut self, watch: usize) {
@@ -264,87 +233,39 @@ impl Operator {
         let (context, views) = (&self.context, &self.context.views);
         match change {
             Change::Identity(object, is_there) => {
-                if is_there {
-                    views.identities.apply(&object);
-                } else {
-                    views.identities.delete(&object);
-                }
+                views.identities.told(&object, is_there);
                 identity_changed(context, &object);
             }
             Change::Token(object, is_there) => {
-                if is_there {
-                    views.tokens.apply(&object);
-                } else {
-                    views.tokens.delete(&object);
-                }
+                views.tokens.told(&object, is_there);
                 token_changed(context, &object, is_there);
             }
             Change::Secret(object, is_there) => {
-                if is_there {
-                    views.secrets.apply(&object);
-                } else {
-                    views.secrets.delete(&object);
-                }
+                views.secrets.told(&object, is_there);
                 secret_changed(context, &object);
             }
             Change::Order(object, is_there) => {
-                if is_there {
-                    views.revocations.apply(&object);
-                } else {
-                    views.revocations.delete(&object);
-                }
-                order_changed(context, &object);
+                views.revocations.told(&object, is_there);
+                revocation_changed(context, &object, is_there);
             }
-            Change::Named(name, version) => {
-                let mut known = self.user_token.borrow_mut();
-                if let (Some(known), ENTRA) = (&mut *known, name.as_str()) {
-                    *known = version.map_or(Presence::Absent, Presence::At);
-                    for token in views.tokens.find_refs(&namespace_key(NAMESPACE)) {
-                        let _ = context.wake.tokens.send(token);
-                    }
-                }
-                let followed = self.followed.borrow();
-                let followers = followed.iter().filter(|(_, followed)| **followed == name);
-                for (key, _) in followers {
-                    if let Key::Token(token) = key {
-                        let token: ObjectRef<AcsToken> = object_ref(Some(NAMESPACE), token);
-                        let _ = context.wake.tokens.send(token);
-                    }
-                }
+            Change::Connection(object, is_there) => {
+                views.connections.told(&object, is_there);
+                connection_changed(context, &object, is_there);
+                knows_policy(&mut self.world.borrow_mut());
             }
-            Change::Connection => connection::look(context, &mut self.world.borrow_mut()),
+            Change::Named(name, version) => self.door.changed(&name, version),
         }
     }
 
     fn start_run(&mut self, place: usize) {
-        let Some(key) = self.queue.remove(place) else {
+        let Some(key) = self.queue.start(place) else {
             return;
         };
-        let wire = Wire {
-            context: Arc::clone(&self.context),
-            world: Rc::clone(&self.world),
-            by: key.clone(),
-            followed: Rc::clone(&self.followed),
-            user_token: Rc::clone(&self.user_token),
-        };
-        let run: Run = match &key {
-            Key::Identity(name) => {
-                let reference = object_ref(Some(NAMESPACE), name);
-                Box::pin(identity::reconcile(wire, reference))
-            }
-            Key::Order(name) => {
-                let reference = object_ref(Some(NAMESPACE), name);
-                Box::pin(order::reconcile(wire, reference))
-            }
-            Key::Token(name) => {
-                let reference = object_ref(Some(NAMESPACE), name);
-                Box::pin(token::reconcile(wire, reference))
-            }
-        };
+        let run = reconcile(Arc::clone(&self.context), key.clone());
         self.started += 1;
-        self.runs.insert(key.clone(), run);
+        self.runs.insert(key.clone(), Box::pin(run));
         self.poll(&key);
-        self.poll_gates();
+        self.poll_locked();
     }
 
     fn answer(&mut self, index: usize) {
@@ -364,45 +285,28 @@ impl Operator {
         world.replies.insert(call.id, reply);
         drop(world);
         self.poll(&call.by);
-        self.poll_gates();
+        self.poll_locked();
     }
 
     fn poll(&mut self, key: &Key) {
         let Some(run) = self.runs.get_mut(key) else {
             return;
         };
-        let Poll::Ready(ended) = run.as_mut().poll(&mut Task::from_waker(Waker::noop())) else {
+        let poll = || run.as_mut().poll(&mut Task::from_waker(Waker::noop()));
+        let Poll::Ready(result) = door::on_behalf_of(key, poll) else {
             return;
         };
         self.runs.remove(key);
-        // As the controller does: what it wants, or another try after a pause.
-        let world = self.world.borrow();
-        let (now, local) = (world.now, world.local());
-        let again = match ended {
-            Ok(wake) => {
-                self.failures.remove(key);
-                wake.map(|at| at.duration_since(local).as_millis().max(0) + 20)
-            }
-            Err(refused) => {
-                let attempts = self.failures.entry(key.clone()).or_default();
-                *attempts += 1;
-                Some(if refused == Refused::Conflict {
-                    after_conflict(*attempts).as_millis().cast_signed()
-                } else {
-                    renewal::backoff(*attempts, None, "any").as_millis()
-                })
-            }
-        };
-        if let Some(pause) = again.and_then(|pause| Millis::try_from(pause).ok()) {
-            self.timers.insert(key.clone(), now.saturating_add(pause));
-        }
+        let now = self.world.borrow().local();
+        let how = ended(&result, now);
+        self.queue.ended(key, how, self.elapsed());
     }
 
-    /// Runs that wait at a gate may go on after any other did.
-    fn poll_gates(&mut self) {
+    /// Runs that wait for a lock may go on after any other did.
+    fn poll_locked(&mut self) {
         loop {
             let world = self.world.borrow();
-            let at_gates: Vec<Key> = self
+            let waiting: Vec<Key> = self
                 .runs
                 .keys()
                 .filter(|key| world.calls.iter().all(|call| call.by != **key))
@@ -411,7 +315,7 @@ impl Operator {
             drop(world);
             let progress = |it: &Self| (it.world.borrow().calls.len(), it.runs.len());
             let former = progress(self);
-            for key in &at_gates {
+            for key in &waiting {
                 self.poll(key);
             }
             if progress(self) == former {
@@ -421,26 +325,27 @@ impl Operator {
     }
 }
 
-/// As the operator's watch has it.
-fn order_changed(context: &Context, order: &AcsRevocation) {
-    let _ = context.wake.revocations.send(ObjectRef::from_obj(order));
+/// The operator knows the policy as it is now, unless its watch has more to tell.
+fn knows_policy(world: &mut World) {
+    if world.cluster.untold[AcsConnection::WATCH].is_empty() {
+        world.connection.told = world.connection.policy.clone();
+        Truth::policy_told(world);
+    }
 }
 
-fn context(wake: Wake) -> Context {
-    /// What talks to the outside is never used, and made once.
-    static OUTSIDE: OnceLock<(Client, Acs, Arc<Metrics>, Runtime)> = OnceLock::new();
-    let (client, acs, metrics, _) = OUTSIDE.get_or_init(|| {
+fn context(requeue: Requeue, door: ProcessDoor) -> Context {
+    /// Makes credentials, and calls nobody; made once.
+    static OUTSIDE: OnceLock<(Acs, Arc<Metrics>, Runtime)> = OnceLock::new();
+    let (acs, metrics, _) = OUTSIDE.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let inside = runtime.enter();
-        let nowhere = kube::Config::new("http://localhost:1".parse().unwrap());
-        let client = Client::try_from(nowhere).unwrap();
         let acs = Acs::new(ServiceConfig::default()).unwrap();
         drop(inside);
-        (client, acs, Arc::default(), runtime)
+        (acs, Arc::default(), runtime)
     });
     Context {
-        client: client.clone(),
+        world: Arc::new(door),
         acs: acs.clone(),
         config: Config {
             watch_namespaces: Vec::new(),
@@ -454,12 +359,10 @@ fn context(wake: Wake) -> Context {
             service_account_token_audience: String::new(),
         },
         views: Views::new(1),
-        wake,
+        requeue,
         registry: Registry::default(),
-        gates: Gates::default(),
+        locks: Locks::default(),
         memory: Memory::default(),
-        inputs: Inputs::new(client.clone(), |_| {}),
-        events: Events::new(client.clone()),
         metrics: Arc::clone(metrics),
     }
 }

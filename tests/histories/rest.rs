@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    connection::keys,
+    connection::{self, keys},
     events::{Event, SignIn},
     history::History,
     invariants::{
@@ -159,9 +159,8 @@ fn has_forbidden_label(object: &AcsToken) -> bool {
 
 /// A first key that never worked is tried once more after a restart: no status may tell it.
 fn forgets_a_refusal(world: &World) -> bool {
-    let status = world.connection.status.as_ref();
-    let told = status.map(|status| &status.refused_credentials);
-    let is_told = |first: &str| told.is_some_and(|told| told.iter().any(|one| one == first));
+    let told = connection::status(&world.cluster).refused_credentials;
+    let is_told = |first: &str| told.iter().any(|one| one == first);
     let first = world.connection.credential();
     first.is_some_and(|first| !world.service.keys.contains(first) && !is_told(first))
 }
@@ -169,11 +168,10 @@ fn forgets_a_refusal(world: &World) -> bool {
 fn has_good_credential(world: &World) -> bool {
     let takes = |credential| world.service.keys.contains(credential);
     // That the second one has to be used instead is found at the next call only.
-    let status = world.connection.status.as_ref();
-    let accepted = status.and_then(|status| status.credential.as_deref());
+    let accepted = connection::status(&world.cluster).credential;
     let mut found = world.connection.credentials();
     world.connection.credential().is_some_and(takes)
-        || found.any(|one| Some(one) == accepted && takes(one))
+        || found.any(|one| Some(one) == accepted.as_deref() && takes(one))
 }
 
 /// All faults end. Then everything must come right by itself, and stay so at no cost.
@@ -268,7 +266,9 @@ fn is_something_due(world: &World, span: Millis) -> bool {
         let facts = secret.and_then(facts_in);
         facts.is_some_and(|facts| renew_at(object, &facts).as_millisecond() <= local + 2 * span)
     });
-    is_failing || is_unsure || is_due || world.connection.is_first_key_unknown()
+    is_failing || is_unsure || is_due || world
+            .connection
+            .is_first_key_unknown(&connection::status(&world.cluster))
 }
 
 fn at_the_end(world: &World) -> Checked {

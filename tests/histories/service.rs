@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
     acs::{Kind, Outcome},
-    token::{Shape, decide::Why, fingerprint},
+    token::{Shape, fingerprint},
 };
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -24,7 +24,7 @@ pub enum Request {
         id: String,
         shape: Shape,
         uid: String,
-        why: Why,
+        why: &'static str,
         /// The Entra token, where it is exchanged.
         user_token: Option<String>,
     },
@@ -83,7 +83,7 @@ pub struct Token {
     /// The UID of the object that it was issued for.
     pub uid: String,
     pub shape: Shape,
-    pub why: Why,
+    pub why: &'static str,
     /// The Entra token that it was exchanged for, and when that ends, by the service's clock.
     pub exchanged_for: Option<(String, Millis)>,
     /// Both by the service's clock.
@@ -207,7 +207,7 @@ impl Service {
                     text: text.clone(),
                     uid: uid.clone(),
                     shape: shape.clone(),
-                    why: *why,
+                    why,
                     exchanged_for,
                     issued: now,
                     expires: now + life,

@@ -1,6 +1,9 @@
 //! A history in words, for whoever has to understand a failure.
 
-use acs_identity_operator::crd::{is_ready, ready_reason};
+use acs_identity_operator::{
+    crd::{is_ready, ready_reason},
+    engine::Object,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
@@ -15,7 +18,8 @@ pub fn of_call(call: &ApiCall) -> String {
     match call {
         ApiCall::ReadSecret(name) => format!("reads Secret {name}"),
         ApiCall::ReadIdentity(name) => format!("reads AcsIdentity {name}"),
-        ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
+        ApiCall::ReadSecretMetadata(name) => format!("reads the metadata of Secret {name}"),
+        ApiCall::CreateSecret(secret, _) | ApiCall::ReplaceSecret(secret, _) => {
             let text = text_in(secret, "token").unwrap_or_default();
             let version = secret.resource_version();
             let version = version.map_or("none".to_owned(), |version| format!("version {version}"));
@@ -25,7 +29,7 @@ pub fn of_call(call: &ApiCall) -> String {
             )
         }
         ApiCall::DeleteSecret(name, uid) => format!("deletes Secret {name} of {uid:?}"),
-        ApiCall::IdentityStatus(identity) => {
+        ApiCall::Status(Object::Identity(identity)) => {
             let status = identity.status.clone().unwrap_or_default();
             let pending = status.pending_revocation.map(|pending| {
                 let until = pending.unsettled_until.map(|until| until.0);
@@ -46,7 +50,7 @@ pub fn of_call(call: &ApiCall) -> String {
                 status.failed_attempts,
             )
         }
-        ApiCall::TokenStatus(token) => {
+        ApiCall::Status(Object::Token(token)) => {
             let status = token.status.clone().unwrap_or_default();
             format!(
                 "tells {}, revision {:?}, issued {:?}, ends {:?}, failed {:?} {:?}",
@@ -58,14 +62,22 @@ pub fn of_call(call: &ApiCall) -> String {
                 status.last_failure.map(|failure| failure.reason),
             )
         }
-        ApiCall::OrderStatus(order) => {
+        ApiCall::Status(Object::Revocation(order)) => {
             let status = order.status.clone().unwrap_or_default();
             let open: Vec<_> = status.open_targets().map(|target| &target.name).collect();
             let told = of_conditions(&status.conditions);
             format!("tells {told}, revoked {:?}, open {open:?}", status.revoked)
         }
-        ApiCall::IdentityFinalizers(_, _, left, why)
-        | ApiCall::TokenFinalizers(_, _, left, why) => {
+        ApiCall::Status(Object::Connection(connection)) => {
+            let status = connection.status.clone().unwrap_or_default();
+            let told = of_conditions(&status.conditions);
+            format!(
+                "tells {told}, credential {:?}, refused {:?}, tokens {:?}",
+                status.credential, status.refused_credentials, status.tokens
+            )
+        }
+        ApiCall::Status(object) => format!("writes {}", object.named()),
+        ApiCall::Finalizers(_, left, why) => {
             format!("has the finalizers {left:?}, abandoned {why:?}")
         }
     }
@@ -93,7 +105,7 @@ pub fn of_request(request: &Request) -> String {
         }
         Request::Issue { id, shape, why, .. } => {
             format!(
-                "issues {:?} for {} of {id} ({why:?})",
+                "issues {:?} for {} of {id} ({why})",
                 shape.scopes, shape.expires_in
             )
         }

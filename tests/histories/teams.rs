@@ -1,6 +1,9 @@
 //! The Teams user, and whoever signs them in.
 
-use acs_identity_operator::crd::{SecretKeyRef, TeamsUser};
+use acs_identity_operator::{
+    crd::{Scope, SecretKeyRef, TeamsUser},
+    token::Shape,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::json;
@@ -21,6 +24,14 @@ pub fn user() -> TeamsUser {
             name: ENTRA.to_owned(),
             key: KEY.to_owned(),
         },
+    }
+}
+
+/// What a token of the user is.
+pub fn shape() -> Shape {
+    Shape {
+        scopes: [Scope::Chat, Scope::Voip].into(),
+        expires_in: "1440m".to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
     crd::{AcsIdentity, AcsRevocation, AcsToken, Revocation},
-    token::{Limits, Shape, decide::Why},
+    token::{Limits, Shape},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -55,7 +55,7 @@ pub struct Truth {
     /// Identity objects that are gone, as they were last, by UID.
     pub gone: BTreeMap<String, AcsIdentity>,
     /// The last token of each object that reached its Secret: when, why, the jumps by then (T2, T5).
-    pub issues: BTreeMap<String, (Millis, Why, Millis)>,
+    pub issues: BTreeMap<String, (Millis, &'static str, Millis)>,
     /// Identities that were let go although ACS was not cleaned up, by object.
     pub abandoned: BTreeSet<String>,
     /// When the process that is running was started, if it is not the first.

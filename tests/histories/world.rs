@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
-    crd::{AcsIdentity, AcsRevocation, AcsToken, Origin, TokenPolicy},
+    crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, Origin, TokenPolicy},
+    engine::{Object, Stored},
     token::{Limits, rank},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time
 use kube::ResourceExt;
 
 use crate::{
-    cluster::{Cluster, Refused, seconds},
+    cluster::{Cluster, Kind, Refused, seconds},
     connection::Connection,
     invariants,
     service::{Failure, Millis, Request, Revoker, Service, Success},
@@ -30,19 +31,7 @@ const LATEST: Millis = 30_000;
 pub const TRIP: Millis = 17;
 
 /// Names an object that runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
-    Identity(String),
-    Token(String),
-    Order(String),
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Identity(name) | Self::Token(name) | Self::Order(name)) = self;
-        f.write_str(name)
-    }
-}
+pub use acs_identity_operator::cluster::ObjectKey as Key;
 
 /// What may go wrong with the next call to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,25 +54,22 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     ReadSecret(String),
-    CreateSecret(Box<Secret>),
-    ReplaceSecret(Box<Secret>),
-    DeleteSecret(String, Option<String>),
+    ReadSecretMetadata(String),
+    /// Whether the API server only says if it would.
+    CreateSecret(Box<Secret>, bool),
+    ReplaceSecret(Box<Secret>, bool),
+    DeleteSecret(String, String),
     ReadIdentity(String),
-    IdentityStatus(Box<AcsIdentity>),
-    TokenStatus(Box<AcsToken>),
-    OrderStatus(Box<AcsRevocation>),
-    /// Name, version, what is left, and why something is left behind in ACS.
-    IdentityFinalizers(String, Option<String>, Vec<String>, Option<String>),
-    TokenFinalizers(String, Option<String>, Vec<String>, Option<String>),
+    Status(Object),
+    /// The object as it was read, what is left, and why something is left behind in ACS.
+    Finalizers(Object, Vec<String>, Option<String>),
 }
 
 /// What the API server answers.
 #[derive(Clone, Debug)]
 pub enum ApiAnswer {
     Secret(Option<Box<Secret>>),
-    Identity(Option<Box<AcsIdentity>>),
-    Token(Box<AcsToken>),
-    Order(Box<AcsRevocation>),
+    Object(Object),
     Done,
 }
 
@@ -461,7 +447,14 @@ impl World {
         if self.is_api_down {
             return Err(Refused::NoAnswer);
         }
-        let is_write = !matches!(request, ApiCall::ReadSecret(_) | ApiCall::ReadIdentity(_));
+        let is_write = matches!(
+            request,
+            ApiCall::CreateSecret(_, false)
+                | ApiCall::ReplaceSecret(_, false)
+                | ApiCall::DeleteSecret(..)
+                | ApiCall::Status(_)
+                | ApiCall::Finalizers(..)
+        );
         let fault = if is_write {
             self.api_faults.pop_front()
         } else {
@@ -496,8 +489,10 @@ impl World {
         let is_known = invariants::is_all_told(self) && is_sure;
         let checked = invariants::on_write(self, by, &request);
         let former_identity = match &request {
-            ApiCall::IdentityStatus(object) => self.cluster.identities.get(&object.name_any()),
-            ApiCall::IdentityFinalizers(name, ..) => self.cluster.identities.get(name),
+            ApiCall::Status(Object::Identity(object))
+            | ApiCall::Finalizers(Object::Identity(object), ..) => {
+                self.cluster.identities.get(&object.name_any())
+            }
             _ => None,
         }
         .cloned();
@@ -506,15 +501,25 @@ impl World {
                 let found = self.cluster.secrets.get(&name).cloned();
                 return Ok(ApiAnswer::Secret(found.map(Box::new)));
             }
+            ApiCall::ReadSecretMetadata(name) => {
+                let found = self.cluster.secrets.get(&name);
+                let metadata = found.map(|found| found.metadata.clone());
+                let without_data = |metadata| Secret {
+                    metadata,
+                    ..Secret::default()
+                };
+                return Ok(ApiAnswer::Secret(metadata.map(without_data).map(Box::new)));
+            }
             ApiCall::ReadIdentity(name) => {
                 let found = self.cluster.identities.get(&name).cloned();
-                return Ok(ApiAnswer::Identity(found.map(Box::new)));
+                let found = found.map(Stored::into_object);
+                return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
             }
-            ApiCall::CreateSecret(secret) => {
+            ApiCall::CreateSecret(secret, _) => {
                 let made = self.cluster.create(*secret, now)?;
                 ApiAnswer::Secret(Some(Box::new(made)))
             }
-            ApiCall::ReplaceSecret(secret) => {
+            ApiCall::ReplaceSecret(secret, _) => {
                 let name = secret.name_any();
                 let (version, uid) = (secret.resource_version(), secret.uid());
                 let former = self.cluster.secrets.get(&name).ok_or(Refused::NotFound)?;
@@ -539,52 +544,34 @@ impl World {
                 ApiAnswer::Secret(Some(Box::new(written)))
             }
             ApiCall::DeleteSecret(name, uid) => {
-                self.cluster.delete::<Secret>(&name, uid.as_deref(), now)?;
+                self.cluster.delete::<Secret>(&name, Some(&uid), now)?;
                 ApiAnswer::Done
             }
-            ApiCall::IdentityStatus(object) => {
-                let version = object.resource_version();
-                let (written, _) = self.cluster.update::<AcsIdentity>(
-                    &object.name_any(),
-                    version.as_deref(),
-                    |former| former.status = object.status.clone().map(in_seconds),
-                )?;
-                ApiAnswer::Identity(Some(Box::new(written)))
-            }
-            ApiCall::TokenStatus(object) => {
-                let version = object.resource_version();
-                let (written, _) = self.cluster.update::<AcsToken>(
-                    &object.name_any(),
-                    version.as_deref(),
-                    |former| former.status.clone_from(&object.status),
-                )?;
-                ApiAnswer::Token(Box::new(written))
-            }
-            ApiCall::OrderStatus(object) => {
-                let version = object.resource_version();
-                let (written, _) = self.cluster.update::<AcsRevocation>(
-                    &object.name_any(),
-                    version.as_deref(),
-                    |former| former.status.clone_from(&object.status),
-                )?;
-                ApiAnswer::Order(Box::new(written))
-            }
-            ApiCall::IdentityFinalizers(name, version, finalizers, _) => {
-                let (written, _) =
-                    self.cluster
-                        .update::<AcsIdentity>(&name, version.as_deref(), |former| {
-                            former.metadata.finalizers = Some(finalizers);
-                        })?;
-                ApiAnswer::Identity(Some(Box::new(written)))
-            }
-            ApiCall::TokenFinalizers(name, version, finalizers, _) => {
-                let (written, _) =
-                    self.cluster
-                        .update::<AcsToken>(&name, version.as_deref(), |former| {
-                            former.metadata.finalizers = Some(finalizers);
-                        })?;
-                ApiAnswer::Token(Box::new(written))
-            }
+            ApiCall::Status(object) => ApiAnswer::Object(match object {
+                Object::Identity(object) => self.status(*object, |former: &mut AcsIdentity, it| {
+                    former.status = it.status.map(in_seconds);
+                }),
+                Object::Token(object) => self.status(*object, |former: &mut AcsToken, it| {
+                    former.status = it.status;
+                }),
+                Object::Revocation(object) => {
+                    self.status(*object, |former: &mut AcsRevocation, it| {
+                        former.status = it.status;
+                    })
+                }
+                Object::Connection(object) => {
+                    self.status(*object, |former: &mut AcsConnection, it| {
+                        former.status = it.status;
+                    })
+                }
+                other => unreachable!("there is no {} here", other.named()),
+            }?),
+            ApiCall::Finalizers(object, left, _) => ApiAnswer::Object(match object {
+                Object::Identity(object) => self.finalizers(&*object, left),
+                Object::Token(object) => self.finalizers(&*object, left),
+                Object::Connection(object) => self.finalizers(&*object, left),
+                other => unreachable!("{} has no finalizer", other.named()),
+            }?),
         };
         // Only what was done can have been wrong.
         self.check(checked);
@@ -596,22 +583,50 @@ impl World {
         Ok(answer)
     }
 
+    fn status<K: Kind + Stored>(
+        &mut self,
+        object: K,
+        put: impl FnOnce(&mut K, K),
+    ) -> Result<Object, Refused> {
+        let (name, version) = (object.name_any(), object.resource_version());
+        let (written, _) = self
+            .cluster
+            .update::<K>(&name, version.as_deref(), |former| put(former, object))?;
+        Ok(written.into_object())
+    }
+
+    fn finalizers<K: Kind + Stored>(
+        &mut self,
+        object: &K,
+        left: Vec<String>,
+    ) -> Result<Object, Refused> {
+        let (name, version) = (object.name_any(), object.resource_version());
+        let (written, _) = self
+            .cluster
+            .update::<K>(&name, version.as_deref(), |former| {
+                former.meta_mut().finalizers = Some(left);
+            })?;
+        Ok(written.into_object())
+    }
+
     fn truth_of_write(&mut self, request: &ApiCall, former: Option<&AcsIdentity>) {
         match request {
-            ApiCall::CreateSecret(secret) | ApiCall::ReplaceSecret(secret) => {
+            ApiCall::CreateSecret(secret, _) | ApiCall::ReplaceSecret(secret, _) => {
                 Truth::stored(self, secret);
             }
-            ApiCall::TokenStatus(token) => Truth::told(self, token),
-            ApiCall::OrderStatus(order) => Truth::ordered(self, order),
-            ApiCall::IdentityStatus(identity) => self.truth.identity_told(former, identity),
-            ApiCall::TokenFinalizers(_, _, left, Some(_)) if left.is_empty() => {
+            ApiCall::Status(Object::Token(token)) => Truth::told(self, token),
+            ApiCall::Status(Object::Revocation(order)) => Truth::ordered(self, order),
+            ApiCall::Status(Object::Identity(identity)) => {
+                self.truth.identity_told(former, identity);
+            }
+            ApiCall::Finalizers(Object::Token(_), left, Some(_)) if left.is_empty() => {
                 // Found by its name before the write; what it owed is written off.
                 let objects = &self.cluster.tokens;
                 let is_gone =
                     |uid: &String| objects.values().all(|it| it.uid().as_ref() != Some(uid));
                 self.truth.duties.retain(|duty| !is_gone(&duty.uid));
             }
-            ApiCall::IdentityFinalizers(_, _, left, abandoned) if left.is_empty() => {
+            ApiCall::Finalizers(Object::Identity(_), left, abandoned) if left.is_empty() => {
                 if let Some(identity) = former {
                     self.truth.let_go(identity, abandoned.is_some());
                 }

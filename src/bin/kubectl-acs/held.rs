@@ -1,7 +1,7 @@
 //! The token that a Secret holds.
 
 use acs_identity_operator::{
-    cluster::secret::TOKEN_KEY,
+    token::secret::TOKEN_KEY,
     token::{TokenFacts, fingerprint},
 };
 use jiff::Timestamp;

@@ -2,10 +2,10 @@
 
 use jiff::SignedDuration;
 
-use super::{ConnectionView, Decision, GRACE, Observed, Step, is_dead, status, wait_after_failure};
+use super::{ConnectionView, Decision, Observed, Step, is_dead, status, wait_after_failure};
 use crate::{
-    connection::Unusable,
-    crd::{AcsIdentityStatus, Verdict},
+    credentials::Unusable,
+    crd::{AcsIdentityStatus, POLICY_GRACE, Verdict},
     renewal,
     token::{Claim, POLICY_DENIED},
 };
@@ -131,7 +131,7 @@ pub(super) fn decide_outcast(observed: &Observed<'_>, id: &str, verdict: Verdict
     let over = status
         .denied_since
         .as_ref()
-        .map(|since| renewal::add(since.0, GRACE));
+        .map(|since| renewal::add(since.0, POLICY_GRACE));
     if !matches!(observed.connection, ConnectionView::Unusable(_)) {
         if let Some(decision) = decide_revocation(observed, id) {
             return decision;
@@ -142,7 +142,7 @@ pub(super) fn decide_outcast(observed: &Observed<'_>, id: &str, verdict: Verdict
             return record_revocation(observed, POLICY_DENIED);
         }
     }
-    let wake = over.unwrap_or_else(|| renewal::add(observed.now, GRACE));
+    let wake = over.unwrap_or_else(|| renewal::add(observed.now, POLICY_GRACE));
     Decision {
         is_denied: true,
         ..Decision::rest(verdict, Some(wake).filter(|wake| *wake > observed.now))

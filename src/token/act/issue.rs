@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
-use super::{Outcome, read_secret, read_user_token, remember};
+use super::{read_secret, read_user_token, remember};
 use crate::{
     acs::IssuedToken,
-    cluster::{
-        self,
-        secret::{Secrets, Wanted},
-        view::object_ref,
-    },
+    cluster::{self, view::object_ref},
     context::Context,
     crd::AcsToken,
+    engine::{AcsAnswer, AcsCall, AcsOperation, Outcome},
     metrics::ReasonLabels,
     token::{
         decide::{self, IssueOrder, Step, Why},
         facts::TokenFacts,
         observe::{Findings, connection_of, observe},
         report,
+        secret::{Secrets, Wanted},
     },
 };
 
@@ -33,19 +30,19 @@ pub(super) async fn issue(
     order: &IssueOrder,
     findings: &mut Findings,
 ) -> Result<Outcome, cluster::Error> {
-    let _guard = context.gates.issue(&order.identity_id).await;
+    let _guard = context.locks.issue(&order.identity_id).await;
     let user_token = read_user_token(context, token, findings).await?;
     // While we waited, a revocation may have begun or ended, or the Entra token have changed.
     let reference = object_ref(token.namespace().as_deref(), &token.name_any());
     let Some(token) = context.views.tokens.get(&reference) else {
         return Ok(Outcome::Gone);
     };
-    let observed = observe(context, &token, findings, Timestamp::now());
+    let observed = observe(context, &token, findings, context.now());
     let still_wanted = matches!(
         decide::decide(&observed).step,
         Step::Issue(now) if now.is_same_as(order)
     );
-    let connection = connection_of(context, &token, Timestamp::now());
+    let connection = connection_of(context, &token, context.now());
     let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
         return Ok(Outcome::Overtaken);
     };
@@ -55,23 +52,30 @@ pub(super) async fn issue(
     {
         return Ok(Outcome::Overtaken);
     }
-    let client = context
-        .acs
-        .client(&resolved.endpoint, &resolved.version, &resolved.key);
-    let issued = if let (Some(user), Some(held)) = (&token.spec.teams_user, &user_token) {
-        let (app_id, user_id) = (&user.app_id, &user.user_id);
-        client
-            .exchange_teams_token(&held.token, app_id, user_id, order.deadline)
-            .await
-    } else {
-        let scopes: Vec<_> = order.shape.scopes.iter().map(|it| it.as_str()).collect();
-        let minutes = order.shape.minutes();
-        client
-            .issue_token(&order.identity_id, &scopes, minutes, order.deadline)
-            .await
+    let operation = match (&token.spec.teams_user, &user_token) {
+        (Some(user), Some(held)) => AcsOperation::ExchangeTeamsToken {
+            token: held.token.clone(),
+            app_id: user.app_id.clone(),
+            user_id: user.user_id.clone(),
+        },
+        _ => AcsOperation::IssueToken {
+            identity_id: order.identity_id.clone(),
+            scopes: order.shape.scopes.clone(),
+            minutes: order.shape.minutes(),
+        },
     };
+    let call = AcsCall {
+        via: resolved.clone(),
+        by: ObjectRef::from_obj(token.as_ref()).into(),
+        uid: token.uid().unwrap_or_default(),
+        operation,
+        why: order.why.as_str(),
+        deadline: order.deadline,
+    };
+    let issued = context.world.call(call).await;
     let issued = match issued {
-        Ok(issued) => issued,
+        Ok(AcsAnswer::Issued(issued)) => issued,
+        Ok(_) => return Ok(Outcome::Done),
         Err(error) => {
             if context.note_failure(&key, &resolved, &error) {
                 return Ok(Outcome::Done);
@@ -110,7 +114,7 @@ pub(super) async fn issue(
     let former = token.status.as_ref().and_then(|s| s.credential.as_ref());
     if former.is_some_and(|former| *former != resolved.credential) {
         // One less is left on a former credential.
-        context.wake_connection(&key);
+        context.requeue_connection(&key);
     }
     Ok(Outcome::Done)
 }
@@ -125,7 +129,7 @@ async fn store(
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&context.client, &namespace);
+    let secrets = Secrets::of(&*context.world, &namespace);
     let key = object_ref(Some(&namespace), &token.secret_name());
     let existing = context
         .views
@@ -173,7 +177,7 @@ async fn store(
         .as_ref()
         .and_then(|status| status.renew_at.as_ref());
     if let (Why::Renewal, Some(planned)) = (why, late) {
-        let late = Timestamp::now().duration_since(planned.0);
+        let late = context.now().duration_since(planned.0);
         context.metrics.renewal_lateness.set(late.as_secs_f64());
     }
     info!(why = why.as_str(), secret = token.secret_name(), expires = %facts.expires_at, "issued a token");
@@ -181,7 +185,7 @@ async fn store(
         let uid = token.uid().unwrap_or_default();
         context
             .memory
-            .change(&uid, |memory| memory.repaired = Some(Timestamp::now()));
+            .change(&uid, |memory| memory.repaired = Some(context.now()));
         report::repaired(context, token).await;
     }
     report::record(context, token, facts).await?;

@@ -10,9 +10,10 @@ use super::{
     issue::{local_time, unable},
 };
 use crate::{
-    identity::decide::GRACE,
+    crd::POLICY_GRACE,
+    memory::UserTokenView,
     renewal,
-    token::{facts::TokenFacts, shape::Shape, teams::UserTokenView},
+    token::{facts::TokenFacts, shape::Shape},
 };
 
 /// Ends of an Entra token and of the token that it was exchanged for that are so near each other
@@ -141,5 +142,5 @@ pub(super) fn grace(observed: &Observed<'_>, identity: &UsableIdentity) -> Optio
     identity.denial.as_ref()?;
     let status = observed.token.status.as_ref();
     let since = status.and_then(|status| Some(status.denied_since.as_ref()?.0));
-    Some(renewal::add(since.unwrap_or(observed.now), GRACE))
+    Some(renewal::add(since.unwrap_or(observed.now), POLICY_GRACE))
 }

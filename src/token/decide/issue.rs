@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     crd::{AcsToken, Verdict, parse_duration},
+    memory::UserTokenView,
     renewal,
-    token::{facts::TokenFacts, shape::Shape, teams::UserTokenView},
+    token::{facts::TokenFacts, shape::Shape},
 };
 
 /// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     crd::Verdict,
+    memory::UserTokenView,
     renewal,
     token::{
         claim::{POLICY_DENIED, claim},
         facts::TokenFacts,
-        teams::UserTokenView,
     },
 };
 

@@ -1,27 +1,15 @@
+//! The credentials of all connections, in memory only.
+
 use std::{borrow::Cow, collections::HashMap, sync::Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::kinds::ConnectionKey;
 use crate::{
-    acs::{ApiVersion, Credential, Endpoint},
+    acs::{Credential, Endpoint, Resolved},
     cluster::view::lock,
-    crd::ConnectionStatus,
+    crd::{ConnectionKey, ConnectionStatus},
     renewal,
 };
-
-/// All that a call to the service needs.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// Where to.
-    pub endpoint: Endpoint,
-    /// In which version.
-    pub version: ApiVersion,
-    /// Proven by what.
-    pub key: Credential,
-    /// Its fingerprint.
-    pub credential: String,
-}
 
 /// Why a connection can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -435,7 +423,7 @@ fn unknown(key: &ConnectionKey) -> Unusable {
 mod tests {
     use super::*;
     use crate::{
-        acs::{AccessKey, EntraIdentity, Service, ServiceConfig},
+        acs::{AccessKey, ApiVersion, EntraIdentity, Service, ServiceConfig},
         crd::ConnectionKind,
     };
 

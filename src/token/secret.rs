@@ -7,19 +7,19 @@ use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
-    core::PartialObjectMeta,
-};
+use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::{Error, call, view::Indexed};
+use super::{
+    decide::renew_at,
+    facts::{FORMER, TokenFacts, fingerprint, scopes_text},
+};
 use crate::{
+    cluster::Error,
     crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
+    engine::{ApiRequest, Object, World},
     memory::ReadSecret,
-    token::{FORMER, TokenFacts, fingerprint, renew_at, scopes_text},
 };
 
 /// Names the key that holds the token: bytes under another key are not the token.
@@ -63,23 +63,6 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
     {
         Some(claimed) if claimed == uid => Owner::Ours,
         _ => Owner::Other("was not made by this operator".to_owned()),
-    }
-}
-
-/// What else a Secret is for than to hold a credential of ours, if one can tell: types of Kubernetes
-/// and Helm have a meaning. Says so as the end of the sentence "Secret x ...".
-#[must_use]
-pub fn other_purpose(secret: &Secret) -> Option<String> {
-    let is_of_others = |type_: &str| {
-        let makers = ["kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/"];
-        makers.iter().any(|maker| type_.starts_with(maker))
-    };
-    match secret.type_.as_deref().unwrap_or_default() {
-        type_ if is_of_others(type_) => Some(format!("is of type {type_}")),
-        _ if secret.labels().contains_key(TOKEN_UID_LABEL) => {
-            Some("holds the token of an AcsToken".to_owned())
-        }
-        _ => None,
     }
 }
 
@@ -287,38 +270,36 @@ fn owner_reference(token: &AcsToken) -> Option<OwnerReference> {
 pub type SeenSecret = (PartialObjectMeta<Secret>, ReadSecret);
 
 /// Secrets of one namespace.
-#[derive(Clone, Debug)]
-pub struct Secrets {
-    api: Api<Secret>,
-    namespace: String,
+#[derive(Clone, Copy)]
+pub struct Secrets<'a> {
+    world: &'a dyn World,
+    namespace: &'a str,
 }
 
-impl Secrets {
+impl<'a> Secrets<'a> {
     /// Secrets of `namespace`.
     #[must_use]
-    pub fn of(client: &Client, namespace: &str) -> Self {
-        let api = Api::namespaced(client.clone(), namespace);
-        Self {
-            api,
-            namespace: namespace.to_owned(),
-        }
+    pub fn of(world: &'a dyn World, namespace: &'a str) -> Self {
+        Self { world, namespace }
     }
 
     /// Reads a Secret and tells what is in it, not the token itself.
     pub async fn read(&self, name: &str) -> Result<Option<SeenSecret>, Error> {
-        let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
-        Ok(found.map(see))
+        Ok(self.get(name).await?.map(see))
     }
 
     /// Reads all of a Secret.
     pub async fn get(&self, name: &str) -> Result<Option<Secret>, Error> {
-        call("read", &self.named(name), self.api.get_opt(name)).await
+        let request = ApiRequest::ReadSecret {
+            namespace: self.namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        Ok(secret_in(self.world.ask(request).await?))
     }
 
     /// Reads the token out of a Secret of ours, if its bytes match the `fingerprint`.
     pub async fn token(&self, name: &str, wanted: &str) -> Result<Option<SecretString>, Error> {
-        let found = call("read", &self.named(name), self.api.get_opt(name)).await?;
-        let token = found.as_ref().and_then(token_in);
+        let token = self.get(name).await?.as_ref().and_then(token_in);
         Ok(token.filter(|token| fingerprint(token) == wanted))
     }
 
@@ -330,32 +311,18 @@ impl Secrets {
         token: &SecretString,
         existing: Option<ObjectMeta>,
     ) -> Result<Option<SeenSecret>, Error> {
-        let name = wanted.token.secret_name();
-        let named = self.named(&name);
         let mut existing = existing;
         // Who else writes the Secret does so rarely; a token in hand is worth more than one try.
         for _ in 0..4 {
             let Some(secret) = wanted.build(token, existing.as_ref()) else {
                 return Ok(None);
             };
-            let parameters = PostParams::default();
-            let written = if existing.is_none() {
-                call("create", &named, self.api.create(&parameters, &secret)).await
-            } else {
-                call(
-                    "write",
-                    &named,
-                    self.api.replace(&name, &parameters, &secret),
-                )
-                .await
-            };
-            match written {
-                Ok(secret) => return Ok(Some(see(secret))),
+            match self.put(secret, existing.is_none(), false).await {
+                Ok(secret) => return Ok(secret.map(see)),
                 Err(error)
                     if error.is_conflict() || error.is_already_exists() || error.is_not_found() =>
                 {
-                    let found = call("read", &named, self.api.get_metadata_opt(&name)).await?;
-                    existing = found.map(|found| found.metadata);
+                    existing = self.metadata(&wanted.token.secret_name()).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -363,32 +330,50 @@ impl Secrets {
         Ok(None)
     }
 
+    async fn put(
+        &self,
+        secret: Secret,
+        is_new: bool,
+        is_dry_run: bool,
+    ) -> Result<Option<Secret>, Error> {
+        let secret = Box::new(secret);
+        let request = if is_new {
+            ApiRequest::CreateSecret { secret, is_dry_run }
+        } else {
+            ApiRequest::ReplaceSecret { secret, is_dry_run }
+        };
+        Ok(secret_in(self.world.ask(request).await?))
+    }
+
+    async fn metadata(&self, name: &str) -> Result<Option<ObjectMeta>, Error> {
+        let request = ApiRequest::ReadSecretMetadata {
+            namespace: self.namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        Ok(secret_in(self.world.ask(request).await?).map(|found| found.metadata))
+    }
+
     /// Deletes the Secret of ours with this UID, and none that took its place; without a UID, none.
     pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
-        if uid.is_none() {
+        let Some(uid) = uid else {
             return Ok(());
-        }
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid,
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
         };
-        match call(
-            "delete",
-            &self.named(name),
-            self.api.delete(name, &parameters),
-        )
-        .await
-        {
+        let request = ApiRequest::DeleteSecret {
+            namespace: self.namespace.to_owned(),
+            name: name.to_owned(),
+            uid,
+        };
+        match self.world.ask(request).await {
             Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
             _ => Ok(()),
         }
     }
+}
 
-    fn named(&self, name: &str) -> String {
-        format!("Secret {}/{name}", self.namespace)
+fn secret_in(answer: Option<Object>) -> Option<Secret> {
+    match answer? {
+        Object::Secret(secret) => Some(*secret),
+        _ => None,
     }
 }
 
@@ -438,17 +423,4 @@ fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
         hasher.update(value);
     }
     format!("{:x}", hasher.finalize())
-}
-
-impl Indexed for PartialObjectMeta<Secret> {
-    fn index_keys(&self) -> Vec<String> {
-        let uid = self.labels().get(TOKEN_UID_LABEL);
-        uid.map(|uid| owned_by(uid)).into_iter().collect()
-    }
-}
-
-/// The key by which the Secrets of an `AcsToken` are indexed.
-#[must_use]
-pub fn owned_by(token_uid: &str) -> String {
-    format!("token:{token_uid}")
 }

@@ -1,93 +1,17 @@
-use std::{fmt, fmt::Debug};
+use std::fmt::Debug;
 
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    cluster::view::Indexed,
-    crd::{
-        AcsConnection, Adoption, Auth, ClusterAcsConnection, ConnectionKind, ConnectionRef,
-        ConnectionStatus, DEFAULT_CONNECTION, NamespacePolicy, TokenPolicy,
-    },
+use super::{
+    AcsConnection, Adoption, Auth, ClusterAcsConnection, ConnectionKey, ConnectionKind,
+    ConnectionStatus, NamespacePolicy, TokenPolicy,
 };
-
-/// Names one connection of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ConnectionKey {
-    /// Its kind.
-    pub kind: ConnectionKind,
-    /// Its namespace; none for a `ClusterAcsConnection`.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-}
-
-impl ConnectionKey {
-    /// The connection that `reference` names in an object of `namespace`.
-    #[must_use]
-    pub fn of(reference: &ConnectionRef, namespace: &str) -> Self {
-        let namespace =
-            (reference.kind == ConnectionKind::AcsConnection).then(|| namespace.to_owned());
-        Self {
-            kind: reference.kind,
-            namespace,
-            name: reference.name.clone(),
-        }
-    }
-
-    /// How an object that may use it names it.
-    #[must_use]
-    pub fn reference(&self) -> ConnectionRef {
-        ConnectionRef {
-            kind: self.kind,
-            name: self.name.clone(),
-        }
-    }
-
-    /// All connections that an object of `namespace` may turn out to use, which names the one and
-    /// `kept` the other before: whichever `default` comes first, if it names none.
-    #[must_use]
-    pub fn candidates(
-        named: Option<&ConnectionRef>,
-        kept: Option<&ConnectionRef>,
-        namespace: &str,
-    ) -> Vec<Self> {
-        if let Some(reference) = named.or(kept) {
-            return vec![Self::of(reference, namespace)];
-        }
-        [
-            ConnectionKind::AcsConnection,
-            ConnectionKind::ClusterAcsConnection,
-        ]
-        .map(|kind| ConnectionRef {
-            kind,
-            name: DEFAULT_CONNECTION.to_owned(),
-        })
-        .map(|reference| Self::of(&reference, namespace))
-        .into()
-    }
-
-    /// The key by which what uses it is indexed.
-    #[must_use]
-    pub fn index_key(&self) -> String {
-        format!("connection:{self}")
-    }
-}
-
-impl fmt::Display for ConnectionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.as_str(), self.name),
-            None => write!(f, "{} {}", self.kind.as_str(), self.name),
-        }
-    }
-}
 
 /// What the two kinds of connection have in common.
 pub trait AnyConnection:
     Resource<DynamicType = ()>
     + HasStatus<Status = ConnectionStatus>
-    + Indexed
     + Clone
     + Debug
     + Serialize
@@ -199,17 +123,5 @@ impl AnyConnection for ClusterAcsConnection {
                 .as_ref()
                 .and_then(|policy| policy.namespaces.as_ref()),
         )
-    }
-}
-
-impl Indexed for AcsConnection {
-    fn index_keys(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-impl Indexed for ClusterAcsConnection {
-    fn index_keys(&self) -> Vec<String> {
-        Vec::new()
     }
 }

@@ -1,0 +1,144 @@
+//! By what objects are found: the keys of the views' indexes.
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{ResourceExt, core::PartialObjectMeta};
+
+use super::view::Indexed;
+use crate::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+    ClusterAcsRevocation, ConnectionKey, RevocationStatus, TOKEN_UID_LABEL, TeamsUser,
+};
+
+/// Finds what uses a connection.
+#[must_use]
+pub fn of_connection(key: &ConnectionKey) -> String {
+    format!("connection:{key}")
+}
+
+/// Finds all identities with one id in ACS, or that want it. Nobody says whether the service heeds
+/// the case of letters; if it doesn't, an id in capitals is no way round a policy.
+#[must_use]
+pub fn with_id(id: &str) -> String {
+    format!("id:{}", id.to_ascii_lowercase())
+}
+
+/// Finds all identities, or all tokens of Teams users, of a namespace.
+#[must_use]
+pub fn in_namespace(namespace: &str) -> String {
+    format!("namespace:{namespace}")
+}
+
+/// Finds the tokens that name the same Secret.
+#[must_use]
+pub fn into_secret(namespace: &str, secret: &str) -> String {
+    format!("secret:{namespace}/{secret}")
+}
+
+/// Finds the tokens of an identity.
+#[must_use]
+pub fn of_identity(namespace: &str, identity: &str) -> String {
+    format!("identity:{namespace}/{identity}")
+}
+
+/// Finds the tokens of a Teams user.
+#[must_use]
+pub fn of_user(user: &TeamsUser) -> String {
+    format!("user:{}", user.identity_id())
+}
+
+/// Finds a token by its UID, and the Secrets that claim to be its own.
+#[must_use]
+pub fn of_token(uid: &str) -> String {
+    format!("token:{uid}")
+}
+
+/// Finds the revocations with an identity as an open target.
+#[must_use]
+pub fn targeting(namespace: &str, name: &str) -> String {
+    format!("target:{namespace}/{name}")
+}
+
+impl Indexed for AcsConnection {
+    fn index_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Indexed for ClusterAcsConnection {
+    fn index_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Indexed for AcsIdentity {
+    fn index_keys(&self) -> Vec<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let status = self.status.as_ref();
+        let id = status.and_then(|status| status.identity_id.as_ref());
+        let connections = ConnectionKey::candidates(
+            self.spec.connection_ref.as_ref(),
+            status.and_then(|status| status.connection_ref.as_ref()),
+            &namespace,
+        );
+        id.or(self.spec.identity_id.as_ref())
+            .map(|id| with_id(id))
+            .into_iter()
+            .chain(connections.iter().map(of_connection))
+            .chain([in_namespace(&namespace)])
+            .collect()
+    }
+}
+
+impl Indexed for AcsToken {
+    fn index_keys(&self) -> Vec<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let mut keys = vec![
+            into_secret(&namespace, &self.secret_name()),
+            of_token(&self.uid().unwrap_or_default()),
+        ];
+        if let Some(name) = self.identity_name() {
+            keys.push(of_identity(&namespace, name));
+        }
+        if let Some(user) = &self.spec.teams_user {
+            keys.extend(self.connections().iter().map(of_connection));
+            keys.extend([of_user(user), in_namespace(&namespace)]);
+        }
+        keys
+    }
+}
+
+impl Indexed for AcsRevocation {
+    fn index_keys(&self) -> Vec<String> {
+        open_targets(self.status.as_ref(), self.namespace().as_deref())
+    }
+}
+
+impl Indexed for ClusterAcsRevocation {
+    fn index_keys(&self) -> Vec<String> {
+        open_targets(self.status.as_ref(), None)
+    }
+}
+
+fn open_targets(status: Option<&RevocationStatus>, own: Option<&str>) -> Vec<String> {
+    let open = status.into_iter().flat_map(RevocationStatus::open_targets);
+    open.map(|target| {
+        let namespace = target.namespace.as_deref().or(own).unwrap_or_default();
+        targeting(namespace, &target.name)
+    })
+    // One without keys would not be taken for one that a watch tells.
+    .chain(["revocation".to_owned()])
+    .collect()
+}
+
+impl Indexed for PartialObjectMeta<Secret> {
+    fn index_keys(&self) -> Vec<String> {
+        let uid = self.labels().get(TOKEN_UID_LABEL);
+        uid.map(|uid| of_token(uid)).into_iter().collect()
+    }
+}
+
+impl Indexed for PartialObjectMeta<Namespace> {
+    fn index_keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,284 @@
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::{ClusterResourceScope, NamespaceResourceScope},
+};
+use serde_json::json;
+
+use super::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Object, Stored, World};
+use crate::{
+    acs::{self, AssertionSource, Endpoint, Service},
+    cluster::{
+        Error, call,
+        event::Events,
+        input::{Follower, Inputs, Presence},
+        named, service_account,
+    },
+    crd::AcsIdentity,
+};
+
+/// The world of a process: the API server, ACS, and the machine's clock.
+pub struct Live {
+    client: Client,
+    acs: Service,
+    events: Arc<Events>,
+    inputs: Inputs,
+}
+
+impl Live {
+    /// The world that is reached through these.
+    #[must_use]
+    pub fn new(client: Client, acs: Service, inputs: Inputs) -> Self {
+        Self {
+            events: Arc::new(Events::new(client.clone())),
+            client,
+            acs,
+            inputs,
+        }
+    }
+}
+
+impl World for Live {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn service_now(&self, endpoint: &Endpoint) -> Option<Timestamp> {
+        self.acs.endpoint_now(endpoint)
+    }
+
+    fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration> {
+        self.acs.clock_offset(endpoint)
+    }
+
+    fn ask(&self, request: ApiRequest) -> BoxFuture<'static, Result<Option<Object>, Error>> {
+        let client = self.client.clone();
+        match request {
+            ApiRequest::ReadSecret { namespace, name } => read_secret(client, namespace, name),
+            ApiRequest::ReadSecretMetadata { namespace, name } => {
+                read_secret_metadata(client, namespace, name)
+            }
+            ApiRequest::ReadIdentity { namespace, name } => async move {
+                let api: Api<AcsIdentity> = Api::namespaced(client, &namespace);
+                let object = format!("AcsIdentity {namespace}/{name}");
+                let found = call("read", &object, api.get_opt(&name)).await?;
+                Ok(found.map(Stored::into_object))
+            }
+            .boxed(),
+            ApiRequest::CreateSecret { secret, is_dry_run } => {
+                put_secret(client, *secret, true, is_dry_run)
+            }
+            ApiRequest::ReplaceSecret { secret, is_dry_run } => {
+                put_secret(client, *secret, false, is_dry_run)
+            }
+            ApiRequest::DeleteSecret {
+                namespace,
+                name,
+                uid,
+            } => delete_secret(client, namespace, name, uid),
+            ApiRequest::WriteStatus(object) => match object {
+                Object::Connection(object) => write_status(of_namespace(client, &*object), *object),
+                Object::ClusterConnection(object) => write_status(of_cluster(client), *object),
+                Object::Identity(object) => write_status(of_namespace(client, &*object), *object),
+                Object::Token(object) => write_status(of_namespace(client, &*object), *object),
+                Object::Revocation(object) => write_status(of_namespace(client, &*object), *object),
+                Object::ClusterRevocation(object) => write_status(of_cluster(client), *object),
+                Object::Secret(_) => async { Ok(None) }.boxed(),
+            },
+            ApiRequest::WriteFinalizers {
+                object, finalizers, ..
+            } => match object {
+                Object::Connection(object) => {
+                    patch(of_namespace(client, &*object), *object, finalizers)
+                }
+                Object::ClusterConnection(object) => {
+                    patch(of_cluster(client), *object, finalizers)
+                }
+                Object::Identity(object) => {
+                    patch(of_namespace(client, &*object), *object, finalizers)
+                }
+                Object::Token(object) => patch(of_namespace(client, &*object), *object, finalizers),
+                Object::Revocation(_) | Object::ClusterRevocation(_) | Object::Secret(_) => {
+                    async { Ok(None) }.boxed()
+                }
+            },
+            ApiRequest::Publish(notice) => {
+                let events = Arc::clone(&self.events);
+                async move {
+                    events.publish(notice).await;
+                    Ok(None)
+                }
+                .boxed()
+            }
+        }
+    }
+
+    fn call(&self, call: AcsCall) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
+        let AcsCall {
+            via,
+            operation,
+            deadline,
+            ..
+        } = call;
+        let client = self.acs.client(&via.endpoint, &via.version, &via.key);
+        async move {
+            match operation {
+                AcsOperation::CreateIdentity { custom_id } => client
+                    .create_identity(custom_id.as_deref(), deadline)
+                    .await
+                    .map(AcsAnswer::Created),
+                AcsOperation::IssueToken {
+                    identity_id,
+                    scopes,
+                    minutes,
+                } => {
+                    let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+                    let issued = client.issue_token(&identity_id, &scopes, minutes, deadline);
+                    issued.await.map(AcsAnswer::Issued)
+                }
+                AcsOperation::ExchangeTeamsToken {
+                    token,
+                    app_id,
+                    user_id,
+                } => client
+                    .exchange_teams_token(&token, &app_id, &user_id, deadline)
+                    .await
+                    .map(AcsAnswer::Issued),
+                AcsOperation::RevokeTokens { identity_id } => client
+                    .revoke_tokens(&identity_id, deadline)
+                    .await
+                    .map(AcsAnswer::Revoked),
+                AcsOperation::DeleteIdentity { identity_id } => client
+                    .delete_identity(&identity_id, deadline)
+                    .await
+                    .map(AcsAnswer::Deleted),
+            }
+        }
+        .boxed()
+    }
+
+    fn follow(&self, namespace: &str, names: &[&str], follower: &Follower) -> Vec<Presence> {
+        self.inputs.follow(namespace, names, follower)
+    }
+
+    fn unfollow(&self, follower: &Follower) {
+        self.inputs.unfollow(follower);
+    }
+
+    fn assertions(&self, namespace: &str, account: &str, audience: &str) -> AssertionSource {
+        service_account::tokens(&self.client, namespace, account, audience)
+    }
+}
+
+type Asked = BoxFuture<'static, Result<Option<Object>, Error>>;
+
+fn secrets(client: Client, namespace: &str, name: &str) -> (Api<Secret>, String) {
+    let api = Api::namespaced(client, namespace);
+    (api, format!("Secret {namespace}/{name}"))
+}
+
+fn read_secret(client: Client, namespace: String, name: String) -> Asked {
+    async move {
+        let (api, object) = secrets(client, &namespace, &name);
+        let found = call("read", &object, api.get_opt(&name)).await?;
+        Ok(found.map(|found| Object::Secret(Box::new(found))))
+    }
+    .boxed()
+}
+
+fn read_secret_metadata(client: Client, namespace: String, name: String) -> Asked {
+    async move {
+        let (api, object) = secrets(client, &namespace, &name);
+        let found = call("read", &object, api.get_metadata_opt(&name)).await?;
+        let without_data = |metadata| Secret {
+            metadata,
+            ..Secret::default()
+        };
+        Ok(found.map(|found| Object::Secret(Box::new(without_data(found.metadata)))))
+    }
+    .boxed()
+}
+
+fn put_secret(client: Client, secret: Secret, is_new: bool, is_dry_run: bool) -> Asked {
+    async move {
+        let name = secret.name_any();
+        let (api, object) = secrets(client, &secret.namespace().unwrap_or_default(), &name);
+        let parameters = PostParams {
+            dry_run: is_dry_run,
+            field_manager: None,
+        };
+        let written = if is_new {
+            call("create", &object, api.create(&parameters, &secret)).await
+        } else {
+            call("write", &object, api.replace(&name, &parameters, &secret)).await
+        };
+        Ok(Some(Object::Secret(Box::new(written?))))
+    }
+    .boxed()
+}
+
+fn delete_secret(client: Client, namespace: String, name: String, uid: String) -> Asked {
+    async move {
+        let (api, object) = secrets(client, &namespace, &name);
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        call("delete", &object, api.delete(&name, &parameters)).await?;
+        Ok(None)
+    }
+    .boxed()
+}
+
+fn of_namespace<K>(client: Client, object: &K) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(client, &object.namespace().unwrap_or_default())
+}
+
+fn of_cluster<K>(client: Client) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
+{
+    Api::all(client)
+}
+
+fn write_status<K: Stored>(api: Api<K>, object: K) -> Asked {
+    async move {
+        let (named, name) = (named(&object), object.name_any());
+        let parameters = PostParams::default();
+        let written = api.replace_status(&name, &parameters, &object);
+        let written = call("write the status of", &named, written).await?;
+        Ok(Some(written.into_object()))
+    }
+    .boxed()
+}
+
+fn patch<K: Stored>(api: Api<K>, object: K, finalizers: Vec<String>) -> Asked {
+    async move {
+        let body = json!({"metadata": {
+            "finalizers": finalizers,
+            "resourceVersion": object.resource_version(),
+        }});
+        let operation = if finalizers.len() > object.finalizers().len() {
+            "add the finalizer of"
+        } else {
+            "remove the finalizer of"
+        };
+        let (named, name) = (named(&object), object.name_any());
+        let body = Patch::Merge(&body);
+        let parameters = PatchParams::default();
+        let patched = api.patch(&name, &parameters, &body);
+        Ok(Some(call(operation, &named, patched).await?.into_object()))
+    }
+    .boxed()
+}

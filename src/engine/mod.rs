@@ -1,0 +1,23 @@
+//! How the operator runs: what it may ask of the world, and when each object is looked at.
+//!
+//! An event requeues an object ([`Requeue`]); the [`Queue`] decides when it runs; its slice observes
+//! and decides, purely; and each effect passes one door, the [`World`]. [`Live`] is the world of a
+//! process; the tests have one of their own, in which everything that can go wrong does.
+
+mod live;
+mod locks;
+mod object;
+mod queue;
+mod requeue;
+mod run;
+mod world;
+mod writes;
+
+pub use live::Live;
+pub use locks::Locks;
+pub use object::{Object, Stored};
+pub use queue::{Ended, Queue};
+pub use requeue::Requeue;
+pub use run::{Outcome, Reconcile, Stop, ended, run_all, to_rest};
+pub use world::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, World};
+pub use writes::{add_finalizer, remove_finalizer, write_status};

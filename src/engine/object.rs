@@ -1,0 +1,85 @@
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Resource, ResourceExt, core::object::HasStatus};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
+};
+
+/// An object on its way to or from the API server.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// An `AcsConnection`.
+    Connection(Box<AcsConnection>),
+    /// A `ClusterAcsConnection`.
+    ClusterConnection(Box<ClusterAcsConnection>),
+    /// An `AcsIdentity`.
+    Identity(Box<AcsIdentity>),
+    /// An `AcsToken`.
+    Token(Box<AcsToken>),
+    /// An `AcsRevocation`.
+    Revocation(Box<AcsRevocation>),
+    /// A `ClusterAcsRevocation`.
+    ClusterRevocation(Box<ClusterAcsRevocation>),
+    /// A Secret.
+    Secret(Box<Secret>),
+}
+
+/// A kind whose status and finalizers the operator writes.
+pub trait Stored:
+    Resource<DynamicType = ()>
+    + HasStatus
+    + Clone
+    + std::fmt::Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// Wraps the object.
+    fn into_object(self) -> Object;
+    /// The object, if it is one of this kind.
+    fn from_object(object: Object) -> Option<Self>;
+}
+
+macro_rules! stored {
+    ($($kind:ty => $variant:ident),*) => {
+        $(
+            impl Stored for $kind {
+                fn into_object(self) -> Object {
+                    Object::$variant(Box::new(self))
+                }
+                fn from_object(object: Object) -> Option<Self> {
+                    match object {
+                        Object::$variant(object) => Some(*object),
+                        _ => None,
+                    }
+                }
+            }
+        )*
+
+        impl Object {
+            /// `Kind namespace/name`, for errors, logs and the journal.
+            #[must_use]
+            pub fn named(&self) -> String {
+                match self {
+                    $(Self::$variant(object) => crate::cluster::named(object.as_ref()),)*
+                    Self::Secret(secret) => {
+                        let namespace = secret.namespace().unwrap_or_default();
+                        format!("Secret {namespace}/{}", secret.name_any())
+                    }
+                }
+            }
+        }
+    };
+}
+
+stored!(
+    AcsConnection => Connection,
+    ClusterAcsConnection => ClusterConnection,
+    AcsIdentity => Identity,
+    AcsToken => Token,
+    AcsRevocation => Revocation,
+    ClusterAcsRevocation => ClusterRevocation
+);

@@ -1,0 +1,221 @@
+//! Which objects run next, and when. Pure: the caller brings the time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{cluster::ObjectKey, renewal};
+
+/// The work queue. An object is idle, queued, running, or running and to be run again; one entry per
+/// object, so that a hundred reasons to look at it cost one run.
+///
+/// Times are spans since the queue was made, by a monotonic clock.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: HashMap<ObjectKey, Entry>,
+    ready: VecDeque<ObjectKey>,
+    timers: BTreeMap<Duration, BTreeSet<ObjectKey>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    state: State,
+    /// When it is run again by itself.
+    timer: Option<Duration>,
+    /// Runs that failed in a row.
+    failures: i32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Idle,
+    Queued,
+    Running,
+    /// Something came while it ran.
+    Dirty,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing is left to do; to be run again after this span, if there is one.
+    Rested(Option<Duration>),
+    /// Somebody else had written the object: whoever did also requeues it, unless a watch is broken.
+    Conflicted,
+    /// It failed.
+    Failed,
+}
+
+impl Queue {
+    /// Asks for a run of the object.
+    pub fn add(&mut self, key: ObjectKey) {
+        let entry = self.entries.entry(key.clone()).or_default();
+        match entry.state {
+            State::Queued | State::Dirty => return,
+            State::Running => {
+                entry.state = State::Dirty;
+                return;
+            }
+            State::Idle => entry.state = State::Queued,
+        }
+        // Whatever asks for it takes the place of its timer.
+        if let Some(at) = entry.timer.take() {
+            forget(&mut self.timers, at, &key);
+        }
+        self.ready.push_back(key);
+    }
+
+    /// Queues the objects whose time has come; how many are queued in all.
+    pub fn tick(&mut self, now: Duration) -> usize {
+        while let Some(due) = self.timers.first_entry().filter(|due| *due.key() <= now) {
+            for key in due.remove() {
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.timer = None;
+                }
+                self.add(key);
+            }
+        }
+        self.ready.len()
+    }
+
+    /// Takes the object at this place of the queue, 0 for the first; it runs from now on.
+    pub fn start(&mut self, place: usize) -> Option<ObjectKey> {
+        let key = self.ready.remove(place)?;
+        self.entries.entry(key.clone()).or_default().state = State::Running;
+        Some(key)
+    }
+
+    /// A run of the object has ended; how many have failed in a row.
+    pub fn ended(&mut self, key: &ObjectKey, how: Ended, now: Duration) -> i32 {
+        let entry = self.entries.entry(key.clone()).or_default();
+        let is_dirty = entry.state == State::Dirty;
+        entry.state = State::Idle;
+        entry.failures = match how {
+            Ended::Rested(_) => 0,
+            Ended::Conflicted | Ended::Failed => entry.failures.saturating_add(1),
+        };
+        let failures = entry.failures;
+        if is_dirty {
+            self.add(key.clone());
+            return failures;
+        }
+        let pause = match how {
+            Ended::Rested(pause) => pause,
+            Ended::Conflicted => Some(after_conflict(failures)),
+            Ended::Failed => renewal::backoff(failures, None, &key.to_string())
+                .try_into()
+                .ok(),
+        };
+        match pause {
+            Some(pause) => {
+                let at = now.saturating_add(pause);
+                entry.timer = Some(at);
+                self.timers.entry(at).or_default().insert(key.clone());
+            }
+            None => {
+                self.entries.remove(key);
+            }
+        }
+        failures
+    }
+
+    /// When the next object is run by itself.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Duration> {
+        self.timers.keys().next().copied()
+    }
+
+    /// Whether no run is under way, and the last of each object was no failure.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let is_settled = |entry: &Entry| entry.failures == 0 && entry.state == State::Idle;
+        self.entries.values().all(is_settled)
+    }
+}
+
+fn forget(timers: &mut BTreeMap<Duration, BTreeSet<ObjectKey>>, at: Duration, key: &ObjectKey) {
+    if let Some(keys) = timers.get_mut(&at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            timers.remove(&at);
+        }
+    }
+}
+
+/// How long to wait after this many conflicts in a row: 200 ms, doubling to a minute.
+fn after_conflict(attempts: i32) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
+    let pause = Duration::from_millis(200).saturating_mul(1 << doublings.min(9));
+    pause.min(Duration::from_mins(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Kind;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey {
+            kind: Kind::Token,
+            namespace: Some("ns".to_owned()),
+            name: name.to_owned(),
+        }
+    }
+
+    const fn second(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn what_is_asked_for_often_runs_once_and_again_if_asked_for_meanwhile() {
+        let mut queue = Queue::default();
+        for _ in 0..3 {
+            queue.add(key("a"));
+        }
+        assert_eq!(queue.tick(second(0)), 1);
+        assert_eq!(queue.start(0), Some(key("a")));
+        assert_eq!(queue.start(0), None);
+        queue.add(key("a"));
+        assert_eq!(queue.tick(second(0)), 0, "one run of an object at a time");
+        queue.ended(&key("a"), Ended::Rested(Some(second(9))), second(1));
+        assert_eq!(queue.start(0), Some(key("a")));
+        queue.ended(&key("a"), Ended::Rested(None), second(2));
+        assert!(queue.entries.is_empty() && queue.timers.is_empty());
+    }
+
+    #[test]
+    fn a_timer_runs_the_object_unless_something_else_did() {
+        let mut queue = Queue::default();
+        queue.add(key("a"));
+        queue.start(0);
+        queue.ended(&key("a"), Ended::Rested(Some(second(10))), second(1));
+        assert_eq!(queue.next_timer(), Some(second(11)));
+        assert_eq!(queue.tick(second(10)), 0);
+        queue.add(key("a"));
+        assert_eq!(queue.next_timer(), None);
+        queue.start(0);
+        queue.ended(&key("a"), Ended::Rested(Some(second(10))), second(12));
+        assert_eq!(queue.tick(second(22)), 1);
+    }
+
+    #[test]
+    fn failures_in_a_row_wait_longer_and_longer_and_success_forgets_them() {
+        let mut queue = Queue::default();
+        let mut fail = |queue: &mut Queue| {
+            queue.add(key("a"));
+            queue.start(0);
+            queue.ended(&key("a"), Ended::Failed, second(0));
+            queue.next_timer().unwrap_or_default()
+        };
+        let waits = [fail(&mut queue), fail(&mut queue), fail(&mut queue)];
+        assert!(waits.is_sorted() && waits[0] < waits[2], "{waits:?}");
+        assert!(!queue.is_settled());
+        queue.add(key("a"));
+        queue.start(0);
+        queue.ended(&key("a"), Ended::Rested(Some(second(60))), second(0));
+        assert!(queue.is_settled());
+        assert_eq!(fail(&mut queue), waits[0]);
+    }
+}

@@ -1,0 +1,310 @@
+//! The door of a process in this world: each request waits until the history lets it go on.
+//!
+//! The world is the thread's: the door must be fit to go to another thread, and never does.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    future::poll_fn,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use acs_identity_operator::{
+    acs::{
+        self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Operation, Revoked,
+    },
+    cluster::{
+        self,
+        input::{Follower, Presence},
+    },
+    crd::TeamsUser,
+    engine::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Object, Requeue, World as Door},
+    token::Shape,
+};
+use futures::future::{BoxFuture, FutureExt, ready};
+use jiff::{SignedDuration, Timestamp};
+use kube::core::Status;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    cluster::Refused,
+    service::{Failure, Request, Success},
+    teams,
+    world::{ApiAnswer, ApiCall, Key, Message, Reply, World, timestamp},
+};
+
+thread_local! {
+    static WORLD: RefCell<Option<Rc<RefCell<World>>>> = const { RefCell::new(None) };
+    static BY: RefCell<Option<Key>> = const { RefCell::new(None) };
+}
+
+/// From now on this is the world of the thread.
+pub fn enter(world: &Rc<RefCell<World>>) {
+    WORLD.set(Some(Rc::clone(world)));
+}
+
+/// What is done here is done by a run of this object.
+pub fn on_behalf_of<T>(by: &Key, act: impl FnOnce() -> T) -> T {
+    BY.set(Some(by.clone()));
+    let done = act();
+    BY.set(None);
+    done
+}
+
+fn world() -> Rc<RefCell<World>> {
+    WORLD.with_borrow(|world| Rc::clone(world.as_ref().expect("a world was entered")))
+}
+
+/// What one process has of its door.
+#[derive(Clone)]
+pub struct ProcessDoor {
+    pub requeue: Requeue,
+    pub followed: Arc<Mutex<HashMap<String, Followed>>>,
+}
+
+/// A Secret that is watched by its name.
+#[derive(Default)]
+pub struct Followed {
+    presence: Presence,
+    followers: HashSet<Follower>,
+}
+
+impl ProcessDoor {
+    /// The watch of a Secret tells.
+    pub fn changed(&self, name: &str, version: Option<String>) {
+        let mut followed = self.followed();
+        let Some(secret) = followed.get_mut(name) else {
+            return;
+        };
+        let presence = version.map_or(Presence::Absent, Presence::At);
+        if secret.presence != presence {
+            secret.presence = presence;
+            for follower in &secret.followers {
+                self.requeue.send(follower.key.clone());
+            }
+        }
+    }
+
+    fn followed(&self) -> std::sync::MutexGuard<'_, HashMap<String, Followed>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Door for ProcessDoor {
+    fn now(&self) -> Timestamp {
+        world().borrow().local()
+    }
+
+    fn service_now(&self, _: &Endpoint) -> Option<Timestamp> {
+        world().borrow().believed_service_time()
+    }
+
+    fn clock_offset(&self, _: &Endpoint) -> Option<SignedDuration> {
+        let world = world();
+        let world = world.borrow();
+        Some(world.believed_service_time()?.duration_since(world.local()))
+    }
+
+    fn ask(
+        &self,
+        request: ApiRequest,
+    ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>> {
+        if let ApiRequest::Publish(notice) = request {
+            let told = format!("{} {}", notice.reason, notice.note);
+            world().borrow_mut().tell(|| format!("Event {told}"));
+            return ready(Ok(None)).boxed();
+        }
+        let named = format!("{request:?}").chars().take(40).collect();
+        let reply = send(Message::Api(call_of(request)));
+        async move {
+            match reply.await {
+                Reply::Api(Ok(answer)) => Ok(object_of(answer)),
+                Reply::Api(Err(refused)) => Err(error_of(refused, named)),
+                Reply::Acs(..) => unreachable!("an answer of ACS to a call of the API server"),
+            }
+        }
+        .boxed()
+    }
+
+    fn call(&self, call: AcsCall) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
+        let (endpoint, credential) = (call.via.endpoint.clone(), call.via.credential.clone());
+        let (request, operation) = request_of(call);
+        let reply = send(Message::Acs(request, credential));
+        async move {
+            match reply.await {
+                Reply::Acs(Ok(success), date) => Ok(answer_of(success, date.unwrap_or_default())),
+                Reply::Acs(Err(failure), _) => Err(acs_error(&failure, operation, &endpoint)),
+                Reply::Api(_) => unreachable!("an answer of the API server to a call of ACS"),
+            }
+        }
+        .boxed()
+    }
+
+    fn follow(&self, _: &str, names: &[&str], follower: &Follower) -> Vec<Presence> {
+        let mut followed = self.followed();
+        for (name, secret) in followed.iter_mut() {
+            if !names.contains(&name.as_str()) {
+                secret.followers.remove(follower);
+            }
+        }
+        let mut follow = |name: &&str| {
+            let is_new = !followed.contains_key(*name);
+            if is_new {
+                world().borrow_mut().cluster.begin_watch(name);
+            }
+            let secret = followed.entry((*name).to_owned()).or_default();
+            secret.followers.insert(follower.clone());
+            secret.presence.clone()
+        };
+        names.iter().map(&mut follow).collect()
+    }
+
+    fn unfollow(&self, follower: &Follower) {
+        self.followed().retain(|_, secret| {
+            secret.followers.remove(follower);
+            !secret.followers.is_empty()
+        });
+    }
+
+    fn assertions(&self, _: &str, _: &str, _: &str) -> AssertionSource {
+        unreachable!("no connection of this world uses Entra ID")
+    }
+}
+
+fn send(message: Message) -> BoxFuture<'static, Reply> {
+    let by = BY.with_borrow(|by| by.clone().expect("only runs ask for something"));
+    let id = world().borrow_mut().send(&by, message);
+    poll_fn(move |_| match world().borrow_mut().replies.remove(&id) {
+        Some(reply) => Poll::Ready(reply),
+        None => Poll::Pending,
+    })
+    .boxed()
+}
+
+fn call_of(request: ApiRequest) -> ApiCall {
+    match request {
+        ApiRequest::ReadSecret { name, .. } => ApiCall::ReadSecret(name),
+        ApiRequest::ReadSecretMetadata { name, .. } => ApiCall::ReadSecretMetadata(name),
+        ApiRequest::ReadIdentity { name, .. } => ApiCall::ReadIdentity(name),
+        ApiRequest::CreateSecret { secret, is_dry_run } => ApiCall::CreateSecret(secret, is_dry_run),
+        ApiRequest::ReplaceSecret { secret, is_dry_run } => {
+            ApiCall::ReplaceSecret(secret, is_dry_run)
+        }
+        ApiRequest::DeleteSecret { name, uid, .. } => ApiCall::DeleteSecret(name, uid),
+        ApiRequest::WriteStatus(object) => ApiCall::Status(object),
+        ApiRequest::WriteFinalizers {
+            object,
+            finalizers,
+            abandoned,
+        } => ApiCall::Finalizers(object, finalizers, abandoned),
+        ApiRequest::Publish(_) => unreachable!("Events need no answer here"),
+    }
+}
+
+fn object_of(answer: ApiAnswer) -> Option<Object> {
+    match answer {
+        ApiAnswer::Secret(found) => found.map(Object::Secret),
+        ApiAnswer::Object(object) => Some(object),
+        ApiAnswer::Done => None,
+    }
+}
+
+fn error_of(refused: Refused, object: String) -> cluster::Error {
+    let operation = "do";
+    let (code, reason) = match refused {
+        Refused::NoAnswer => return cluster::Error::Timeout { operation, object },
+        Refused::Conflict => (409, "Conflict"),
+        Refused::AlreadyExists => (409, "AlreadyExists"),
+        Refused::NotFound => (404, "NotFound"),
+        Refused::Forbidden => (403, "Forbidden"),
+    };
+    let status = Status::failure(reason, reason).with_code(code);
+    cluster::Error::Api {
+        operation,
+        object,
+        source: Box::new(kube::Error::Api(status.boxed())),
+    }
+}
+
+fn request_of(call: AcsCall) -> (Request, Operation) {
+    let AcsCall { uid, why, .. } = call;
+    match call.operation {
+        AcsOperation::CreateIdentity { custom_id } => (
+            Request::Create { custom_id, uid },
+            Operation::CreateIdentity,
+        ),
+        AcsOperation::IssueToken {
+            identity_id,
+            scopes,
+            minutes,
+        } => {
+            let shape = Shape {
+                scopes,
+                expires_in: format!("{minutes}m"),
+            };
+            let request = Request::Issue {
+                id: identity_id,
+                shape,
+                uid,
+                why,
+                user_token: None,
+            };
+            (request, Operation::IssueToken)
+        }
+        AcsOperation::ExchangeTeamsToken {
+            token,
+            app_id,
+            user_id,
+        } => {
+            let user = TeamsUser {
+                app_id,
+                user_id,
+                ..teams::user()
+            };
+            let request = Request::Issue {
+                id: user.identity_id(),
+                shape: teams::shape(),
+                uid,
+                why,
+                user_token: Some(token.expose_secret().to_owned()),
+            };
+            (request, Operation::ExchangeTeamsToken)
+        }
+        AcsOperation::RevokeTokens { identity_id } => (
+            Request::Revoke { id: identity_id },
+            Operation::RevokeTokens,
+        ),
+        AcsOperation::DeleteIdentity { identity_id } => (
+            Request::Delete { id: identity_id },
+            Operation::DeleteIdentity,
+        ),
+    }
+}
+
+fn answer_of(success: Success, date: i64) -> AcsAnswer {
+    let date = timestamp(date * 1000);
+    match success {
+        Success::Created(id) => AcsAnswer::Created(CreatedIdentity { id }),
+        Success::Issued { text, expires } => AcsAnswer::Issued(IssuedToken {
+            token: SecretString::from(text),
+            expires_on: timestamp(expires),
+            date,
+            received_at: world().borrow().local(),
+        }),
+        Success::Revoked {
+            earlier_attempt_lost,
+        } => AcsAnswer::Revoked(Revoked {
+            date,
+            earlier_attempt_lost,
+        }),
+        Success::Deleted => AcsAnswer::Deleted(Deleted { was_gone: false }),
+    }
+}
+
+fn acs_error(failure: &Failure, operation: Operation, endpoint: &Endpoint) -> acs::Error {
+    acs::Error::of_kind(operation, endpoint, failure.kind)
+        .after(failure.outcome, failure.is_lost)
+        .with_retry_after(failure.retry_after)
+}

@@ -25,7 +25,15 @@ pub struct Unusable {
 }
 
 /// What was read to resolve a connection: as long as it is the same, nothing is read again.
-pub type Source = (Option<i64>, String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The connection's UID: one that was made anew may have the same generation.
+    pub uid: Option<String>,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// The resource versions of its Secrets.
+    pub versions: String,
+}
 
 /// What the operator remembers of a connection, beside what is in its status.
 #[derive(Debug)]

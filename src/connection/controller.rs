@@ -13,6 +13,7 @@ use crate::{
         view::{Indexed, View},
     },
     context::Context,
+    credentials::Source,
     crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef},
     engine::{ApiRequest, Object, Stored, add_finalizer, remove_finalizer},
 };
@@ -81,7 +82,11 @@ async fn look<C: AnyConnection + Indexed>(
         Presence::At(version) => Some(version),
     });
     let versions: Option<Vec<_>> = versions.collect();
-    let source = versions.map(|versions| (connection.meta().generation, versions.join("/")));
+    let source = versions.map(|versions| Source {
+        uid: connection.uid(),
+        generation: connection.meta().generation,
+        versions: versions.join("/"),
+    });
     if source.is_some() && context.registry.source(key) == source {
         return Ok(());
     }

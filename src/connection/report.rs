@@ -15,8 +15,8 @@ use crate::{
     context::Context,
     credentials::{CredentialState, Unusable},
     crd::{
-        AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionStatus, SAFE_TO_REGENERATE,
-        Verdict, is_ready, ready_reason,
+        AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,
+        SAFE_TO_REGENERATE, Verdict, is_ready, ready_reason,
     },
     engine::{Stored, write_status},
     memory::Remembered,
@@ -186,15 +186,29 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
     }
 }
 
-/// All tokens that are made through the connection.
+/// All tokens that are made through the connection: by the one that their identity was made with,
+/// not by the one that it names now.
 fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
-    let of_users = context.views.tokens.find(&index::of_connection(&key));
-    let identities = context.views.identities.find_refs(&index::of_connection(&key));
+    let users = index::of_connection(key);
+    let uses = |kept: Option<&ConnectionRef>, namespace: Option<String>| {
+        let namespace = namespace.unwrap_or_default();
+        kept.is_some_and(|kept| ConnectionKey::of(kept, &namespace) == *key)
+    };
+    let mut of_users = context.views.tokens.find(&users);
+    of_users.retain(|token| {
+        let kept = token.status.as_ref();
+        uses(kept.and_then(|it| it.connection_ref.as_ref()), token.namespace())
+    });
+    let mut identities = context.views.identities.find(&users);
+    identities.retain(|identity| {
+        let kept = identity.status.as_ref();
+        uses(kept.and_then(|it| it.connection_ref.as_ref()), identity.namespace())
+    });
     identities
         .iter()
         .flat_map(|identity| {
-            let namespace = identity.namespace.clone().unwrap_or_default();
-            let key = index::of_identity(&namespace, &identity.name);
+            let namespace = identity.namespace().unwrap_or_default();
+            let key = index::of_identity(&namespace, &identity.name_any());
             context.views.tokens.find(&key)
         })
         .chain(of_users)

@@ -35,16 +35,18 @@ impl ConnectionKey {
         }
     }
 
-    /// All connections that an object of `namespace` may turn out to use, which names the one and
-    /// `kept` the other before: whichever `default` comes first, if it names none.
+    /// All connections that concern an object of `namespace`: the one that it names, the one `kept`
+    /// from before, which its tokens are from, and whichever `default` comes first if there is neither.
     #[must_use]
     pub fn candidates(
         named: Option<&ConnectionRef>,
         kept: Option<&ConnectionRef>,
         namespace: &str,
     ) -> Vec<Self> {
-        if let Some(reference) = named.or(kept) {
-            return vec![Self::of(reference, namespace)];
+        if named.or(kept).is_some() {
+            let kept = kept.filter(|kept| Some(*kept) != named);
+            let concern = named.into_iter().chain(kept);
+            return concern.map(|one| Self::of(one, namespace)).collect();
         }
         [
             ConnectionKind::AcsConnection,

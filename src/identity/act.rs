@@ -19,7 +19,7 @@ use crate::{
         AcsAnswer, AcsCall, AcsOperation, Outcome, add_finalizer, remove_finalizer, write_status,
     },
     revocation,
-    token::secret::Secrets,
+    token::secret::{Secrets, owned_by},
 };
 
 /// Carries out one step.
@@ -258,11 +258,7 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
         .tokens
         .find(&index::of_identity(&namespace, &identity.name_any()))
     {
-        for secret in context
-            .views
-            .secrets
-            .find(&index::of_token(&token.uid().unwrap_or_default()))
-        {
+        for secret in owned_by(&context.views, &token) {
             let name = secret.name_any();
             match secrets.delete(&name, secret.uid()).await {
                 Ok(()) => info!(secret = name, token = token.name_any(), "deleted a Secret"),

@@ -11,7 +11,7 @@ use crate::{
     credentials::Unusable,
     crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef},
     revocation,
-    token::{self, Claim, claim, is_untold_claim},
+    token::{self, Claim, POLICY_DENIED, claim, is_untold_claim, secret::owned_by},
 };
 
 /// Reads everything that the decision depends on: all of it from memory.
@@ -60,10 +60,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
                 ..claim
             }));
             if is_itself {
-                let owned = context
-                    .views
-                    .secrets
-                    .find(&index::of_token(&token.uid().unwrap_or_default()));
+                let owned: Vec<_> = owned_by(&context.views, &token).collect();
                 secrets.extend(owned.iter().map(|secret| secret.name_any()));
                 has_untold |= owned.iter().any(|secret| {
                     let annotations = secret.metadata.annotations.as_ref();
@@ -209,9 +206,14 @@ pub fn connection_of(
     let status = identity.status.as_ref()?;
     let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
     let endpoint = status.endpoint.as_deref()?;
-    let usable = context.usable_connection(&key, &namespace, now).ok();
+    let usable = context.usable_connection(&key, &namespace, now);
+    // Before the status tells since when, too: what was asked for before is revoked all the same.
+    let is_denied = usable.as_ref().is_err_and(|why| why.reason == POLICY_DENIED);
+    let usable = usable.ok();
     let usable = usable.filter(|resolved| resolved.endpoint.as_str() == endpoint);
-    let cleans_up = status.denied_since.is_some() || identity.metadata.deletion_timestamp.is_some();
+    let cleans_up = is_denied
+        || status.denied_since.is_some()
+        || identity.metadata.deletion_timestamp.is_some();
     let Some(resolved) = usable else {
         let remembered = context.registry.for_cleanup(&key, endpoint);
         return remembered

@@ -177,7 +177,23 @@ impl TokenFacts {
         all
     }
 
-    /// Reads the annotations back; `None` when one is missing or was edited into nonsense.
+    /// The record, no more than what the `status` of its object tells of the same token: whoever edits
+    /// an annotation can make a token end earlier, never later (T9).
+    #[must_use]
+    pub fn bounded_by(mut self, status: &AcsTokenStatus) -> Self {
+        if status.fingerprint.as_deref() != Some(self.fingerprint.as_str()) {
+            return self;
+        }
+        if let Some(told) = &status.expires_at {
+            self.expires_at = self.expires_at.min(told.0);
+        }
+        if let Some(told) = &status.issued_at {
+            self.issued_at = self.issued_at.min(told.0);
+        }
+        self
+    }
+
+    /// Reads the annotations back; `None` when one is missing, or is nothing that we would write.
     #[must_use]
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let text = |key: &str| annotations.get(key).cloned();
@@ -192,9 +208,9 @@ impl TokenFacts {
                 scopes,
                 expires_in: text(EXPIRES_IN)?,
             },
-            issued_at: text(ISSUED_AT)?.parse().ok()?,
-            expires_at: text(EXPIRES_AT)?.parse().ok()?,
-            life: text(LIFE)?.parse().ok()?,
+            issued_at: whole_second(text(ISSUED_AT)?.parse().ok()?)?,
+            expires_at: whole_second(text(EXPIRES_AT)?.parse().ok()?)?,
+            life: text(LIFE)?.parse().ok().filter(is_life)?,
             fingerprint: text(FINGERPRINT)?,
             credential: text(CREDENTIAL)?,
             former: former_in(annotations)?,
@@ -212,6 +228,21 @@ impl TokenFacts {
             && status.scopes.as_ref() == Some(&self.shape.scopes)
             && status.expires_in.as_deref() == Some(self.shape.expires_in.as_str())
     }
+}
+
+/// What Kubernetes stores, and we write, are whole seconds: with another one, what the status tells
+/// would never be the same.
+fn whole_second(time: Timestamp) -> Option<Timestamp> {
+    (time.subsec_nanosecond() == 0).then_some(time)
+}
+
+/// No token lives longer than a day (ACS REST 2023-10-01), or an hour and some minutes more where it
+/// is a Teams user's.
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(26);
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "for Option::filter")]
+fn is_life(life: &SignedDuration) -> bool {
+    life.is_positive() && *life <= LONGEST_LIFE
 }
 
 /// The former token that the annotations tell, if any; `None` when they were edited into nonsense.

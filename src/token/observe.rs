@@ -11,7 +11,7 @@ use super::{
     },
     facts::TokenFacts,
     limits::Limits,
-    secret::{Owner, Wanted, owner},
+    secret::{Owner, Wanted, owned_by, owner},
     teams,
 };
 use crate::{
@@ -113,7 +113,7 @@ pub fn observe<'a>(
         is_new_user_token,
         limits,
         secret,
-        former: former(context, token, &uid),
+        former: former(context, token),
         rival: rival(context, token),
         forbidden_key: forbidden_key(token, &context.config.forbidden_metadata),
         last_repair: remembered
@@ -248,7 +248,7 @@ fn secret(
         return SecretView::Unknown;
     };
     let facts =
-        facts_of(&found).filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
+        facts_of(&found, token).filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
     let is_outdated = match (&facts, endpoint) {
         (Some(facts), Some(endpoint)) => !Wanted {
             token,
@@ -265,21 +265,22 @@ fn secret(
     }
 }
 
-fn facts_of(secret: &PartialObjectMeta<Secret>) -> Option<TokenFacts> {
-    TokenFacts::from_annotations(secret.metadata.annotations.as_ref()?)
+fn facts_of(secret: &PartialObjectMeta<Secret>, token: &AcsToken) -> Option<TokenFacts> {
+    let facts = TokenFacts::from_annotations(secret.metadata.annotations.as_ref()?)?;
+    Some(match &token.status {
+        Some(status) => facts.bounded_by(status),
+        None => facts,
+    })
 }
 
 /// A Secret of ours that the spec no longer names.
-fn former(context: &Context, token: &AcsToken, uid: &str) -> Option<FormerSecret> {
+fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
     let wanted = token.secret_name();
-    let owned = context.views.secrets.find(&index::of_token(uid));
-    owned
-        .iter()
-        .filter(|secret| secret.name_any() != wanted && secret.namespace() == token.namespace())
-        .find(|secret| owner(&secret.metadata, token) == Owner::Ours)
+    owned_by(&context.views, token)
+        .find(|secret| secret.name_any() != wanted)
         .map(|secret| FormerSecret {
             name: secret.name_any(),
-            facts: facts_of(secret),
+            facts: facts_of(&secret, token),
         })
 }
 

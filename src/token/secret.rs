@@ -1,6 +1,9 @@
 //! Secrets that we own: whose they are, what is in them, how they are written (T3, T5, T6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     ByteString,
@@ -16,7 +19,8 @@ use super::{
     facts::{FORMER, TokenFacts, fingerprint, scopes_text},
 };
 use crate::{
-    cluster::Error,
+    cluster::{Error, index},
+    context::Views,
     crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
     engine::{ApiRequest, Object, World},
     memory::ReadSecret,
@@ -64,6 +68,21 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
         Some(claimed) if claimed == uid => Owner::Ours,
         _ => Owner::Other("was not made by this operator".to_owned()),
     }
+}
+
+/// The Secrets that are `token`'s own, whatever else carries its label: copies that others made are
+/// neither touched nor waited for (K6).
+#[must_use]
+pub fn owned_by(
+    views: &Views,
+    token: &AcsToken,
+) -> impl Iterator<Item = Arc<PartialObjectMeta<Secret>>> + use<> {
+    let uid = token.uid().unwrap_or_default();
+    let mut found = views.secrets.find(&index::of_token(&uid));
+    found.retain(|secret| {
+        secret.namespace() == token.namespace() && owner(&secret.metadata, token) == Owner::Ours
+    });
+    found.into_iter()
 }
 
 /// What the Secret is meant to hold beside the token, and around it.

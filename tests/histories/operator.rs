@@ -210,7 +210,8 @@ impl Operator {
             _ => None,
         });
         let timer = self.queue.next_timer();
-        let timer = timer.map(|timer| BEGIN + Millis::try_from(timer.as_millis()).unwrap());
+        let in_millis = |timer: Duration| timer.as_nanos().div_ceil(1_000_000);
+        let timer = timer.map(|timer| BEGIN + Millis::try_from(in_millis(timer)).unwrap());
         let stragglers = world.stragglers.iter().map(|(at, ..)| *at);
         let held = self.held.iter().copied().filter(|until| *until > world.now);
         calls.chain(timer).chain(stragglers).chain(held).min()

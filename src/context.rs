@@ -21,12 +21,12 @@ use crate::{
         index,
         view::{View, object_ref},
     },
-    credentials::{Refused, Registry, Unusable},
     crd::{
         AcsConnection, AcsIdentity, AcsRevocation, AcsToken, AnyConnection, ClusterAcsConnection,
         ClusterAcsRevocation, ConnectionKey, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION,
         TokenPolicy,
     },
+    credentials::{Refused, Registry, Unusable},
     engine::{ApiRequest, Locks, Requeue, World},
     memory::Memory,
     metrics::Metrics,
@@ -365,7 +365,9 @@ impl Context {
             | acs::Kind::TokenUnavailable
             | acs::Kind::NoAssertion => {
                 let reason = kind.reason();
-                let refused = self.registry.refused(key, credential, reason, message, self.now());
+                let refused = self
+                    .registry
+                    .refused(key, credential, reason, message, self.now());
                 if matches!(
                     refused,
                     Refused::Replaced | Refused::Failed { is_news: true }

@@ -1,11 +1,20 @@
 //! What the process remembers of single objects. Never a fact that a decision can't do without:
 //! a restart forgets all of it.
 
-use std::{borrow::Cow, collections::HashMap, sync::Mutex};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 
-use crate::{cluster::view::lock, crd::SecretKeyRef, renewal};
+use crate::{
+    cluster::view::lock,
+    crd::{AcsToken, SecretKeyRef, TokenRecord},
+    renewal,
+};
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -18,12 +27,18 @@ pub struct Remembered {
     pub deleted: Option<Timestamp>,
     /// The service asked, then, not to be called for so long.
     pub retry_after: Option<(Timestamp, SignedDuration)>,
+    /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
+    pub held: Option<Arc<HeldToken>>,
+    /// An identity that was created and is in no status yet (I6).
+    pub created: Option<String>,
     /// The Secret as it was last read or written.
     pub secret: Option<ReadSecret>,
     /// The Entra token of a Teams user as it was last read.
     pub user_token: Option<ReadUserToken>,
     /// Fingerprint of the Entra token with which the last call failed.
     pub failed_user_token: Option<String>,
+    /// Rewrites of the Secret around the same token.
+    pub rewrites: Option<Rewrites>,
     /// When edits of the Secret were last repaired.
     pub repaired: Option<Timestamp>,
     /// The generation of a connection's spec that its users were told.
@@ -45,6 +60,59 @@ impl Remembered {
         let (since, wait) = self.retry_after?;
         renewal::pause(since, wait, now)
     }
+}
+
+/// How often a Secret was rewritten around the same token, because others change what is around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrites {
+    /// The generation of the spec that they were for.
+    pub generation: Option<i64>,
+    /// How many there were within an hour of each other.
+    pub count: i32,
+    /// When the last one was.
+    pub last: Timestamp,
+}
+
+impl Rewrites {
+    /// After this many of one spec, whoever else writes the Secret is told, and the next one waits.
+    pub const MOST: i32 = 3;
+    /// How far apart further ones are.
+    const INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+
+    /// The same with one more at `now`.
+    #[must_use]
+    pub fn after(former: Option<Self>, token: &AcsToken, now: Timestamp) -> Self {
+        let generation = token.metadata.generation;
+        let former = former.filter(|former| {
+            let is_recent = renewal::pause(former.last, Self::INTERVAL * 12, now).is_some();
+            former.generation == generation && is_recent
+        });
+        Self {
+            generation,
+            count: former.map_or(1, |former| former.count.saturating_add(1)),
+            last: now,
+        }
+    }
+
+    /// When the next one is due, unless it is now.
+    #[must_use]
+    pub fn pause(&self, token: &AcsToken, now: Timestamp) -> Option<Timestamp> {
+        let is_over = self.count >= Self::MOST && self.generation == token.metadata.generation;
+        is_over
+            .then(|| renewal::pause(self.last, Self::INTERVAL, now))
+            .flatten()
+    }
+}
+
+/// A token in hand.
+#[derive(Debug)]
+pub struct HeldToken {
+    /// What is known of it.
+    pub record: TokenRecord,
+    /// The token itself.
+    pub token: SecretString,
+    /// Where it was issued.
+    pub endpoint: String,
 }
 
 /// What was seen of a Secret's bytes; good as long as its version is the same.

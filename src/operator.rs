@@ -6,11 +6,7 @@ pub mod events;
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kube::{
-    Api, Client, Resource,
-    core::NamespaceResourceScope,
-    runtime::watcher,
-};
+use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
 use tracing::info;
 
@@ -23,8 +19,8 @@ use crate::{
         watch,
     },
     context::{Config, Context, Views},
-    credentials::Registry,
     crd::TOKEN_UID_LABEL,
+    credentials::Registry,
     engine::{Live, Locks, Requeue, Stop, run_all},
     health::{self, Health},
     memory::Memory,
@@ -144,24 +140,48 @@ fn watch_scope(
     let ours = watch::config().labels(TOKEN_UID_LABEL);
     let on = Arc::clone(context);
     let watched = (scoped(client, scope), scope, every());
-    keep(tasks, health, watched, &views.connections, move |object, is_there| {
-        connection_changed(&on, object, is_there);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.connections,
+        move |object, is_there| {
+            connection_changed(&on, object, is_there);
+        },
+    );
     let on = Arc::clone(context);
     let watched = (scoped(client, scope), scope, every());
-    keep(tasks, health, watched, &views.identities, move |object, _| {
-        identity_changed(&on, object);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.identities,
+        move |object, _| {
+            identity_changed(&on, object);
+        },
+    );
     let on = Arc::clone(context);
     let watched = (scoped(client, scope), scope, every());
-    keep(tasks, health, watched, &views.tokens, move |object, is_there| {
-        token_changed(&on, object, is_there);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.tokens,
+        move |object, is_there| {
+            token_changed(&on, object, is_there);
+        },
+    );
     let on = Arc::clone(context);
     let watched = (scoped(client, scope), scope, every());
-    keep(tasks, health, watched, &views.revocations, move |object, is_there| {
-        revocation_changed(&on, object, is_there);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.revocations,
+        move |object, is_there| {
+            revocation_changed(&on, object, is_there);
+        },
+    );
     let on = Arc::clone(context);
     let watched = (scoped(client, scope), scope, ours);
     keep(tasks, health, watched, &views.secrets, move |object, _| {
@@ -174,9 +194,15 @@ fn watch_scope(
     };
     let on = Arc::clone(context);
     let watched = (Api::all(client.clone()), scope, named);
-    keep(tasks, health, watched, &views.namespaces, move |object, _| {
-        namespace_changed(&on, object);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.namespaces,
+        move |object, _| {
+            namespace_changed(&on, object);
+        },
+    );
 }
 
 /// The watches of cluster-scoped kinds.
@@ -184,14 +210,26 @@ fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, hea
     let views = &context.views;
     let on = Arc::clone(context);
     let watched = (Api::all(client.clone()), None, watch::config());
-    keep(tasks, health, watched, &views.cluster_connections, move |object, is_there| {
-        connection_changed(&on, object, is_there);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.cluster_connections,
+        move |object, is_there| {
+            connection_changed(&on, object, is_there);
+        },
+    );
     let on = Arc::clone(context);
     let watched = (Api::all(client.clone()), None, watch::config());
-    keep(tasks, health, watched, &views.cluster_revocations, move |object, is_there| {
-        revocation_changed(&on, object, is_there);
-    });
+    keep(
+        tasks,
+        health,
+        watched,
+        &views.cluster_revocations,
+        move |object, is_there| {
+            revocation_changed(&on, object, is_there);
+        },
+    );
 }
 
 fn keep<K>(
@@ -231,4 +269,3 @@ where
         None => Api::all(client.clone()),
     }
 }
-

@@ -3,11 +3,11 @@ use std::fmt;
 use kube::{Resource, runtime::reflector::ObjectRef};
 
 use super::view::object_ref;
-use crate::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
-    ConnectionKind,
-};
 use crate::crd::ConnectionKey;
+use crate::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+    ClusterAcsRevocation, ConnectionKind,
+};
 
 /// The kinds that the operator reconciles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,7 +31,7 @@ pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused, or can't be reached.
-    #[error("could not {operation} {object}: {source}")]
+    #[error("could not {operation} {object}: {}", sentence(source))]
     Api {
         /// The verb, as one would say it.
         operation: &'static str,
@@ -85,16 +85,62 @@ impl Error {
         self.status().is_some_and(Status::is_forbidden)
     }
 
+    /// The API server has judged the write, and does not take it as it is: a quota, a policy, a
+    /// namespace that ends, a missing right. The same write is refused again until that changes.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        is_refusal(self.reason())
+    }
+
     /// One word for conditions and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {
-        if self.is_conflict() {
+        let Some(status) = self.status() else {
+            return "ApiServerError";
+        };
+        let says = |words: &str| status.message.contains(words);
+        if status.is_conflict() {
             "Conflict"
-        } else if self.is_forbidden() {
-            "Forbidden"
+        } else if says("exceeded quota") {
+            QUOTA_EXCEEDED
+        } else if says("is being terminated") {
+            NAMESPACE_TERMINATING
+        } else if says("ValidatingAdmissionPolicy") || says("denied the request") {
+            ADMISSION_DENIED
+        } else if status.is_forbidden() {
+            FORBIDDEN
+        } else if status.code == 422 {
+            INVALID
         } else {
             "ApiServerError"
         }
+    }
+}
+
+const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+const ADMISSION_DENIED: &str = "AdmissionDenied";
+const FORBIDDEN: &str = "Forbidden";
+const INVALID: &str = "InvalidObject";
+
+/// Whether this reason is one of a refusal ([`Error::is_refusal`]).
+#[must_use]
+pub fn is_refusal(reason: &str) -> bool {
+    [
+        QUOTA_EXCEEDED,
+        NAMESPACE_TERMINATING,
+        ADMISSION_DENIED,
+        FORBIDDEN,
+        INVALID,
+    ]
+    .contains(&reason)
+}
+
+/// What went wrong, in the API server's own words where they are its.
+fn sentence(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }
 

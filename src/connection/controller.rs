@@ -13,8 +13,8 @@ use crate::{
         view::{Indexed, View},
     },
     context::Context,
-    credentials::Source,
     crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef},
+    credentials::Source,
     engine::{ApiRequest, Object, Stored, add_finalizer, remove_finalizer},
 };
 

@@ -13,11 +13,11 @@ use crate::{
         view::{Indexed, View},
     },
     context::Context,
-    credentials::{CredentialState, Unusable},
     crd::{
         AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,
         SAFE_TO_REGENERATE, Verdict, is_ready, ready_reason,
     },
+    credentials::{CredentialState, Unusable},
     engine::{Stored, write_status},
     memory::Remembered,
     renewal,
@@ -197,12 +197,18 @@ fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
     let mut of_users = context.views.tokens.find(&users);
     of_users.retain(|token| {
         let kept = token.status.as_ref();
-        uses(kept.and_then(|it| it.connection_ref.as_ref()), token.namespace())
+        uses(
+            kept.and_then(|it| it.connection_ref.as_ref()),
+            token.namespace(),
+        )
     });
     let mut identities = context.views.identities.find(&users);
     identities.retain(|identity| {
         let kept = identity.status.as_ref();
-        uses(kept.and_then(|it| it.connection_ref.as_ref()), identity.namespace())
+        uses(
+            kept.and_then(|it| it.connection_ref.as_ref()),
+            identity.namespace(),
+        )
     });
     identities
         .iter()

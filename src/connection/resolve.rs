@@ -9,11 +9,11 @@ use secrecy::SecretString;
 use crate::{
     acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity, Resolved},
     context::Context,
-    credentials::Unusable,
     crd::{
         AnyConnection, Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, TOKEN_UID_LABEL,
         WorkloadIdentityAuth,
     },
+    credentials::Unusable,
 };
 
 /// The API version that is spoken when the spec names none: the widest proven one.

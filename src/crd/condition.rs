@@ -43,8 +43,10 @@ pub enum Verdict {
         /// A sentence that says what to do.
         message: String,
     },
-    /// It does not, because someone wants it so.
+    /// Nothing new is done, because someone wants it so.
     Suspended {
+        /// Whether it does its job all the same, with what it has.
+        is_good: bool,
         /// A sentence that says by what.
         message: String,
     },
@@ -75,7 +77,7 @@ impl Verdict {
             | Self::Reconciling { message, .. }
             | Self::Stalled { message, .. }
             | Self::ReadyButStalled { message, .. }
-            | Self::Suspended { message } => message,
+            | Self::Suspended { message, .. } => message,
         }
     }
 
@@ -118,8 +120,8 @@ impl Conditions<'_> {
                 self.one(READY, true, reason, message),
                 self.one(STALLED, true, reason, message),
             ],
-            Verdict::Suspended { message } => {
-                vec![self.one(READY, false, "Suspended", message)]
+            Verdict::Suspended { is_good, message } => {
+                vec![self.one(READY, *is_good, "Suspended", message)]
             }
         }
     }

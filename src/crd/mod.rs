@@ -22,6 +22,8 @@ mod request;
 mod revocation;
 mod scope;
 mod token;
+mod token_parameters;
+mod token_record;
 
 pub use any_connection::AnyConnection;
 pub use auth::{
@@ -53,6 +55,8 @@ pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,
     Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus,
 };
+pub use token_parameters::TokenParameters;
+pub use token_record::{Exchange, FORMER, TokenRecord, scopes_text};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "acs-identity.dev";

@@ -96,9 +96,7 @@ impl World for Live {
                 Object::Connection(object) => {
                     patch(of_namespace(client, &*object), *object, finalizers)
                 }
-                Object::ClusterConnection(object) => {
-                    patch(of_cluster(client), *object, finalizers)
-                }
+                Object::ClusterConnection(object) => patch(of_cluster(client), *object, finalizers),
                 Object::Identity(object) => {
                     patch(of_namespace(client, &*object), *object, finalizers)
                 }

@@ -138,9 +138,7 @@ where
     R: Future<Output = Result<Option<Timestamp>, Error>>,
 {
     let kind = key.kind.as_str();
-    let runs = metrics
-        .reconciles
-        .get_or_create_owned(&KindLabels { kind });
+    let runs = metrics.reconciles.get_or_create_owned(&KindLabels { kind });
     runs.inc();
     let span = info_span!("reconcile", object = %key);
     let run = AssertUnwindSafe(reconcile).catch_unwind();

@@ -31,8 +31,10 @@ pub trait World: Send + Sync {
     fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration>;
 
     /// Asks the API server; the object that it answers with, if there is one.
-    fn ask(&self, request: ApiRequest)
-    -> BoxFuture<'static, Result<Option<Object>, cluster::Error>>;
+    fn ask(
+        &self,
+        request: ApiRequest,
+    ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>>;
 
     /// Calls ACS.
     fn call(&self, call: AcsCall) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>>;

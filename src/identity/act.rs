@@ -203,7 +203,10 @@ async fn revoke(
     match call(context, &identity, &resolved, operation, context.now()).await {
         Ok(AcsAnswer::Revoked(revoked)) => {
             context.note_success(&key, &resolved);
-            let next = tell::revoked(&identity, &revoked, context.now());
+            let now = context.now();
+            let claims = observe(context, &identity, now).claims;
+            let newest = claims.iter().map(|claim| claim.issued_at).max();
+            let next = tell::revoked(&identity, &revoked, newest, now);
             let reason = next
                 .last_revocation
                 .as_ref()

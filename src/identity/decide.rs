@@ -12,8 +12,8 @@ pub use revocation::{CALL, INTENT, is_urgent};
 use revocation::{decide_outcast, decide_revocation, decide_without_connection};
 
 use crate::{
-    credentials::Unusable,
     crd::{AcsIdentity, AcsIdentityStatus, ConnectionRef, FINALIZER, Origin, Verdict},
+    credentials::Unusable,
     renewal,
     token::{Claim, POLICY_DENIED},
 };
@@ -289,6 +289,7 @@ fn adoption_denied() -> Verdict {
 pub fn standing(identity: &AcsIdentity) -> Verdict {
     if identity.spec.suspend == Some(true) {
         return Verdict::Suspended {
+            is_good: true,
             message: "spec.suspend is true: none of its tokens is issued or renewed".to_owned(),
         };
     }
@@ -306,7 +307,8 @@ fn decide_birth(
     let status = status(observed);
     if observed.identity.spec.suspend == Some(true) {
         let message = "spec.suspend is true: no identity is created or adopted".to_owned();
-        return Decision::rest(Verdict::Suspended { message }, None);
+        let is_good = false;
+        return Decision::rest(Verdict::Suspended { is_good, message }, None);
     }
     let (reference, endpoint) = (reference.clone(), endpoint.to_owned());
     if let Some(id) = &observed.identity.spec.identity_id {

@@ -8,8 +8,8 @@ use crate::{
     acs::Resolved,
     cluster::index,
     context::Context,
-    credentials::Unusable,
     crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef},
+    credentials::Unusable,
     revocation,
     token::{self, Claim, POLICY_DENIED, claim, is_untold_claim, secret::owned_by},
 };
@@ -208,7 +208,9 @@ pub fn connection_of(
     let endpoint = status.endpoint.as_deref()?;
     let usable = context.usable_connection(&key, &namespace, now);
     // Before the status tells since when, too: what was asked for before is revoked all the same.
-    let is_denied = usable.as_ref().is_err_and(|why| why.reason == POLICY_DENIED);
+    let is_denied = usable
+        .as_ref()
+        .is_err_and(|why| why.reason == POLICY_DENIED);
     let usable = usable.ok();
     let usable = usable.filter(|resolved| resolved.endpoint.as_str() == endpoint);
     let cleans_up = is_denied

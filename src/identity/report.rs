@@ -1,11 +1,7 @@
 use kube::ResourceExt;
 use tracing::warn;
 
-use super::{
-    act,
-    decide::Decision,
-    tell,
-};
+use super::{act, decide::Decision, tell};
 use crate::{
     acs, cluster,
     context::Context,
@@ -90,9 +86,7 @@ pub async fn failed(
     let next = tell::failed(identity, next, reason, &message, now);
     write(context, identity, next).await?;
     if is_news {
-        context
-            .warn(identity, "CallFailed", message)
-            .await;
+        context.warn(identity, "CallFailed", message).await;
     }
     Ok(())
 }
@@ -114,9 +108,7 @@ pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
     let note = "a call that creates the identity got no answer: it may have left an identity \
                 without tokens in ACS that nobody can find; status.unknownCreates counts them";
     warn!(note);
-    context
-        .warn(identity, "UnknownCreate", note)
-        .await;
+    context.warn(identity, "UnknownCreate", note).await;
 }
 
 /// Tells that all tokens of the identity were revoked, and why.
@@ -145,9 +137,7 @@ pub async fn refused(context: &Context, identity: &AcsIdentity) {
          new value of {REQUESTED_AT} to have all its tokens revoked"
     );
     warn!(note);
-    context
-        .warn(identity, "UnknownRequest", note)
-        .await;
+    context.warn(identity, "UnknownRequest", note).await;
 }
 
 /// Tells what is left behind in ACS.

@@ -121,9 +121,18 @@ pub fn refused(identity: &AcsIdentity, request: &str) -> AcsIdentityStatus {
     }
 }
 
-/// All tokens are revoked, as the service answered at `now` of the operator's clock.
+/// A service's clock that has stepped back further than this is not waited for.
+const MOST_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(24);
+
+/// All tokens are revoked, as the service answered at `now` of the operator's clock. The `newest`
+/// token was issued before, whatever the service's clock said then.
 #[must_use]
-pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsIdentityStatus {
+pub fn revoked(
+    identity: &AcsIdentity,
+    answer: &Revoked,
+    newest: Option<Timestamp>,
+    now: Timestamp,
+) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
     let pending = next.pending_revocation.take();
     let date = renewal::whole_seconds(answer.date);
@@ -141,7 +150,10 @@ pub fn revoked(identity: &AcsIdentity, answer: &Revoked, now: Timestamp) -> AcsI
     let former = next.last_revocation.as_ref();
     let former = former.and_then(|last| Some(last.unsettled_until.as_ref()?.0));
     let until = known.max(lost).max(former).filter(|until| *until > date);
-    next.tokens_valid_after = Some(Time(date));
+    let newest = newest.map_or(date, |newest| {
+        newest.min(renewal::add(date, MOST_CLOCK_STEP))
+    });
+    next.tokens_valid_after = Some(Time(date.max(newest)));
     if let Some(request) = pending.as_ref().and_then(|pending| pending.request.clone()) {
         next.last_handled_request = Some(request);
     }

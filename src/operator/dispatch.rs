@@ -12,10 +12,7 @@ use crate::{
 };
 
 /// Looks at one object; when to look again.
-pub async fn reconcile(
-    context: Arc<Context>,
-    key: ObjectKey,
-) -> Result<Option<Timestamp>, Error> {
+pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Option<Timestamp>, Error> {
     let views = &context.views;
     match key.kind {
         Kind::Connection => {

@@ -112,7 +112,11 @@ pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     }
     // Whoever names the same Secret may have it now, or has lost it.
     let namespace = token.namespace().unwrap_or_default();
-    for rival in context.views.tokens.find_refs(&index::into_secret(&namespace, &token.secret_name())) {
+    for rival in context
+        .views
+        .tokens
+        .find_refs(&index::into_secret(&namespace, &token.secret_name()))
+    {
         context.requeue.send(rival);
     }
     context.requeue.send(ObjectRef::from_obj(token));

@@ -8,7 +8,6 @@ use tracing::info;
 use super::{
     controller::follower,
     decide::{Decision, IdentityView, SecretView, Step},
-    facts::TokenFacts,
     observe::{Findings, endpoint_of, observe},
     report,
     secret::{Owner, Secrets, SeenSecret, Wanted, owner},
@@ -18,8 +17,9 @@ use crate::{
     acs::UserToken,
     cluster::{self, input::Role, view::object_ref},
     context::Context,
-    crd::AcsToken,
+    crd::{AcsToken, TokenRecord},
     engine::{ApiRequest, Outcome, add_finalizer, remove_finalizer},
+    memory::HeldToken,
 };
 
 /// Carries out one step.
@@ -47,6 +47,7 @@ pub async fn carry_out(
         Step::RewriteSecret => {
             let name = token.secret_name();
             rewrite(context, token, &secrets, &name, findings).await?;
+            report::rewritten(context, token).await;
         }
         Step::CopySecret { from } => rewrite(context, token, &secrets, from, findings).await?,
         Step::DeleteSecret {
@@ -172,6 +173,9 @@ fn remember(
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
+            let is_written =
+                |held: &Arc<HeldToken>| read.fingerprint.as_ref() == Some(&held.record.fingerprint);
+            memory.held.take_if(|held| is_written(held));
             memory.secret = Some(read);
         });
     context.views.secrets.wrote(metadata);
@@ -192,9 +196,11 @@ async fn rewrite(
         .secrets
         .get(&source)
         .and_then(|s| s.metadata.annotations.clone());
-    let identity = token.identity_reference().and_then(|it| context.views.identities.get(&it));
+    let identity = token
+        .identity_reference()
+        .and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
-    let facts = annotations.and_then(|all| TokenFacts::from_annotations(&all));
+    let facts = annotations.and_then(|all| TokenRecord::from_annotations(&all));
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
     };
@@ -233,14 +239,20 @@ async fn rewrite(
         facts: &facts,
         endpoint: &endpoint,
     };
-    if let Some(seen) = secrets.write(&wanted, &bytes, existing).await? {
-        remember(context, token, seen, findings);
-        info!(
-            secret = token.secret_name(),
-            from, "wrote the Secret around the same token"
-        );
-    } else {
-        read_secret(context, token, secrets, findings).await?;
+    match secrets.write(&wanted, &bytes, existing).await {
+        Ok(Some(seen)) => {
+            remember(context, token, seen, findings);
+            info!(
+                secret = token.secret_name(),
+                from, "wrote the Secret around the same token"
+            );
+            Ok(())
+        }
+        Ok(None) => read_secret(context, token, secrets, findings).await,
+        Err(error) if error.is_refusal() => {
+            let text = format!("the token's Secret can't be written: {error}");
+            report::failed(context, token, error.reason(), &text, None).await
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{facts::TokenFacts, limits::Limits, shape::Shape};
-use crate::crd::{AcsToken, Revocation};
+use super::limits::Limits;
+use crate::crd::{AcsToken, Revocation, TokenParameters, TokenRecord};
 
 /// The reason of everything that a policy forbids.
 pub const POLICY_DENIED: &str = "PolicyDenied";
@@ -40,11 +40,11 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
         return None;
     }
     let issued_at = status.issued_at.as_ref()?.0;
-    let held = Shape {
+    let held = TokenParameters {
         scopes: status.scopes.clone()?,
         expires_in: status.expires_in.clone()?,
     };
-    let wanted = Shape::wanted(token, limits);
+    let wanted = TokenParameters::wanted(token, limits);
     let revocation = token.spec.revocation.unwrap_or_default();
     let is_denied = limits.denial(&held).is_some();
     let is_revocable = revocation != Revocation::Never;
@@ -82,7 +82,7 @@ pub fn is_untold_claim(
     limits: &Limits,
 ) -> bool {
     let is_revocable = token.spec.revocation.unwrap_or_default() != Revocation::Never;
-    TokenFacts::from_annotations(annotations).is_some_and(|facts| {
+    TokenRecord::from_annotations(annotations).is_some_and(|facts| {
         let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
         let asks = is_revocable || limits.denial(&facts.shape).is_some();
         facts.identity_id == identity_id && !is_told && asks

@@ -12,14 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use issue::{is_stillborn, ready, renew_at};
 
-use super::{
-    facts::TokenFacts,
-    limits::Limits,
-    shape::Shape,
-};
+use super::limits::Limits;
 use crate::{
+    crd::{AcsToken, FINALIZER, TokenParameters, TokenRecord, Verdict, is_ready},
     credentials::Unusable,
-    crd::{AcsToken, FINALIZER, Verdict, is_ready},
     memory::{SeenUserToken, UserTokenView},
 };
 use deletion::decide_deletion;
@@ -56,6 +52,8 @@ pub struct Observed<'a> {
     pub forbidden_key: Option<String>,
     /// When edits of the Secret were repaired within the last hour, latest first.
     pub last_repair: Option<Timestamp>,
+    /// When a Secret that others keep changing is rewritten next, unless it may be now (T5).
+    pub rewrite_at: Option<Timestamp>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
     /// When a deletion goes on without ACS (I3).
@@ -153,7 +151,7 @@ pub enum SecretView {
     /// It is ours.
     Ours {
         /// What it says of its token; `None` when bytes and facts do not fit: it was edited.
-        facts: Option<TokenFacts>,
+        facts: Option<TokenRecord>,
         /// Whether keys, labels or annotations differ from what the spec asks for.
         is_outdated: bool,
         /// Whether it is `immutable`, which nobody can take back.
@@ -167,7 +165,7 @@ pub struct FormerSecret {
     /// Its name.
     pub name: String,
     /// What it says of its token, its bytes not yet looked at.
-    pub facts: Option<TokenFacts>,
+    pub facts: Option<TokenRecord>,
 }
 
 /// The next step.
@@ -187,7 +185,7 @@ pub enum Step {
         message: String,
     },
     /// Bring the status up to what the Secret tells.
-    Record(TokenFacts),
+    Record(TokenRecord),
     /// Issue a token into the Secret.
     Issue(IssueOrder),
     /// Write keys, labels and annotations anew around the same token.
@@ -226,7 +224,7 @@ pub struct IssueOrder {
     /// For which identity.
     pub identity_id: String,
     /// What to ask for.
-    pub shape: Shape,
+    pub shape: TokenParameters,
     /// The Entra token to exchange, if it is for a Teams user.
     pub user_token: Option<SeenUserToken>,
     /// Why; one word for metrics and Events.
@@ -301,7 +299,7 @@ pub struct Decision {
     /// status alone.
     pub verdict: Option<Verdict>,
     /// The token that the status tells.
-    pub facts: Option<TokenFacts>,
+    pub facts: Option<TokenRecord>,
     /// Whether the status forgets its token: it is dead, and nothing is left to revoke.
     pub forgets: bool,
     /// Whether the policy has ceased to serve the namespace of a Teams user's token.
@@ -322,7 +320,7 @@ impl Decision {
         }
     }
 
-    fn rest(verdict: Verdict, facts: Option<&TokenFacts>, wake: Option<Timestamp>) -> Self {
+    fn rest(verdict: Verdict, facts: Option<&TokenRecord>, wake: Option<Timestamp>) -> Self {
         Self {
             step: Step::Rest,
             verdict: Some(verdict),
@@ -354,14 +352,14 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     }
 }
 
-fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenFacts) -> bool {
+fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenRecord) -> bool {
     observed.now < facts.expires_at
         && !has_to_go(observed, identity)
         && !is_dead(facts.issued_at, identity)
         && !is_of_dead_credential(identity, facts)
 }
 
-fn is_of_dead_credential(identity: &UsableIdentity, facts: &TokenFacts) -> bool {
+fn is_of_dead_credential(identity: &UsableIdentity, facts: &TokenRecord) -> bool {
     identity.dead_credentials.contains(&facts.credential)
 }
 

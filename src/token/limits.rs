@@ -2,10 +2,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::shape::Shape;
-use crate::{
-    crd::{AcsToken, ConnectionKey, TokenPolicy, parse_duration},
-};
+use crate::crd::{AcsToken, ConnectionKey, TokenParameters, TokenPolicy, parse_duration};
 
 /// What the connection's policy lets one token be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +41,7 @@ impl Limits {
 
     /// The rule that forbids the token to have this shape, as a sentence with what to do.
     #[must_use]
-    pub fn denial(&self, shape: &Shape) -> Option<String> {
+    pub fn denial(&self, shape: &TokenParameters) -> Option<String> {
         let rule = self.broken_rule(shape)?;
         Some(format!(
             "{}: {rule}; change this AcsToken, or ask who owns the connection",
@@ -52,7 +49,7 @@ impl Limits {
         ))
     }
 
-    fn broken_rule(&self, shape: &Shape) -> Option<String> {
+    fn broken_rule(&self, shape: &TokenParameters) -> Option<String> {
         let allowed = self.policy.scopes.as_ref();
         let excess = allowed.and_then(|allowed| shape.scopes.difference(allowed).next());
         if let (Some(excess), Some(allowed)) = (excess, allowed) {
@@ -119,8 +116,8 @@ mod tests {
         }
     }
 
-    fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
-        Shape {
+    fn shape(scopes: &[Scope], expires_in: &str) -> TokenParameters {
+        TokenParameters {
             scopes: scopes.iter().copied().collect(),
             expires_in: expires_in.to_owned(),
         }

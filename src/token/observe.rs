@@ -9,7 +9,6 @@ use super::{
         ConnectionView, FormerSecret, IdentityView, Observed, REPAIR_INTERVAL, SecretView,
         UsableIdentity,
     },
-    facts::TokenFacts,
     limits::Limits,
     secret::{Owner, Wanted, owned_by, owner},
     teams,
@@ -18,7 +17,7 @@ use crate::{
     acs::Resolved,
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED},
+    crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED, TokenRecord},
     memory::{Remembered, UserTokenView},
     renewal,
 };
@@ -69,7 +68,9 @@ pub fn observe<'a>(
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
     let remembered = context.memory.of(&uid);
-    let identity = token.identity_reference().and_then(|it| context.views.identities.get(&it));
+    let identity = token
+        .identity_reference()
+        .and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
     // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
     let group = identity
@@ -119,6 +120,10 @@ pub fn observe<'a>(
         last_repair: remembered
             .repaired
             .filter(|repaired| renewal::pause(*repaired, REPAIR_INTERVAL * 12, now).is_some()),
+        rewrite_at: remembered
+            .rewrites
+            .as_ref()
+            .and_then(|rewrites| rewrites.pause(token, now)),
         not_before: remembered.not_before(now),
         deletion_deadline: context.deletion_deadline(&token.metadata, now),
     }
@@ -247,8 +252,8 @@ fn secret(
     let Some(read) = read else {
         return SecretView::Unknown;
     };
-    let facts =
-        facts_of(&found, token).filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
+    let facts = facts_of(&found, token)
+        .filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
     let is_outdated = match (&facts, endpoint) {
         (Some(facts), Some(endpoint)) => !Wanted {
             token,
@@ -265,8 +270,8 @@ fn secret(
     }
 }
 
-fn facts_of(secret: &PartialObjectMeta<Secret>, token: &AcsToken) -> Option<TokenFacts> {
-    let facts = TokenFacts::from_annotations(secret.metadata.annotations.as_ref()?)?;
+fn facts_of(secret: &PartialObjectMeta<Secret>, token: &AcsToken) -> Option<TokenRecord> {
+    let facts = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
     Some(match &token.status {
         Some(status) => facts.bounded_by(status),
         None => facts,
@@ -351,7 +356,9 @@ pub fn connection_of(
     now: Timestamp,
 ) -> Option<(ConnectionKey, Resolved)> {
     let namespace = token.namespace()?;
-    let identity = token.identity_reference().and_then(|it| context.views.identities.get(&it));
+    let identity = token
+        .identity_reference()
+        .and_then(|it| context.views.identities.get(&it));
     let is_of_user = token.spec.teams_user.is_some();
     let key = if is_of_user {
         teams::key(context, token, &namespace)

@@ -4,12 +4,15 @@ use jiff::SignedDuration;
 use kube::ResourceExt;
 use tracing::{info, warn};
 
-use super::{claim::POLICY_DENIED, decide::Decision, facts::TokenFacts, tell};
+use super::{claim::POLICY_DENIED, decide::Decision, secret, tell};
 use crate::{
     cluster,
     context::Context,
-    crd::{AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, parse_duration},
+    crd::{
+        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, TokenRecord, parse_duration,
+    },
     engine::write_status,
+    memory::Rewrites,
     metrics::{KindLabels, ReasonLabels},
     renewal,
 };
@@ -45,19 +48,14 @@ pub async fn rest(
 pub async fn record(
     context: &Context,
     token: &AcsToken,
-    facts: &TokenFacts,
+    facts: &TokenRecord,
 ) -> Result<(), cluster::Error> {
     context
         .memory
         .change(&token.uid().unwrap_or_default(), |memory| {
             memory.retry_after = None;
         });
-    write(
-        context,
-        token,
-        tell::recorded(token, facts, context.now()),
-    )
-    .await
+    write(context, token, tell::recorded(token, facts, context.now())).await
 }
 
 /// Tells that no token could be had: durable, so that the pause before the next try survives us.
@@ -98,12 +96,7 @@ pub async fn refused(
     token: &AcsToken,
     request: &str,
 ) -> Result<(), cluster::Error> {
-    write(
-        context,
-        token,
-        tell::refused(token, request, context.now()),
-    )
-    .await?;
+    write(context, token, tell::refused(token, request, context.now())).await?;
     let note = format!(
         "{REQUESTED_AT} asks for nothing that an AcsToken can do; without {REQUEST} a new value asks \
          for a renewal. Tokens are revoked through their AcsIdentity"
@@ -160,6 +153,29 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
     context.inform(token, "NotRevoked", note).await;
 }
 
+/// Counts a rewrite of the Secret around the same token; tells that somebody disagrees about what is
+/// around it, once there were too many.
+pub async fn rewritten(context: &Context, token: &AcsToken) {
+    let uid = token.uid().unwrap_or_default();
+    let former = context.memory.of(&uid).rewrites;
+    let rewrites = Rewrites::after(former, token, context.now());
+    context
+        .memory
+        .change(&uid, |memory| memory.rewrites = Some(rewrites));
+    if rewrites.count != Rewrites::MOST {
+        return;
+    }
+    let disagreement = secret::disagreement(context, token);
+    let note = format!(
+        "someone else keeps changing Secret {}{}: an admission policy or another controller. It is \
+         written again every 5 minutes; the token in it is good",
+        token.secret_name(),
+        disagreement.map_or_else(String::new, |what| format!(" ({what})")),
+    );
+    warn!(note);
+    context.warn(token, "SecretContested", note).await;
+}
+
 /// Tells that somebody edits the Secret.
 pub async fn repaired(context: &Context, token: &AcsToken) {
     let note = format!(
@@ -170,7 +186,7 @@ pub async fn repaired(context: &Context, token: &AcsToken) {
 }
 
 /// Tells that `renewBefore` asks for more than the service's life allows.
-pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenFacts) {
+pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenRecord) {
     let wanted = token
         .spec
         .renew_before
@@ -183,9 +199,7 @@ pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenFa
             facts.life.as_secs(),
             margin.as_secs()
         );
-        context
-            .warn(token, "RenewBeforeCapped", note)
-            .await;
+        context.warn(token, "RenewBeforeCapped", note).await;
     }
 }
 

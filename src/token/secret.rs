@@ -14,14 +14,13 @@ use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::{
-    decide::renew_at,
-    facts::{FORMER, TokenFacts, fingerprint, scopes_text},
-};
+use super::{decide::renew_at, record::fingerprint};
 use crate::{
-    cluster::{Error, index},
-    context::Views,
-    crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
+    cluster::{Error, index, view::object_ref},
+    context::{Context, Views},
+    crd::{
+        AcsToken, FORMER, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL, TokenRecord, scopes_text,
+    },
     engine::{ApiRequest, Object, World},
     memory::ReadSecret,
 };
@@ -85,13 +84,39 @@ pub fn owned_by(
     found.into_iter()
 }
 
+/// What around the data of the wanted Secret is not as it should be, as far as the view knows.
+#[must_use]
+pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
+    let key = object_ref(token.namespace().as_deref(), &token.secret_name());
+    let found = context.views.secrets.get(&key)?;
+    let record = TokenRecord::from_annotations(found.metadata.annotations.as_ref()?);
+    let record = record.or_else(|| {
+        let held = context.memory.of(&token.uid()?).held?;
+        Some(held.record.clone())
+    });
+    let Some(record) = record else {
+        return Some("an annotation of the operator is missing or another".to_owned());
+    };
+    let wanted = Wanted {
+        token,
+        facts: &record,
+        endpoint: "",
+    };
+    wanted.disagreement(&found.metadata)
+}
+
+/// A label that only describes the Secret to people and their tools.
+fn is_description(key: &str) -> bool {
+    key.starts_with("app.kubernetes.io/")
+}
+
 /// What the Secret is meant to hold beside the token, and around it.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     /// Whose it is.
     pub token: &'a AcsToken,
     /// What it tells of its token.
-    pub facts: &'a TokenFacts,
+    pub facts: &'a TokenRecord,
     /// The resource's endpoint.
     pub endpoint: &'a str,
 }
@@ -160,11 +185,17 @@ impl Wanted<'_> {
             .secret
             .as_ref()
             .and_then(|secret| secret.labels.as_ref());
-        let mut labels: BTreeMap<_, _> = template
+        let described = [
+            ("app.kubernetes.io/name", "acs-token".to_owned()),
+            ("app.kubernetes.io/component", "token".to_owned()),
+            ("app.kubernetes.io/instance", instance(self.token)),
+        ];
+        let mut labels: BTreeMap<_, _> = described
             .into_iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.0.clone()))
+            .map(|(key, value)| (key.to_owned(), value))
             .collect();
+        let template = template.into_iter().flatten();
+        labels.extend(template.map(|(key, value)| (key.clone(), value.0.clone())));
         labels.insert(MANAGED_BY_LABEL.to_owned(), OPERATOR.to_owned());
         labels.insert(TOKEN_UID_LABEL.to_owned(), uid);
         labels
@@ -204,19 +235,39 @@ impl Wanted<'_> {
     /// Whether the Secret with `metadata`, whose data was read as `read`, is all that it should be.
     #[must_use]
     pub fn is_met_by(&self, metadata: &ObjectMeta, read: &ReadSecret) -> bool {
-        let has = |all: Option<&BTreeMap<String, String>>, wanted: BTreeMap<String, String>| {
-            wanted
-                .iter()
-                .all(|(key, value)| all.and_then(|all| all.get(key)) == Some(value))
+        read.digest == self.digest() && self.disagreement(metadata).is_none()
+    }
+
+    /// What around the data is not as it should be: the first difference. A description that others
+    /// have put in place of ours is none.
+    #[must_use]
+    pub fn disagreement(&self, metadata: &ObjectMeta) -> Option<String> {
+        let differs = |all: Option<&BTreeMap<String, String>>, (key, value): (&str, &str)| {
+            all.and_then(|all| all.get(key)).map(String::as_str) != Some(value)
         };
-        has(metadata.labels.as_ref(), self.labels())
-            && has(metadata.annotations.as_ref(), self.annotations())
-            && read.digest == self.digest()
-            && metadata
-                .owner_references
-                .iter()
-                .flatten()
-                .any(|owner| owner.controller == Some(true))
+        let (labels, annotations) = (self.labels(), self.annotations());
+        let mut wanted = labels.iter().filter(|(key, _)| !is_description(key));
+        let is_label = |(key, value): &(&String, &String)| {
+            differs(metadata.labels.as_ref(), (key.as_str(), value.as_str()))
+        };
+        if let Some((key, value)) = wanted.find(is_label) {
+            return Some(format!("label {key} is not {value}"));
+        }
+        let mut wanted = annotations.iter();
+        let is_annotation = |(key, value): &(&String, &String)| {
+            differs(
+                metadata.annotations.as_ref(),
+                (key.as_str(), value.as_str()),
+            )
+        };
+        if let Some((key, _)) = wanted.find(is_annotation) {
+            return Some(format!("annotation {key} is missing or another"));
+        }
+        let owners = metadata.owner_references.iter().flatten();
+        let is_owned = owners
+            .into_iter()
+            .any(|owner| owner.controller == Some(true));
+        (!is_owned).then(|| "it has no owner".to_owned())
     }
 
     /// The Secret as it should be, around `token`; labels and annotations of others stay. `None`
@@ -279,6 +330,14 @@ impl Wanted<'_> {
             ..Secret::default()
         })
     }
+}
+
+/// The name of the `AcsToken`, as far as it fits into a label.
+fn instance(token: &AcsToken) -> String {
+    let name = token.name_any();
+    let end = name.floor_char_boundary(63);
+    let text = name.get(..end).unwrap_or_default();
+    text.trim_end_matches(['-', '.']).to_owned()
 }
 
 fn owner_reference(token: &AcsToken) -> Option<OwnerReference> {
@@ -347,6 +406,27 @@ impl<'a> Secrets<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the API server would take the wanted Secret, with another token in it.
+    pub async fn probe(
+        &self,
+        wanted: &Wanted<'_>,
+        existing: Option<ObjectMeta>,
+    ) -> Result<(), Error> {
+        let token = SecretString::from("placeholder");
+        let Some(secret) = wanted.build(&token, existing.as_ref()) else {
+            return Ok(());
+        };
+        match self.put(secret, existing.is_none(), true).await {
+            // The write itself sorts that out.
+            Err(error)
+                if error.is_conflict() || error.is_already_exists() || error.is_not_found() =>
+            {
+                Ok(())
+            }
+            put => put.map(drop),
+        }
     }
 
     async fn put(

@@ -5,12 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     decide::{self, Decision},
-    facts::TokenFacts,
     limits::Limits,
 };
 use crate::{
     crd::{
-        AcsToken, AcsTokenStatus, Conditions, LastFailure, UserTokenStatus, Verdict,
+        AcsToken, AcsTokenStatus, Conditions, LastFailure, TokenRecord, UserTokenStatus, Verdict,
         handled_at_first_sight,
     },
     renewal,
@@ -45,7 +44,7 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
 
 /// The status that tells a token that is in the Secret; `None` where that is no news.
 #[must_use]
-pub fn recorded(token: &AcsToken, facts: &TokenFacts, now: Timestamp) -> Option<AcsTokenStatus> {
+pub fn recorded(token: &AcsToken, facts: &TokenRecord, now: Timestamp) -> Option<AcsTokenStatus> {
     let mut next = token.status.clone().unwrap_or_default();
     if let (Some(request), true) = (
         &facts.request,
@@ -96,7 +95,7 @@ pub fn failed(
     news(token, next, None, now)
 }
 
-fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenFacts) {
+fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
     next.secret_name = Some(token.secret_name());
     next.identity_id = Some(facts.identity_id.clone());
     next.scopes = Some(facts.shape.scopes.clone());

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
+    crd::scopes_text,
     crd::{AcsIdentity, AcsToken},
-    token::scopes_text,
 };
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;

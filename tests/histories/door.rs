@@ -19,9 +19,8 @@ use acs_identity_operator::{
         self,
         input::{Follower, Presence},
     },
-    crd::TeamsUser,
+    crd::{TeamsUser, TokenParameters},
     engine::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Object, Requeue, World as Door},
-    token::Shape,
 };
 use futures::future::{BoxFuture, FutureExt, ready};
 use jiff::{SignedDuration, Timestamp};
@@ -188,7 +187,9 @@ fn call_of(request: ApiRequest) -> ApiCall {
         ApiRequest::ReadSecret { name, .. } => ApiCall::ReadSecret(name),
         ApiRequest::ReadSecretMetadata { name, .. } => ApiCall::ReadSecretMetadata(name),
         ApiRequest::ReadIdentity { name, .. } => ApiCall::ReadIdentity(name),
-        ApiRequest::CreateSecret { secret, is_dry_run } => ApiCall::CreateSecret(secret, is_dry_run),
+        ApiRequest::CreateSecret { secret, is_dry_run } => {
+            ApiCall::CreateSecret(secret, is_dry_run)
+        }
         ApiRequest::ReplaceSecret { secret, is_dry_run } => {
             ApiCall::ReplaceSecret(secret, is_dry_run)
         }
@@ -240,7 +241,7 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
             scopes,
             minutes,
         } => {
-            let shape = Shape {
+            let shape = TokenParameters {
                 scopes,
                 expires_in: format!("{minutes}m"),
             };
@@ -272,10 +273,9 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
             };
             (request, Operation::ExchangeTeamsToken)
         }
-        AcsOperation::RevokeTokens { identity_id } => (
-            Request::Revoke { id: identity_id },
-            Operation::RevokeTokens,
-        ),
+        AcsOperation::RevokeTokens { identity_id } => {
+            (Request::Revoke { id: identity_id }, Operation::RevokeTokens)
+        }
         AcsOperation::DeleteIdentity { identity_id } => (
             Request::Delete { id: identity_id },
             Operation::DeleteIdentity,

@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 
 use acs_identity_operator::{
     acs::UserToken,
-    crd::{AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, is_ready},
+    crd::{
+        AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, TokenParameters,
+        TokenRecord, is_ready,
+    },
     engine::Object,
-    token::{Shape, TokenFacts, renew_at},
+    token::renew_at,
 };
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
@@ -106,7 +109,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         "{by} issues although it is suspended"
     );
     let limits = world.limits(object);
-    let denial = limits.denial(&Shape::wanted(object, &limits));
+    let denial = limits.denial(&TokenParameters::wanted(object, &limits));
     hold!(
         denial.is_none(),
         "{by} issues what the policy denies: {denial:?}"
@@ -119,7 +122,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
         !is_told_denied,
         "{by} issues for an identity that the policy denies"
     );
-    let wanted = Shape::wanted(object, &world.limits(object));
+    let wanted = TokenParameters::wanted(object, &world.limits(object));
     hold!(
         shape.is_same_as(&wanted),
         "T4: {by} asks for {shape:?}, not {wanted:?}"
@@ -140,7 +143,7 @@ fn has_identity(world: &World, object: &AcsToken) -> bool {
 }
 
 /// Whether a Teams user's token is of another Entra token than the one that is there.
-pub fn is_of_former_user_token(world: &World, object: &AcsToken, facts: &TokenFacts) -> bool {
+pub fn is_of_former_user_token(world: &World, object: &AcsToken, facts: &TokenRecord) -> bool {
     let Some(user) = &object.spec.teams_user else {
         return false;
     };
@@ -155,7 +158,7 @@ pub fn is_of_former_user_token(world: &World, object: &AcsToken, facts: &TokenFa
 fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     let ours = |secret: &&Secret| is_ours(&secret.metadata, object);
     let good = |secret: &Secret| facts_in(secret).filter(|facts| facts.identity_id == id);
-    let dead = |facts: &TokenFacts| {
+    let dead = |facts: &TokenRecord| {
         with_id(world, id).any(|identity| {
             let status = identity.status.as_ref();
             let after = status.and_then(|status| status.tokens_valid_after.as_ref());
@@ -613,7 +616,10 @@ pub fn is_denied(world: &World, object: &AcsToken) -> bool {
         let status = it.status.as_ref();
         world.is_outcast(it) || status.is_some_and(|status| status.denied_since.is_some())
     });
-    is_outcast || limits.denial(&Shape::wanted(object, &limits)).is_some()
+    is_outcast
+        || limits
+            .denial(&TokenParameters::wanted(object, &limits))
+            .is_some()
 }
 
 /// The objects that have this id.
@@ -643,8 +649,8 @@ pub fn is_ours(metadata: &ObjectMeta, object: &AcsToken) -> bool {
 }
 
 /// What a Secret tells of its token, if its bytes are that token.
-pub fn facts_in(secret: &Secret) -> Option<TokenFacts> {
-    let facts = TokenFacts::from_annotations(secret.metadata.annotations.as_ref()?)?;
+pub fn facts_in(secret: &Secret) -> Option<TokenRecord> {
+    let facts = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
     let text = SecretString::from(text_in(secret, "token")?);
     let is_true = acs_identity_operator::token::fingerprint(&text) == facts.fingerprint;
     is_true.then_some(facts)

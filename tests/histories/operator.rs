@@ -15,15 +15,14 @@ use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
     cluster::{self, ObjectKey},
     context::{Config, Context, Views},
-    credentials::Registry,
     crd::AcsConnection,
+    credentials::Registry,
     engine::{Locks, Queue, Requeue, ended},
     memory::Memory,
     metrics::Metrics,
     operator::{
         events::{
-            connection_changed, identity_changed, revocation_changed, secret_changed,
-            token_changed,
+            connection_changed, identity_changed, revocation_changed, secret_changed, token_changed,
         },
         reconcile,
     },

@@ -266,7 +266,10 @@ fn is_something_due(world: &World, span: Millis) -> bool {
         let facts = secret.and_then(facts_in);
         facts.is_some_and(|facts| renew_at(object, &facts).as_millisecond() <= local + 2 * span)
     });
-    is_failing || is_unsure || is_due || world
+    is_failing
+        || is_unsure
+        || is_due
+        || world
             .connection
             .is_first_key_unknown(&connection::status(&world.cluster))
 }

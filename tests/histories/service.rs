@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
     acs::{Kind, Outcome},
-    token::{Shape, fingerprint},
+    crd::TokenParameters,
+    token::fingerprint,
 };
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -22,7 +23,7 @@ pub enum Request {
     },
     Issue {
         id: String,
-        shape: Shape,
+        shape: TokenParameters,
         uid: String,
         why: &'static str,
         /// The Entra token, where it is exchanged.
@@ -82,7 +83,7 @@ pub struct Token {
     pub fingerprint: String,
     /// The UID of the object that it was issued for.
     pub uid: String,
-    pub shape: Shape,
+    pub shape: TokenParameters,
     pub why: &'static str,
     /// The Entra token that it was exchanged for, and when that ends, by the service's clock.
     pub exchanged_for: Option<(String, Millis)>,

@@ -1,9 +1,6 @@
 //! The Teams user, and whoever signs them in.
 
-use acs_identity_operator::{
-    crd::{Scope, SecretKeyRef, TeamsUser},
-    token::Shape,
-};
+use acs_identity_operator::crd::{Scope, SecretKeyRef, TeamsUser, TokenParameters};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::json;
@@ -28,8 +25,8 @@ pub fn user() -> TeamsUser {
 }
 
 /// What a token of the user is.
-pub fn shape() -> Shape {
-    Shape {
+pub fn shape() -> TokenParameters {
+    TokenParameters {
         scopes: [Scope::Chat, Scope::Voip].into(),
         expires_in: "1440m".to_owned(),
     }

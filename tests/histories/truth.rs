@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
-    crd::{AcsIdentity, AcsRevocation, AcsToken, Revocation},
-    token::{Limits, Shape},
+    crd::{AcsIdentity, AcsRevocation, AcsToken, Revocation, TokenParameters},
+    token::Limits,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -24,7 +24,7 @@ pub struct Duty {
     /// The token.
     pub text: String,
     /// What the object held when it was asked.
-    held: Shape,
+    held: TokenParameters,
 }
 
 /// Why it is asked what is owed.
@@ -213,7 +213,7 @@ impl Truth {
 
     /// Whether the object asks that `held` be revoked, by the contract's words.
     fn asks(object: &AcsToken, held: &Token, ends: bool, limits: &Limits) -> bool {
-        let (was, wanted) = (&held.shape, Shape::wanted(object, limits));
+        let (was, wanted) = (&held.shape, TokenParameters::wanted(object, limits));
         if limits.denial(was).is_some() {
             return true;
         }

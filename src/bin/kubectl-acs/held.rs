@@ -1,8 +1,8 @@
 //! The token that a Secret holds.
 
 use acs_identity_operator::{
-    token::secret::TOKEN_KEY,
-    token::{TokenFacts, fingerprint},
+    crd::TokenRecord,
+    token::{fingerprint, secret::TOKEN_KEY},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -25,7 +25,7 @@ pub struct Held {
     /// The `AcsToken` that it belongs to.
     pub owner: Option<String>,
     /// What the operator has noted of the token.
-    pub facts: Option<TokenFacts>,
+    pub facts: Option<TokenRecord>,
     /// When it ends, as the service said.
     pub expires_on: Option<String>,
 }
@@ -59,7 +59,7 @@ pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<He
     let secret = session.call("read", &named, api.get(name)).await?;
     let noted = secret.annotations().get(TOKEN_KEY).map(String::as_str);
     let key = key.or(noted).unwrap_or("token").to_owned();
-    let facts = TokenFacts::from_annotations(secret.annotations());
+    let facts = TokenRecord::from_annotations(secret.annotations());
     let owner = secret
         .owner_references()
         .iter()

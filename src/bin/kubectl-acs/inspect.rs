@@ -1,6 +1,6 @@
 //! `inspect`: what the token in a Secret says, not the token itself.
 
-use acs_identity_operator::{crd::AcsToken, token::scopes_text};
+use acs_identity_operator::crd::{AcsToken, scopes_text};
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;

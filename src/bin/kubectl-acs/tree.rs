@@ -3,12 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use acs_identity_operator::{
-    crd::{
-        AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind, ConnectionRef,
-        ConnectionStatus, DEFAULT_CONNECTION, LastFailure,
-    },
-    token::scopes_text,
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind, ConnectionRef,
+    ConnectionStatus, DEFAULT_CONNECTION, LastFailure, scopes_text,
 };
 use jiff::Timestamp;
 use kube::ResourceExt as _;

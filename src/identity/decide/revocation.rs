@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use super::{ConnectionView, Decision, Observed, Step, is_dead, status, wait_after_failure};
 use crate::{
-    credentials::Unusable,
     crd::{AcsIdentityStatus, POLICY_GRACE, Verdict},
+    credentials::Unusable,
     renewal,
     token::{Claim, POLICY_DENIED},
 };

@@ -2,27 +2,28 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
 use super::{read_secret, read_user_token, remember};
 use crate::{
-    acs::IssuedToken,
+    acs::{self, IssuedToken, Resolved, UserToken},
     cluster::{self, view::object_ref},
     context::Context,
-    crd::AcsToken,
+    crd::{AcsToken, TokenRecord},
     engine::{AcsAnswer, AcsCall, AcsOperation, Outcome},
+    memory::HeldToken,
     metrics::ReasonLabels,
     token::{
-        decide::{self, IssueOrder, Step, Why},
-        facts::TokenFacts,
+        decide::{self, IssueOrder, Observed, Step, Why},
         observe::{Findings, connection_of, observe},
         report,
         secret::{Secrets, Wanted},
     },
 };
 
-/// Issues a token and puts it where pods find it. The gate is held until the status tells it, so
+/// Issues a token and puts it where pods find it. The lock is held until the status tells it, so
 /// that a revocation never overtakes a token on its way into the Secret (R3).
 pub(super) async fn issue(
     context: &Arc<Context>,
@@ -46,13 +47,161 @@ pub(super) async fn issue(
     let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
         return Ok(Outcome::Overtaken);
     };
-    if !context
-        .registry
-        .may_call(&key, &resolved.credential, observed.now)
-    {
-        return Ok(Outcome::Overtaken);
+    let held = match in_hand(context, &token, &observed, order, &resolved) {
+        Some(held) => held,
+        None => {
+            if let Some(error) = is_still_refused(context, &token, order, &resolved).await? {
+                return refused(context, &token, &error, findings).await;
+            }
+            if !context
+                .registry
+                .may_call(&key, &resolved.credential, observed.now)
+            {
+                return Ok(Outcome::Overtaken);
+            }
+            let issued = call(context, &token, order, &resolved, user_token.as_ref()).await;
+            let issued = match issued {
+                Ok(issued) => issued,
+                Err(error) => {
+                    if !context.note_failure(&key, &resolved, &error) {
+                        remember_failed(context, &token, user_token);
+                        let (reason, text) = (error.reason(), error.to_string());
+                        let wait = error.retry_after();
+                        report::failed(context, &token, reason, &text, wait).await?;
+                    }
+                    return Ok(Outcome::Done);
+                }
+            };
+            context.note_success(&key, &resolved);
+            let record = TokenRecord::issued(&token, order, &issued, &key, &resolved);
+            if let Some((reason, text)) = useless(&observed, &record) {
+                report::failed(context, &token, reason, &text, None).await?;
+                return Ok(Outcome::Done);
+            }
+            hold(context, &token, record, issued, &resolved)
+        }
+    };
+    store(context, &token, order.why, &held, findings).await?;
+    let former = token.status.as_ref().and_then(|s| s.credential.as_ref());
+    if former.is_some_and(|former| *former != resolved.credential) {
+        // One less is left on a former credential.
+        context.requeue_connection(&key);
     }
-    let operation = match (&token.spec.teams_user, &user_token) {
+    Ok(Outcome::Done)
+}
+
+/// The token that was issued before and could not be written, if it is what is wanted now.
+fn in_hand(
+    context: &Context,
+    token: &AcsToken,
+    observed: &Observed<'_>,
+    order: &IssueOrder,
+    resolved: &Resolved,
+) -> Option<Arc<HeldToken>> {
+    let held = context.memory.of(&token.uid()?).held?;
+    let record = &held.record;
+    let user_token = record.exchange.as_ref().map(|it| &it.user_token);
+    let is_wanted = record.identity_id == order.identity_id
+        && record.shape.is_same_as(&order.shape)
+        && record.credential == resolved.credential
+        && held.endpoint == resolved.endpoint.as_str()
+        && user_token == order.user_token.as_ref().map(|it| &it.fingerprint)
+        && token
+            .open_request()
+            .is_none_or(|request| record.request.as_deref() == Some(request.value))
+        && observed.now < decide::renew_at(token, record)
+        && useless(observed, record).is_none();
+    is_wanted.then_some(held)
+}
+
+fn hold(
+    context: &Context,
+    token: &AcsToken,
+    record: TokenRecord,
+    issued: IssuedToken,
+    resolved: &Resolved,
+) -> Arc<HeldToken> {
+    let held = Arc::new(HeldToken {
+        record,
+        token: issued.token,
+        endpoint: resolved.endpoint.to_string(),
+    });
+    let uid = token.uid().unwrap_or_default();
+    context
+        .memory
+        .change(&uid, |memory| memory.held = Some(Arc::clone(&held)));
+    held
+}
+
+/// Why a token that was just issued is good for nothing: it is tried again later, not at once.
+fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(&'static str, String)> {
+    if decide::is_stillborn(observed, record) {
+        let message = format!(
+            "the service dated the token {}, which is not after the last revocation of the identity, so \
+             it may be revoked; the service's clocks may differ. It is tried again",
+            record.issued_at
+        );
+        return Some(("IssuedBeforeRevocation", message));
+    }
+    (!record.life.is_positive()).then(|| {
+        let message = format!(
+            "the service issued a token that ends {} s before it was issued; it is tried again",
+            record.life.as_secs().abs()
+        );
+        ("InvalidAnswer", message)
+    })
+}
+
+/// After a restart no token is in hand. One whose Secret was refused before is issued only when the
+/// API server would take the Secret by now (T7); else what it says.
+async fn is_still_refused(
+    context: &Context,
+    token: &AcsToken,
+    order: &IssueOrder,
+    resolved: &Resolved,
+) -> Result<Option<cluster::Error>, cluster::Error> {
+    let failure = token
+        .status
+        .as_ref()
+        .and_then(|status| status.last_failure.as_ref());
+    if !failure.is_some_and(|failure| cluster::is_refusal(&failure.reason)) {
+        return Ok(None);
+    }
+    let namespace = token.namespace().unwrap_or_default();
+    let record = TokenRecord::placeholder(order, resolved, context.now());
+    let wanted = Wanted {
+        token,
+        facts: &record,
+        endpoint: resolved.endpoint.as_str(),
+    };
+    let secrets = Secrets::of(&*context.world, &namespace);
+    match secrets.probe(&wanted, existing(context, token)).await {
+        Err(error) if error.is_refusal() => Ok(Some(error)),
+        probed => probed.map(|()| None),
+    }
+}
+
+fn existing(context: &Context, token: &AcsToken) -> Option<ObjectMeta> {
+    let key = object_ref(token.namespace().as_deref(), &token.secret_name());
+    let existing = context.views.secrets.get(&key)?;
+    Some(existing.metadata.clone())
+}
+
+fn remember_failed(context: &Context, token: &AcsToken, user_token: Option<UserToken>) {
+    let uid = token.uid().unwrap_or_default();
+    context.memory.change(&uid, |memory| {
+        memory.failed_user_token = user_token.map(|it| it.fingerprint);
+    });
+}
+
+async fn call(
+    context: &Context,
+    token: &AcsToken,
+    order: &IssueOrder,
+    resolved: &Resolved,
+    user_token: Option<&UserToken>,
+) -> Result<IssuedToken, acs::Error> {
+    let operation = match (&token.spec.teams_user, user_token) {
         (Some(user), Some(held)) => AcsOperation::ExchangeTeamsToken {
             token: held.token.clone(),
             app_id: user.app_id.clone(),
@@ -66,56 +215,35 @@ pub(super) async fn issue(
     };
     let call = AcsCall {
         via: resolved.clone(),
-        by: ObjectRef::from_obj(token.as_ref()).into(),
+        by: ObjectRef::from_obj(token).into(),
         uid: token.uid().unwrap_or_default(),
         operation,
         why: order.why.as_str(),
         deadline: order.deadline,
     };
-    let issued = context.world.call(call).await;
-    let issued = match issued {
-        Ok(AcsAnswer::Issued(issued)) => issued,
-        Ok(_) => return Ok(Outcome::Done),
-        Err(error) => {
-            if context.note_failure(&key, &resolved, &error) {
-                return Ok(Outcome::Done);
-            }
-            let uid = token.uid().unwrap_or_default();
-            context.memory.change(&uid, |memory| {
-                memory.failed_user_token = user_token.map(|it| it.fingerprint);
-            });
-            report::failed(
-                context,
-                &token,
-                error.reason(),
-                &error.to_string(),
-                error.retry_after(),
-            )
-            .await?;
-            return Ok(Outcome::Done);
-        }
-    };
-    context.note_success(&key, &resolved);
-    let facts = TokenFacts::issued(&token, order, &issued, &key, &resolved);
-    if decide::is_stillborn(&observed, &facts) {
-        info!("a token of the second of the revocation is dropped");
-        return Ok(Outcome::Done);
+    match context.world.call(call).await? {
+        AcsAnswer::Issued(issued) => Ok(issued),
+        _ => Err(acs::Error::of_kind(
+            acs::Operation::IssueToken,
+            &resolved.endpoint,
+            acs::Kind::NotTheService,
+        )),
     }
-    store(
-        context,
-        &token,
-        order.why,
-        &facts,
-        &issued,
-        resolved.endpoint.as_str(),
-        findings,
-    )
-    .await?;
-    let former = token.status.as_ref().and_then(|s| s.credential.as_ref());
-    if former.is_some_and(|former| *former != resolved.credential) {
-        // One less is left on a former credential.
-        context.requeue_connection(&key);
-    }
+}
+
+/// The API server did not take the Secret: that is told, and the token stays in hand.
+async fn refused(
+    context: &Context,
+    token: &AcsToken,
+    error: &cluster::Error,
+    findings: &mut Findings,
+) -> Result<Outcome, cluster::Error> {
+    // It may be there all the same: before another is issued, the Secret is read.
+    findings.forget();
+    let uid = token.uid().unwrap_or_default();
+    context.memory.change(&uid, |memory| memory.secret = None);
+    let text = format!("the token's Secret can't be written: {error}");
+    report::failed(context, token, error.reason(), &text, None).await?;
     Ok(Outcome::Done)
 }
 
@@ -123,72 +251,62 @@ async fn store(
     context: &Arc<Context>,
     token: &AcsToken,
     why: Why,
-    facts: &TokenFacts,
-    issued: &IssuedToken,
-    endpoint: &str,
+    held: &HeldToken,
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let secrets = Secrets::of(&*context.world, &namespace);
-    let key = object_ref(Some(&namespace), &token.secret_name());
-    let existing = context
-        .views
-        .secrets
-        .get(&key)
-        .map(|secret| secret.metadata.clone());
+    let record = &held.record;
     let wanted = Wanted {
         token,
-        facts,
-        endpoint,
+        facts: record,
+        endpoint: &held.endpoint,
     };
-    match secrets.write(&wanted, &issued.token, existing).await {
+    let written = secrets
+        .write(&wanted, &held.token, existing(context, token))
+        .await;
+    match written {
         Ok(Some(seen)) => remember(context, token, seen, findings),
         Ok(None) => {
             warn!(
                 secret = token.secret_name(),
-                "someone else took the Secret's name; its token is dropped"
+                "someone else took the Secret's name; its token is kept"
             );
             return read_secret(context, token, &secrets, findings).await;
         }
         Err(error) => {
-            // It may be there all the same: before another is issued, the Secret is read.
-            findings.forget();
-            context
-                .memory
-                .change(&token.uid().unwrap_or_default(), |memory| {
-                    memory.secret = None;
-                });
-            let text = format!("a token was issued but {error}");
-            report::failed(context, token, error.reason(), &text, None).await?;
+            refused(context, token, &error, findings).await?;
             return Ok(());
         }
     }
-    let reason = why.as_str().to_owned();
-    context
-        .metrics
-        .issued
-        .get_or_create(&ReasonLabels {
-            kind: "AcsToken",
-            reason,
-        })
-        .inc();
-    let late = token
+    count(context, token, why);
+    info!(why = why.as_str(), secret = token.secret_name(), expires = %record.expires_at, "issued a token");
+    if matches!(why, Why::SecretEdited | Why::SecretMissing) {
+        let (uid, now) = (token.uid().unwrap_or_default(), context.now());
+        context
+            .memory
+            .change(&uid, |memory| memory.repaired = Some(now));
+        if why == Why::SecretEdited {
+            report::repaired(context, token).await;
+        }
+    }
+    report::record(context, token, record).await?;
+    report::told_if_capped(context, token, record).await;
+    Ok(())
+}
+
+fn count(context: &Context, token: &AcsToken, why: Why) {
+    let labels = ReasonLabels {
+        kind: "AcsToken",
+        reason: why.as_str().to_owned(),
+    };
+    context.metrics.issued.get_or_create(&labels).inc();
+    let planned = token
         .status
         .as_ref()
         .and_then(|status| status.renew_at.as_ref());
-    if let (Why::Renewal, Some(planned)) = (why, late) {
+    if let (Why::Renewal, Some(planned)) = (why, planned) {
         let late = context.now().duration_since(planned.0);
         context.metrics.renewal_lateness.set(late.as_secs_f64());
     }
-    info!(why = why.as_str(), secret = token.secret_name(), expires = %facts.expires_at, "issued a token");
-    if why == Why::SecretEdited {
-        let uid = token.uid().unwrap_or_default();
-        context
-            .memory
-            .change(&uid, |memory| memory.repaired = Some(context.now()));
-        report::repaired(context, token).await;
-    }
-    report::record(context, token, facts).await?;
-    report::told_if_capped(context, token, facts).await;
-    Ok(())
 }

@@ -2,8 +2,8 @@
 
 use super::{Decision, IdentityView, Observed, SecretView, Step, is_dead};
 use crate::{
-    crd::{AcsToken, Verdict},
-    token::{claim::claim, facts::TokenFacts},
+    crd::{AcsToken, TokenRecord, Verdict},
+    token::claim::claim,
 };
 
 pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
@@ -97,7 +97,7 @@ pub(super) fn record_or_delete(
 }
 
 /// A token that is in a former Secret only, and that the status does not tell.
-pub(super) fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenFacts> {
+pub(super) fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenRecord> {
     let facts = observed.former.as_ref()?.facts.as_ref()?;
     let is_moved = matches!(&observed.secret, SecretView::Ours { facts: Some(_), .. });
     let status = observed.token.status.as_ref();
@@ -107,7 +107,7 @@ pub(super) fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenF
 }
 
 /// Whether the Secret knows of a token that the status does not.
-pub(super) fn is_untold(token: &AcsToken, facts: &TokenFacts) -> bool {
+pub(super) fn is_untold(token: &AcsToken, facts: &TokenRecord) -> bool {
     let Some(status) = &token.status else {
         return true;
     };

@@ -10,10 +10,9 @@ use super::{
     issue::{local_time, unable},
 };
 use crate::{
-    crd::POLICY_GRACE,
+    crd::{POLICY_GRACE, TokenParameters, TokenRecord},
     memory::UserTokenView,
     renewal,
-    token::{facts::TokenFacts, shape::Shape},
 };
 
 /// Ends of an Entra token and of the token that it was exchanged for that are so near each other
@@ -24,7 +23,7 @@ const SAME_END: SignedDuration = SignedDuration::from_mins(1);
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Whether a token of a Teams user is another than the Entra token that is there now would give.
-pub(super) fn is_outdated(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+pub(super) fn is_outdated(observed: &Observed<'_>, facts: &TokenRecord) -> bool {
     match &observed.user_token {
         Some(UserTokenView::There(seen)) => facts
             .exchange
@@ -39,7 +38,7 @@ pub(super) fn is_outdated(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
 /// Event, unless it is only that the Entra token did not come yet.
 pub(super) fn obstacle(
     observed: &Observed<'_>,
-    good: Option<&TokenFacts>,
+    good: Option<&TokenRecord>,
     why: Why,
 ) -> Option<Decision> {
     let Fault {
@@ -66,7 +65,7 @@ struct Fault {
     is_stalled: bool,
 }
 
-fn fault(observed: &Observed<'_>, good: Option<&TokenFacts>, why: Why) -> Option<Fault> {
+fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Option<Fault> {
     let seen = match observed.user_token.as_ref()? {
         UserTokenView::Unknown => return None,
         UserTokenView::Missing { reason, message } => {
@@ -109,7 +108,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenFacts>, why: Why) -> Option
         return Some(expired);
     }
     // By what was told at the exchange: after a restart the service's clock may not be known.
-    let is_in_vain = |facts: &TokenFacts| {
+    let is_in_vain = |facts: &TokenRecord| {
         let exchange = facts.exchange.as_ref();
         let same_end = renewal::add(facts.expires_at, SAME_END);
         !is_outdated(observed, facts)
@@ -131,7 +130,7 @@ pub(super) fn has_to_go(observed: &Observed<'_>, identity: &UsableIdentity) -> b
     if observed.user_token.is_none() {
         return false;
     }
-    let wanted = Shape::wanted(observed.token, &observed.limits);
+    let wanted = TokenParameters::wanted(observed.token, &observed.limits);
     observed.limits.denial(&wanted).is_some()
         || grace(observed, identity).is_some_and(|end| end <= observed.now)
 }

@@ -9,18 +9,17 @@ use super::{
     UsableIdentity, Why, exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
 };
 use crate::{
-    crd::{AcsToken, Verdict, parse_duration},
+    crd::{AcsToken, TokenParameters, TokenRecord, Verdict, parse_duration},
     memory::UserTokenView,
     renewal,
-    token::{facts::TokenFacts, shape::Shape},
 };
 
 /// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go
 /// before them, and they before routine renewals, which begin 12 minutes ahead of an end.
 const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
 
-/// A service's clock that seems to be further behind a time that it has told is not believed.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// A wait for the service's clock after a revocation that is no longer than this is everyday life.
+const REVOKING: SignedDuration = SignedDuration::from_secs(5);
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.
 const STALLING: [&str; 5] = [
@@ -34,7 +33,7 @@ const STALLING: [&str; 5] = [
 pub(super) fn issue_or_wait(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    good: Option<&TokenFacts>,
+    good: Option<&TokenRecord>,
     why: Why,
 ) -> Decision {
     if let ConnectionView::Unusable {
@@ -57,16 +56,25 @@ pub(super) fn issue_or_wait(
         return decision;
     }
     if let Some(next_second) = identity.tokens_valid_after.map(after)
-        && service_now(observed, next_second).is_some_and(|now| now < next_second)
+        && observed.service_now.is_some_and(|now| now < next_second)
     {
         // A token of the very second of the revocation might be hit by it (R3).
         let wake = Some(local_time(observed, next_second));
+        let is_soon = renewal::add(observed.now, REVOKING) >= local_time(observed, next_second);
         return match good {
             Some(_) => Decision {
                 wake,
                 ..Decision::step(Step::Rest)
             },
-            None => Decision::rest(revoking(), None, wake),
+            None if is_soon => Decision::rest(revoking(), None, wake),
+            None => {
+                let message = format!(
+                    "waiting until the service's clock has passed {next_second}: it was ahead when a \
+                     token was issued that has been revoked since"
+                );
+                let verdict = Verdict::reconciling("ServiceClockBehind", message);
+                Decision::rest(verdict, None, wake)
+            }
         };
     }
     let earliest = [
@@ -74,7 +82,7 @@ pub(super) fn issue_or_wait(
         observed.not_before,
         observed
             .last_repair
-            .filter(|_| why == Why::SecretEdited)
+            .filter(|_| matches!(why, Why::SecretEdited | Why::SecretMissing))
             .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
     ];
     if let Some(earliest) = earliest
@@ -105,7 +113,7 @@ pub(super) fn issue_or_wait(
                 observed,
                 good,
                 "SecretEdited",
-                "another controller keeps editing the Secret; it is repaired every 5 minutes"
+                "someone else keeps editing or deleting the Secret; it is repaired every 5 minutes"
                     .to_owned(),
                 false,
                 Some(earliest),
@@ -130,7 +138,7 @@ pub(super) fn issue_or_wait(
     };
     Decision::step(Step::Issue(IssueOrder {
         identity_id: identity.id.clone(),
-        shape: Shape::wanted(observed.token, &observed.limits),
+        shape: TokenParameters::wanted(observed.token, &observed.limits),
         user_token: match &observed.user_token {
             Some(UserTokenView::There(seen)) => Some(seen.clone()),
             _ => None,
@@ -143,7 +151,7 @@ pub(super) fn issue_or_wait(
 /// A token can't be had now. One that is still good keeps its object Ready.
 pub(super) fn unable(
     observed: &Observed<'_>,
-    good: Option<&TokenFacts>,
+    good: Option<&TokenRecord>,
     reason: impl Into<Cow<'static, str>>,
     message: String,
     is_stalled: bool,
@@ -188,7 +196,7 @@ pub fn ready(token: &AcsToken) -> Verdict {
 pub(super) fn why_issue(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenFacts>,
+    facts: Option<&TokenRecord>,
     is_there: bool,
 ) -> Option<Why> {
     let Some(facts) = facts else {
@@ -220,7 +228,7 @@ pub(super) fn why_issue(
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
     } else if identity.unsettled_until.is_some_and(|until| {
-        let now = service_now(observed, facts.issued_at);
+        let now = observed.service_now;
         facts.issued_at <= until && now.is_none_or(|now| now >= after(until))
     }) {
         Some(Why::Unsettled)
@@ -239,7 +247,7 @@ pub(super) fn why_issue(
 
 /// When the token is due for renewal, by the operator's clock.
 #[must_use]
-pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
+pub fn renew_at(token: &AcsToken, facts: &TokenRecord) -> Timestamp {
     let wanted = token
         .spec
         .renew_before
@@ -259,19 +267,19 @@ pub fn renew_at(token: &AcsToken, facts: &TokenFacts) -> Timestamp {
 /// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
 /// is not known, nothing but the answer tells, and that is dated when it is sent.
 #[must_use]
-pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenFacts) -> bool {
+pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenRecord) -> bool {
     let IdentityView::Usable(identity) = &observed.identity else {
         return false;
     };
     identity.tokens_valid_after.is_some_and(|dead| {
-        let is_known = service_now(observed, dead).is_some();
+        let is_known = observed.service_now.is_some();
         let dead = if is_known { dead } else { after(dead) };
         facts.issued_at <= dead
     })
 }
 
 /// When the last failure allows another try: at once for another spec.
-fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timestamp> {
+pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> Option<Timestamp> {
     let status = observed.token.status.as_ref()?;
     let failure = status.last_failure.as_ref()?;
     if observed.is_new_user_token {
@@ -289,14 +297,6 @@ fn retry_at(observed: &Observed<'_>, good: Option<&TokenFacts>) -> Option<Timest
 /// A later second than `time`: the service's clock tells whole ones.
 pub(super) fn after(time: Timestamp) -> Timestamp {
     renewal::add(time, SignedDuration::from_secs(1))
-}
-
-/// The service's clock, unless it is not known, or known wrongly because ours was set back since it
-/// told `told`. The next answer tells.
-fn service_now(observed: &Observed<'_>, told: Timestamp) -> Option<Timestamp> {
-    observed
-        .service_now
-        .filter(|now| told.duration_since(*now) <= CLOCK_TOLERANCE)
 }
 
 /// When the service's clock says `service`, by the operator's.

@@ -1,22 +1,22 @@
 //! An object that stays: its identity, its Secret, and the token in it.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     ConnectionView, Decision, IdentityView, Observed, SecretView, Step, UsableIdentity,
     deletion::{is_untold, record_or_delete, untold_former},
     is_dead, is_good,
-    issue::{after, created_at, issue_or_wait, local_time, ready, renew_at, unable, why_issue},
+    issue::{
+        after, created_at, issue_or_wait, local_time, ready, renew_at, retry_at, unable, why_issue,
+    },
     withheld::{denial, suspension, withheld},
 };
 use crate::{
-    crd::Verdict,
+    cluster,
+    crd::{AcsToken, TokenRecord, Verdict},
     memory::UserTokenView,
     renewal,
-    token::{
-        claim::{POLICY_DENIED, claim},
-        facts::TokenFacts,
-    },
+    token::claim::{POLICY_DENIED, claim},
 };
 
 /// Whether a Secret's name is free again is looked at this far apart.
@@ -117,8 +117,10 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             facts.identity_id == identity.id && is_good(observed, identity, facts)
         });
         if is_good {
-            return Decision::step(Step::CopySecret {
-                from: former.name.clone(),
+            return refusal(observed).unwrap_or_else(|| {
+                Decision::step(Step::CopySecret {
+                    from: former.name.clone(),
+                })
             });
         }
     }
@@ -126,7 +128,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     let good = facts.filter(|facts| is_good(observed, identity, facts));
 
     if let Some(message) = suspension(observed.token, identity) {
-        let verdict = Verdict::Suspended { message };
+        let is_good = good.is_some();
+        let verdict = Verdict::Suspended { is_good, message };
         return withheld(observed, identity, facts, good, verdict);
     }
     if identity.is_revoking {
@@ -135,15 +138,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if claim(observed.token, &identity.id, &observed.limits)
         .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
     {
-        // The identity revokes first (R1). Until then the old token is what the status tells, as
-        // long as it is good.
-        return match good {
-            Some(facts) => Decision {
-                wake: Some(facts.expires_at),
-                ..Decision::step(Step::Rest)
-            },
-            None => Decision::rest(revoking(), facts, None),
-        };
+        return wait_for_revocation(&name, identity, facts, good);
     }
     if let Some(message) = denial(observed, identity) {
         let reason = POLICY_DENIED.into();
@@ -191,7 +186,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
 fn settle(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenFacts>,
+    facts: Option<&TokenRecord>,
     is_outdated: bool,
     is_immutable: bool,
 ) -> Decision {
@@ -201,8 +196,13 @@ fn settle(
             request: request.value.to_owned(),
         });
     }
-    if is_outdated && !is_immutable {
+    let held_back = observed.rewrite_at.max(refusal_ends(observed));
+    if is_outdated && !is_immutable && held_back.is_none() {
         return Decision::step(Step::RewriteSecret);
+    }
+    if let (Some(facts), true) = (facts, !is_outdated && was_refused(observed.token)) {
+        // What the API server did not take before, it has taken now.
+        return Decision::step(Step::Record(facts.clone()));
     }
     if let Some(former) = &observed.former {
         return Decision::step(Step::DeleteSecret {
@@ -221,10 +221,75 @@ fn settle(
             ConnectionView::Unusable { retry_at, .. } => *retry_at,
             ConnectionView::Usable { .. } => None,
         };
-        let sooner = unsettled.into_iter().chain(refused).min();
+        let rewrite = held_back.filter(|_| is_outdated);
+        let sooner = unsettled.into_iter().chain(refused).chain(rewrite).min();
         sooner.map_or(renewal, |sooner| sooner.min(renewal))
     });
     Decision::rest(ready(observed.token), facts, wake)
+}
+
+/// The identity revokes first (R1). Until then the old token is what the status tells, as long as it
+/// is good; where the connection can't be used, that the change waits, and for what.
+fn wait_for_revocation(
+    secret: &str,
+    identity: &UsableIdentity,
+    facts: Option<&TokenRecord>,
+    good: Option<&TokenRecord>,
+) -> Decision {
+    let waits = match &identity.connection {
+        ConnectionView::Usable { .. } => None,
+        ConnectionView::Unusable {
+            reason,
+            message,
+            retry_at,
+            ..
+        } => Some((reason, message, *retry_at)),
+    };
+    match (good, waits) {
+        (Some(facts), None) => Decision {
+            wake: Some(facts.expires_at),
+            ..Decision::step(Step::Rest)
+        },
+        (Some(facts), Some((_, message, retry_at))) => {
+            let message = format!(
+                "the change waits, and Secret {secret} holds the token from before it: {message}"
+            );
+            let wake = retry_at.map_or(facts.expires_at, |at| at.min(facts.expires_at));
+            Decision::rest(
+                Verdict::ready("ChangeWaits", message),
+                Some(facts),
+                Some(wake),
+            )
+        }
+        (None, None) => Decision::rest(revoking(), facts, None),
+        (None, Some((reason, message, retry_at))) => Decision::rest(
+            Verdict::reconciling(reason.clone(), message.clone()),
+            facts,
+            retry_at,
+        ),
+    }
+}
+
+/// Whether the last failure is that the API server did not take the Secret.
+fn was_refused(token: &AcsToken) -> bool {
+    let status = token.status.as_ref();
+    let failure = status.and_then(|status| status.last_failure.as_ref());
+    failure.is_some_and(|failure| cluster::is_refusal(&failure.reason))
+}
+
+/// When a Secret that the API server did not take is tried again, unless it may be now.
+fn refusal_ends(observed: &Observed<'_>) -> Option<Timestamp> {
+    was_refused(observed.token)
+        .then(|| retry_at(observed, None))
+        .flatten()
+}
+
+/// The rest while the API server does not take the Secret.
+fn refusal(observed: &Observed<'_>) -> Option<Decision> {
+    let until = refusal_ends(observed)?;
+    let failure = observed.token.status.as_ref()?.last_failure.as_ref()?;
+    let verdict = Verdict::reconciling(failure.reason.clone(), failure.message.clone());
+    Some(Decision::rest(verdict, None, Some(until)))
 }
 
 pub(super) fn revoking() -> Verdict {

@@ -5,10 +5,7 @@ use super::{
     exchange::{grace, has_to_go},
     is_dead,
 };
-use crate::{
-    crd::{AcsToken, Verdict},
-    token::{facts::TokenFacts, shape::Shape},
-};
+use crate::crd::{AcsToken, TokenParameters, TokenRecord, Verdict};
 
 /// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token
 /// has ended.
@@ -28,7 +25,7 @@ pub(super) fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<
 
 /// Why the policy forbids that a token is issued, if it does.
 pub(super) fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<String> {
-    let wanted = Shape::wanted(observed.token, &observed.limits);
+    let wanted = TokenParameters::wanted(observed.token, &observed.limits);
     let denial = observed.limits.denial(&wanted);
     identity.denial.clone().or(denial)
 }
@@ -37,8 +34,8 @@ pub(super) fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Opti
 pub(super) fn withheld(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenFacts>,
-    good: Option<&TokenFacts>,
+    facts: Option<&TokenRecord>,
+    good: Option<&TokenRecord>,
     verdict: Verdict,
 ) -> Decision {
     let is_over = facts.map_or_else(|| is_over(observed, identity), |_| good.is_none());

@@ -1,20 +1,11 @@
+//! The token record: all that is known of an issued token but the token itself.
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 
-use super::{
-    decide::{IssueOrder, Why},
-    shape::Shape,
-};
-use crate::{
-    acs::{IssuedToken, Resolved},
-    crd::{AcsToken, AcsTokenStatus, ConnectionKey, ConnectionRef, FormerToken, Scope},
-    renewal,
-};
+use super::{AcsTokenStatus, ConnectionRef, FormerToken, Scope, TokenParameters};
 
 const ISSUED_AT: &str = "acs-identity.dev/issued-at";
 const EXPIRES_AT: &str = "acs-identity.dev/expires-at";
@@ -41,11 +32,11 @@ const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
 /// All that is known of an issued token but the token itself. Stored as annotations beside it, so
 /// that a crash between Secret and status loses nothing (T3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenFacts {
+pub struct TokenRecord {
     /// The identity in ACS that it is for.
     pub identity_id: String,
     /// What was asked for.
-    pub shape: Shape,
+    pub shape: TokenParameters,
     /// When it was issued, by the service's clock, in whole seconds.
     pub issued_at: Timestamp,
     /// When it ends, by the operator's clock, in whole seconds.
@@ -79,60 +70,7 @@ pub struct Exchange {
     pub endpoint: String,
 }
 
-impl TokenFacts {
-    /// What the answer to `order`, had through the connection, tells of the token, in the frames of
-    /// both clocks (T2).
-    #[must_use]
-    pub fn issued(
-        token: &AcsToken,
-        order: &IssueOrder,
-        issued: &IssuedToken,
-        connection: &ConnectionKey,
-        resolved: &Resolved,
-    ) -> Self {
-        let credential = &resolved.credential;
-        let expires_on = renewal::whole_seconds(issued.expires_on);
-        let issued_at = renewal::whole_seconds(issued.date);
-        let life = expires_on.duration_since(issued_at);
-        let revision = token
-            .status
-            .as_ref()
-            .and_then(|status| status.revision)
-            .unwrap_or(0);
-        let received_at = renewal::whole_seconds(issued.received_at);
-        let mut shape = order.shape.clone();
-        let exchange = order.user_token.as_ref().map(|user_token| {
-            // No life was asked for.
-            shape.expires_in = format!("{}m", life.as_secs().saturating_add(59) / 60);
-            let left = user_token.expires_on.duration_since(issued_at);
-            Box::new(Exchange {
-                user_token: user_token.fingerprint.clone(),
-                user_token_expires_at: renewal::add(received_at, left),
-                connection: connection.reference(),
-                endpoint: resolved.endpoint.to_string(),
-            })
-        });
-        Self {
-            identity_id: order.identity_id.clone(),
-            shape,
-            issued_at,
-            expires_at: renewal::add(received_at, life),
-            life,
-            fingerprint: fingerprint(&issued.token),
-            credential: credential.clone(),
-            exchange,
-            former: former(token, order, credential, received_at).map(Box::new),
-            revision: revision.saturating_add(1),
-            request: match token.open_request() {
-                Some(request) => Some(request.value.to_owned()),
-                None => token
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.last_handled_request.clone()),
-            },
-        }
-    }
-
+impl TokenRecord {
     /// The annotations that say so; `renew_at` is told to people only.
     #[must_use]
     pub fn annotations(&self, renew_at: Timestamp) -> BTreeMap<String, String> {
@@ -204,7 +142,7 @@ impl TokenFacts {
         Some(Self {
             exchange: exchange_in(annotations)?,
             identity_id: text(IDENTITY_ID)?,
-            shape: Shape {
+            shape: TokenParameters {
                 scopes,
                 expires_in: text(EXPIRES_IN)?,
             },
@@ -281,52 +219,12 @@ fn exchange_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<Exch
     })))
 }
 
-/// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on
-/// until they end, with whoever has read the Secret, unless they were revoked (C1).
-fn former(
-    token: &AcsToken,
-    order: &IssueOrder,
-    credential: &str,
-    now: Timestamp,
-) -> Option<FormerToken> {
-    let status = token.status.as_ref()?;
-    let is_same_identity = status.identity_id.as_deref() == Some(order.identity_id.as_str());
-    if !is_same_identity || matches!(order.why, Why::Revoked | Why::CredentialRefused) {
-        return None;
-    }
-    let earlier = status.former_token.clone();
-    let earlier = earlier.filter(|earlier| earlier.expires_at.0 > now);
-    let replaced = status.expires_at.clone().filter(|_| {
-        let made_with = status.credential.as_deref();
-        made_with.is_some_and(|made_with| made_with != credential)
-    });
-    let Some(expires_at) = replaced.filter(|expires_at| expires_at.0 > now) else {
-        return earlier;
-    };
-    Some(FormerToken {
-        expires_at: Time(earlier.map_or(expires_at.0, |earlier| {
-            earlier.expires_at.0.max(expires_at.0)
-        })),
-        replaced_at: Time(now),
-    })
-}
-
 /// Scopes as they stand in the Secret: sorted, comma-joined.
 #[must_use]
 pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
     let mut names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
     names.sort_unstable();
     names.join(",")
-}
-
-/// A fingerprint of a token: enough to recognise it, of no use to a thief.
-#[must_use]
-pub fn fingerprint(token: &SecretString) -> String {
-    let digest = Sha256::new()
-        .chain_update("acs-identity-operator/token:")
-        .chain_update(token.expose_secret())
-        .finalize();
-    URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest))
 }
 
 #[cfg(test)]
@@ -336,9 +234,9 @@ mod tests {
 
     #[test]
     fn facts_survive_the_way_through_annotations() {
-        let facts = TokenFacts {
+        let facts = TokenRecord {
             identity_id: "8:acs:a_b".to_owned(),
-            shape: Shape {
+            shape: TokenParameters {
                 scopes: [Scope::Voip, Scope::ChatJoin].into(),
                 expires_in: "90m".to_owned(),
             },
@@ -364,12 +262,12 @@ mod tests {
             })),
         };
         let annotations = facts.annotations(facts.issued_at);
-        assert_eq!(TokenFacts::from_annotations(&annotations), Some(facts));
+        assert_eq!(TokenRecord::from_annotations(&annotations), Some(facts));
     }
 
     #[test]
     fn facts_with_an_edited_annotation_are_no_facts() {
         let annotations = BTreeMap::from([(ISSUED_AT.to_owned(), "yesterday".to_owned())]);
-        assert_eq!(TokenFacts::from_annotations(&annotations), None);
+        assert_eq!(TokenRecord::from_annotations(&annotations), None);
     }
 }

@@ -2,47 +2,18 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::limits::Limits;
-use crate::crd::{AcsToken, Scope, parse_duration};
-
-/// The longest life of a token, and the one that is asked for by default (ACS REST 2023-10-01).
-const DEFAULT_LIFE: &str = "24h";
+use super::{Scope, parse_duration};
 
 /// What makes a token what it is: a change of it costs a new token (T4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct TokenParameters {
     /// What the token allows.
     pub scopes: BTreeSet<Scope>,
     /// The life that is asked for, as it is written in `spec`.
     pub expires_in: String,
 }
 
-impl Shape {
-    /// The shape that `token`'s spec asks for within `limits`.
-    #[must_use]
-    pub fn wanted(token: &AcsToken, limits: &Limits) -> Self {
-        let life = token.spec.expires_in.as_deref();
-        let life = life
-            .or_else(|| limits.default_life())
-            .unwrap_or(DEFAULT_LIFE);
-        Self {
-            scopes: token.scopes(),
-            expires_in: life.to_owned(),
-        }
-    }
-
-    /// Whether this is what `token`'s spec asks for within `limits`. Where it asks for no life, any
-    /// that is allowed will do, so that a policy that grows costs no token.
-    #[must_use]
-    pub fn is_wanted_by(&self, token: &AcsToken, limits: &Limits) -> bool {
-        let wanted = Self::wanted(token, limits);
-        let fits = match token.spec.expires_in {
-            Some(_) => self.minutes() == wanted.minutes(),
-            None => self.minutes() <= wanted.minutes(),
-        };
-        self.scopes == wanted.scopes && fits
-    }
-
+impl TokenParameters {
     /// The life in whole minutes, rounded up, within what the service takes (60 to 1440).
     #[must_use]
     pub fn minutes(&self) -> u32 {
@@ -71,8 +42,8 @@ impl Shape {
 mod tests {
     use super::*;
 
-    fn shape(scopes: &[Scope], expires_in: &str) -> Shape {
-        Shape {
+    fn shape(scopes: &[Scope], expires_in: &str) -> TokenParameters {
+        TokenParameters {
             scopes: scopes.iter().copied().collect(),
             expires_in: expires_in.to_owned(),
         }

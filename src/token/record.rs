@@ -1,0 +1,126 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::decide::{IssueOrder, Why};
+use crate::{
+    acs::{IssuedToken, Resolved},
+    crd::{AcsToken, ConnectionKey, Exchange, FormerToken, TokenRecord},
+    renewal,
+};
+
+impl TokenRecord {
+    /// A record of the same size as that of the token that `order` asks for.
+    #[must_use]
+    pub fn placeholder(order: &IssueOrder, resolved: &Resolved, now: Timestamp) -> Self {
+        let life = jiff::SignedDuration::from_hours(1);
+        Self {
+            identity_id: order.identity_id.clone(),
+            shape: order.shape.clone(),
+            issued_at: renewal::whole_seconds(now),
+            expires_at: renewal::add(renewal::whole_seconds(now), life),
+            life,
+            fingerprint: "placeholder".to_owned(),
+            credential: resolved.credential.clone(),
+            exchange: None,
+            former: None,
+            revision: 1,
+            request: None,
+        }
+    }
+
+    /// What the answer to `order`, had through the connection, tells of the token, in the frames of
+    /// both clocks (T2).
+    #[must_use]
+    pub fn issued(
+        token: &AcsToken,
+        order: &IssueOrder,
+        issued: &IssuedToken,
+        connection: &ConnectionKey,
+        resolved: &Resolved,
+    ) -> Self {
+        let credential = &resolved.credential;
+        let expires_on = renewal::whole_seconds(issued.expires_on);
+        let issued_at = renewal::whole_seconds(issued.date);
+        let life = expires_on.duration_since(issued_at);
+        let revision = token
+            .status
+            .as_ref()
+            .and_then(|status| status.revision)
+            .unwrap_or(0);
+        let received_at = renewal::whole_seconds(issued.received_at);
+        let mut shape = order.shape.clone();
+        let exchange = order.user_token.as_ref().map(|user_token| {
+            // No life was asked for.
+            shape.expires_in = format!("{}m", life.as_secs().saturating_add(59) / 60);
+            let left = user_token.expires_on.duration_since(issued_at);
+            Box::new(Exchange {
+                user_token: user_token.fingerprint.clone(),
+                user_token_expires_at: renewal::add(received_at, left),
+                connection: connection.reference(),
+                endpoint: resolved.endpoint.to_string(),
+            })
+        });
+        Self {
+            identity_id: order.identity_id.clone(),
+            shape,
+            issued_at,
+            expires_at: renewal::add(received_at, life),
+            life,
+            fingerprint: fingerprint(&issued.token),
+            credential: credential.clone(),
+            exchange,
+            former: former(token, order, credential, received_at).map(Box::new),
+            revision: revision.saturating_add(1),
+            request: match token.open_request() {
+                Some(request) => Some(request.value.to_owned()),
+                None => token
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.last_handled_request.clone()),
+            },
+        }
+    }
+}
+
+/// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on
+/// until they end, with whoever has read the Secret, unless they were revoked (C1).
+fn former(
+    token: &AcsToken,
+    order: &IssueOrder,
+    credential: &str,
+    now: Timestamp,
+) -> Option<FormerToken> {
+    let status = token.status.as_ref()?;
+    let is_same_identity = status.identity_id.as_deref() == Some(order.identity_id.as_str());
+    if !is_same_identity || matches!(order.why, Why::Revoked | Why::CredentialRefused) {
+        return None;
+    }
+    let earlier = status.former_token.clone();
+    let earlier = earlier.filter(|earlier| earlier.expires_at.0 > now);
+    let replaced = status.expires_at.clone().filter(|_| {
+        let made_with = status.credential.as_deref();
+        made_with.is_some_and(|made_with| made_with != credential)
+    });
+    let Some(expires_at) = replaced.filter(|expires_at| expires_at.0 > now) else {
+        return earlier;
+    };
+    Some(FormerToken {
+        expires_at: Time(earlier.map_or(expires_at.0, |earlier| {
+            earlier.expires_at.0.max(expires_at.0)
+        })),
+        replaced_at: Time(now),
+    })
+}
+
+/// A fingerprint of a token: enough to recognise it, of no use to a thief.
+#[must_use]
+pub fn fingerprint(token: &SecretString) -> String {
+    let digest = Sha256::new()
+        .chain_update("acs-identity-operator/token:")
+        .chain_update(token.expose_secret())
+        .finalize();
+    URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest))
+}

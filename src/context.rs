@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Resource,
+    Resource, ResourceExt,
     core::{PartialObjectMeta, Selector, SelectorExt},
     runtime::reflector::ObjectRef,
 };
@@ -24,7 +24,7 @@ use crate::{
     crd::{
         AcsConnection, AcsIdentity, AcsRevocation, AcsToken, AnyConnection, ClusterAcsConnection,
         ClusterAcsRevocation, ConnectionKey, ConnectionKind, ConnectionRef, DEFAULT_CONNECTION,
-        TokenPolicy,
+        IDENTITY_NOT_FOUND, TokenPolicy, ready_reason,
     },
     credentials::{Refused, Registry, Unusable},
     engine::{ApiRequest, Locks, Requeue, World},
@@ -208,6 +208,37 @@ impl Context {
         ConnectionRef { kind, name }
     }
 
+    /// Until when an object that names no connection waits for an `AcsConnection` called `default`
+    /// before it uses the `ClusterAcsConnection`, so that one `kubectl apply` of everything gives the
+    /// same in any order; longer in a namespace that came with it. `None` when it has waited.
+    #[must_use]
+    pub fn fallback_waits(&self, object: &ObjectMeta, now: Timestamp) -> Option<Timestamp> {
+        let uid = object.uid.as_deref().unwrap_or_default();
+        let mut seen_at = now;
+        self.memory.change(uid, |memory| {
+            seen_at = memory.first_seen.map_or(now, |seen| seen.min(now));
+            memory.first_seen = Some(seen_at);
+        });
+        let namespace = object.namespace.as_deref().unwrap_or_default();
+        let namespace = self.views.namespaces.get(&object_ref(None, namespace));
+        let made_at = |metadata: &ObjectMeta| Some(metadata.creation_timestamp.as_ref()?.0);
+        let is_young = namespace
+            .and_then(|namespace| made_at(&namespace.metadata))
+            .zip(made_at(object))
+            .is_some_and(|(namespace, object)| {
+                object.duration_since(namespace) < SignedDuration::from_mins(1)
+            });
+        let span = if is_young { 10 } else { 3 };
+        renewal::pause(seen_at, SignedDuration::from_secs(span), now)
+    }
+
+    /// Whether the namespace has an `AcsConnection` called `default`.
+    #[must_use]
+    pub fn has_default(&self, namespace: &str) -> bool {
+        let own = object_ref(Some(namespace), DEFAULT_CONNECTION);
+        self.views.connections.get(&own).is_some()
+    }
+
     fn check_namespace(
         &self,
         connection: &ClusterAcsConnection,
@@ -388,6 +419,32 @@ impl Context {
         false
     }
 
+    /// ACS has said whether the identity exists: that holds for all its objects (T8).
+    pub fn note_existence(&self, identity_id: &str, endpoint: &str, is_missing: bool) {
+        for identity in self.views.siblings(identity_id, endpoint) {
+            let uid = identity.uid().unwrap_or_default();
+            let mut is_news = false;
+            self.memory.change(&uid, |memory| {
+                is_news = memory.is_missing.unwrap_or(false) != is_missing
+                    || is_missing != is_told_missing(&identity);
+                memory.is_missing = Some(is_missing);
+            });
+            if is_news {
+                let reference = ObjectRef::from_obj(identity.as_ref());
+                self.requeue_tokens(&reference);
+                self.requeue.send(reference);
+            }
+        }
+    }
+
+    /// Whether the identity does not exist in ACS, as far as that was said (T8).
+    #[must_use]
+    pub fn is_missing(&self, identity: &AcsIdentity) -> bool {
+        let uid = identity.uid().unwrap_or_default();
+        let said = self.memory.of(&uid).is_missing;
+        said.unwrap_or_else(|| is_told_missing(identity))
+    }
+
     /// Asks that the connection be looked at.
     pub fn requeue_connection(&self, key: &ConnectionKey) {
         self.requeue.send(key);
@@ -476,6 +533,11 @@ impl Context {
             self.warn(object, "Abandoned", message).await;
         }
     }
+}
+
+fn is_told_missing(identity: &AcsIdentity) -> bool {
+    let status = identity.status.as_ref();
+    status.is_some_and(|status| ready_reason(&status.conditions) == IDENTITY_NOT_FOUND)
 }
 
 fn denied(key: &ConnectionKey, namespace: &str, why: &str) -> Unusable {

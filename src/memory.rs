@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use crate::{
-    cluster::view::lock,
+    acs::Resolved,
+    cluster::{ObjectKey, view::lock},
     crd::{AcsToken, SecretKeyRef, TokenRecord},
     renewal,
 };
@@ -27,10 +28,12 @@ pub struct Remembered {
     pub deleted: Option<Timestamp>,
     /// The service asked, then, not to be called for so long.
     pub retry_after: Option<(Timestamp, SignedDuration)>,
+    /// When this process first saw the object.
+    pub first_seen: Option<Timestamp>,
+    /// Whether ACS said last that the identity does not exist, or that it does (T8).
+    pub is_missing: Option<bool>,
     /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
     pub held: Option<Arc<HeldToken>>,
-    /// An identity that was created and is in no status yet (I6).
-    pub created: Option<String>,
     /// The Secret as it was last read or written.
     pub secret: Option<ReadSecret>,
     /// The Entra token of a Teams user as it was last read.
@@ -141,10 +144,23 @@ pub struct ReadUserToken {
     pub view: UserTokenView,
 }
 
-/// What is remembered of all objects, by UID.
+/// An identity that was created and that no status tells yet (I6).
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The UID of the object that it was created for.
+    pub uid: String,
+    /// Its id.
+    pub id: String,
+    /// By what it can be deleted, should the object be gone.
+    pub via: Resolved,
+}
+
+/// What is remembered of all objects, by UID; and identities that were created, by the object's name,
+/// for the object may be gone.
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Mutex<HashMap<String, Remembered>>,
+    created: Mutex<HashMap<ObjectKey, Created>>,
 }
 
 impl Memory {
@@ -157,6 +173,22 @@ impl Memory {
     /// Remembers something of an object.
     pub fn change(&self, uid: &str, change: impl FnOnce(&mut Remembered)) {
         change(lock(&self.objects).entry(uid.to_owned()).or_default());
+    }
+
+    /// The identity that was created for the object of this name and is in no status.
+    #[must_use]
+    pub fn created(&self, key: &ObjectKey) -> Option<Created> {
+        lock(&self.created).get(key).cloned()
+    }
+
+    /// Remembers an identity until it is in a status, or deleted.
+    pub fn remember_created(&self, key: ObjectKey, created: Created) {
+        lock(&self.created).insert(key, created);
+    }
+
+    /// The identity is in a status, or deleted.
+    pub fn forget_created(&self, key: &ObjectKey) {
+        lock(&self.created).remove(key);
     }
 
     /// Forgets an object.

@@ -46,6 +46,7 @@ pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
             return Ok(None);
         }
         look(context, connection.as_ref(), &key).await?;
+        report::deleting(context, view, connection.as_ref(), &key, deadline).await?;
         return Ok(Some(deadline));
     }
     look(context, connection.as_ref(), &key).await?;

@@ -131,6 +131,59 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
     Ok(wake)
 }
 
+/// Tells what the deletion of the connection waits for.
+pub async fn deleting<C: AnyConnection + Stored + Indexed>(
+    context: &Context,
+    view: &View<C>,
+    connection: &C,
+    key: &ConnectionKey,
+    deadline: Timestamp,
+) -> Result<(), cluster::Error> {
+    let users = context
+        .views
+        .identities
+        .find_refs(&index::of_connection(key));
+    let named: Vec<_> = users
+        .iter()
+        .take(3)
+        .map(|user| {
+            format!(
+                "{}/{}",
+                user.namespace.as_deref().unwrap_or_default(),
+                user.name
+            )
+        })
+        .collect();
+    let message = format!(
+        "waiting until {} AcsIdentities no longer use it ({}{}); delete them, or point them at another \
+         connection to the same endpoint. It goes at {} in any case",
+        users.len(),
+        named.join(", "),
+        if users.len() > named.len() {
+            ", ..."
+        } else {
+            ""
+        },
+        renewal::whole_seconds(deadline)
+    );
+    let former = connection.status().cloned().unwrap_or_default();
+    let generation = connection.meta().generation;
+    let conditions = Conditions {
+        former: &former.conditions,
+        generation,
+        now: renewal::whole_seconds(context.now()),
+    };
+    let next = ConnectionStatus {
+        observed_generation: generation,
+        conditions: conditions.of(&Verdict::reconciling("Deleting", message)),
+        ..former.clone()
+    };
+    if next == former {
+        return Ok(());
+    }
+    write_status(&*context.world, view, &connection.with_status(next)).await
+}
+
 /// Counts the connection's part of the metric.
 pub fn measure(context: &Context, memory: &mut Remembered, left: i64) {
     let change = left.saturating_sub(memory.former_tokens);

@@ -9,6 +9,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// Present, and True, when a human must act.
 pub const STALLED: &str = "Stalled";
 
+/// The reason of an identity that ACS says does not exist.
+pub const IDENTITY_NOT_FOUND: &str = "IdentityNotFound";
+
 /// Of a connection: whether keys that it no longer uses can be regenerated without harm (C1).
 pub const SAFE_TO_REGENERATE: &str = "SafeToRegenerate";
 

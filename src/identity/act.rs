@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     decide::{Decision, Observed, Step},
@@ -12,15 +12,19 @@ use super::{
 };
 use crate::{
     acs::{self, Resolved},
-    cluster::{self, index, view::object_ref},
+    cluster::{self, ObjectKey, index, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus},
     engine::{
         AcsAnswer, AcsCall, AcsOperation, Outcome, add_finalizer, remove_finalizer, write_status,
     },
-    revocation,
+    memory::Created,
+    renewal, revocation,
     token::secret::{Secrets, owned_by},
 };
+
+/// An identity whose object is gone is tried to be deleted this far apart.
+const UNRECORDED: SignedDuration = SignedDuration::from_secs(30);
 
 /// Carries out one step.
 pub async fn carry_out(
@@ -43,10 +47,12 @@ pub async fn carry_out(
             let intent = next.pending_create.clone();
             write(context, identity, next).await?;
             remember_intent(context, identity, intent);
+            report::fallback(context, identity, reference, endpoint).await;
             if *was_lost {
                 report::unknown_create(context, identity).await;
             }
         }
+        Step::RecordCreated { id } => record_created(context, identity, id).await?,
         Step::Create { custom_id } => {
             return create(context, identity, custom_id.as_deref()).await;
         }
@@ -58,6 +64,7 @@ pub async fn carry_out(
             let next = tell::adopted(identity, reference, endpoint, id);
             info!(identity_id = id, "adopted an identity");
             report::ready(context, identity, next).await?;
+            report::fallback(context, identity, reference, endpoint).await;
         }
         Step::FollowConnection { reference } => {
             write(context, identity, tell::following(identity, reference)).await?;
@@ -162,8 +169,14 @@ async fn create(
         Ok(AcsAnswer::Created(created)) => {
             context.note_success(&key, &resolved);
             info!(identity_id = created.id, "created an identity");
-            let next = tell::created(identity, &created.id);
-            report::ready(context, identity, next).await?;
+            let unrecorded = Created {
+                uid,
+                id: created.id.clone(),
+                via: resolved,
+            };
+            let key = ObjectRef::from_obj(identity).into();
+            context.memory.remember_created(key, unrecorded);
+            record_created(context, identity, &created.id).await?;
         }
         Ok(_) => {}
         Err(error) => {
@@ -179,6 +192,49 @@ async fn create(
         }
     }
     Ok(Outcome::Done)
+}
+
+/// The id goes into the status; it stays in memory until it is there.
+async fn record_created(
+    context: &Context,
+    identity: &AcsIdentity,
+    id: &str,
+) -> Result<(), cluster::Error> {
+    report::ready(context, identity, tell::created(identity, id)).await?;
+    let key = ObjectRef::from_obj(identity).into();
+    context.memory.forget_created(&key);
+    Ok(())
+}
+
+/// The object is gone, or another one has its name: an identity that was created for it meanwhile is
+/// deleted in ACS at once (I6).
+pub async fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> Outcome {
+    let operation = AcsOperation::DeleteIdentity {
+        identity_id: created.id.clone(),
+    };
+    let now = context.now();
+    let call = AcsCall {
+        via: created.via,
+        by: key.clone(),
+        uid: created.uid,
+        operation,
+        why: "Unrecorded",
+        deadline: now,
+    };
+    match context.world.call(call).await {
+        Err(error) if error.kind() != acs::Kind::IdentityNotOwned => {
+            warn!(identity_id = created.id, %error, "an identity of an object that is gone could not be deleted yet");
+            Outcome::Rest(Some(renewal::add(now, UNRECORDED)))
+        }
+        _ => {
+            info!(
+                identity_id = created.id,
+                "deleted the identity of an object that is gone"
+            );
+            context.memory.forget_created(key);
+            Outcome::Done
+        }
+    }
 }
 
 /// Revokes all tokens, while none is being issued, and has the answer in the status before one is
@@ -200,7 +256,8 @@ async fn revoke(
     let operation = AcsOperation::RevokeTokens {
         identity_id: id.to_owned(),
     };
-    match call(context, &identity, &resolved, operation, context.now()).await {
+    let answer = call(context, &identity, &resolved, operation, context.now()).await;
+    match existing_or_not(context, &identity, id, answer) {
         Ok(AcsAnswer::Revoked(revoked)) => {
             context.note_success(&key, &resolved);
             let now = context.now();
@@ -229,6 +286,31 @@ async fn revoke(
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Of an identity that does not exist no token works: a revocation of it is done (T8).
+fn existing_or_not(
+    context: &Context,
+    identity: &AcsIdentity,
+    id: &str,
+    answer: Result<AcsAnswer, acs::Error>,
+) -> Result<AcsAnswer, acs::Error> {
+    let endpoint = identity.status.as_ref().and_then(|it| it.endpoint.clone());
+    let endpoint = endpoint.unwrap_or_default();
+    let is_missing = match &answer {
+        Ok(_) => false,
+        Err(error) if error.kind() == acs::Kind::IdentityNotFound => true,
+        Err(_) => return answer,
+    };
+    context.note_existence(id, &endpoint, is_missing);
+    if !is_missing {
+        return answer;
+    }
+    let now = context.now();
+    Ok(AcsAnswer::Revoked(acs::Revoked {
+        date: context.service_now(Some(&endpoint)).unwrap_or(now),
+        earlier_attempt_lost: false,
+    }))
 }
 
 /// Where an id is shared, the tokens of the other objects died too: they look at their own object.

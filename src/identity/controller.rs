@@ -33,7 +33,14 @@ struct Run {
 impl Reconcile for Run {
     async fn step(&mut self) -> Result<Outcome, cluster::Error> {
         let context = &self.context;
-        let Some(identity) = context.views.identities.get(&self.key) else {
+        let identity = context.views.identities.get(&self.key);
+        let key = self.key.clone().into();
+        if let Some(created) = context.memory.created(&key)
+            && identity.as_ref().and_then(|it| it.uid()).as_ref() != Some(&created.uid)
+        {
+            return Ok(act::delete_unrecorded(context, &key, created).await);
+        }
+        let Some(identity) = identity else {
             return Ok(Outcome::Gone);
         };
         let mut observed = observe(context, &identity, context.now());

@@ -12,7 +12,10 @@ pub use revocation::{CALL, INTENT, is_urgent};
 use revocation::{decide_outcast, decide_revocation, decide_without_connection};
 
 use crate::{
-    crd::{AcsIdentity, AcsIdentityStatus, ConnectionRef, FINALIZER, Origin, Verdict},
+    crd::{
+        AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, FINALIZER,
+        IDENTITY_NOT_FOUND, Origin, Verdict,
+    },
     credentials::Unusable,
     renewal,
     token::{Claim, POLICY_DENIED},
@@ -50,6 +53,13 @@ pub struct Observed<'a> {
     /// The intent (create or revoke) in the status was recorded by this run, and its call is not
     /// sent yet.
     pub is_intent_fresh: bool,
+    /// ACS says that the identity does not exist (T8).
+    pub is_missing: bool,
+    /// It uses the `ClusterAcsConnection` called `default`, and an `AcsConnection` of that name has
+    /// appeared in its namespace since.
+    pub has_other_default: bool,
+    /// The id of an identity that was created for the object, and that no status tells yet (I6).
+    pub created: Option<String>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
     /// The namespace is being deleted: nothing can be created in it any more.
@@ -83,6 +93,11 @@ pub enum ConnectionView {
         /// Whether creation can be made exactly-once.
         knows_custom_id: bool,
     },
+    /// Which it is, is decided at this time: an `AcsConnection` called `default` may still come.
+    Awaited {
+        /// When.
+        until: Timestamp,
+    },
     /// It can only be used to clean up: it is gone or replaced, but its credential is remembered.
     CleanupOnly(Unusable),
     /// It can't be called.
@@ -107,6 +122,11 @@ pub enum Step {
     Create {
         /// The object's UID where the API version makes creation exactly-once.
         custom_id: Option<String>,
+    },
+    /// Record the id of the identity that was created (I6).
+    RecordCreated {
+        /// The id.
+        id: String,
     },
     /// Record the adopted id.
     Adopt {
@@ -197,6 +217,14 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         .iter()
         .flatten()
         .any(|finalizer| finalizer == FINALIZER);
+    let is_recorded = || {
+        let status = observed.identity.status.as_ref();
+        status.is_some_and(|status| status.identity_id.is_some())
+    };
+    if let (Some(id), false) = (&observed.created, is_recorded()) {
+        // Whatever else is to be done: what was answered is recorded first.
+        return Decision::step(Step::RecordCreated { id: id.clone() });
+    }
     match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision::step(Step::Rest),
         (Some(_), true) => decide_deletion(observed),
@@ -217,6 +245,12 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
             allows_adoption,
             knows_custom_id,
         } => (reference, endpoint, *allows_adoption, *knows_custom_id),
+        ConnectionView::Awaited { until } => {
+            return Decision {
+                wake: Some(*until),
+                ..Decision::step(Step::Rest)
+            };
+        }
         // An identity that exists does not cease to because its connection fails: its tokens and
         // the connection itself tell that.
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
@@ -225,7 +259,8 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
             if let Some(decision) = decide_without_connection(observed, why) {
                 return decision;
             }
-            return Decision::rest(standing(observed.identity), why.retry_at);
+            let verdict = standing(observed.identity, observed.is_missing);
+            return Decision::rest(verdict, why.retry_at);
         }
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
             return Decision::rest(verdict_of(why), why.retry_at);
@@ -251,8 +286,20 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
     if let Some(decision) = decide_revocation(observed, id) {
         return decision;
     }
-    Decision::rest(standing(observed.identity), None)
+    let verdict = match standing(observed.identity, observed.is_missing) {
+        Verdict::Ready { reason, message } if observed.has_other_default => Verdict::Ready {
+            reason,
+            message: format!("{message}; {OTHER_DEFAULT}"),
+        },
+        verdict => verdict,
+    };
+    Decision::rest(verdict, None)
 }
+
+/// What an identity says when an `AcsConnection` called `default` has appeared too late for it.
+pub const OTHER_DEFAULT: &str = "an AcsConnection called default has appeared in this namespace since, \
+                                 and changes nothing for this identity: to use its resource, delete this \
+                                 AcsIdentity and create it again";
 
 /// Why the policy does not allow an identity that exists, if it does not.
 fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict> {
@@ -260,6 +307,7 @@ fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
             (why.reason == POLICY_DENIED).then(|| verdict_of(why))
         }
+        ConnectionView::Awaited { .. } => None,
         ConnectionView::Usable { .. } if observed.others == Others::Conflicting => Some(in_use()),
         ConnectionView::Usable {
             allows_adoption, ..
@@ -286,14 +334,30 @@ fn adoption_denied() -> Verdict {
 
 /// What an identity that has its id says of itself.
 #[must_use]
-pub fn standing(identity: &AcsIdentity) -> Verdict {
+pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
+    if is_missing {
+        return Verdict::stalled(
+            IDENTITY_NOT_FOUND,
+            "ACS says that the identity does not exist: it was deleted there. Delete this AcsIdentity \
+             and create it again to get a new one; its tokens follow",
+        );
+    }
     if identity.spec.suspend == Some(true) {
         return Verdict::Suspended {
             is_good: true,
             message: "spec.suspend is true: none of its tokens is issued or renewed".to_owned(),
         };
     }
-    Verdict::ready("IdentityReady", "the identity exists in ACS")
+    let kept = identity.status.as_ref();
+    let kept = kept.and_then(|status| status.connection_ref.as_ref());
+    let message = match (&identity.spec.connection_ref, kept) {
+        (None, Some(kept)) if kept.kind == ConnectionKind::ClusterAcsConnection => {
+            "the identity exists in ACS, in the resource of ClusterAcsConnection default: it names no \
+             connection, and this namespace had no AcsConnection called default"
+        }
+        _ => "the identity exists in ACS",
+    };
+    Verdict::ready("IdentityReady", message)
 }
 
 /// Once in the life of an object: create or adopt (I1).

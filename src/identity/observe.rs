@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::decide::{ConnectionView, Observed, Others, is_urgent};
 use crate::{
@@ -27,7 +27,16 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         status.and_then(|status| status.connection_ref.as_ref()),
         &namespace,
     );
-    let connection = connection(context, &reference, &namespace, endpoint.as_deref(), now);
+    let names_none = identity.spec.connection_ref.is_none();
+    let kept = status.and_then(|status| status.connection_ref.as_ref());
+    let is_of_cluster = reference.kind == ConnectionKind::ClusterAcsConnection;
+    let waits = (names_none && kept.is_none() && is_of_cluster)
+        .then(|| context.fallback_waits(&identity.metadata, now))
+        .flatten();
+    let connection = match waits {
+        Some(until) => ConnectionView::Awaited { until },
+        None => connection(context, &reference, &namespace, endpoint.as_deref(), now),
+    };
 
     let group = match (&id, &endpoint) {
         (Some(id), Some(endpoint)) => context.views.siblings(id, endpoint),
@@ -92,6 +101,15 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
         is_intent_fresh: pending.is_some() && remembered.intent == pending,
+        is_missing: context.is_missing(identity),
+        has_other_default: names_none
+            && kept.is_some_and(|kept| kept.kind == ConnectionKind::ClusterAcsConnection)
+            && context.has_default(&namespace),
+        created: context
+            .memory
+            .created(&ObjectRef::from_obj(identity).into())
+            .filter(|created| identity.uid().as_ref() == Some(&created.uid))
+            .map(|created| created.id),
         not_before: remembered.not_before(now),
         is_namespace_terminating: context.is_terminating(&namespace),
         deletion_deadline: context.deletion_deadline(&identity.metadata, now),

@@ -1,11 +1,18 @@
 use kube::ResourceExt;
 use tracing::warn;
 
-use super::{act, decide::Decision, tell};
+use super::{
+    act,
+    decide::{Decision, OTHER_DEFAULT},
+    tell,
+};
 use crate::{
     acs, cluster,
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus, POLICY_GRACE, REQUEST, REQUESTED_AT},
+    crd::{
+        AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, POLICY_GRACE, REQUEST,
+        REQUESTED_AT,
+    },
     metrics::{KindLabels, ReasonLabels},
     renewal,
     revocation::Order,
@@ -22,7 +29,18 @@ pub async fn rest(
     let since = |status: Option<&AcsIdentityStatus>| status?.denied_since.clone();
     let is_first = since(identity.status.as_ref()).is_none();
     let denied = since(news.as_ref()).filter(|_| is_first);
+    let says_other_default = |status: Option<&AcsIdentityStatus>| {
+        let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.message.ends_with(OTHER_DEFAULT))
+    };
+    let is_late =
+        says_other_default(news.as_ref()) && !says_other_default(identity.status.as_ref());
     write(context, identity, news).await?;
+    if is_late {
+        context
+            .warn(identity, "DefaultConnectionAppeared", OTHER_DEFAULT)
+            .await;
+    }
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
         let end = renewal::add(since.0, POLICY_GRACE);
         let note = format!(
@@ -49,7 +67,7 @@ pub async fn ready(
     write(
         context,
         identity,
-        tell::ready(identity, next, context.now()),
+        tell::ready(identity, next, context.is_missing(identity), context.now()),
     )
     .await
 }
@@ -99,6 +117,28 @@ async fn write(
     match news {
         Some(next) => act::write(context, identity, next).await,
         None => Ok(()),
+    }
+}
+
+/// Tells that an identity that names no connection uses the cluster's: it stays there for life.
+pub async fn fallback(
+    context: &Context,
+    identity: &AcsIdentity,
+    reference: &ConnectionRef,
+    endpoint: &str,
+) {
+    let is_first = identity
+        .status
+        .as_ref()
+        .is_none_or(|it| it.connection_ref.is_none());
+    let is_of_cluster = reference.kind == ConnectionKind::ClusterAcsConnection;
+    if identity.spec.connection_ref.is_none() && is_of_cluster && is_first {
+        let note = format!(
+            "no connectionRef and no AcsConnection called default in this namespace: uses \
+             ClusterAcsConnection {} at {endpoint}, for life",
+            reference.name
+        );
+        context.inform(identity, "ClusterDefaultUsed", note).await;
     }
 }
 

@@ -220,11 +220,12 @@ pub fn rested(
 pub fn ready(
     identity: &AcsIdentity,
     mut next: AcsIdentityStatus,
+    is_missing: bool,
     now: Timestamp,
 ) -> Option<AcsIdentityStatus> {
     next.failed_attempts = None;
     next.last_failure = None;
-    let verdict = standing(identity);
+    let verdict = standing(identity, is_missing);
     let is_live = identity.metadata.deletion_timestamp.is_none() && next.denied_since.is_none();
     news(identity, next, is_live.then_some(&verdict), now)
 }

@@ -6,7 +6,9 @@ use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
 use crate::{
     cluster::{ObjectKey, index},
     context::Context,
-    crd::{AcsIdentity, AcsToken, AnyConnection, ConnectionKey, TOKEN_UID_LABEL},
+    crd::{
+        AcsIdentity, AcsToken, AnyConnection, ConnectionKey, DEFAULT_CONNECTION, TOKEN_UID_LABEL,
+    },
     revocation::AnyRevocation,
 };
 
@@ -23,6 +25,14 @@ pub fn connection_changed(context: &Context, connection: &impl AnyConnection, is
     context.requeue_connection(&connection.key());
     if is_another_spec || !is_there {
         context.requeue_users(&connection.key());
+        let namespace = connection.namespace();
+        if let (DEFAULT_CONNECTION, Some(namespace)) = (connection.name_any().as_str(), namespace) {
+            // It may have been awaited, or come too late.
+            let all = index::in_namespace(&namespace);
+            for identity in context.views.identities.find_refs(&all) {
+                context.requeue.send(identity);
+            }
+        }
     }
     if !is_there {
         context.memory.forget(&uid);

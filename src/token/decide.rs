@@ -87,6 +87,8 @@ pub struct UsableIdentity {
     pub id: String,
     /// Tokens issued at this time or before are dead; by the service's clock.
     pub tokens_valid_after: Option<Timestamp>,
+    /// ACS says that it does not exist, and so none of its tokens works (T8).
+    pub is_missing: bool,
     /// A revocation is under way: nothing may be issued (R3).
     pub is_revoking: bool,
     /// Tokens issued before this time are issued once more when it has passed (R3).
@@ -354,6 +356,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenRecord) -> bool {
     observed.now < facts.expires_at
+        && !identity.is_missing
         && !has_to_go(observed, identity)
         && !is_dead(facts.issued_at, identity)
         && !is_of_dead_credential(identity, facts)

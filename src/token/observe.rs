@@ -188,6 +188,7 @@ fn identity_view(
             .filter_map(|it| it.status.as_ref()?.tokens_valid_after.as_ref())
             .map(|after| after.0)
             .max(),
+        is_missing: context.is_missing(identity),
         is_revoking: group
             .iter()
             .filter_map(|it| it.status.as_ref())

@@ -57,6 +57,7 @@ pub(super) fn identity(
     UsableIdentity {
         id: user.identity_id(),
         tokens_valid_after: None,
+        is_missing: false,
         is_revoking: false,
         unsettled_until: None,
         connection,

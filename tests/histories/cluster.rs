@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::events::Admission;
 use acs_identity_operator::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, TOKEN_UID_LABEL,
 };
@@ -20,6 +21,10 @@ pub enum Refused {
     NotFound,
     /// The data of an immutable Secret, or a creation in a namespace that is being deleted.
     Forbidden,
+    /// A full quota.
+    Quota,
+    /// An admission policy.
+    Denied,
     /// No answer: it was done or not.
     NoAnswer,
 }
@@ -59,6 +64,8 @@ pub struct Cluster {
     pub untold: [VecDeque<Change>; WATCHES],
     /// Being deleted: nothing can be created in the namespace.
     pub is_terminating: bool,
+    /// What becomes of Secrets that the operator writes.
+    pub admission: Admission,
     /// Writes that changed something, by the operator.
     pub writes: usize,
     version: u64,
@@ -67,7 +74,37 @@ pub struct Cluster {
 
 impl Cluster {
     /// Stores a new object.
-    pub fn create<K: Kind>(&mut self, mut object: K, now: Timestamp) -> Result<K, Refused> {
+    pub fn create<K: Kind>(&mut self, object: K, now: Timestamp) -> Result<K, Refused> {
+        self.create_in(object, NAMESPACE, now)
+    }
+
+    /// What the admission policies make of a Secret that the operator writes, or why it is refused.
+    pub fn admit(&self, mut secret: Secret, is_new: bool) -> Result<Secret, Refused> {
+        match self.admission {
+            Admission::Quota if is_new => return Err(Refused::Quota),
+            Admission::Denied => return Err(Refused::Denied),
+            Admission::Relabelled => {
+                let label = "app.kubernetes.io/managed-by".to_owned();
+                secret.labels_mut().insert(label, "platform".to_owned());
+                if let Some(team) = secret.labels_mut().get_mut("team") {
+                    "platform".clone_into(team);
+                }
+            }
+            Admission::Stripped => {
+                secret.annotations_mut().remove("acs-identity.dev/renew-at");
+            }
+            Admission::Open | Admission::Quota => {}
+        }
+        Ok(secret)
+    }
+
+    /// Stores a new object of this namespace.
+    pub fn create_in<K: Kind>(
+        &mut self,
+        mut object: K,
+        namespace: &str,
+        now: Timestamp,
+    ) -> Result<K, Refused> {
         let name = object.name_any();
         if K::all(self).contains_key(&name) {
             return Err(Refused::AlreadyExists);
@@ -77,7 +114,7 @@ impl Cluster {
         }
         self.uids += 1;
         let meta = object.meta_mut();
-        meta.namespace = Some(NAMESPACE.to_owned());
+        meta.namespace = Some(namespace.to_owned());
         meta.uid = Some(format!("uid-{}", self.uids));
         meta.creation_timestamp = Some(Time(seconds(now)));
         meta.generation = Some(1);

@@ -112,6 +112,15 @@ pub fn create(world: &mut World) {
     write_keys(world);
 }
 
+/// It is deleted, whatever it waits for, and made anew with the same Secret.
+pub fn remake(world: &mut World) {
+    let now = world.time();
+    let strip = |object: &mut AcsConnection| object.metadata.finalizers = None;
+    let _ = world.cluster.update(DEFAULT, None, strip);
+    let _ = world.cluster.delete::<AcsConnection>(DEFAULT, None, now);
+    create(world);
+}
+
 /// Its owner allows other things.
 pub fn write_policy(world: &mut World) {
     let policy = world.connection.policy();

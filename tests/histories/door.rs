@@ -219,9 +219,14 @@ fn error_of(refused: Refused, object: String) -> cluster::Error {
         Refused::Conflict => (409, "Conflict"),
         Refused::AlreadyExists => (409, "AlreadyExists"),
         Refused::NotFound => (404, "NotFound"),
-        Refused::Forbidden => (403, "Forbidden"),
+        Refused::Forbidden | Refused::Quota | Refused::Denied => (403, "Forbidden"),
     };
-    let status = Status::failure(reason, reason).with_code(code);
+    let message = match refused {
+        Refused::Quota => "exceeded quota: q, requested: count/secrets=1",
+        Refused::Denied => "ValidatingAdmissionPolicy 'p' denied request",
+        _ => reason,
+    };
+    let status = Status::failure(message, reason).with_code(code);
     cluster::Error::Api {
         operation,
         object,

@@ -54,6 +54,16 @@ pub enum Event {
     /// A user orders the tokens of an identity, or of both, to be revoked.
     Order(u8),
     Secret(u8, Meddling),
+    /// An admission policy or a quota for Secrets comes or goes.
+    Admission(Admission),
+    /// A replicator copies a Secret with labels and annotations, without its owner.
+    Copy(u8),
+    /// Somebody edits one annotation of a Secret.
+    Annotate(u8, u8),
+    /// The service's clock steps, in seconds.
+    Step(i64),
+    /// The connection is deleted and made anew.
+    RemakeConnection,
     /// Somebody signs the Teams user in, or out.
     SignIn(SignIn),
     /// The next call to the service goes wrong.
@@ -119,6 +129,22 @@ pub enum SignIn {
     AsAnother,
     /// Its Secret is deleted.
     Out,
+}
+
+/// What the API server does with Secrets that are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// It takes them as they are.
+    #[default]
+    Open,
+    /// A quota is full: none can be created.
+    Quota,
+    /// A policy denies every write.
+    Denied,
+    /// A policy changes a label that we set.
+    Relabelled,
+    /// A policy takes an annotation of ours away.
+    Stripped,
 }
 
 /// What others do to Secrets.
@@ -250,6 +276,19 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         243..=246 => Event::RevokeBehind(a % 2),
         247 => Event::DeleteBehind(a % 2),
         248 => Event::Disown(a % 2),
+        252 => match a % 8 {
+            0 | 1 => Event::Admission(Admission::Open),
+            2 => Event::Admission(Admission::Quota),
+            3 => Event::Admission(Admission::Denied),
+            4 => Event::Admission(Admission::Relabelled),
+            5 => Event::Admission(Admission::Stripped),
+            _ => Event::Copy(b % 4),
+        },
+        253 => match a % 4 {
+            0 | 1 => Event::Annotate(b % 4, b / 4),
+            2 => Event::Step(pick(&[-60, 60, -5, 5, -3600, 3600], b)),
+            _ => Event::RemakeConnection,
+        },
         249..=251 => Event::SignIn(match a % 8 {
             0 => SignIn::Out,
             1 => SignIn::AsAnother,

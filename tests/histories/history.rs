@@ -16,7 +16,7 @@ use crate::{
     door,
     events::{Edit, Event, Meddling, Setup, SignIn},
     operator::Operator,
-    rest,
+    others, rest,
     service::{Identity, Millis, Revoker, Service},
     teams,
     truth::{Cause, Truth},
@@ -282,6 +282,16 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             let _ = world.cluster.create(AcsRevocation::new(&name, spec), now);
         }
         Event::SignIn(how) => teams::sign_in(world, how),
+        Event::Admission(admission) => world.cluster.admission = admission,
+        Event::Copy(number) => others::copy(world, TOKENS[usize::from(number)].0),
+        Event::Annotate(number, how) => {
+            others::annotate(world, TOKENS[usize::from(number)].0, how);
+        }
+        Event::Step(seconds) => {
+            world.service_offset += seconds * 1000;
+            world.stepped += seconds.abs() * 1000;
+        }
+        Event::RemakeConnection => connection::remake(world),
         Event::Secret(number, meddling) => meddle(world, number, meddling),
         Event::Fault(fault) => world.faults.push_back(fault),
         Event::ApiFault { done } => world.api_faults.push_back(done),

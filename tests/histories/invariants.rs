@@ -475,6 +475,10 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             if Some(uid) != former.uid().as_ref() {
                 return Ok(());
             }
+            hold!(
+                !world.truth.copies.contains(uid),
+                "K6: {by} deletes Secret {name}, a copy that somebody else made"
+            );
             let owner = owner_uid(&former.metadata);
             let ours = world
                 .cluster
@@ -645,7 +649,9 @@ fn owner_uid(metadata: &ObjectMeta) -> Option<String> {
 }
 
 pub fn is_ours(metadata: &ObjectMeta, object: &AcsToken) -> bool {
-    owner_uid(metadata).is_some() && owner_uid(metadata) == object.uid()
+    metadata.namespace == object.namespace()
+        && owner_uid(metadata).is_some()
+        && owner_uid(metadata) == object.uid()
 }
 
 /// What a Secret tells of its token, if its bytes are that token.

@@ -8,7 +8,7 @@
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
 //! - `operator`: a process of the operator; `door`: its way to the world.
 //! - `connection`: the connection and its keys.
-//! - `teams`: a Teams user and their Entra token.
+//! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets.
 //! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
 
 #![allow(
@@ -39,6 +39,7 @@ mod events;
 mod history;
 mod invariants;
 mod operator;
+mod others;
 mod rest;
 mod service;
 mod story;

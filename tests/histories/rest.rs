@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     connection::{self, keys},
-    events::{Event, SignIn},
+    events::{Admission, Event, SignIn},
     history::History,
     invariants::{
         facts_in, is_all_told, is_denied, is_of_former_user_token, is_ours, is_owed, is_suspended,
@@ -183,6 +183,7 @@ pub fn conclude(history: &mut History) {
         world.is_api_down = false;
         world.faults.clear();
         world.api_faults.clear();
+        world.cluster.admission = Admission::Open;
     }
     history.apply(Event::Free);
     history.apply(Event::SignIn(SignIn::For(90_000)));

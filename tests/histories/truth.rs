@@ -64,6 +64,8 @@ pub struct Truth {
     pub unanswered: Option<Millis>,
     /// When a watch that had told nothing, or an API server that was away, came back.
     pub came_back: Millis,
+    /// UIDs of copies that others made of Secrets.
+    pub copies: BTreeSet<String>,
     /// Every call to the service that was answered.
     pub calls: usize,
 }

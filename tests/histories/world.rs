@@ -120,6 +120,8 @@ pub struct World {
     pub service_offset: Millis,
     /// How far the operator's clock has jumped in all.
     pub jumped: Millis,
+    /// How far the service's clock has stepped in all.
+    pub stepped: Millis,
     /// The `Date` of the last answer that the process has had, and when that was.
     pub learned: Option<(Millis, Millis)>,
     pub cluster: Cluster,
@@ -150,6 +152,7 @@ impl World {
             local_offset: 0,
             service_offset: 0,
             jumped: 0,
+            stepped: 0,
             learned: None,
             cluster: Cluster::default(),
             connection,
@@ -515,11 +518,19 @@ impl World {
                 let found = found.map(Stored::into_object);
                 return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
             }
-            ApiCall::CreateSecret(secret, _) => {
-                let made = self.cluster.create(*secret, now)?;
+            ApiCall::CreateSecret(secret, is_dry_run) => {
+                let secret = self.cluster.admit(*secret, true)?;
+                if is_dry_run {
+                    return Ok(ApiAnswer::Done);
+                }
+                let made = self.cluster.create(secret, now)?;
                 ApiAnswer::Secret(Some(Box::new(made)))
             }
-            ApiCall::ReplaceSecret(secret, _) => {
+            ApiCall::ReplaceSecret(secret, is_dry_run) => {
+                let secret = self.cluster.admit(*secret, false)?;
+                if is_dry_run {
+                    return Ok(ApiAnswer::Done);
+                }
                 let name = secret.name_any();
                 let (version, uid) = (secret.resource_version(), secret.uid());
                 let former = self.cluster.secrets.get(&name).ok_or(Refused::NotFound)?;

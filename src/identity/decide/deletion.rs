@@ -59,6 +59,12 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
         );
         return remove(Some(why));
     }
+    if let ConnectionView::Awaited { until } = &observed.connection {
+        return Decision {
+            wake: Some(*until),
+            ..Decision::step(Step::Rest)
+        };
+    }
     if let ConnectionView::Unusable(why) = &observed.connection {
         if observed.is_namespace_terminating {
             return remove(Some(why.message.clone().into()));

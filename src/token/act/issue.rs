@@ -63,6 +63,10 @@ pub(super) async fn issue(
             let issued = match issued {
                 Ok(issued) => issued,
                 Err(error) => {
+                    if error.kind() == acs::Kind::IdentityNotFound {
+                        let endpoint = resolved.endpoint.as_str();
+                        context.note_existence(&order.identity_id, endpoint, true);
+                    }
                     if !context.note_failure(&key, &resolved, &error) {
                         remember_failed(context, &token, user_token);
                         let (reason, text) = (error.reason(), error.to_string());
@@ -73,6 +77,7 @@ pub(super) async fn issue(
                 }
             };
             context.note_success(&key, &resolved);
+            context.note_existence(&order.identity_id, resolved.endpoint.as_str(), false);
             let record = TokenRecord::issued(&token, order, &issued, &key, &resolved);
             if let Some((reason, text)) = useless(&observed, &record) {
                 report::failed(context, &token, reason, &text, None).await?;

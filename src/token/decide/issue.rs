@@ -217,7 +217,7 @@ pub(super) fn why_issue(
         ConnectionView::Usable { credential } => Some(credential),
         ConnectionView::Unusable { .. } => None,
     };
-    if is_dead(facts.issued_at, identity) {
+    if identity.is_missing || is_dead(facts.issued_at, identity) {
         Some(Why::Revoked)
     } else if !facts.shape.is_wanted_by(observed.token, &observed.limits) {
         Some(Why::Changed)
@@ -288,7 +288,10 @@ pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> O
     if status.observed_generation != observed.token.metadata.generation {
         return None;
     }
+    // What only a human can end is tried slowly.
+    let is_stalling = STALLING.contains(&failure.reason.as_str());
     let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
+    let left = left.or_else(|| is_stalling.then_some(SignedDuration::from_hours(24)));
     let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), left, seed);
     renewal::pause(failure.time.0, wait, observed.now)

@@ -1,0 +1,51 @@
+//! What others do to Secrets of ours beside editing their bytes: replicators, people, backups.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use crate::{truth::Truth, world::World};
+
+/// Copies of Secrets end like this: they lie in another namespace, as far as owners go.
+pub const COPY: &str = "-copy";
+
+/// A replicator copies a Secret with labels and annotations, without its owner.
+pub fn copy(world: &mut World, name: &str) {
+    let Some(mut copy) = world.cluster.secrets.get(name).cloned() else {
+        return;
+    };
+    copy.metadata.name = Some(format!("{name}{COPY}"));
+    copy.metadata.owner_references = None;
+    copy.metadata.resource_version = None;
+    let now = world.time();
+    if let Ok(copied) = world.cluster.create_in::<Secret>(copy, "elsewhere", now) {
+        world.truth.copies.insert(copied.uid().unwrap_or_default());
+    }
+}
+
+/// Somebody edits one annotation of ours: into the past, the future, or nonsense.
+pub fn annotate(world: &mut World, name: &str, how: u8) {
+    const KEYS: [&str; 6] = [
+        "issued-at",
+        "expires-at",
+        "life",
+        "renew-at",
+        "revision",
+        "credential",
+    ];
+    const VALUES: [&str; 5] = [
+        "2099-01-01T00:00:00Z",
+        "2000-01-01T00:00:00Z",
+        "2027-01-15T08:00:00.5Z",
+        "7s",
+        "nonsense",
+    ];
+    Truth::lose(world, name);
+    let key = KEYS[usize::from(how) % KEYS.len()];
+    let value = VALUES[usize::from(how) / KEYS.len() % VALUES.len()];
+    let _ = world.cluster.update::<Secret>(name, None, |secret| {
+        let key = format!("acs-identity.dev/{key}");
+        if let Some(held) = secret.annotations_mut().get_mut(&key) {
+            value.clone_into(held);
+        }
+    });
+}

@@ -115,8 +115,8 @@ impl TokenRecord {
         all
     }
 
-    /// The record, no more than what the `status` of its object tells of the same token: whoever edits
-    /// an annotation can make a token end earlier, never later (T9).
+    /// The record as the `status` of its object tells it, where that is of the same token: whoever edits
+    /// an annotation can make a token end earlier, never later, nor be another (T9).
     #[must_use]
     pub fn bounded_by(mut self, status: &AcsTokenStatus) -> Self {
         if status.fingerprint.as_deref() != Some(self.fingerprint.as_str()) {
@@ -126,8 +126,19 @@ impl TokenRecord {
             self.expires_at = self.expires_at.min(told.0);
         }
         if let Some(told) = &status.issued_at {
-            self.issued_at = self.issued_at.min(told.0);
+            self.issued_at = told.0;
         }
+        if let Some(told) = &status.identity_id {
+            self.identity_id.clone_from(told);
+        }
+        if let (Some(scopes), Some(expires_in)) = (&status.scopes, &status.expires_in) {
+            self.shape.scopes.clone_from(scopes);
+            self.shape.expires_in.clone_from(expires_in);
+        }
+        if let Some(told) = &status.credential {
+            self.credential.clone_from(told);
+        }
+        self.revision = status.revision.unwrap_or(self.revision);
         self
     }
 

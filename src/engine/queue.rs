@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_wait_longer_and_longer_and_success_forgets_them() {
         let mut queue = Queue::default();
-        let mut fail = |queue: &mut Queue| {
+        let fail = |queue: &mut Queue| {
             queue.add(key("a"));
             queue.start(0);
             queue.ended(&key("a"), Ended::Failed, second(0));

@@ -83,12 +83,16 @@ pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     context.requeue.send(reference);
 }
 
+/// All connections that count the identity among their users.
 fn requeue_connection_of(context: &Context, identity: &AcsIdentity) {
-    let namespace = identity.namespace().unwrap_or_default();
     let status = identity.status.as_ref();
-    let used = status.and_then(|status| status.connection_ref.as_ref());
-    if let Some(used) = used.or(identity.spec.connection_ref.as_ref()) {
-        context.requeue_connection(&ConnectionKey::of(used, &namespace));
+    let concerned = ConnectionKey::candidates(
+        identity.spec.connection_ref.as_ref(),
+        status.and_then(|status| status.connection_ref.as_ref()),
+        &identity.namespace().unwrap_or_default(),
+    );
+    for key in concerned {
+        context.requeue_connection(&key);
     }
 }
 

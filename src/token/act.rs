@@ -200,7 +200,7 @@ async fn rewrite(
         .identity_reference()
         .and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
-    let facts = annotations.and_then(|all| TokenRecord::from_annotations(&all));
+    let facts = found.and_then(|found| record_of(&found.metadata, token));
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
         return Ok(());
     };

@@ -31,6 +31,7 @@ mod leaks;
 mod pages;
 mod policy;
 mod refused_keys;
+mod reported;
 mod requests;
 mod rest;
 mod restart;

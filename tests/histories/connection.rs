@@ -26,12 +26,15 @@ pub struct Connection {
     pub policy: TokenPolicy,
     /// The same as the operator was told last: of more it can't know when it lets a token go.
     pub told: TokenPolicy,
+    /// The version of the Secret that the operator has read last; `None` before it has read it, or
+    /// that there is none.
+    pub read: Option<Option<String>>,
 }
 
 /// Its name.
 pub const DEFAULT: &str = "default";
 /// The Secret of its keys.
-const SECRET: &str = "acs";
+pub const SECRET: &str = "acs";
 const FIRST: &str = "first";
 const SECOND: &str = "second";
 

@@ -89,6 +89,7 @@ impl History {
             allows_adoption: true,
             policy: TokenPolicy::default(),
             told: TokenPolicy::default(),
+            read: None,
         };
         let mut world = World::new(service, connection);
         world.local_offset = setup.local_offset * 1000;
@@ -289,7 +290,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         }
         Event::Step(seconds) => {
             world.service_offset += seconds * 1000;
-            world.stepped += seconds.abs() * 1000;
+            world.jumped += seconds.abs() * 1000;
         }
         Event::RemakeConnection => connection::remake(world),
         Event::Secret(number, meddling) => meddle(world, number, meddling),

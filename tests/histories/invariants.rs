@@ -16,6 +16,7 @@ use kube::ResourceExt;
 use secrecy::SecretString;
 
 use crate::{
+    connection::SECRET,
     operator::DEADLINE,
     service::{Millis, Request, Revoker},
     world::{ApiCall, Key, Message, World, text_in},
@@ -32,9 +33,11 @@ macro_rules! hold {
     };
 }
 
-/// Whether the watches have told everything.
+/// Whether the watches have told everything, and the connection's Secret has been read since.
 pub fn is_all_told(world: &World) -> bool {
+    let secret = world.cluster.secrets.get(SECRET);
     world.cluster.untold.iter().all(VecDeque::is_empty)
+        && world.connection.read == Some(secret.and_then(ResourceExt::resource_version))
 }
 
 /// A call to the service has just been decided on.

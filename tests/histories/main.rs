@@ -38,6 +38,7 @@ mod door;
 mod events;
 mod history;
 mod invariants;
+mod layering;
 mod operator;
 mod others;
 mod rest;

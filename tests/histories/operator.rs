@@ -28,6 +28,7 @@ use acs_identity_operator::{
     },
 };
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc::UnboundedReceiver,
@@ -35,10 +36,11 @@ use tokio::{
 
 use crate::{
     cluster::{Change, Kind, NAMESPACE, WATCHES, is_labelled, without_data},
+    connection::SECRET,
     door::{self, ProcessDoor},
     service::Millis,
     truth::Truth,
-    world::{BEGIN, Key, Reply, State, TRIP, World},
+    world::{ApiAnswer, ApiCall, BEGIN, Key, Message, Reply, State, TRIP, World},
 };
 
 /// After this long a deletion goes on without ACS (I3).
@@ -95,6 +97,7 @@ impl Operator {
         let mut world = self.world.borrow_mut();
         world.cluster.untold = Default::default();
         world.learned = None;
+        world.connection.read = None;
         let (context, views, cluster) = (&self.context, &self.context.views, &world.cluster);
         for connection in cluster.connections.values() {
             views.connections.apply(connection);
@@ -281,6 +284,12 @@ impl Operator {
         };
         if let Reply::Acs(_, Some(date)) = &reply {
             world.learn(*date);
+        }
+        if let (Message::Api(ApiCall::ReadSecret(name)), Reply::Api(Ok(ApiAnswer::Secret(found)))) =
+            (&call.message, &reply)
+            && name == SECRET
+        {
+            world.connection.read = Some(found.as_ref().and_then(|it| it.resource_version()));
         }
         world.replies.insert(call.id, reply);
         drop(world);

@@ -238,7 +238,10 @@ fn stays_at_rest(history: &mut History) {
     let runs = history.operator.started - former;
     let mut world = history.world.borrow_mut();
     let cluster = &world.cluster;
-    let objects = cluster.tokens.len() + cluster.identities.len() + cluster.orders.len();
+    let objects = cluster.tokens.len()
+        + cluster.identities.len()
+        + cluster.orders.len()
+        + cluster.connections.len();
     if costs(&world) != before || runs > objects {
         let after = costs(&world);
         world.break_with(format!(
@@ -456,12 +459,18 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let held = text.and_then(|text| world.service.token(&text));
         let is_allowed =
             held.is_some_and(|held| world.limits(object).denial(&held.shape).is_none());
+        // What is suspended stays Ready as long as its token works.
+        let is_told = reason == expected && (!ready || is_suspended);
         hold!(
-            !ready && reason == expected || ready && is_allowed && !is_suspended,
+            is_told || ready && is_allowed && !is_suspended,
             "AcsToken {name} says {reason} in the end although it is withheld"
         );
         let is_outcast = identity.is_some_and(|identity| world.is_outcast(identity));
         let lives = held.is_some_and(|held| world.service.lets_in(held, world.service_time()));
+        hold!(
+            ready || !is_suspended || !lives || is_denied || world.jumped > 0,
+            "AcsToken {name} is suspended and not Ready although its token works"
+        );
         let stays = is_allowed && !is_outcast || is_suspended;
         hold!(
             !lives || stays,

@@ -87,9 +87,12 @@ pub(super) async fn issue(
         }
     };
     store(context, &token, order.why, &held, findings).await?;
-    let former = token.status.as_ref().and_then(|s| s.credential.as_ref());
-    if former.is_some_and(|former| *former != resolved.credential) {
-        // One less is left on a former credential.
+    let status = token.status.as_ref();
+    let former = status.and_then(|status| status.credential.as_ref());
+    let is_first_of_user = token.spec.teams_user.is_some()
+        && status.is_none_or(|status| status.connection_ref.is_none());
+    if is_first_of_user || former.is_some_and(|former| *former != resolved.credential) {
+        // It counts one more, or one less on a former credential.
         context.requeue_connection(&key);
     }
     Ok(Outcome::Done)

@@ -217,7 +217,7 @@ pub(super) fn why_issue(
         ConnectionView::Usable { credential } => Some(credential),
         ConnectionView::Unusable { .. } => None,
     };
-    if identity.is_missing || is_dead(facts.issued_at, identity) {
+    if is_dead(facts.issued_at, identity) {
         Some(Why::Revoked)
     } else if !facts.shape.is_wanted_by(observed.token, &observed.limits) {
         Some(Why::Changed)

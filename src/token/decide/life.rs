@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster,
-    crd::{AcsToken, TokenRecord, Verdict},
+    crd::{AcsToken, IDENTITY_NOT_FOUND, TokenRecord, Verdict},
     memory::UserTokenView,
     renewal,
     token::claim::{POLICY_DENIED, claim},
@@ -225,7 +225,17 @@ fn settle(
         let sooner = unsettled.into_iter().chain(refused).chain(rewrite).min();
         sooner.map_or(renewal, |sooner| sooner.min(renewal))
     });
-    Decision::rest(ready(observed.token), facts, wake)
+    let verdict = if identity.is_missing {
+        // Whoever found that out tries again, slowly; the others wait for it, or for their renewal.
+        Verdict::stalled(
+            IDENTITY_NOT_FOUND,
+            "ACS says that the identity does not exist, so the token is dead; delete the AcsIdentity and \
+             create it again",
+        )
+    } else {
+        ready(observed.token)
+    };
+    Decision::rest(verdict, facts, wake)
 }
 
 /// The identity revokes first (R1). Until then the old token is what the status tells, as long as it

@@ -1,0 +1,381 @@
+//! What strangers report of such operators, on the real API server: copied Secrets, policies that
+//! change or deny, full quotas, connections and users that go and come back, edited annotations.
+
+use acs_identity_operator::{
+    acs::{AccessKey, ApiVersion, Endpoint, Service, ServiceConfig},
+    crd::{AcsConnection, AcsIdentity, AcsToken},
+};
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use crate::support::{
+    eventually,
+    world::{World, spec},
+};
+
+async fn world_with_a_token() -> World {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    world
+}
+
+/// A policy for the Secrets of the world's namespace. Ends with the world's control plane.
+fn policy(world: &World, kind: &str, name: &str, body: &str) {
+    let namespace = &world.namespace;
+    world.cluster.apply(
+        namespace,
+        &format!(
+            "
+apiVersion: admissionregistration.k8s.io/v1
+kind: {kind}
+metadata: {{name: {namespace}-{name}}}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}
+    resourceRules:
+    - {{apiGroups: [''], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [secrets]}}
+{body}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: {kind}Binding
+metadata: {{name: {namespace}-{name}}}
+spec: {{policyName: {namespace}-{name}, validationActions: [Deny]}}
+"
+        ),
+    );
+}
+
+/// Waits until the policy is enforced: a Secret of the kind that it denies is refused.
+async fn enforced(world: &World, labels: &str) {
+    eventually("the policy is enforced", || async {
+        let probe =
+            format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: probe, labels: {labels}}}\n");
+        let (is_done, _) = world.cluster.try_apply(&world.namespace, &probe);
+        (!is_done).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copied_secret_neither_holds_an_identity_nor_is_touched() {
+    let world = world_with_a_token().await;
+    let other = format!("{}-copies", world.namespace);
+    world.cluster.kubectl(&["create", "namespace", &other]);
+    let made = world.api::<Secret>().get("web").await.unwrap();
+    let copy = Secret {
+        metadata: ObjectMeta {
+            name: Some("web".to_owned()),
+            labels: made.metadata.labels.clone(),
+            annotations: made.metadata.annotations.clone(),
+            ..ObjectMeta::default()
+        },
+        ..made
+    };
+    let copies: Api<Secret> = Api::namespaced(world.client.clone(), &other);
+    let copied = copies.create(&PostParams::default(), &copy).await;
+    let copied = copied.unwrap();
+    world.delete::<AcsToken>("web").await;
+    world.delete::<AcsIdentity>("alice").await;
+    world.gone::<AcsIdentity>("alice").await;
+    assert!(world.emulator.living().await.is_empty());
+    let left = copies.get("web").await.unwrap();
+    assert_eq!(left.resource_version(), copied.resource_version());
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let _ = namespaces.delete(&other, &DeleteParams::default()).await;
+}
+
+#[tokio::test]
+async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.cluster.kubectl(&[
+        "-n",
+        &world.namespace,
+        "create",
+        "quota",
+        "q",
+        "--hard=count/secrets=1",
+    ]);
+    eventually("the quota counts", || async {
+        let quota = world.api::<ResourceQuota>().get("q").await.unwrap();
+        quota.status.and_then(|status| status.used).map(drop)
+    })
+    .await;
+    world.token("web", "alice", "scopes: [chat]");
+    let message = world.token_says("web", "QuotaExceeded").await;
+    for part in [
+        "exceeded quota: q",
+        "used: count/secrets=1",
+        "limited: count/secrets=1",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("Status {"), "{message}");
+    // Several tries, and a restart, cost no other token.
+    let tries = |token: AcsToken| token.status.unwrap().failed_attempts.unwrap_or(0);
+    eventually("it was tried again", || async {
+        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        (tries(token) >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(world.issued().await, 1);
+    let mut world = world;
+    world.kill_operator();
+    world.start_operator();
+    eventually("it was tried by the next process", || async {
+        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        (tries(token) >= 4).then_some(())
+    })
+    .await;
+    assert_eq!(world.issued().await, 1);
+    world
+        .cluster
+        .kubectl(&["-n", &world.namespace, "delete", "quota", "q"]);
+    world.ready("web").await;
+    // The token that was in hand is gone with its process.
+    assert_eq!(world.issued().await, 2);
+}
+
+#[tokio::test]
+async fn a_policy_that_denies_is_told_in_its_own_words_and_costs_one_token() {
+    let world = World::new().await;
+    let body = "
+  validations:
+  - {expression: \"object.metadata.?labels['team'].hasValue()\", message: every Secret needs a team}
+";
+    policy(&world, "ValidatingAdmissionPolicy", "team", body);
+    enforced(&world, "{}").await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    let message = world.token_says("web", "AdmissionDenied").await;
+    assert!(message.contains("every Secret needs a team"), "{message}");
+    assert_eq!(world.issued().await, 1);
+    // The token that is in hand is written as soon as the spec satisfies the policy.
+    world
+        .patch::<AcsToken>("web", spec(&json!({"secret": {"labels": {"team": "a"}}})))
+        .await;
+    world.ready("web").await;
+    assert_eq!(world.issued().await, 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_wants_the_recommended_labels_is_satisfied() {
+    let world = World::new().await;
+    let body = "
+  validations:
+  - {expression: \"object.metadata.?labels['app.kubernetes.io/name'].hasValue()\"}
+";
+    policy(&world, "ValidatingAdmissionPolicy", "name", body);
+    enforced(&world, "{}").await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+}
+
+#[tokio::test]
+async fn who_else_sets_a_label_of_the_template_is_told_and_the_status_goes_on() {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.token(
+        "web",
+        "alice",
+        "scopes: [chat], secret: {labels: {team: a}}",
+    );
+    world.ready("web").await;
+    // As a labeller does, once for each of our writes.
+    for round in 0..3 {
+        let label = json!({"metadata": {"labels": {"team": format!("theirs-{round}")}}});
+        world.patch::<Secret>("web", label).await;
+        eventually("the label is as the spec says", || async {
+            let secret = world.api::<Secret>().get("web").await.unwrap();
+            (secret.labels().get("team").map(String::as_str) == Some("a")).then_some(())
+        })
+        .await;
+    }
+    let note = world.event("web", "SecretContested").await;
+    assert!(note.contains("Secret web"), "{note}");
+    world
+        .patch::<Secret>("web", json!({"metadata": {"labels": {"team": "theirs"}}}))
+        .await;
+    world
+        .patch::<AcsToken>(
+            "web",
+            json!({"metadata": {"annotations": {"theirs": "yes"}}}),
+        )
+        .await;
+    world.settled().await;
+    let secret = world.api::<Secret>().get("web").await.unwrap();
+    assert_eq!(
+        secret.labels().get("team").map(String::as_str),
+        Some("theirs")
+    );
+    assert_eq!(world.issued().await, 1);
+}
+
+#[tokio::test]
+async fn a_description_that_a_controller_overwrites_is_left_as_it_is() {
+    let world = world_with_a_token().await;
+    let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "platform"}}});
+    world.patch::<Secret>("web", label).await;
+    let patched = world.api::<Secret>().get("web").await.unwrap();
+    world.settled().await;
+    let left = world.api::<Secret>().get("web").await.unwrap();
+    assert_eq!(left.resource_version(), patched.resource_version());
+}
+
+#[tokio::test]
+async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() {
+    let world = world_with_a_token().await;
+    let ends = world.ready("web").await.status.unwrap().expires_at;
+    for (key, value) in [
+        ("expires-at", "2099-01-01T00:00:00Z"),
+        ("issued-at", "2026-01-01T00:00:00.5Z"),
+        ("life", "nonsense"),
+    ] {
+        let note = json!({"metadata": {"annotations": {format!("acs-identity.dev/{key}"): value}}});
+        world.patch::<Secret>("web", note).await;
+        world.settled().await;
+    }
+    let token = world.api::<AcsToken>().get("web").await.unwrap();
+    let told = token.status.unwrap().expires_at.unwrap();
+    assert!(
+        told.0.as_second() <= ends.unwrap().0.as_second() + 600,
+        "{told:?}"
+    );
+    assert!(world.issued().await <= 2);
+}
+
+#[tokio::test]
+async fn a_connection_made_anew_leads_where_it_says_now() {
+    let world = World::bare(&[], &[]).await;
+    world.apply(
+        "
+apiVersion: acs-identity.dev/v1alpha1
+kind: AcsConnection
+metadata: {name: default}
+spec:
+  endpoint: https://elsewhere.example
+  auth: {accessKey: {secretRef: {name: acs, key: key}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: acs}
+stringData: {key: c2VjcmV0}
+",
+    );
+    world.connection_says("default", "EndpointNotAllowed").await;
+    world.delete::<AcsConnection>("default").await;
+    world.gone::<AcsConnection>("default").await;
+    world.apply(
+        "
+apiVersion: acs-identity.dev/v1alpha1
+kind: AcsConnection
+metadata: {name: default}
+spec:
+  endpoint: https://contoso.communication.azure.com
+  auth: {accessKey: {secretRef: {name: acs, key: key}}}
+",
+    );
+    let connection = eventually("the new one is resolved", || async {
+        let connection = world.api::<AcsConnection>().get("default").await.unwrap();
+        let endpoint = connection.status.as_ref()?.endpoint.clone()?;
+        Some(endpoint)
+    })
+    .await;
+    assert!(connection.contains("contoso"), "{connection}");
+}
+
+#[tokio::test]
+async fn a_user_that_was_deleted_in_acs_is_told_and_its_revocation_is_done() {
+    let world = world_with_a_token().await;
+    world.identity("bob", "");
+    world.token("other", "bob", "scopes: [chat]");
+    world.ready("other").await;
+    let identity = world.api::<AcsIdentity>().get("alice").await.unwrap();
+    let id = identity.status.unwrap().identity_id.unwrap();
+    let service = Service::new(ServiceConfig::default()).unwrap();
+    let key = AccessKey::parse(world.emulator.access_key()).unwrap();
+    let endpoint = Endpoint::parse(&world.emulator.url).unwrap();
+    let somebody = service.client(&endpoint, &ApiVersion::default(), &key.into());
+    somebody
+        .delete_identity(&id, jiff::Timestamp::now())
+        .await
+        .unwrap();
+    let request = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "now"}}});
+    world.patch::<AcsToken>("web", request).await;
+    world.identity_says("alice", "IdentityNotFound").await;
+    world.token_says("web", "IdentityNotFound").await;
+    world.apply(
+        "
+apiVersion: acs-identity.dev/v1alpha1
+kind: AcsRevocation
+metadata: {name: both}
+spec: {names: [alice, bob]}
+",
+    );
+    world.cluster.kubectl(&[
+        "-n",
+        &world.namespace,
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "acsrev/both",
+    ]);
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_the_connection_says_so() {
+    let world = world_with_a_token().await;
+    world.delete::<Secret>("acs").await;
+    world.connection_says("default", "SecretNotFound").await;
+    let change = spec(&json!({"scopes": ["voip"]}));
+    world.patch::<AcsToken>("web", change).await;
+    let message = world.token_says("web", "ChangeWaits").await;
+    assert!(message.contains("holds the token from before"), "{message}");
+    assert!(
+        message.contains("SecretNotFound") || message.contains("does not exist"),
+        "{message}"
+    );
+    let token = world.api::<AcsToken>().get("web").await.unwrap();
+    let status = token.status.unwrap();
+    assert_eq!(status.observed_generation, token.metadata.generation);
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_connection_says_what_it_waits_for() {
+    let world = world_with_a_token().await;
+    world.delete::<AcsConnection>("default").await;
+    let message = world.connection_says("default", "Deleting").await;
+    let alice = format!("{}/alice", world.namespace);
+    assert!(message.contains(&alice), "{message}");
+}
+
+#[tokio::test]
+async fn a_label_that_comes_while_an_identity_is_created_loses_no_id() {
+    let world = World::new().await;
+    world
+        .emulator
+        .faults(json!([{"operation": "createIdentity", "effect": "delay", "delay": "2s", "when": "after", "count": 1}]))
+        .await;
+    world.identity("alice", "");
+    eventually("the create call is on its way", || async {
+        (!world.emulator.living().await.is_empty()).then_some(())
+    })
+    .await;
+    let api = world.api::<AcsIdentity>();
+    let label = json!({"metadata": {"labels": {"theirs": "yes"}}});
+    api.patch("alice", &PatchParams::default(), &Patch::Merge(&label))
+        .await
+        .unwrap();
+    world.identity_says("alice", "IdentityReady").await;
+    assert_eq!(world.emulator.identities().await.len(), 1);
+    let identity = api.get("alice").await.unwrap();
+    assert_eq!(identity.status.unwrap().unknown_creates, None);
+}

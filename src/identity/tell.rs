@@ -134,8 +134,15 @@ pub fn revoked(
     now: Timestamp,
 ) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
-    let pending = next.pending_revocation.take();
     let date = renewal::whole_seconds(answer.date);
+    let latest = renewal::add(date, MOST_CLOCK_STEP);
+    if let Some(newest) = newest.filter(|newest| *newest > date && *newest <= latest) {
+        // By the service's clock it was issued later than now: it may outlive this revocation. The
+        // intent stays until that clock has passed it.
+        next.tokens_valid_after = Some(Time(newest));
+        return next;
+    }
+    let pending = next.pending_revocation.take();
     let lost = answer
         .earlier_attempt_lost
         .then(|| renewal::add(date, CALL));
@@ -150,10 +157,7 @@ pub fn revoked(
     let former = next.last_revocation.as_ref();
     let former = former.and_then(|last| Some(last.unsettled_until.as_ref()?.0));
     let until = known.max(lost).max(former).filter(|until| *until > date);
-    let newest = newest.map_or(date, |newest| {
-        newest.min(renewal::add(date, MOST_CLOCK_STEP))
-    });
-    next.tokens_valid_after = Some(Time(date.max(newest)));
+    next.tokens_valid_after = Some(Time(date));
     if let Some(request) = pending.as_ref().and_then(|pending| pending.request.clone()) {
         next.last_handled_request = Some(request);
     }

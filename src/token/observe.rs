@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{ResourceExt, core::PartialObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 
 use super::{
     decide::{
@@ -17,7 +17,7 @@ use crate::{
     acs::Resolved,
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED, TokenRecord},
+    crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED},
     memory::{Remembered, UserTokenView},
     renewal,
 };

@@ -291,6 +291,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         Event::Step(seconds) => {
             world.service_offset += seconds * 1000;
             world.jumped += seconds.abs() * 1000;
+            world.stepped += (-seconds).max(0) * 1000;
         }
         Event::RemakeConnection => connection::remake(world),
         Event::Secret(number, meddling) => meddle(world, number, meddling),

@@ -252,8 +252,12 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             uid,
             why,
             user_token,
-            ..
+            shape,
         } => {
+            hold!(
+                world.jumped > 0 || !is_in_hand(world, (id, uid), shape, user_token.as_ref()),
+                "T7: {by} issues a token although one is in hand"
+            );
             hold!(
                 !on_the_wire(ends_tokens, id),
                 "R3: {by} issues while a revoke is on the wire"
@@ -290,8 +294,10 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             for (name, secret) in &world.cluster.secrets {
                 let token = text_in(secret, "token").and_then(|text| world.service.token(&text));
                 let is_of_it = facts_in(secret).is_some_and(|facts| facts.identity_id == *id);
+                let uid = secret.uid().unwrap_or_default();
+                let is_copy = world.truth.copies.contains(&uid);
                 hold!(
-                    token.is_none() || !is_of_it || !sole_user(world, id),
+                    token.is_none() || is_copy || !is_of_it || !sole_user(world, id),
                     "I5: {by} deletes the identity before Secret {name}"
                 );
             }
@@ -320,6 +326,36 @@ fn sole_user(world: &World, id: &str) -> bool {
     with_id(world, id).count() < 2
 }
 
+/// A token that is in hand and would do is written, not issued again (T7).
+fn is_in_hand(
+    world: &World,
+    (id, uid): (&str, &str),
+    shape: &TokenParameters,
+    user_token: Option<&String>,
+) -> bool {
+    let now = world.service_time();
+    let asked = world
+        .cluster
+        .tokens
+        .values()
+        .any(|object| object.uid().as_deref() == Some(uid) && has_open_request(object));
+    let credential = world.connection.credential();
+    world.service.tokens().any(|token| {
+        let is_good = world.service.lets_in(token, now) && token.expires - now > token.life() / 2;
+        let is_same = token.shape.is_same_as(shape)
+            && token.exchanged_for.as_ref().map(|(text, _)| text) == user_token
+            && Some(token.key.as_str()) == credential;
+        // One of the second of a revocation is dropped.
+        let is_of_revocation = with_id(world, id).any(|identity| {
+            let status = identity.status.as_ref();
+            let after = status.and_then(|status| status.tokens_valid_after.as_ref());
+            after.is_some_and(|after| token.issued.div_euclid(1000) <= after.0.as_second() + 1)
+        });
+        let is_held = token.uid == uid && token.is_known && !token.is_stored;
+        is_held && is_good && is_same && !asked && !is_of_revocation
+    })
+}
+
 /// Issues of one object keep their distance (T2, T5).
 fn paced(world: &World, by: &Key, uid: &str, why: &'static str) -> Checked {
     let Some((last, former, jumped)) = world.truth.issues.get(uid) else {
@@ -337,7 +373,8 @@ fn paced(world: &World, by: &Key, uid: &str, why: &'static str) -> Checked {
             end - token.issued
         });
         let shortest = lives.min().unwrap_or_default();
-        let held = tokens().filter(|token| token.is_stored);
+        // By one clock: it may have stepped since earlier ones.
+        let held = tokens().filter(|token| token.is_stored && token.jumped == world.jumped);
         let issued = held.map(|token| token.issued).max().unwrap_or_default();
         let age = world.service_time() - issued;
         hold!(

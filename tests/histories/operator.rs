@@ -38,7 +38,7 @@ use crate::{
     cluster::{Change, Kind, NAMESPACE, WATCHES, is_labelled, without_data},
     connection::SECRET,
     door::{self, ProcessDoor},
-    service::Millis,
+    service::{Millis, Success},
     truth::Truth,
     world::{ApiAnswer, ApiCall, BEGIN, Key, Message, Reply, State, TRIP, World},
 };
@@ -98,6 +98,9 @@ impl Operator {
         world.cluster.untold = Default::default();
         world.learned = None;
         world.connection.read = None;
+        for token in world.service.tokens_mut() {
+            token.is_known = false;
+        }
         let (context, views, cluster) = (&self.context, &self.context.views, &world.cluster);
         for connection in cluster.connections.values() {
             views.connections.apply(connection);
@@ -290,6 +293,12 @@ impl Operator {
             && name == SECRET
         {
             world.connection.read = Some(found.as_ref().and_then(|it| it.resource_version()));
+        }
+        if let Reply::Acs(Ok(Success::Issued { text, .. }), _) = &reply {
+            let mut tokens = world.service.tokens_mut();
+            if let Some(token) = tokens.find(|token| token.text == *text) {
+                token.is_known = true;
+            }
         }
         world.replies.insert(call.id, reply);
         drop(world);

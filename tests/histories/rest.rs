@@ -193,7 +193,9 @@ pub fn conclude(history: &mut History) {
         let next = (former + 1) % keys().len();
         history.apply(Event::UseKey(u8::try_from(next).unwrap()));
     }
-    history.wait(30 * 60_000);
+    // A service's clock that has stepped back costs a pause of as long.
+    let stepped = history.world.borrow().stepped;
+    history.wait(30 * 60_000 + stepped);
     if history.is_broken() {
         return;
     }
@@ -468,7 +470,12 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let is_outcast = identity.is_some_and(|identity| world.is_outcast(identity));
         let lives = held.is_some_and(|held| world.service.lets_in(held, world.service_time()));
         hold!(
-            ready || !is_suspended || !lives || is_denied || world.jumped > 0,
+            ready
+                || !is_suspended
+                || !lives
+                || is_denied
+                || secret.and_then(facts_in).is_none()
+                || world.jumped > 0,
             "AcsToken {name} is suspended and not Ready although its token works"
         );
         let stays = is_allowed && !is_outcast || is_suspended;

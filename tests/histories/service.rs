@@ -93,6 +93,8 @@ pub struct Token {
     /// The credential that it was made with.
     pub key: String,
     pub revoked: Option<Revoker>,
+    /// The process that lives now has had it as an answer.
+    pub is_known: bool,
     /// It reached a Secret.
     pub is_stored: bool,
     /// It reached a status.
@@ -131,6 +133,13 @@ pub struct Service {
     /// A token outlives the Entra token that it was exchanged for by so much.
     pub exchange_outlives: Option<Millis>,
     made: usize,
+}
+
+impl Token {
+    /// How long it lives.
+    pub fn life(&self) -> Millis {
+        self.expires - self.issued
+    }
 }
 
 impl Service {
@@ -214,6 +223,7 @@ impl Service {
                     expires: now + life,
                     key: key.to_owned(),
                     revoked: None,
+                    is_known: false,
                     is_stored: false,
                     is_told: false,
                     is_lost: false,

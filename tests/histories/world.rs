@@ -121,6 +121,8 @@ pub struct World {
     pub service_offset: Millis,
     /// How far the operator's clock has jumped, and the service's has stepped, in all.
     pub jumped: Millis,
+    /// How far the service's clock has stepped back, in all.
+    pub stepped: Millis,
     /// The `Date` of the last answer that the process has had, and when that was.
     pub learned: Option<(Millis, Millis)>,
     pub cluster: Cluster,
@@ -151,6 +153,7 @@ impl World {
             local_offset: 0,
             service_offset: 0,
             jumped: 0,
+            stepped: 0,
             learned: None,
             cluster: Cluster::default(),
             connection,

@@ -33,6 +33,9 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
     let status = status(observed);
     let alive = |claim: &&Claim| !is_dead(claim.issued_at, &status);
     if let Some(pending) = &status.pending_revocation {
+        if let Some(wait) = clock_behind(observed, &status) {
+            return Some(wait);
+        }
         let age = observed.now.duration_since(pending.time.0);
         if !observed.is_intent_fresh || age >= INTENT {
             if let Some(wait) = wait_after_failure(observed) {
@@ -88,6 +91,19 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
         });
     }
     Some(record_revocation(observed, reason))
+}
+
+/// The wait until the service's clock has passed the newest token that was revoked, where it has
+/// stepped back since that was issued: only then is the revocation sure.
+fn clock_behind(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
+    let newest = status.tokens_valid_after.as_ref()?.0;
+    let service_now = observed.service_now.filter(|now| *now <= newest)?;
+    let left = newest.duration_since(service_now) + SignedDuration::from_secs(1);
+    let wake = renewal::add(observed.now, left);
+    Some(Decision {
+        wake: Some(wake),
+        ..Decision::step(Step::Rest)
+    })
 }
 
 fn record_revocation(observed: &Observed<'_>, reason: &str) -> Decision {

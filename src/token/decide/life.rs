@@ -128,7 +128,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     let good = facts.filter(|facts| is_good(observed, identity, facts));
 
     if let Some(message) = suspension(observed.token, identity) {
-        let is_good = good.is_some();
+        // Not while it is being revoked (R4).
+        let is_good = good.is_some() && !identity.is_revoking;
         let verdict = Verdict::Suspended { is_good, message };
         return withheld(observed, identity, facts, good, verdict);
     }

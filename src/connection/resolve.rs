@@ -3,14 +3,17 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use tracing::warn;
 
-use secrecy::SecretString;
+use secrecy::ExposeSecret as _;
 
 use super::{
     kinds::AnyConnection,
     registry::{Resolved, Unusable},
 };
 use crate::{
-    acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity},
+    acs::{
+        AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity,
+        clean_credential, credential_text,
+    },
     cluster::{secret::other_purpose, service_account},
     context::Context,
     crd::{Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, WorkloadIdentityAuth},
@@ -79,20 +82,25 @@ pub fn resolve<C: AnyConnection>(
             (at(stated)?, key.into())
         }
         Auth::ClientSecret(auth) => {
-            let secret = text(&auth.secret_ref)?.trim();
-            if secret.is_empty() {
-                return Err(stalled(
+            let reference = &auth.secret_ref;
+            let wrong = |what: &str| {
+                stalled(
                     "InvalidClientSecret",
                     &format!(
-                        "key {} of Secret {namespace}/{} is empty; put the client secret's value there",
-                        auth.secret_ref.key, auth.secret_ref.name
+                        "key {} of Secret {namespace}/{} {what}",
+                        reference.key, reference.name
                     ),
-                ));
+                )
+            };
+            let secret =
+                clean_credential(text(reference)?).map_err(|what| wrong(&what.to_string()))?;
+            if secret.expose_secret().is_empty() {
+                return Err(wrong("is empty; put the client secret's value there"));
             }
             let identity = EntraIdentity::ClientSecret {
                 tenant_id: auth.tenant_id.clone(),
                 client_id: auth.client_id.clone(),
-                secret: SecretString::from(secret),
+                secret,
             };
             (at(stated)?, context.acs.entra(identity))
         }
@@ -272,10 +280,10 @@ pub fn text_in<'a>(
             ),
         )
     })?;
-    std::str::from_utf8(&value.0).map_err(|_| {
+    credential_text(&value.0).map_err(|what| {
         stalled(
             "InvalidCredential",
-            &format!("key {} of {secret} is not text", reference.key),
+            &format!("key {} of {secret} {what}", reference.key),
         )
     })
 }
@@ -295,5 +303,26 @@ fn waiting(reason: &'static str, message: String) -> Unusable {
         message,
         is_stalled: false,
         retry_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_named_without_a_byte_of_it() {
+        let reference = SecretKeyRef {
+            name: "acs".to_owned(),
+            key: "accessKey".to_owned(),
+        };
+        let utf16 = "c2VjcmV0LWtleQ==".encode_utf16().flat_map(u16::to_le_bytes);
+        let data = [("accessKey".to_owned(), ByteString(utf16.collect()))].into();
+        let why = text_in(&reference, "team", &Found::Data(data)).unwrap_err();
+        assert_eq!(why.reason, "InvalidCredential");
+        assert_eq!(
+            why.message,
+            "key accessKey of Secret team/acs is text in UTF-16, as PowerShell writes it to files; save it as UTF-8"
+        );
     }
 }

@@ -18,6 +18,7 @@ mod manifest;
 mod policy;
 mod request;
 mod revocation;
+mod rule;
 mod scope;
 mod token;
 

@@ -26,6 +26,7 @@ mod crash;
 mod credentials;
 mod deletion;
 mod entra;
+mod events;
 mod issuing;
 mod leaks;
 mod pages;

@@ -24,6 +24,7 @@ pub mod crd;
 pub mod emulator;
 pub mod gate;
 pub mod health;
+pub mod hold_back;
 pub mod identity;
 pub mod memory;
 pub mod metrics;

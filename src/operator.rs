@@ -26,7 +26,7 @@ use crate::{
     crd::{AcsIdentity, AcsRevocation, AcsToken, ClusterAcsRevocation, TOKEN_UID_LABEL},
     gate::Gates,
     health::{self, Health},
-    identity,
+    hold_back, identity,
     memory::Memory,
     metrics::Metrics,
     revocation::{self, AnyRevocation},
@@ -95,7 +95,13 @@ pub async fn run(
         watch_scope(&mut tasks, &context, &health, scope.as_deref());
     }
     watch_cluster(&mut tasks, &context, &health);
-    let mut controllers = tokio::spawn(control(Arc::clone(&context), triggers, stop.clone()));
+    tasks.spawn(health::probe(context.client.clone(), health.clone()).map(Ok));
+    let mut controllers = tokio::spawn(control(
+        Arc::clone(&context),
+        health,
+        triggers,
+        stop.clone(),
+    ));
     tokio::select! {
         biased;
         _ = &mut controllers => return Ok(()),
@@ -112,16 +118,35 @@ pub async fn run(
     Ok(())
 }
 
-/// Runs the controllers once everything that is there is known.
-async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
+/// Runs the controllers once everything is known that they need.
+///
+/// What every run needs is waited for. A kind that can't be listed, because its CRD or a right is
+/// missing, holds up only what needs it.
+async fn control(context: Arc<Context>, health: Health, triggers: Triggers, stop: Stop) {
+    let views = &context.views;
     tokio::select! {
-        () = context.views.ready() => {}
+        () = async {
+            views.ready().await;
+            or_missing(&health, &views.cluster_connections).await;
+            or_missing(&health, &views.revocations).await;
+            or_missing(&health, &views.cluster_revocations).await;
+        } => {}
         () = stop.clone() => return,
     }
     info!(
-        identities = context.views.identities.all().len(),
-        tokens = context.views.tokens.all().len(),
-        "all watches are complete; the controllers start"
+        identities = views.identities.all().len(),
+        tokens = views.tokens.all().len(),
+        "the controllers start"
+    );
+    let identities = hold_back::until_connections_are_known(
+        &context,
+        triggers.identities,
+        hold_back::identity_may_use_cluster,
+    );
+    let tokens = hold_back::until_connections_are_known(
+        &context,
+        triggers.tokens,
+        hold_back::token_may_use_cluster,
     );
     let client = context.client.clone();
     let of_namespaces = namespaced(&client);
@@ -135,30 +160,65 @@ async fn control(context: Arc<Context>, triggers: Triggers, stop: Stop) {
             triggers.connections,
             stop.clone(),
         ),
-        connection::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.cluster_connections),
-            move |_: &ObjectRef<_>| Api::all(client.clone()),
-            triggers.cluster_connections,
-            stop.clone(),
+        when_known(
+            &views.cluster_connections,
+            &stop,
+            connection::run(
+                Arc::clone(&context),
+                Arc::clone(&views.cluster_connections),
+                move |_: &ObjectRef<_>| Api::all(client.clone()),
+                triggers.cluster_connections,
+                stop.clone(),
+            )
         ),
-        identity::run(Arc::clone(&context), triggers.identities, stop.clone()),
-        token::run(Arc::clone(&context), triggers.tokens, stop.clone()),
-        revocation::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.revocations),
-            orders_of_namespaces,
-            triggers.revocations,
-            stop.clone(),
+        identity::run(Arc::clone(&context), identities, stop.clone()),
+        token::run(Arc::clone(&context), tokens, stop.clone()),
+        when_known(
+            &views.revocations,
+            &stop,
+            revocation::run(
+                Arc::clone(&context),
+                Arc::clone(&views.revocations),
+                orders_of_namespaces,
+                triggers.revocations,
+                stop.clone(),
+            )
         ),
-        revocation::run(
-            Arc::clone(&context),
-            Arc::clone(&context.views.cluster_revocations),
-            move |_: &ObjectRef<_>| Api::all(orders_client.clone()),
-            triggers.cluster_revocations,
-            stop,
+        when_known(
+            &views.cluster_revocations,
+            &stop,
+            revocation::run(
+                Arc::clone(&context),
+                Arc::clone(&views.cluster_revocations),
+                move |_: &ObjectRef<_>| Api::all(orders_client.clone()),
+                triggers.cluster_revocations,
+                stop.clone(),
+            )
         ),
     );
+}
+
+/// Waits until a kind is known, or can't be.
+async fn or_missing<K>(health: &Health, view: &View<K>)
+where
+    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+{
+    let plural = K::plural(&());
+    tokio::select! {
+        () = view.ready() => {}
+        () = health.is_missing(&plural) => {}
+    }
+}
+
+/// Runs a controller once its kind is known.
+async fn when_known<K>(view: &View<K>, stop: &Stop, controller: impl Future<Output = ()>)
+where
+    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+{
+    tokio::select! {
+        () = view.ready() => controller.await,
+        () = stop.clone() => {}
+    }
 }
 
 /// Where an object of a namespace is written.
@@ -180,7 +240,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
     keep(
         tasks,
         health,
-        (scoped(context, scope), scope),
+        (context, scoped, scope),
         watch::config(),
         &views.connections,
         move |object, _| {
@@ -192,7 +252,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
     keep(
         tasks,
         health,
-        (scoped(context, scope), scope),
+        (context, scoped, scope),
         watch::config(),
         &views.identities,
         move |object, _| {
@@ -203,7 +263,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
     keep(
         tasks,
         health,
-        (scoped(context, scope), scope),
+        (context, scoped, scope),
         watch::config(),
         &views.tokens,
         move |object, is_there| {
@@ -214,7 +274,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
     keep(
         tasks,
         health,
-        (scoped(context, scope), scope),
+        (context, scoped, scope),
         watch::config(),
         &views.revocations,
         move |object: &AcsRevocation, is_there| {
@@ -226,7 +286,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
     keep(
         tasks,
         health,
-        (scoped(context, scope), scope),
+        (context, scoped, scope),
         ours,
         &views.secrets,
         move |object, _| {
@@ -242,7 +302,7 @@ fn watch_scope(tasks: &mut Tasks, context: &Arc<Context>, health: &Health, scope
     keep(
         tasks,
         health,
-        (Api::all(context.client.clone()), scope),
+        (context, of_cluster, scope),
         named,
         &views.namespaces,
         move |object: &PartialObjectMeta<Namespace>, _| {
@@ -269,7 +329,7 @@ fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
     keep(
         tasks,
         health,
-        (Api::all(context.client.clone()), None),
+        (context, of_cluster, None),
         watch::config(),
         &views.cluster_connections,
         move |object, _| {
@@ -281,7 +341,7 @@ fn watch_cluster(tasks: &mut Tasks, context: &Arc<Context>, health: &Health) {
     keep(
         tasks,
         health,
-        (Api::all(context.client.clone()), None),
+        (context, of_cluster, None),
         watch::config(),
         &views.cluster_revocations,
         move |object: &ClusterAcsRevocation, is_there| {
@@ -302,7 +362,7 @@ fn order_changed(context: &Context, order: &impl AnyRevocation, is_there: bool) 
 fn keep<K>(
     tasks: &mut Tasks,
     health: &Health,
-    (api, scope): (Api<K>, Option<&str>),
+    (context, api, scope): (&Context, MakeApi<K>, Option<&str>),
     config: watcher::Config,
     view: &Arc<View<K>>,
     changed: impl Fn(&K, bool) + Send + 'static,
@@ -318,6 +378,7 @@ fn keep<K>(
 {
     let scope = scope.map(ToOwned::to_owned);
     let keep = watch::keep(
+        context.client.clone(),
         api,
         config,
         scope,
@@ -328,14 +389,21 @@ fn keep<K>(
     tasks.spawn(keep.map(Ok));
 }
 
-fn scoped<K>(context: &Context, scope: Option<&str>) -> Api<K>
+/// Makes the API of a kind in a namespace, or in all.
+type MakeApi<K> = fn(Client, Option<&str>) -> Api<K>;
+
+fn scoped<K>(client: Client, scope: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     match scope {
-        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
-        None => Api::all(context.client.clone()),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     }
+}
+
+fn of_cluster<K: Resource<DynamicType = ()>>(client: Client, _: Option<&str>) -> Api<K> {
+    Api::all(client)
 }
 
 /// Wakes all whom a change of an identity concerns.

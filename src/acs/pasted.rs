@@ -45,7 +45,7 @@ pub enum PastedError {
 pub fn text(bytes: &[u8]) -> Result<&str, PastedError> {
     let has_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     // Without a mark, UTF-16 shows as a zero byte beside each ASCII character.
-    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+    let zeros = bytes.split(|byte| *byte == 0).count() - 1;
     if has_mark || (zeros > 0 && zeros * 2 >= bytes.len() - 1) {
         return Err(PastedError::Utf16);
     }

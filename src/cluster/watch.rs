@@ -123,8 +123,8 @@ fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
 fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<&str>) -> Problem {
     use watcher::Error as E;
     let status = match error {
-        E::WatchError(status) => Some(&**status),
-        E::InitialListFailed(kube::Error::Api(status))
+        E::WatchError(status)
+        | E::InitialListFailed(kube::Error::Api(status))
         | E::WatchStartFailed(kube::Error::Api(status))
         | E::WatchFailed(kube::Error::Api(status)) => Some(&**status),
         _ => None,

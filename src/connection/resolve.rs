@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use tracing::warn;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     kinds::AnyConnection,
@@ -82,21 +82,7 @@ pub fn resolve<C: AnyConnection>(
             (at(stated)?, key.into())
         }
         Auth::ClientSecret(auth) => {
-            let reference = &auth.secret_ref;
-            let wrong = |what: &str| {
-                stalled(
-                    "InvalidClientSecret",
-                    &format!(
-                        "key {} of Secret {namespace}/{} {what}",
-                        reference.key, reference.name
-                    ),
-                )
-            };
-            let secret =
-                clean_credential(text(reference)?).map_err(|what| wrong(&what.to_string()))?;
-            if secret.expose_secret().is_empty() {
-                return Err(wrong("is empty; put the client secret's value there"));
-            }
+            let secret = client_secret(text(&auth.secret_ref)?, &auth.secret_ref, namespace)?;
             let identity = EntraIdentity::ClientSecret {
                 tenant_id: auth.tenant_id.clone(),
                 client_id: auth.client_id.clone(),
@@ -144,6 +130,25 @@ pub fn resolve<C: AnyConnection>(
         credential: key.fingerprint(),
         key,
     })
+}
+
+fn client_secret(
+    text: &str,
+    reference: &SecretKeyRef,
+    namespace: &str,
+) -> Result<SecretString, Unusable> {
+    let wrong = |what: &str| {
+        let place = format!(
+            "key {} of Secret {namespace}/{}",
+            reference.key, reference.name
+        );
+        stalled("InvalidClientSecret", &format!("{place} {what}"))
+    };
+    let secret = clean_credential(text).map_err(|what| wrong(&what.to_string()))?;
+    if secret.expose_secret().is_empty() {
+        return Err(wrong("is empty; put the client secret's value there"));
+    }
+    Ok(secret)
 }
 
 /// A `ServiceAccount`'s tokens, or the operator's own.

@@ -18,10 +18,9 @@ fn crds(kinds: &[&str], are_these: bool) -> String {
             .iter()
             .any(|kind| crd.contains(&format!("\n  name: {kind}.acs-identity.dev\n")))
     };
-    all.split("---\n")
-        .filter(|crd| !crd.is_empty() && is_one(crd) == are_these)
-        .map(|crd| format!("---\n{crd}"))
-        .collect()
+    let chosen = all.split("---\n");
+    let chosen: Vec<_> = chosen.filter(|crd| is_one(crd) == are_these).collect();
+    chosen.join("---\n")
 }
 
 fn apply_crds(cluster: &Cluster, manifest: &str) {

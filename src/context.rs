@@ -104,14 +104,12 @@ impl Views {
         found
     }
 
-    /// Waits until all that is there is known; before that, absent means unknown.
+    /// Waits until all is known that every run needs; before that, absent means unknown. What only
+    /// some runs need is not waited for here.
     pub async fn ready(&self) {
         self.connections.ready().await;
-        self.cluster_connections.ready().await;
         self.identities.ready().await;
         self.tokens.ready().await;
-        self.revocations.ready().await;
-        self.cluster_revocations.ready().await;
         self.secrets.ready().await;
         self.namespaces.ready().await;
     }

@@ -1,21 +1,53 @@
 //! Whether the process is alive and every watch works: `/livez`, `/readyz` and `/metrics`.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Display,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, http::StatusCode, routing::get};
-use tracing::warn;
+use kube::Client;
+use tokio::{
+    sync::watch::Sender,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
 
-use crate::{cluster::view::lock, metrics::Metrics};
+use crate::metrics::Metrics;
 
-/// The state of every watch, by what it watches.
+/// The API server is asked this often whether it answers, and has as long to do so: `/readyz` tells
+/// the truth within twice that time, also when no watch has anything to say.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// The state of the API server and of every watch.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    watches: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    state: Arc<Sender<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By what they watch.
+    watches: BTreeMap<String, Watch>,
+    /// Why the API server doesn't answer.
+    unanswered: Option<String>,
+    /// How often the API server has answered again after it had not.
+    returns: u64,
+}
+
+#[derive(Debug)]
+enum Watch {
+    /// Its first list is not complete.
+    Starting,
+    Working,
+    Failing(Problem),
+}
+
+/// Why a watch fails. Displays as a sentence that says what to do, where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The sentence.
+    pub message: String,
+    /// Whether the kind or the right to watch it is missing, so that nothing is known of its objects
+    /// until a person acts.
+    pub is_missing: bool,
 }
 
 /// Reports of one watch.
@@ -29,57 +61,151 @@ impl Health {
     /// Registers a watch; it counts as failing until its first list is complete.
     #[must_use]
     pub fn watch(&self, what: String) -> WatchHealth {
-        lock(&self.watches).insert(
-            what.clone(),
-            Some("its first list is not complete".to_owned()),
-        );
+        self.state.send_modify(|state| {
+            state.watches.insert(what.clone(), Watch::Starting);
+        });
         WatchHealth {
             health: self.clone(),
             what,
         }
     }
 
-    /// What fails, a line each; `None` when all works.
+    /// Returns what fails, a line each; `None` when all works.
     #[must_use]
     pub fn problems(&self) -> Option<String> {
-        let watches = lock(&self.watches);
-        if watches.is_empty() {
+        let state = self.state.borrow();
+        if state.watches.is_empty() {
             return Some("starting".to_owned());
         }
-        let problems: Vec<_> = watches
+        if let Some(why) = &state.unanswered {
+            return Some(format!("the API server does not answer: {why}"));
+        }
+        let problems = state
+            .watches
             .iter()
-            .filter_map(|(what, problem)| Some(format!("watch of {what}: {}", problem.as_ref()?)))
-            .collect();
+            .filter_map(|(what, watch)| match watch {
+                Watch::Working => None,
+                Watch::Starting => Some(format!("watch of {what}: its first list is not complete")),
+                Watch::Failing(problem) => Some(format!("watch of {what}: {problem}")),
+            });
+        let problems: Vec<_> = problems.collect();
         (!problems.is_empty()).then(|| problems.join("\n"))
+    }
+
+    /// Waits until a watch of the kind with this plural name can't start, because the kind or a
+    /// right is missing.
+    pub async fn is_missing(&self, plural: &str) {
+        let is_missing = |state: &State| {
+            state.watches.iter().any(|(what, watch)| {
+                what.split(' ').next() == Some(plural)
+                    && matches!(watch, Watch::Failing(problem) if problem.is_missing)
+            })
+        };
+        // The sender lives as long as `self`.
+        let _ = self.state.subscribe().wait_for(is_missing).await;
+    }
+
+    /// Waits until the API server answers again after it had not.
+    pub(crate) async fn returns(&self) {
+        let mut state = self.state.subscribe();
+        let returns = state.borrow_and_update().returns;
+        let _ = state.wait_for(|state| state.returns > returns).await;
+    }
+
+    /// Records whether the API server answers.
+    fn answers(&self, answer: Result<(), String>) {
+        self.state.send_if_modified(|state| {
+            let why = answer.err();
+            match (&state.unanswered, &why) {
+                (None, Some(why)) => warn!(error = why, "the API server does not answer"),
+                (Some(_), None) => {
+                    info!("the API server answers again");
+                    state.returns += 1;
+                }
+                _ => {}
+            }
+            let is_new = state.unanswered != why;
+            state.unanswered = why;
+            is_new
+        });
     }
 }
 
 impl WatchHealth {
-    /// The watch failed; it is tried again by itself.
-    pub fn failed(&self, error: &dyn Display) {
-        let text = error.to_string();
-        let former = lock(&self.health.watches).insert(self.what.clone(), Some(text.clone()));
-        if former.flatten().as_deref() != Some(text.as_str()) {
-            warn!(
-                watch = self.what,
-                error = text,
-                "a watch fails and is tried again"
-            );
-        }
+    /// Records that the watch failed; it is tried again by itself.
+    pub fn failed(&self, problem: Problem) {
+        self.health.state.send_if_modified(|state| {
+            let former = state.watches.get(&self.what);
+            let is_new = !matches!(former, Some(Watch::Failing(former)) if *former == problem);
+            if is_new {
+                warn!(
+                    watch = self.what,
+                    error = %problem,
+                    "a watch fails and is tried again"
+                );
+                let watch = Watch::Failing(problem);
+                state.watches.insert(self.what.clone(), watch);
+            }
+            is_new
+        });
     }
 
-    /// The watch works: its list is complete, or an event came.
+    /// Records that the watch works: the API server accepted it after its list was complete, or an
+    /// event came.
     pub fn works(&self) {
-        if let Some(problem) = lock(&self.health.watches).get_mut(&self.what) {
-            *problem = None;
-        }
+        self.health.state.send_if_modified(|state| {
+            let Some(watch) = state.watches.get_mut(&self.what) else {
+                return false;
+            };
+            let is_new = !matches!(watch, Watch::Working);
+            if matches!(watch, Watch::Failing(_)) {
+                info!(watch = self.what, "a watch works again");
+            }
+            *watch = Watch::Working;
+            is_new
+        });
+    }
+
+    /// Waits until the API server answers again after it had not.
+    pub(crate) async fn api_server_returns(&self) {
+        self.health.returns().await;
     }
 }
 
 impl Drop for WatchHealth {
     fn drop(&mut self) {
-        lock(&self.health.watches).remove(&self.what);
+        self.health.state.send_modify(|state| {
+            state.watches.remove(&self.what);
+        });
     }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Asks the API server again and again whether it answers. Never returns.
+pub async fn probe(client: Client, health: Health) {
+    loop {
+        let answer = match timeout(PROBE, client.apiserver_version()).await {
+            Err(_) => Err(format!("no answer in {} s", PROBE.as_secs())),
+            Ok(Ok(_)) => Ok(()),
+            // It does not want to tell, but it is there.
+            Ok(Err(kube::Error::Api(status))) if status.code < 500 => Ok(()),
+            Ok(Err(kube::Error::Api(status))) => Err(status.message.clone()),
+            Ok(Err(error)) => Err(innermost(&error)),
+        };
+        health.answers(answer);
+        sleep(PROBE).await;
+    }
+}
+
+/// What broke at the bottom of an error.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Serves `/livez`, `/readyz` and `/metrics` at `address`. Never returns but with an error.
@@ -103,4 +229,68 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     axum::serve(listener, router).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn problem(is_missing: bool) -> Problem {
+        Problem {
+            message: "a sentence".to_owned(),
+            is_missing,
+        }
+    }
+
+    #[test]
+    fn what_fails_is_named_until_it_works() {
+        let health = Health::default();
+        assert!(health.problems().is_some());
+        let watch = health.watch("acstokens in team".to_owned());
+        watch.works();
+        assert_eq!(health.problems(), None);
+        watch.failed(problem(false));
+        assert_eq!(
+            health.problems().unwrap(),
+            "watch of acstokens in team: a sentence"
+        );
+        watch.works();
+        health.answers(Err("no answer in 5 s".to_owned()));
+        assert_eq!(
+            health.problems().unwrap(),
+            "the API server does not answer: no answer in 5 s"
+        );
+        health.answers(Ok(()));
+        assert_eq!(health.problems(), None);
+    }
+
+    #[test]
+    fn a_kind_is_missing_only_when_a_person_must_act() {
+        let health = Health::default();
+        let watch = health.watch("acstokens in team".to_owned());
+        for (is_missing, plural, expected) in [
+            (false, "acstokens", false),
+            (true, "acstokens", true),
+            (true, "acsidentities", false),
+        ] {
+            watch.failed(problem(is_missing));
+            let waited = health.is_missing(plural).now_or_never();
+            assert_eq!(waited.is_some(), expected, "{plural}");
+        }
+    }
+
+    #[test]
+    fn a_return_is_told_once() {
+        let health = Health::default();
+        let mut returns = Box::pin(health.returns());
+        assert_eq!((&mut returns).now_or_never(), None);
+        health.answers(Ok(()));
+        health.answers(Err("refused".to_owned()));
+        assert_eq!((&mut returns).now_or_never(), None);
+        health.answers(Ok(()));
+        assert_eq!(returns.now_or_never(), Some(()));
+        assert_eq!(health.returns().now_or_never(), None);
+    }
 }

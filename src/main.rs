@@ -226,9 +226,9 @@ async fn start(run: Run) -> Result<(), Failure> {
 
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        // kube and azure_core log every failed request, although it is then tried again or told.
+        // kube and azure_core log every failed request, although it is then tried again or reported.
         .unwrap_or_else(|_| EnvFilter::new(
-                "info,kube_client::client::builder=off,azure_identity=warn,typespec_client_core=warn",
+                "info,kube_client::client::builder=off,kube_runtime::watcher=off,azure_identity=warn,typespec_client_core=warn",
             ));
     let registry = tracing_subscriber::registry()
         .with(filter)

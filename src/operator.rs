@@ -91,7 +91,13 @@ pub async fn run(
         watch_scope(&mut tasks, &client, &context, &health, scope.as_deref());
     }
     watch_cluster(&mut tasks, &client, &context, &health);
-    let mut runs = tokio::spawn(control(Arc::clone(&context), requeued, stop.clone()));
+    tasks.spawn(health::probe(client, health.clone()).map(Ok));
+    let mut runs = tokio::spawn(control(
+        Arc::clone(&context),
+        health,
+        requeued,
+        stop.clone(),
+    ));
     tokio::select! {
         biased;
         () = stop => {}
@@ -108,21 +114,45 @@ pub async fn run(
     Ok(())
 }
 
-/// Looks at objects once everything that is there is known.
-async fn control(context: Arc<Context>, requeued: UnboundedReceiver<ObjectKey>, stop: Stop) {
+/// Looks at objects once everything is known that every run needs. A kind that can't be listed,
+/// because its CRD or a right is missing, holds up only what needs it (`dispatch`).
+async fn control(
+    context: Arc<Context>,
+    health: Health,
+    requeued: UnboundedReceiver<ObjectKey>,
+    stop: Stop,
+) {
+    let views = &context.views;
     tokio::select! {
-        () = context.views.ready() => {}
+        () = async {
+            views.ready().await;
+            or_missing(&health, &views.cluster_connections).await;
+            or_missing(&health, &views.revocations).await;
+            or_missing(&health, &views.cluster_revocations).await;
+        } => {}
         () = stop.clone() => return,
     }
     info!(
-        identities = context.views.identities.all().len(),
-        tokens = context.views.tokens.all().len(),
-        "all watches are complete; reconciling begins"
+        identities = views.identities.all().len(),
+        tokens = views.tokens.all().len(),
+        "reconciling begins"
     );
     let world = Arc::clone(&context.world);
     let metrics = Arc::clone(&context.metrics);
     let run = move |key| reconcile(Arc::clone(&context), key);
     run_all(requeued, metrics, stop, move || world.now(), run).await;
+}
+
+/// Waits until a kind is known, or can't be.
+async fn or_missing<K>(health: &Health, view: &View<K>)
+where
+    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+{
+    let plural = K::plural(&());
+    tokio::select! {
+        () = view.ready() => {}
+        () = health.is_missing(&plural) => {}
+    }
 }
 
 type Tasks = JoinSet<std::io::Result<()>>;
@@ -139,65 +169,65 @@ fn watch_scope(
     let every = watch::config;
     let ours = watch::config().labels(TOKEN_UID_LABEL);
     let on = Arc::clone(context);
-    let watched = (scoped(client, scope), scope, every());
     keep(
         tasks,
         health,
-        watched,
+        (client, scoped, scope, every()),
         &views.connections,
         move |object, is_there| {
             connection_changed(&on, object, is_there);
         },
     );
     let on = Arc::clone(context);
-    let watched = (scoped(client, scope), scope, every());
     keep(
         tasks,
         health,
-        watched,
+        (client, scoped, scope, every()),
         &views.identities,
         move |object, _| {
             identity_changed(&on, object);
         },
     );
     let on = Arc::clone(context);
-    let watched = (scoped(client, scope), scope, every());
     keep(
         tasks,
         health,
-        watched,
+        (client, scoped, scope, every()),
         &views.tokens,
         move |object, is_there| {
             token_changed(&on, object, is_there);
         },
     );
     let on = Arc::clone(context);
-    let watched = (scoped(client, scope), scope, every());
     keep(
         tasks,
         health,
-        watched,
+        (client, scoped, scope, every()),
         &views.revocations,
         move |object, is_there| {
             revocation_changed(&on, object, is_there);
         },
     );
     let on = Arc::clone(context);
-    let watched = (scoped(client, scope), scope, ours);
-    keep(tasks, health, watched, &views.secrets, move |object, _| {
-        secret_changed(&on, object);
-    });
+    keep(
+        tasks,
+        health,
+        (client, scoped, scope, ours),
+        &views.secrets,
+        move |object, _| {
+            secret_changed(&on, object);
+        },
+    );
     // Of namespaces only those that are watched matter here.
     let named = match scope {
         Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),
         None => watch::config(),
     };
     let on = Arc::clone(context);
-    let watched = (Api::all(client.clone()), scope, named);
     keep(
         tasks,
         health,
-        watched,
+        (client, of_cluster, scope, named),
         &views.namespaces,
         move |object, _| {
             namespace_changed(&on, object);
@@ -209,22 +239,20 @@ fn watch_scope(
 fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, health: &Health) {
     let views = &context.views;
     let on = Arc::clone(context);
-    let watched = (Api::all(client.clone()), None, watch::config());
     keep(
         tasks,
         health,
-        watched,
+        (client, of_cluster, None, watch::config()),
         &views.cluster_connections,
         move |object, is_there| {
             connection_changed(&on, object, is_there);
         },
     );
     let on = Arc::clone(context);
-    let watched = (Api::all(client.clone()), None, watch::config());
     keep(
         tasks,
         health,
-        watched,
+        (client, of_cluster, None, watch::config()),
         &views.cluster_revocations,
         move |object, is_there| {
             revocation_changed(&on, object, is_there);
@@ -235,7 +263,7 @@ fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, hea
 fn keep<K>(
     tasks: &mut Tasks,
     health: &Health,
-    (api, scope, config): (Api<K>, Option<&str>, watcher::Config),
+    (client, api, scope, config): Watched<'_, K>,
     view: &Arc<View<K>>,
     changed: impl Fn(&K, bool) + Send + 'static,
 ) where
@@ -250,6 +278,7 @@ fn keep<K>(
 {
     let scope = scope.map(ToOwned::to_owned);
     let keep = watch::keep(
+        client.clone(),
         api,
         config,
         scope,
@@ -260,12 +289,22 @@ fn keep<K>(
     tasks.spawn(keep.map(Ok));
 }
 
-fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
+/// Through which client a kind is watched, in which namespace, and what of it.
+type Watched<'a, K> = (&'a Client, MakeApi<K>, Option<&'a str>, watcher::Config);
+
+/// Makes the API of a kind in a namespace, or in all.
+type MakeApi<K> = fn(Client, Option<&str>) -> Api<K>;
+
+fn scoped<K>(client: Client, scope: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     }
+}
+
+fn of_cluster<K: Resource<DynamicType = ()>>(client: Client, _: Option<&str>) -> Api<K> {
+    Api::all(client)
 }

@@ -6,7 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{Context, SHA256};
 use ring::hmac;
+use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
+
+use super::{PastedError, clean_credential};
 
 /// Keeps the fingerprint of a key from being the plain hash of the key, which others may publish.
 const FINGERPRINT_DOMAIN: &[u8] = b"acs-identity-operator/credential:";
@@ -21,9 +24,16 @@ pub struct AccessKey {
 impl AccessKey {
     /// Reads a key in standard base64, of any length: 88 and 84 characters are in circulation.
     pub fn parse(text: &str) -> Result<Self, AccessKeyError> {
-        let text = text.trim();
+        let text = clean_credential(text)?;
+        let text = text.expose_secret();
         if text.is_empty() {
             return Err(AccessKeyError::Empty);
+        }
+        if ["endpoint=", "accesskey="]
+            .iter()
+            .any(|start| text.to_ascii_lowercase().starts_with(start))
+        {
+            return Err(AccessKeyError::ConnectionString);
         }
         let bytes = Zeroizing::new(
             STANDARD
@@ -69,6 +79,14 @@ pub enum AccessKeyError {
     /// Nothing but white space.
     #[error("the access key is empty; copy the whole key of the ACS resource")]
     Empty,
+    /// Something else was pasted.
+    #[error("the access key {0}")]
+    Pasted(#[from] PastedError),
+    /// The whole connection string.
+    #[error(
+        "the access key is a whole connection string; keep only what stands after accesskey=, or use auth.connectionString"
+    )]
+    ConnectionString,
     /// Not base64, or cut off.
     #[error("the access key is not valid base64; copy the whole key, with any = at its end")]
     NotBase64,
@@ -95,6 +113,11 @@ mod tests {
         for (text, expected) in [
             ("", AccessKeyError::Empty),
             (" \n", AccessKeyError::Empty),
+            (
+                "endpoint=https://a.b;accesskey=c2VjcmV0",
+                AccessKeyError::ConnectionString,
+            ),
+            ("accesskey=c2VjcmV0", AccessKeyError::ConnectionString),
             ("secret!", AccessKeyError::NotBase64),
             ("c2VjcmV0LWtleQ", AccessKeyError::NotBase64),
             ("c2Vj cmV0", AccessKeyError::NotBase64),

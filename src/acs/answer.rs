@@ -15,8 +15,8 @@ const LONGEST_ID: usize = 512;
 /// An answer, as far as it came.
 pub(super) struct Answer {
     pub status: u16,
-    pub is_json: bool,
-    pub is_html: bool,
+    /// The media type, such as `text/html`.
+    pub content_type: Option<String>,
     pub date: Option<Timestamp>,
     pub received_at: Timestamp,
     pub ms_cv: Option<String>,
@@ -119,13 +119,39 @@ impl Answer {
             .map(|envelope| envelope.error.unwrap_or_default())
     }
 
-    /// Whether the answer may be of the service: JSON, or nothing at all.
+    /// The service's error object, if it says anything. Nothing else is a judgement of the service:
+    /// proxies answer with any status and any other content.
+    pub(super) fn judgement(&self) -> Option<Complaint> {
+        self.complaint()
+            .filter(|complaint| complaint.code.is_some() || complaint.message.is_some())
+    }
+
+    /// Whether the answer may be of the service: JSON, or nothing at all. It has answered 401 with
+    /// `{}`.
     pub(super) fn may_be_of_the_service(&self) -> bool {
         match &self.body {
             Body::Whole(bytes) if bytes.is_empty() => true,
             Body::Whole(_) => self.complaint().is_some(),
-            Body::Broken => self.is_json,
+            Body::Broken => self.has_type("application/json"),
             Body::TooLarge => false,
+        }
+    }
+
+    fn has_type(&self, media_type: &str) -> bool {
+        self.content_type.as_deref() == Some(media_type)
+    }
+
+    /// Describes an answer that isn't the service's: its content type and, unless it is a page, its
+    /// text.
+    pub(super) fn description(&self) -> String {
+        let content_type = match &self.content_type {
+            Some(media_type) => format!("content type {media_type}"),
+            None => "no content type".to_owned(),
+        };
+        match self.words() {
+            Some(words) if !self.has_type("text/html") => format!("{content_type}: {words}"),
+            Some(_) => content_type,
+            None => format!("{content_type}, nothing in it"),
         }
     }
 
@@ -137,7 +163,7 @@ impl Answer {
         match (&self.body, complaint) {
             (_, Some(complaint)) => complaint.message,
             (Body::Whole(bytes), _) if bytes.is_empty() => None,
-            (Body::Whole(_), _) if self.is_html => Some("an HTML page".to_owned()),
+            (Body::Whole(_), _) if self.has_type("text/html") => Some("an HTML page".to_owned()),
             (Body::Whole(_), _) if is_success => Some("not of the expected form".to_owned()),
             (Body::Whole(bytes), _) => Some(String::from_utf8_lossy(bytes).into_owned()),
             (Body::Broken, _) => Some("cut off".to_owned()),
@@ -166,8 +192,11 @@ impl Answer {
     pub(super) fn of(status: u16, body: &str) -> Self {
         Self {
             status,
-            is_json: body.starts_with('{'),
-            is_html: body.starts_with('<'),
+            content_type: match body.chars().next() {
+                Some('{') => Some("application/json".to_owned()),
+                Some('<') => Some("text/html".to_owned()),
+                _ => None,
+            },
             date: None,
             received_at: Timestamp::UNIX_EPOCH,
             ms_cv: None,
@@ -225,6 +254,18 @@ mod tests {
             "an HTML page"
         );
         assert_eq!(Answer::of(400, "oops").words().unwrap(), "oops");
+    }
+
+    #[test]
+    fn what_is_not_of_the_service_is_described() {
+        for (body, expected) in [
+            ("<html>", "content type text/html"),
+            ("", "no content type, nothing in it"),
+            ("gone", "no content type: gone"),
+            ("{}", "content type application/json, nothing in it"),
+        ] {
+            assert_eq!(Answer::of(400, body).description(), expected);
+        }
     }
 
     #[test]

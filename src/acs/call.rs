@@ -268,11 +268,14 @@ impl Call<'_> {
                     .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
                 && scrubbed(code, &secrets) == *code
         };
+        let words = match kind {
+            Kind::NotTheService => Some(answer.description()),
+            _ => answer.words(),
+        };
         Error::new(Details {
             status: Some(answer.status),
             code: complaint.code.filter(is_code),
-            message: answer
-                .words()
+            message: words
                 .map(|text| scrubbed(&text, &secrets))
                 .filter(|text| !text.is_empty()),
             ms_cv: answer.ms_cv.as_ref().map(|text| scrubbed(text, &secrets)),

@@ -229,7 +229,7 @@ impl Client {
     }
 
     fn bad_id(&self, operation: Operation, bad: BadId) -> Error {
-        self.local_error(operation, Kind::Invalid, bad.to_string())
+        self.local_error(operation, Kind::Malformed, bad.to_string())
     }
 
     fn local_error(&self, operation: Operation, kind: Kind, message: String) -> Error {

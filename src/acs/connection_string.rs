@@ -1,6 +1,8 @@
 //! `endpoint=https://...;accesskey=...`, as portals and tools hand it out.
 
-use super::{AccessKey, AccessKeyError, Endpoint, EndpointError};
+use secrecy::ExposeSecret as _;
+
+use super::{AccessKey, AccessKeyError, Endpoint, EndpointError, PastedError, clean_credential};
 
 /// Names longer than this, or with anything but letters in them, may be pieces of a key that was
 /// pasted in the wrong place.
@@ -21,12 +23,13 @@ pub struct ConnectionString {
 impl ConnectionString {
     /// Reads a connection string.
     ///
-    /// Names in any letter case and order, white space round names and values, and one `;` at the
-    /// end are fine. Unknown names are ignored. The official parsers disagree on most of this; a
+    /// Names in any letter case and order, white space round names and values, one `;` at the end,
+    /// and what pasting adds ([`clean_credential`]) are fine. Unknown names are ignored. The official parsers disagree on most of this; a
     /// text that any of them reads is read the same way here, unless it is ambiguous.
     pub fn parse(text: &str) -> Result<Self, ConnectionStringError> {
         use ConnectionStringError as Error;
-        let text = text.trim();
+        let text = clean_credential(text)?;
+        let text = text.expose_secret();
         let text = text.strip_suffix(';').unwrap_or(text);
         if text.trim().is_empty() {
             return Err(Error::Empty);
@@ -82,6 +85,9 @@ pub enum ConnectionStringError {
     /// Nothing in it.
     #[error("the connection string is empty; it must read endpoint=https://...;accesskey=...")]
     Empty,
+    /// Something else was pasted.
+    #[error("the connection string {0}")]
+    Pasted(#[from] PastedError),
     /// `;;`, or a `;` in front.
     #[error("part {position} of the connection string is empty; put exactly one ; between parts")]
     EmptyPart {

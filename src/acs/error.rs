@@ -25,8 +25,10 @@ pub enum Kind {
     IdentityNotFound,
     /// 401 that speaks of the Teams user's token in the request.
     InvalidUserToken,
-    /// The request is wrong in another way; the message tells.
+    /// The service says that the request is wrong in another way; the message says which.
     Invalid,
+    /// The request can't be made of what was given. Nothing was sent.
+    Malformed,
     /// The API version lacks what was asked for. Mostly found out without a call.
     Unsupported,
     /// 429.
@@ -37,7 +39,8 @@ pub enum Kind {
     Unreachable,
     /// Sent, and the answer was lost to a timeout or a broken connection.
     NoAnswer,
-    /// Something answered that isn't the ACS identity service.
+    /// Something answered that isn't the ACS identity service, such as a proxy: the answer has
+    /// neither the form of a success nor that of the service's errors.
     NotTheService,
     /// Nothing was sent: this process may no longer act ([`ServiceConfig::may_send`]).
     ///
@@ -57,7 +60,7 @@ impl Kind {
             Self::IdentityNotOwned => "IdentityNotOwned",
             Self::IdentityNotFound => "IdentityNotFound",
             Self::InvalidUserToken => "InvalidUserToken",
-            Self::Invalid => "InvalidRequest",
+            Self::Invalid | Self::Malformed => "InvalidRequest",
             Self::Unsupported => "UnsupportedByApiVersion",
             Self::Throttled => "Throttled",
             Self::Unavailable => "ServiceUnavailable",
@@ -78,12 +81,15 @@ impl Kind {
             Self::IdentityNotFound => "the identity doesn't exist",
             Self::InvalidUserToken => "the service refused the Teams user's token",
             Self::Invalid => "the service refused the request",
+            Self::Malformed => "the request can't be made",
             Self::Unsupported => "the API version doesn't support it",
             Self::Throttled => "the service's rate limit is reached",
             Self::Unavailable => "the service is unavailable",
             Self::Unreachable => "the service can't be reached",
             Self::NoAnswer => "the request was sent but its answer was lost",
-            Self::NotTheService => "the answer isn't one of the ACS identity service",
+            Self::NotTheService => {
+                "something other than the ACS identity service answered, such as a proxy"
+            }
             Self::Withheld => "this process may no longer act, so nothing was sent",
         }
     }
@@ -103,7 +109,7 @@ impl Kind {
             Self::InvalidUserToken => {
                 "Sign the Teams user in again and supply a fresh token of the right application and user"
             }
-            Self::NoAssertion | Self::Invalid => "Correct what the message names",
+            Self::NoAssertion | Self::Invalid | Self::Malformed => "Correct what the message names",
             Self::Unsupported => {
                 "Choose another API version for the connection, or don't ask for it"
             }
@@ -113,7 +119,7 @@ impl Kind {
                 "Check the endpoint, and that network, name resolution and proxies let it be reached"
             }
             Self::NotTheService => {
-                "Check that the endpoint is that of an ACS resource and that no proxy answers in its place"
+                "Check that the endpoint is that of an ACS resource, and that no proxy or firewall answers in its place"
             }
             Self::Withheld => "The process that may act carries on",
         }

@@ -6,7 +6,9 @@ use super::{Kind, Operation, Outcome};
 impl Answer {
     /// What an answer other than a success means, by (status, code) with fallbacks on the status.
     pub(super) fn meaning(&self, operation: Operation) -> (Kind, Outcome) {
-        let complaint = self.complaint().unwrap_or_default();
+        let judgement = self.judgement();
+        let is_judged = judgement.is_some();
+        let complaint = judgement.unwrap_or_default();
         let code = complaint.code.as_deref().unwrap_or_default();
         let is_about = |text| {
             complaint
@@ -25,14 +27,13 @@ impl Answer {
             (401 | 403, "InvalidAccessToken") if operation == Operation::ExchangeTeamsToken => {
                 Kind::InvalidUserToken
             }
-            (401 | 403, _) => Kind::CredentialRefused,
+            (401 | 403, _) if self.may_be_of_the_service() => Kind::CredentialRefused,
             (400, "UnsupportedApiVersion") => Kind::Unsupported,
-            (404, _) if !self.may_be_of_the_service() => Kind::NotTheService,
-            (404, _) if names_an_identity => Kind::IdentityNotFound,
             (407, _) => Kind::NotTheService,
             (408 | 500..=599, _) => Kind::Unavailable,
             (429, _) => Kind::Throttled,
-            (400..=499, _) => Kind::Invalid,
+            (404, _) if is_judged && names_an_identity => Kind::IdentityNotFound,
+            (400..=499, _) if is_judged => Kind::Invalid,
             _ => Kind::NotTheService,
         };
         let outcome = match self.status {
@@ -70,7 +71,11 @@ mod tests {
             (Issue, complaint(400, "ValidationError", "ExpiresInMinutes value 1441 is invalid."), K::Invalid, NotDone),
             (Issue, complaint(400, "UnsupportedApiVersion", "no"), K::Unsupported, NotDone),
             (Issue, complaint(400, "", GONE), K::IdentityNotFound, NotDone),
-            (Issue, Answer::of(400, "<html>"), K::Invalid, NotDone),
+            (Issue, Answer::of(400, "<html>"), K::NotTheService, NotDone),
+            (Issue, Answer::of(400, ""), K::NotTheService, NotDone),
+            (Issue, Answer::of(400, "{}"), K::NotTheService, NotDone),
+            (Issue, Answer::of(400, r#"{"error":"invalid_request"}"#), K::NotTheService, NotDone),
+            (Issue, Answer::of(400, r#"{"message":"no"}"#), K::NotTheService, NotDone),
             (Issue, complaint(401, "IdentityNotOwned", NOT_OWNED), K::IdentityNotOwned, NotDone),
             (Issue, complaint(403, "IdentityNotOwned", NOT_OWNED), K::IdentityNotOwned, NotDone),
             (Issue, complaint(401, "Denied", "Denied by the resource provider."), K::CredentialRefused, NotDone),
@@ -79,18 +84,22 @@ mod tests {
             (Issue, complaint(401, "InvalidAccessToken", "no"), K::CredentialRefused, NotDone),
             (Issue, Answer::of(401, "{}"), K::CredentialRefused, NotDone),
             (Issue, Answer::of(401, ""), K::CredentialRefused, NotDone),
-            (Issue, Answer::of(403, "<html>"), K::CredentialRefused, NotDone),
+            (Issue, Answer::of(401, "<html>"), K::NotTheService, NotDone),
+            (Issue, Answer::of(403, "<html>"), K::NotTheService, NotDone),
+            (Issue, Answer::of(403, "Blocked by policy"), K::NotTheService, NotDone),
             (Exchange, complaint(401, "InvalidAccessToken", "no"), K::InvalidUserToken, NotDone),
             (Exchange, complaint(401, "Denied", "no"), K::CredentialRefused, NotDone),
             (Exchange, complaint(400, "ValidationError", "no"), K::Invalid, NotDone),
             (Issue, complaint(404, "IdentityNotFound", "gone"), K::IdentityNotFound, NotDone),
             (Issue, complaint(404, "NotFound", "gone"), K::IdentityNotFound, NotDone),
-            (Delete, Answer::of(404, "{}"), K::IdentityNotFound, NotDone),
-            (Delete, Answer::of(404, ""), K::IdentityNotFound, NotDone),
+            (Delete, complaint(404, "NotFound", "gone"), K::IdentityNotFound, NotDone),
+            (Delete, Answer::of(404, "{}"), K::NotTheService, NotDone),
+            (Delete, Answer::of(404, ""), K::NotTheService, NotDone),
             (Delete, Answer::of(404, "<html>"), K::NotTheService, NotDone),
             (Delete, Answer::of(404, "default backend - 404"), K::NotTheService, NotDone),
-            (Create, Answer::of(404, "{}"), K::Invalid, NotDone),
-            (Create, Answer::of(405, ""), K::Invalid, NotDone),
+            (Create, Answer::of(404, "{}"), K::NotTheService, NotDone),
+            (Create, complaint(404, "NotFound", "no"), K::Invalid, NotDone),
+            (Create, Answer::of(405, ""), K::NotTheService, NotDone),
             (Create, Answer::of(407, "<html>"), K::NotTheService, NotDone),
             (Create, Answer::of(408, ""), K::Unavailable, Unknown),
             (Create, complaint(422, "Unprocessable", "no"), K::Invalid, NotDone),

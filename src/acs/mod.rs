@@ -37,6 +37,7 @@ mod local_token;
 mod meaning;
 mod metrics;
 mod operation;
+mod pasted;
 mod queue;
 mod refusal;
 mod request;
@@ -64,6 +65,7 @@ pub use entra::{
 pub use error::{Error, Kind, Outcome};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
+pub use pasted::{PastedError, clean as clean_credential, text as credential_text};
 pub use resolved::Resolved;
 pub use service::{Service, ServiceConfig, ServiceError};
 pub use user_token::{UserToken, UserTokenError};

@@ -124,7 +124,7 @@ pub(super) async fn exchange(
         let Ok(mut value) = HeaderValue::from_str(&value) else {
             let cause = format!("the header {name} would be malformed");
             return Err(NoAnswer {
-                kind: Kind::Invalid,
+                kind: Kind::Malformed,
                 cause,
             });
         };
@@ -154,11 +154,13 @@ async fn read(mut response: reqwest::Response) -> Answer {
             .and_then(|value| value.to_str().ok())
     };
     let date = text(DATE).and_then(http_date);
-    let content_type = text(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let content_type = text(CONTENT_TYPE)
+        .and_then(|text| text.split(';').next())
+        .map(|text| text.trim().to_ascii_lowercase())
+        .filter(|text| !text.is_empty());
     let mut answer = Answer {
         status: response.status().as_u16(),
-        is_json: content_type.starts_with("application/json"),
-        is_html: content_type.starts_with("text/html"),
+        content_type,
         date,
         received_at,
         ms_cv: text(MS_CV).map(str::to_owned),
@@ -183,7 +185,7 @@ impl From<reqwest::Error> for NoAnswer {
         let kind = if error.is_connect() {
             Kind::Unreachable
         } else if error.is_builder() {
-            Kind::Invalid
+            Kind::Malformed
         } else {
             // Also a timeout of which it isn't known whether the request had gone out.
             Kind::NoAnswer

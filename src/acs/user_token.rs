@@ -2,9 +2,11 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use super::{PastedError, clean_credential};
 
 /// A Teams user's access token of Microsoft Entra ID, which the service exchanges for one of its
 /// own. Its signature is the service's to check.
@@ -22,6 +24,8 @@ pub struct UserToken {
 /// who may name it need not be who may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserTokenError {
+    /// Something else was pasted.
+    Pasted(PastedError),
     /// It is no access token of a user.
     NoUserToken,
     /// It is another user's.
@@ -45,7 +49,8 @@ impl UserToken {
     /// with the application `app_id`. Nothing else is ever sent for an exchange, so that naming any
     /// other secret brings it nowhere.
     pub fn parse(text: &str, app_id: &str, user_id: &str) -> Result<Self, UserTokenError> {
-        let text = text.trim();
+        let cleaned = clean_credential(text).map_err(UserTokenError::Pasted)?;
+        let text = cleaned.expose_secret();
         let claims = claims(text).ok_or(UserTokenError::NoUserToken)?;
         let expires_on =
             Timestamp::from_second(claims.exp).map_err(|_| UserTokenError::NoUserToken)?;
@@ -62,8 +67,8 @@ impl UserToken {
             .chain_update(text)
             .finalize();
         Ok(Self {
-            token: SecretString::from(text),
             fingerprint: URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest)),
+            token: cleaned,
             expires_on,
         })
     }
@@ -80,6 +85,7 @@ fn claims(text: &str) -> Option<Claims> {
 impl fmt::Display for UserTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Pasted(what) => return what.fmt(f),
             Self::NoUserToken => {
                 "is no access token of a user of Microsoft Entra ID (a JWT with oid, appid or azp, and exp)"
             }
@@ -125,6 +131,9 @@ mod tests {
             jwt(&claims)
         };
         let says = |text: &str| UserToken::parse(text, APP, USER).unwrap_err();
+        let json = format!(r#"{{"accessToken":"{}"}}"#, jwt(&good));
+        assert_eq!(says(&json), UserTokenError::Pasted(PastedError::Json));
+        assert!(UserToken::parse(&format!("\u{feff}\"{}\"", jwt(&good)), APP, USER).is_ok());
         for text in [
             "",
             "a password",

@@ -1,13 +1,28 @@
-//! Events.
+//! Events (`events.k8s.io/v1`).
+//!
+//! Every Event with another text is an object of its own. One that repeats, with the same object,
+//! type, reason and text, is counted in the `series` of the first.
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
 };
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::call;
+use super::{call, view::lock};
 use crate::crd::OPERATOR;
 
 /// An Event to be published.
@@ -23,14 +38,25 @@ pub struct Notice {
     pub note: String,
 }
 
+/// The longest note, in bytes, that the API server takes.
+const LONGEST_NOTE: usize = 1024;
+/// The longest name of an object.
+const LONGEST_NAME: usize = 253;
+/// Where Events on cluster-scoped objects are: the API server takes no other namespace.
+const NAMESPACE_OF_CLUSTER: &str = "default";
+/// How many Events are remembered to count their repeats, some 400 bytes each. A repeat of an older
+/// one is published as a new Event.
+const MOST_REMEMBERED: usize = 1024;
+
 /// Publishes Events. One that can't be published is logged and never a reason to fail.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    published: Arc<Mutex<Published>>,
 }
 
-impl std::fmt::Debug for Events {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").finish_non_exhaustive()
     }
 }
@@ -39,38 +65,264 @@ impl Events {
     /// Publishes through `client`.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        let reporter = Reporter {
-            controller: OPERATOR.to_owned(),
-            instance: None,
-        };
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            published: Arc::default(),
         }
     }
 
     /// Publishes an Event.
-    pub async fn publish(&self, notice: Notice) {
-        let type_ = if notice.is_warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        };
-        let event = Event {
-            type_,
-            reason: notice.reason.clone(),
-            // The API takes at most 1024 bytes.
-            note: Some(notice.note.chars().take(250).collect()),
-            action: notice.reason.clone(),
-            secondary: None,
-        };
-        let published = self.recorder.publish(&event, &notice.about);
-        let named = format!(
+    pub async fn publish(&self, notice: &Notice) {
+        let about = &notice.about;
+        let object = format!(
             "{} {}",
-            notice.about.kind.as_deref().unwrap_or_default(),
-            notice.about.name.as_deref().unwrap_or_default()
+            about.kind.as_deref().unwrap_or_default(),
+            about.name.as_deref().unwrap_or_default()
         );
-        if let Err(error) = call("publish an Event on", &named, published).await {
-            warn!(object = named, reason = notice.reason, %error, "an Event could not be published");
+        self.send(&object, event(notice, Timestamp::now())).await;
+    }
+
+    async fn send(&self, object: &str, event: Event) {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let api = Api::<Event>::namespaced(self.client.clone(), namespace);
+        let key = key(&event);
+        let repeat = lock(&self.published).repeat(key);
+        if let Some((name, count)) = repeat {
+            let series = json!({"count": count, "lastObservedTime": event.event_time});
+            let series = Patch::Merge(json!({ "series": series }));
+            let params = PatchParams {
+                field_manager: Some(OPERATOR.to_owned()),
+                ..PatchParams::default()
+            };
+            let counted = api.patch(&name, &params, &series);
+            match call("count an Event on", object, counted).await {
+                // It has expired, or a person deleted it: it is published anew.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return warn!(object, %error, "an Event could not be counted"),
+                Ok(_) => return,
+            }
         }
+        let params = PostParams {
+            field_manager: Some(OPERATOR.to_owned()),
+            ..PostParams::default()
+        };
+        match call("publish an Event on", object, api.create(&params, &event)).await {
+            Ok(_) => lock(&self.published).remember(key, event.metadata.name.unwrap_or_default()),
+            Err(error) => {
+                let reason = event.reason.as_deref().unwrap_or_default();
+                warn!(object, reason, %error, "an Event could not be published");
+            }
+        }
+    }
+}
+
+/// Builds the Event of a notice at `now`.
+fn event(notice: &Notice, now: Timestamp) -> Event {
+    let Notice {
+        about,
+        is_warning,
+        reason,
+        note,
+    } = notice;
+    let type_ = if *is_warning { "Warning" } else { "Normal" };
+    let regarding = about.clone();
+    let namespace = regarding.namespace.as_deref();
+    let end = note.floor_char_boundary(LONGEST_NOTE);
+    let mut event = Event {
+        action: Some(reason.clone()),
+        event_time: Some(MicroTime(now)),
+        metadata: ObjectMeta {
+            namespace: Some(namespace.unwrap_or(NAMESPACE_OF_CLUSTER).to_owned()),
+            ..ObjectMeta::default()
+        },
+        note: Some(note.get(..end).unwrap_or_default().to_owned()),
+        reason: Some(reason.clone()),
+        regarding: Some(regarding),
+        reporting_controller: Some(OPERATOR.to_owned()),
+        reporting_instance: Some(OPERATOR.to_owned()),
+        type_: Some(type_.to_owned()),
+        ..Event::default()
+    };
+    event.metadata.name = Some(name(&event, now));
+    event
+}
+
+/// Names an Event after its object, as far as there is room, its content and its time.
+fn name(event: &Event, now: Timestamp) -> String {
+    let object = event.regarding.as_ref().and_then(|it| it.name.as_deref());
+    let object = object.unwrap_or_default();
+    let [first, second, third, fourth, ..] = key(event);
+    let content = u32::from_be_bytes([first, second, third, fourth]);
+    let suffix = format!(".{content:08x}{:x}", now.as_nanosecond());
+    let end = object.floor_char_boundary(LONGEST_NAME.saturating_sub(suffix.len()));
+    let object = object.get(..end).unwrap_or_default();
+    // Each part of a name between dots ends with a letter or digit.
+    let object = object.trim_end_matches(['-', '.']);
+    format!("{object}{suffix}")
+}
+
+/// What makes an Event a repeat of another, as a hash.
+type Key = [u8; 16];
+
+fn key(event: &Event) -> Key {
+    let mut hash = Sha256::new();
+    let regarding = event.regarding.clone().unwrap_or_default();
+    for part in [
+        regarding.kind,
+        regarding.namespace,
+        regarding.name,
+        regarding.uid,
+        event.type_.clone(),
+        event.reason.clone(),
+        event.note.clone(),
+    ] {
+        hash.update(part.unwrap_or_default());
+        hash.update([0]);
+    }
+    let mut key = Key::default();
+    for (to, from) in key.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    key
+}
+
+/// The Events that were published last.
+#[derive(Default)]
+struct Published {
+    events: HashMap<Key, Remembered>,
+    /// Counts uses: the event with the lowest number was used the longest ago.
+    uses: u64,
+}
+
+struct Remembered {
+    name: String,
+    count: i32,
+    last_use: u64,
+}
+
+impl Published {
+    /// Counts a repeat. Returns the name of the Event and how often it has been seen now.
+    fn repeat(&mut self, key: Key) -> Option<(String, i32)> {
+        self.uses += 1;
+        let event = self.events.get_mut(&key)?;
+        event.count = event.count.saturating_add(1);
+        event.last_use = self.uses;
+        Some((event.name.clone(), event.count))
+    }
+
+    fn remember(&mut self, key: Key, name: String) {
+        self.uses += 1;
+        let event = Remembered {
+            name,
+            count: 1,
+            last_use: self.uses,
+        };
+        self.events.insert(key, event);
+        if self.events.len() > MOST_REMEMBERED {
+            let oldest = self.events.iter().min_by_key(|(_, event)| event.last_use);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.events.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, reason: &str, note: &str, at: i64) -> Event {
+        let about = ObjectReference {
+            name: Some(name.to_owned()),
+            namespace: Some("team".to_owned()),
+            ..ObjectReference::default()
+        };
+        let notice = Notice {
+            about,
+            is_warning: false,
+            reason: reason.to_owned(),
+            note: note.to_owned(),
+        };
+        event(&notice, Timestamp::from_nanosecond(i128::from(at)).unwrap())
+    }
+
+    fn name_of(event: &Event) -> &str {
+        event.metadata.name.as_deref().unwrap()
+    }
+
+    #[test]
+    fn a_name_is_valid_whatever_the_object_s_name_is() {
+        let now = 1_800_000_000_123_456_789;
+        for name in [
+            "a".to_owned(),
+            "a".repeat(253),
+            format!("{}.{}", "a".repeat(227), "b".repeat(25)),
+            format!("{}-{}", "a".repeat(227), "b".repeat(25)),
+            format!("{}{}b", "a".repeat(200), "-".repeat(52)),
+        ] {
+            let event = of(&name, "Issued", "", now);
+            let named = name_of(&event);
+            assert!(named.len() <= 253, "{named}");
+            for part in named.split('.') {
+                let ends = [part.chars().next(), part.chars().next_back()];
+                let is_end = |c: &Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+                assert!(ends.iter().all(is_end), "{named}");
+            }
+        }
+    }
+
+    #[test]
+    fn events_of_one_moment_have_names_of_their_own() {
+        let one = of("a", "Issued", "one", 7);
+        assert_ne!(name_of(&one), name_of(&of("a", "Issued", "two", 7)));
+        assert_ne!(name_of(&one), name_of(&of("a", "Issued", "one", 8)));
+    }
+
+    #[test]
+    fn only_the_same_text_on_the_same_object_is_a_repeat() {
+        let one = key(&of("a", "Issued", "one", 1));
+        assert_eq!(one, key(&of("a", "Issued", "one", 2)));
+        for other in [
+            of("a", "Issued", "two", 1),
+            of("a", "Revoked", "one", 1),
+            of("b", "Issued", "one", 1),
+        ] {
+            assert_ne!(one, key(&other));
+        }
+    }
+
+    #[test]
+    fn a_long_note_is_cut_between_characters() {
+        let event = of("a", "Issued", &"€".repeat(400), 1);
+        assert_eq!(event.note.unwrap(), "€".repeat(341));
+    }
+
+    #[test]
+    fn events_on_cluster_scoped_objects_are_in_default() {
+        let notice = Notice {
+            about: ObjectReference::default(),
+            is_warning: true,
+            reason: "Issued".to_owned(),
+            note: String::new(),
+        };
+        let event = event(&notice, Timestamp::UNIX_EPOCH);
+        assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
+        let named = of("a", "Issued", "", 1);
+        assert_eq!(named.metadata.namespace.as_deref(), Some("team"));
+    }
+
+    #[test]
+    fn the_events_used_last_are_remembered() {
+        let key = |number: usize| key(&of("a", "Issued", &number.to_string(), 1));
+        let mut published = Published::default();
+        published.remember(key(0), "first".to_owned());
+        for number in 1..MOST_REMEMBERED {
+            published.remember(key(number), String::new());
+        }
+        assert_eq!(published.repeat(key(0)), Some(("first".to_owned(), 2)));
+        published.remember(key(MOST_REMEMBERED), String::new());
+        assert_eq!(published.events.len(), MOST_REMEMBERED);
+        assert_eq!(published.repeat(key(1)), None);
+        assert_eq!(published.repeat(key(0)), Some(("first".to_owned(), 3)));
     }
 }

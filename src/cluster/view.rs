@@ -94,17 +94,17 @@ where
     pub async fn ready(&self) {
         loop {
             let done = self.lists_done.notified();
-            if self.lists_missing.load(Ordering::Acquire) == 0 {
+            if self.is_ready() {
                 return;
             }
             done.await;
         }
     }
 
-    /// The cache, for a controller that looks its objects up.
+    /// Whether every watch has listed once.
     #[must_use]
-    pub fn reader(&self) -> Store<K> {
-        self.reader.clone()
+    pub fn is_ready(&self) -> bool {
+        self.lists_missing.load(Ordering::Acquire) == 0
     }
 
     /// The newest that we know of the object.

@@ -1,16 +1,17 @@
 //! Keeps a view current.
 
-use std::{collections::HashSet, fmt::Debug, pin::pin, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Resource,
+    Api, Client, Resource,
     api::ListParams,
     runtime::{
         WatchStreamExt,
         reflector::ObjectRef,
-        watcher::{self, Event, watcher},
+        utils::ResetTimerBackoff,
+        watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -18,11 +19,17 @@ use serde::de::DeserializeOwned;
 use super::{
     call,
     view::{Indexed, View},
+    watch_client::reporting,
 };
-use crate::health::Health;
+use crate::health::{Health, Problem, innermost};
 
 /// Quiet watches are dropped by some load balancers after four minutes; ours end before (seconds).
 const WATCH_SECONDS: u32 = 200;
+/// A watch that fails is tried again after 0.8 s, then twice that and so on up to this, and as much
+/// again by chance: whatever was missing is found within 10 s of its return.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A watch that has worked for this long begins with the shortest pause again.
+const SETTLED: Duration = Duration::from_mins(2);
 /// Objects per page of a list: large pages cost memory that is never given back.
 const PAGE: u32 = 100;
 
@@ -40,7 +47,8 @@ pub fn config() -> watcher::Config {
 /// one watch serves all controllers, and why a list is told only when it is complete.
 /// `scope` is the watched namespace, `None` for all. Never returns.
 pub async fn keep<K>(
-    api: Api<K>,
+    client: Client,
+    api: impl FnOnce(Client, Option<&str>) -> Api<K>,
     config: watcher::Config,
     scope: Option<String>,
     view: Arc<View<K>>,
@@ -53,19 +61,20 @@ pub async fn keep<K>(
         Some(namespace) => format!("{} in {namespace}", K::plural(&())),
         None => K::plural(&()).into_owned(),
     };
-    let watch = health.watch(what);
-    let namespaces = Api::all(api.clone().into_client());
+    let watch = Arc::new(health.watch(what));
+    let api = api(reporting(&client, Arc::clone(&watch)), scope.as_deref());
+    let namespaces = Api::all(client);
     let mut listed: Option<Vec<K>> = None;
     let mut has_listed = false;
     // Two thirds of a cached object would be field managers, which no decision reads.
     let events = watcher(api, config)
-        .default_backoff()
+        .backoff(pauses())
         .modify(|object| object.meta_mut().managed_fields = None);
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Err(error) => {
-                watch.failed(&error);
+                watch.failed(problem::<K>(&error, scope.as_deref()));
                 // Its Role goes with a namespace: what is not there must not hold up the others.
                 if !has_listed && is_ending(&namespaces, scope.as_deref()).await {
                     has_listed = true;
@@ -98,6 +107,50 @@ pub async fn keep<K>(
                 watch.works();
             }
         }
+    }
+}
+
+fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
+    let pauses = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(800))
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(pauses.into(), SETTLED)
+}
+
+/// Says why a watch fails and, where a person must act, what to do.
+fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<&str>) -> Problem {
+    use watcher::Error as E;
+    let status = match error {
+        E::WatchError(status)
+        | E::InitialListFailed(kube::Error::Api(status))
+        | E::WatchStartFailed(kube::Error::Api(status))
+        | E::WatchFailed(kube::Error::Api(status)) => Some(&**status),
+        _ => None,
+    };
+    let kind = match K::group(&()) {
+        group if group.is_empty() => K::plural(&()).into_owned(),
+        group => format!("{}.{group}", K::plural(&())),
+    };
+    let message = match status.map(|status| status.code) {
+        Some(404) => format!(
+            "the API server does not know {kind}: apply the CRDs of this release (crds/), which helm upgrade leaves as they are"
+        ),
+        Some(403) => {
+            let place = scope.map_or_else(
+                || "in all namespaces".to_owned(),
+                |namespace| format!("in namespace {namespace}"),
+            );
+            format!(
+                "the operator may not list and watch {kind} {place}: give its ServiceAccount that right, as the Helm chart does"
+            )
+        }
+        _ => status.map_or_else(|| innermost(error), |status| status.message.clone()),
+    };
+    Problem {
+        message,
+        is_missing: status.is_some_and(|status| matches!(status.code, 403 | 404)),
     }
 }
 
@@ -138,5 +191,47 @@ where
     }
     for object in listed {
         changed(object, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+    use crate::crd::AcsToken;
+
+    fn failed(code: u16, scope: Option<&str>) -> Problem {
+        let status = Status::failure("the API server's words", "Reason").with_code(code);
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
+        problem::<AcsToken>(&error, scope)
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        for (code, scope, expected) in [
+            (
+                404,
+                None,
+                "the API server does not know acstokens.acs-identity.dev: apply the CRDs of this release (crds/), which helm upgrade leaves as they are",
+            ),
+            (
+                403,
+                Some("team"),
+                "the operator may not list and watch acstokens.acs-identity.dev in namespace team: give its ServiceAccount that right, as the Helm chart does",
+            ),
+            (
+                403,
+                None,
+                "the operator may not list and watch acstokens.acs-identity.dev in all namespaces: give its ServiceAccount that right, as the Helm chart does",
+            ),
+        ] {
+            let problem = failed(code, scope);
+            assert_eq!(problem.message, expected);
+            assert!(problem.is_missing);
+        }
+        let problem = failed(500, None);
+        assert_eq!(problem.message, "the API server's words");
+        assert!(!problem.is_missing);
     }
 }

@@ -4,10 +4,13 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 use tracing::warn;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    acs::{AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity, Resolved},
+    acs::{
+        AccessKey, ApiVersion, ConnectionString, Credential, Endpoint, EntraIdentity, Resolved,
+        clean_credential, credential_text,
+    },
     context::Context,
     crd::{
         AnyConnection, Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, TOKEN_UID_LABEL,
@@ -79,20 +82,11 @@ pub fn resolve<C: AnyConnection>(
             (at(stated)?, key.into())
         }
         Auth::ClientSecret(auth) => {
-            let secret = text(&auth.secret_ref)?.trim();
-            if secret.is_empty() {
-                return Err(stalled(
-                    "InvalidClientSecret",
-                    &format!(
-                        "key {} of Secret {namespace}/{} is empty; put the client secret's value there",
-                        auth.secret_ref.key, auth.secret_ref.name
-                    ),
-                ));
-            }
+            let secret = client_secret(text(&auth.secret_ref)?, &auth.secret_ref, namespace)?;
             let identity = EntraIdentity::ClientSecret {
                 tenant_id: auth.tenant_id.clone(),
                 client_id: auth.client_id.clone(),
-                secret: SecretString::from(secret),
+                secret,
             };
             (at(stated)?, context.acs.entra(identity))
         }
@@ -136,6 +130,25 @@ pub fn resolve<C: AnyConnection>(
         credential: key.fingerprint(),
         key,
     })
+}
+
+fn client_secret(
+    text: &str,
+    reference: &SecretKeyRef,
+    namespace: &str,
+) -> Result<SecretString, Unusable> {
+    let wrong = |what: &str| {
+        let place = format!(
+            "key {} of Secret {namespace}/{}",
+            reference.key, reference.name
+        );
+        stalled("InvalidClientSecret", &format!("{place} {what}"))
+    };
+    let secret = clean_credential(text).map_err(|what| wrong(&what.to_string()))?;
+    if secret.expose_secret().is_empty() {
+        return Err(wrong("is empty; put the client secret's value there"));
+    }
+    Ok(secret)
 }
 
 /// A `ServiceAccount`'s tokens, or the operator's own.
@@ -271,10 +284,10 @@ pub fn text_in<'a>(
             ),
         )
     })?;
-    std::str::from_utf8(&value.0).map_err(|_| {
+    credential_text(&value.0).map_err(|what| {
         stalled(
             "InvalidCredential",
-            &format!("key {} of {secret} is not text", reference.key),
+            &format!("key {} of {secret} {what}", reference.key),
         )
     })
 }
@@ -311,5 +324,26 @@ fn other_purpose(secret: &Secret) -> Option<String> {
             Some("holds the token of an AcsToken".to_owned())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_named_without_a_byte_of_it() {
+        let reference = SecretKeyRef {
+            name: "acs".to_owned(),
+            key: "accessKey".to_owned(),
+        };
+        let utf16 = "c2VjcmV0LWtleQ==".encode_utf16().flat_map(u16::to_le_bytes);
+        let data = [("accessKey".to_owned(), ByteString(utf16.collect()))].into();
+        let why = text_in(&reference, "team", &Found::Data(data)).unwrap_err();
+        assert_eq!(why.reason, "InvalidCredential");
+        assert_eq!(
+            why.message,
+            "key accessKey of Secret team/acs is text in UTF-16, as PowerShell writes it to files; save it as UTF-8"
+        );
     }
 }

@@ -2,6 +2,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rule;
+
 /// How to authenticate to ACS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -92,7 +94,7 @@ pub struct WorkloadIdentityAuth {
 pub struct ServiceAccountRef {
     /// The `ServiceAccount`'s name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
+    #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
 }
 
@@ -154,9 +156,10 @@ impl Auth {
 pub struct SecretKeyRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
+    #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
     /// The key in the Secret's data.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub key: String,
 }

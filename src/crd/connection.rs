@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Auth,
     policy::{ClusterPolicy, Policy},
+    rule,
 };
 
 /// Where one ACS resource is and how to authenticate, for the objects of one namespace.
@@ -182,13 +183,14 @@ pub struct ClusterAcsConnectionSpec {
 }
 
 /// Names a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionRef {
     /// `AcsConnection` (of the same namespace) or `ClusterAcsConnection`.
     pub kind: ConnectionKind,
     /// The connection's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
 }
 

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 use serde_json::json;
@@ -20,6 +22,9 @@ pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
         ClusterAcsRevocation::crd(),
     ] {
         mark_new_objects_as_unobserved(&mut crd);
+        for schema in schemas(&mut crd) {
+            unwrap_descriptions(schema);
+        }
         yaml.push_str("---\n");
         yaml.push_str(serde_saphyr::to_string(&crd)?.trim_end());
         yaml.push('\n');
@@ -30,15 +35,57 @@ pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
 /// A new object's status says generation -1, so that kstatus does not take it for current before
 /// we have seen it. A default of the whole status is the only one that applies when none is sent.
 fn mark_new_objects_as_unobserved(crd: &mut CustomResourceDefinition) {
-    for version in &mut crd.spec.versions {
-        let status = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-            .and_then(|root| root.properties.as_mut())
-            .and_then(|properties| properties.get_mut("status"));
-        if let Some(status) = status {
+    for root in schemas(crd) {
+        let properties = root.properties.as_mut();
+        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
+        }
+    }
+}
+
+fn schemas(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    let versions = crd.spec.versions.iter_mut();
+    versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+}
+
+/// Makes every description one paragraph: doc comments are wrapped for their source, and `kubectl
+/// explain` wraps for the terminal.
+fn unwrap_descriptions(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        unwrap_descriptions(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        unwrap_descriptions(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        unwrap_descriptions(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a description of `schema` has a line break.
+    fn is_broken(schema: &serde_json::Value) -> bool {
+        match schema {
+            serde_json::Value::Object(members) => members.iter().any(|(name, value)| {
+                let text = value.as_str().filter(|_| name == "description");
+                text.is_some_and(|text| text.contains(['\n', '\r'])) || is_broken(value)
+            }),
+            serde_json::Value::Array(items) => items.iter().any(is_broken),
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn descriptions_are_single_paragraphs() {
+        for crd in serde_saphyr::from_multiple::<serde_json::Value>(&manifests().unwrap()).unwrap()
+        {
+            assert!(!is_broken(&crd), "{}", crd["metadata"]["name"]);
         }
     }
 }

@@ -20,6 +20,7 @@ mod manifest;
 mod policy;
 mod request;
 mod revocation;
+mod rule;
 mod scope;
 mod token;
 mod token_parameters;

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::scope::Scope;
+use super::{rule, scope::Scope};
 
 /// What tokens may be asked for. Narrowing it revokes what is no longer allowed, tokens with
 /// `revocation: Never` too.
@@ -16,7 +16,8 @@ pub struct TokenPolicy {
     /// The scopes that tokens may have; default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub scopes: Option<BTreeSet<Scope>>,
     /// The longest `expiresIn`, 1h to 24h, in hours and minutes; default `24h`. An `AcsToken` without
     /// `expiresIn` gets this.
@@ -70,15 +71,19 @@ pub struct ClusterPolicy {
 }
 
 /// A set of namespaces.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespacePolicy {
-    /// Namespaces by name.
+    /// Namespaces by name, at most 250.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 250), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (rule::NAMESPACES, rule::NAMESPACES_MESSAGE))]
+    #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub names: Option<Vec<String>>,
     /// Namespaces by label.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: Option<LabelSelector>,
 }
 

@@ -3,7 +3,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connection::ConnectionKind;
+use super::{connection::ConnectionKind, rule};
 
 /// An order to revoke all tokens of some identities of its namespace, once.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,14 +51,18 @@ use super::connection::ConnectionKind;
 #[x_kube(validation = ("self == oldSelf", "an order is immutable: it is a record of what was revoked; make another AcsRevocation"))]
 #[x_kube(validation = ("has(self.names) != has(self.selector)", "write exactly one of names and selector, so that it is clear whose tokens are revoked"))]
 #[x_kube(validation = ("!has(self.names) || self.names.size() > 0", "names is empty: name at least one AcsIdentity"))]
-#[x_kube(validation = ("!has(self.selector) || has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0 || has(self.selector.matchExpressions) && self.selector.matchExpressions.size() > 0", "selector is empty and would select everything: write matchLabels or matchExpressions"))]
+#[x_kube(validation = (rule::SELECTS, rule::SELECTS_MESSAGE))]
 pub struct AcsRevocationSpec {
-    /// The `AcsIdentities` by name, at most 1000.
+    /// The `AcsIdentities` by name, at most 250.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 250), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (rule::NAMES, rule::NAMES_MESSAGE))]
+    #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub names: Option<Vec<String>>,
     /// The `AcsIdentities` by label.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: Option<LabelSelector>,
     /// Why, for those who read the record; at most 256 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,17 +122,21 @@ pub struct AcsRevocationSpec {
 #[x_kube(validation = ("self == oldSelf", "an order is immutable: it is a record of what was revoked; make another ClusterAcsRevocation"))]
 #[x_kube(validation = ("[has(self.connection), has(self.namespaces), has(self.selector)].filter(it, it).size() == 1", "write exactly one of connection, namespaces and selector, so that it is clear whose tokens are revoked"))]
 #[x_kube(validation = ("!has(self.namespaces) || self.namespaces.size() > 0", "namespaces is empty: name at least one namespace"))]
-#[x_kube(validation = ("!has(self.selector) || has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0 || has(self.selector.matchExpressions) && self.selector.matchExpressions.size() > 0", "selector is empty and would select everything: write matchLabels or matchExpressions"))]
+#[x_kube(validation = (rule::SELECTS, rule::SELECTS_MESSAGE))]
 pub struct ClusterAcsRevocationSpec {
     /// The `AcsIdentities` that use this connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<RevokedConnection>,
-    /// The `AcsIdentities` of these namespaces, at most 1000.
+    /// The `AcsIdentities` of these namespaces, at most 250.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 250), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (rule::NAMESPACES, rule::NAMESPACES_MESSAGE))]
+    #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub namespaces: Option<Vec<String>>,
     /// The `AcsIdentities` by label, in all watched namespaces.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: Option<LabelSelector>,
     /// Why, for those who read the record; at most 256 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,10 +160,12 @@ pub struct RevokedConnection {
     pub kind: ConnectionKind,
     /// The connection's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
     /// The namespace of an `AcsConnection`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = (rule::NAMESPACE, rule::NAMESPACE_MESSAGE))]
     pub namespace: Option<String>,
 }
 

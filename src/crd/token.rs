@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     auth::SecretKeyRef, connection::ConnectionRef, connection_key::ConnectionKey,
-    identity::AcsIdentity, request::Request, scope::Scope,
+    identity::AcsIdentity, request::Request, rule, scope::Scope,
 };
 
 /// What a token of a Teams user allows (ACS REST 2023-10-01 leaves no choice).
@@ -98,7 +98,8 @@ pub struct AcsTokenSpec {
     /// and `voip`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub scopes: Option<BTreeSet<Scope>>,
     /// The life to ask for, 1h to 24h, in hours and minutes (`90m`, `24h`); default `24h`. Not with
     /// `teamsUser`, whose token ends with the Entra token.
@@ -133,7 +134,7 @@ pub struct AcsTokenSpec {
 pub struct IdentityRef {
     /// The `AcsIdentity`'s name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
+    #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
 }
 
@@ -171,20 +172,21 @@ impl TeamsUser {
 pub struct SecretTemplate {
     /// The Secret's name; default: the `AcsToken`'s name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "secret.name must be a name of Kubernetes: lower-case letters, digits, - and ."))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: Option<String>,
-    /// Labels for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused.
+    /// Labels for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused, except
+    /// app.kubernetes.io/name, instance, version, component and part-of.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
-    #[x_kube(validation = ("self.all(key, key.size() <= 316 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))", "secret.labels must have keys of Kubernetes, like team or example.com/team"))]
-    #[x_kube(validation = ("!self.exists(key, key.contains('/') && (key.split('/')[0] in ['acs-identity.dev', 'kubernetes.io', 'k8s.io'] || key.split('/')[0].endsWith('.acs-identity.dev') || key.split('/')[0].endsWith('.kubernetes.io') || key.split('/')[0].endsWith('.k8s.io')))", "secret.labels must not use keys under acs-identity.dev, kubernetes.io or k8s.io: other controllers obey them"))]
+    #[x_kube(validation = (rule::LABEL_KEYS, rule::LABEL_KEYS_MESSAGE))]
+    #[x_kube(validation = (rule::OWN_LABELS, rule::OWN_LABELS_MESSAGE))]
     pub labels: Option<BTreeMap<String, ShortText>>,
     /// Annotations for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
-    #[x_kube(validation = ("self.all(key, key.size() <= 316 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))", "secret.annotations must have keys of Kubernetes, like note or example.com/note"))]
-    #[x_kube(validation = ("!self.exists(key, key.contains('/') && (key.split('/')[0] in ['acs-identity.dev', 'kubernetes.io', 'k8s.io'] || key.split('/')[0].endsWith('.acs-identity.dev') || key.split('/')[0].endsWith('.kubernetes.io') || key.split('/')[0].endsWith('.k8s.io')))", "secret.annotations must not use keys under acs-identity.dev, kubernetes.io or k8s.io: other controllers obey them"))]
+    #[x_kube(validation = (rule::ANNOTATION_KEYS, rule::ANNOTATION_KEYS_MESSAGE))]
+    #[x_kube(validation = (rule::OWN_ANNOTATIONS, rule::OWN_ANNOTATIONS_MESSAGE))]
     pub annotations: Option<BTreeMap<String, LongText>>,
     /// Other names for the keys of the Secret's data.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,23 +214,28 @@ pub struct LongText(#[schemars(length(max = 1024))] pub String);
 pub struct SecretKeys {
     /// The key that holds the token; default `token`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub token: Option<String>,
     /// The key that holds the token's end (RFC 3339, UTC, whole seconds); default `expiresOn`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub expires_on: Option<String>,
     /// The key that holds the identity's id in ACS; default `identityId`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub identity_id: Option<String>,
     /// The key that holds the resource's endpoint; default `endpoint`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub endpoint: Option<String>,
     /// The key that holds the token's scopes, sorted and comma-joined; default `scopes`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub scopes: Option<String>,
 }
 

@@ -88,7 +88,8 @@ impl Authority {
         &self.file
     }
 
-    /// Does a handshake, with a certificate for where the client means to be.
+    /// Does a handshake, with a certificate for the name that the client asks for. A client that
+    /// sends none, as Java does for names without a dot, gets one for all names of this machine.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let address = stream.local_addr()?.ip().to_canonical().to_string();
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
@@ -114,7 +115,9 @@ impl Authority {
         &self,
         name: &str,
     ) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
-        let mut params = CertificateParams::new([name.to_owned()])?;
+        let mut names = vec![name.to_owned()];
+        names.extend(own_names().filter(|own| own != name));
+        let mut params = CertificateParams::new(names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
@@ -126,6 +129,23 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(chain, key)?)
     }
+}
+
+/// The names and addresses of this machine, wherever the emulator listens.
+fn own_names() -> impl Iterator<Item = String> {
+    let host = hostname::get()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    let host = host.filter(|name| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+    });
+    ["localhost", "127.0.0.1", "::1"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(host.filter(|host| host != "localhost"))
 }
 
 /// Writes a file that only we can read, all or nothing.

@@ -108,7 +108,7 @@ impl World for Live {
             ApiRequest::Publish(notice) => {
                 let events = Arc::clone(&self.events);
                 async move {
-                    events.publish(notice).await;
+                    events.publish(&notice).await;
                     Ok(None)
                 }
                 .boxed()

@@ -1,7 +1,7 @@
 //! Every shape of connection string that is in circulation, and every one that is broken.
 
 use acs_identity_operator::acs::{
-    AccessKeyError, ConnectionString, ConnectionStringError as Error, EndpointError,
+    AccessKeyError, ConnectionString, ConnectionStringError as Error, EndpointError, PastedError,
 };
 
 const KEY: &str = "c2VjcmV0LWtleS1vZi10aGUtdGVzdA==";
@@ -20,6 +20,8 @@ fn what_is_clear_is_read() {
         ("Endpoint={E}/;AccessKey={K}", &[]),
         ("ENDPOINT={E}/;ACCESSKEY={K}", &[]),
         ("accesskey={K};endpoint={E}/", &[]),
+        ("\"endpoint={E};accesskey={K}\"", &[]),
+        ("\u{feff}endpoint={E};\u{a0}accesskey={K}\u{200b}\r\n", &[]),
         (" endpoint = {E}/ ; accesskey = {K} ", &[]),
         ("endpoint={E}/;accesskey={K}\n", &[]),
         ("endpoint={E}/;accesskey={K};", &[]),
@@ -85,7 +87,10 @@ fn what_is_broken_is_refused_for_its_own_reason_and_not_shown() {
         ("accesskey={K}", missing("endpoint")),
         ("endpoint={E}", missing("accesskey")),
         ("xendpoint={E};accesskey={K}", missing("endpoint")),
-        ("\"endpoint={E};accesskey={K}\"", missing("endpoint")),
+        (
+            "ACS=endpoint={E};accesskey={K}",
+            Error::Pasted(PastedError::Assignment),
+        ),
         ("endpoint={E},accesskey={K}", missing("accesskey")),
         ("endpoint=;accesskey={K}", empty("endpoint")),
         ("endpoint={E};accesskey= ", empty("accesskey")),

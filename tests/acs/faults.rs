@@ -253,6 +253,20 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn an_answer_of_a_proxy_is_no_judgement_of_the_service() {
+    for status in [400, 401, 403, 404, 413, 451] {
+        let html = "Content-Type: text/html; charset=utf-8\r\n";
+        let wire = Wire::new([answer(status, html, "<html>Blocked</html>")]).await;
+        let error = create(&wire).await;
+        assert_eq!(error.kind(), Kind::NotTheService, "{error}");
+        let expected = format!(
+            "something other than the ACS identity service answered, such as a proxy ({status}, content type text/html). "
+        );
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_not_read() {
     // All in order, but for its length.
     let padding = " ".repeat(300 * 1024);
@@ -261,15 +275,13 @@ async fn an_endless_answer_is_not_read() {
     assert_eq!(create(&wire).await.kind(), Kind::NotTheService);
     let wire = Wire::new([answer(401, "", &body)]).await;
     let error = create(&wire).await;
-    assert_eq!(error.kind(), Kind::CredentialRefused);
+    assert_eq!(error.kind(), Kind::NotTheService);
     assert!(error.to_string().len() < 1000, "{error}");
 }
 
 #[tokio::test]
 async fn what_is_gone_counts_as_deleted() {
     for reply in [
-        answer(404, "", ""),
-        json(404, "{}"),
         complaint(404, "IdentityNotFound", "gone"),
         complaint(401, "Unheard", "Provided identity doesn't exist."),
         complaint(400, "ValidationError", "Provided identity doesn't exist."),
@@ -288,6 +300,8 @@ async fn what_is_gone_counts_as_deleted() {
             answer(404, "Content-Type: text/html\r\n", "<html>"),
             Kind::NotTheService,
         ),
+        (answer(404, "", ""), Kind::NotTheService),
+        (json(404, "{}"), Kind::NotTheService),
         (
             answer(200, "Content-Type: text/html\r\n", "<html>"),
             Kind::NotTheService,
@@ -298,7 +312,7 @@ async fn what_is_gone_counts_as_deleted() {
         assert_eq!(error.kind(), kind);
     }
     // The first attempt did it, and only its answer was lost.
-    let wire = Wire::new([Reply::Reset, answer(404, "", "")]).await;
+    let wire = Wire::new([Reply::Reset, complaint(404, "NotFound", "gone")]).await;
     wire.client().delete_identity(ID, soon()).await.unwrap();
 }
 

@@ -219,7 +219,7 @@ async fn what_the_api_version_lacks_is_not_asked_for() {
                 .await
                 .unwrap_err()
                 .kind(),
-            Kind::Invalid
+            Kind::Malformed
         );
     }
     assert!(wire.got().is_empty());

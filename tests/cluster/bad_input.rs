@@ -14,6 +14,12 @@ fn identity(spec: &str) -> String {
     )
 }
 
+fn revocation(spec: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsRevocation\nmetadata: {{name: bad}}\nspec: {{{spec}}}\n"
+    )
+}
+
 #[tokio::test]
 #[allow(clippy::too_many_lines, reason = "a table")]
 async fn nonsense_is_refused_with_a_sentence() {
@@ -31,7 +37,10 @@ async fn nonsense_is_refused_with_a_sentence() {
             token("expiresIn: 1h"),
             "scopes is needed beside identityRef",
         ),
-        (token("scopes: [chat, chat]"), "Duplicate value"),
+        (
+            token("scopes: [chat, chat]"),
+            "an entry is given twice; keep one of them",
+        ),
         (
             token_manifest("bad", "\"?limit=1\"", "scopes: [chat]"),
             "name must be a name of Kubernetes",
@@ -70,7 +79,7 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             token("scopes: [chat], secret: {name: No_Name}"),
-            "secret.name must be a name of Kubernetes",
+            "name must be a name of Kubernetes",
         ),
         (
             token("scopes: [chat], secret: {keys: {token: endpoint}}"),
@@ -78,14 +87,42 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             token("scopes: [chat], secret: {keys: {token: \"a/b\"}}"),
-            "should match",
+            "must be a key of a Secret's data",
+        ),
+        (
+            token("scopes: [chat], secret: {keys: {token: ..a}}"),
+            "must be a key of a Secret's data",
+        ),
+        (
+            token("scopes: [chat], secret: {name: a..b}"),
+            "each part between dots begins and ends with a letter or digit",
+        ),
+        (
+            token_manifest("bad", "a.-b", "scopes: [chat]"),
+            "each part between dots begins and ends with a letter or digit",
         ),
         (
             token("scopes: [chat], secret: {labels: {acs-identity.dev/x: v}}"),
             "other controllers obey them",
         ),
         (
-            token("scopes: [chat], secret: {labels: {app.kubernetes.io/name: v}}"),
+            token("scopes: [chat], secret: {labels: {app.kubernetes.io/managed-by: v}}"),
+            "other controllers obey them",
+        ),
+        (
+            token("scopes: [chat], secret: {labels: {a..b/c: v}}"),
+            "keys of Kubernetes",
+        ),
+        (
+            token("scopes: [chat], secret: {labels: {Example.com/c: v}}"),
+            "keys of Kubernetes",
+        ),
+        (
+            token("scopes: [chat], secret: {annotations: {\"a b\": v}}"),
+            "keys of Kubernetes",
+        ),
+        (
+            token("scopes: [chat], secret: {annotations: {Kubernetes.IO/x: v}}"),
             "other controllers obey them",
         ),
         (
@@ -115,6 +152,28 @@ async fn nonsense_is_refused_with_a_sentence() {
         (
             identity("connectionRef: {kind: Connection, name: x}"),
             "supported values: \"AcsConnection\"",
+        ),
+        (
+            identity("connectionRef: {kind: AcsConnection, name: a..b}"),
+            "each part between dots begins and ends with a letter or digit",
+        ),
+        (
+            revocation("names: [a, a]"),
+            "an entry is given twice; keep one of them",
+        ),
+        (
+            revocation("names: [a..b]"),
+            "names must be names of Kubernetes",
+        ),
+        (
+            connection("auth: {connectionString: {secretRef: {name: a..b, key: k}}}"),
+            "each part between dots begins and ends with a letter or digit",
+        ),
+        (
+            connection(&format!(
+                "auth: {{{text}}}, policy: {{scopes: [chat, chat]}}"
+            )),
+            "an entry is given twice; keep one of them",
         ),
         (
             connection(&format!("auth: {{{key}}}")),
@@ -298,4 +357,73 @@ async fn kubectl_explain_is_a_manual() {
             "{field}: {said}"
         );
     }
+}
+
+#[tokio::test]
+async fn names_and_keys_that_kubernetes_knows_are_taken() {
+    let world = World::bare(&[], &[]).await;
+    let name = format!("a.b-c.{}", "d".repeat(247));
+    world.apply(&token_manifest(
+        "good",
+        &name,
+        &format!(
+            "scopes: [chat], secret: {{name: {name}, keys: {{token: .token_1}}, \
+             labels: {{app.kubernetes.io/part-of: shop, example.com/Team_1: \"\"}}, \
+             annotations: {{Example.com/note: a note}}}}"
+        ),
+    ));
+}
+
+#[tokio::test]
+async fn what_a_hand_has_added_to_a_policy_goes_with_the_next_apply_from_git() {
+    let world = World::bare(&[], &[]).await;
+    let name = &world.namespace;
+    let manifest = format!(
+        "{{apiVersion: acs-identity.dev/v1alpha1, kind: ClusterAcsConnection, metadata: {{name: {name}}}, spec: {{\
+         auth: {{connectionString: {{secretRef: {{name: a, key: k}}}}}}, policy: {{scopes: [chat], \
+         namespaces: {{names: [one], selector: {{matchLabels: {{team: chat}}}}}}}}}}}}"
+    );
+    let apply = || {
+        let git = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=git",
+            "-f",
+            "-",
+        ];
+        let (went_well, said) = world.cluster.pipe(&git, &manifest);
+        assert!(went_well, "{said}");
+    };
+    let policy = || {
+        let path = [
+            "get",
+            "clusteracsconnection",
+            name,
+            "-o",
+            "jsonpath={.spec.policy}",
+        ];
+        serde_json::from_str::<serde_json::Value>(&world.cluster.kubectl(&path)).expect("JSON")
+    };
+    apply();
+    let of_git = policy();
+    let added = r#"[{"op": "add", "path": "/spec/policy/scopes/-", "value": "voip"},
+        {"op": "add", "path": "/spec/policy/namespaces/names/-", "value": "two"},
+        {"op": "add", "path": "/spec/policy/namespaces/selector/matchLabels/tier", "value": "1"}]"#;
+    let patch = [
+        "patch",
+        "clusteracsconnection",
+        name,
+        "--type=json",
+        "-p",
+        added,
+    ];
+    world.cluster.kubectl(&patch);
+    assert_ne!(policy(), of_git);
+    apply();
+    let after = policy();
+    world
+        .cluster
+        .kubectl(&["delete", "clusteracsconnection", name]);
+    assert_eq!(after, of_git);
 }

@@ -1,6 +1,6 @@
 //! What the schema can't see: each wrong thing ends in a sentence, and nothing is lost.
 
-use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
@@ -53,6 +53,11 @@ async fn malformed_connection_strings_say_what_is_right() {
             "a-path",
             format!("endpoint=https://a.communication.azure.com/x;accesskey={KEY}"),
             "path",
+        ),
+        (
+            "env-line",
+            format!("ACS=endpoint=https://a.communication.azure.com/;accesskey={KEY}"),
+            "is a line of an environment file",
         ),
         ("empty-value", "endpoint=;accesskey=".to_owned(), "endpoint"),
     ];
@@ -131,16 +136,23 @@ async fn unknown_keys_of_a_connection_string_are_ignored_with_a_warning() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_answers_html_is_told_as_such() {
+async fn an_answer_of_a_proxy_is_named_and_proves_no_credential() {
     let world = World::new().await;
-    let html = json!([{"operation": "*", "effect": "status", "status": 200, "body": "html"}]);
+    let html = json!([{"operation": "*", "effect": "status", "status": 400, "body": "html"}]);
     world.emulator.faults(html).await;
     world.identity("alice", "");
     let message = world.identity_says("alice", "NotTheService").await;
     assert!(
-        message.contains("isn't one of the ACS identity service"),
+        message.contains("such as a proxy (400, content type text/html)"),
         "{message}"
     );
+    let connection = world
+        .api::<AcsConnection>()
+        .get("default")
+        .await
+        .expect("there");
+    let status = connection.status.expect("a status");
+    assert_eq!(status.credential, None);
 }
 
 #[tokio::test]
@@ -148,7 +160,7 @@ async fn an_endpoint_and_a_connection_string_must_agree() {
     let mut world = World::bare(&[], &[]).await;
     world.connect("default", &world.emulator.connection_string.clone());
     world
-        .patch::<acs_identity_operator::crd::AcsConnection>(
+        .patch::<AcsConnection>(
             "default",
             spec(&json!({"endpoint": "https://other.communication.azure.com"})),
         )

@@ -6,12 +6,14 @@ use acs_identity_operator::emulator::DEFAULT_PRIMARY_KEY;
 
 use crate::{
     caller::Service,
-    support::{emulator::Emulator, process::Process},
+    support::{emulator::Emulator, process::Process, temporary},
 };
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acs-emulator"));
-    command.stdin(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .env("TMPDIR", temporary::folder());
     command
 }
 

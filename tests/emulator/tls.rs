@@ -63,6 +63,28 @@ async fn the_authority_vouches_for_any_name_and_address_that_a_client_comes_by()
 }
 
 #[tokio::test]
+async fn a_client_that_names_no_server_finds_every_name_of_this_machine() {
+    let emulator = Emulator::start(&[]);
+    let port = port(&emulator);
+    let pem = fs::read(ca(&emulator)).unwrap();
+    let host = hostname::get().unwrap().into_string().unwrap();
+    for name in ["localhost", "127.0.0.1", &host] {
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&pem).unwrap()])
+            .tls_sni(false)
+            .resolve(name, ([127, 0, 0, 1], port).into())
+            .build()
+            .unwrap();
+        let answer = client
+            .get(format!("https://{name}:{port}/_emulator/healthz"))
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(answer.status().is_success(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn an_authority_in_the_state_folder_stays_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = ["--state-dir", dir.path().to_str().unwrap()];

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::process::Process;
+use super::{process::Process, temporary};
 
 /// The emulator of one test.
 pub struct Emulator {
@@ -76,6 +76,7 @@ impl Emulator {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut process = Process::start(
             Command::new(env!("CARGO_BIN_EXE_acs-emulator"))
+                .env("TMPDIR", temporary::folder())
                 .args(["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"])
                 .args(arguments),
         );

@@ -6,6 +6,8 @@ pub mod emulator;
 pub mod helm;
 pub mod kubernetes;
 pub mod process;
+pub mod proxy;
+pub mod temporary;
 pub mod user_token;
 pub mod world;
 

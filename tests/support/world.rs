@@ -69,8 +69,12 @@ impl World {
 
     /// A world without a connection, and with the operator not yet running.
     pub async fn bare(emulator: &[&str], operator: &[&str]) -> Self {
+        Self::bare_in(cluster(), emulator, operator).await
+    }
+
+    /// The same, in a cluster of the test's own.
+    pub async fn bare_in(cluster: &'static Cluster, emulator: &[&str], operator: &[&str]) -> Self {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
-        let cluster = cluster();
         let client = cluster.client().await;
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("story-{}-{number}", std::process::id());
@@ -118,7 +122,8 @@ impl World {
         self.start_operator_with(&file);
     }
 
-    fn start_operator_with(&mut self, kubeconfig: &std::path::Path) {
+    /// Starts the operator with another kubeconfig.
+    pub fn start_operator_with(&mut self, kubeconfig: &std::path::Path) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
         command
             .env("KUBECONFIG", kubeconfig)

@@ -1,7 +1,9 @@
 //! `exchange`: as `az communication user-identity token get-for-teams-user`.
 
+use std::{fs::File, io::Read as _};
+
 use acs_identity_operator::{
-    acs::{UserToken, UserTokenError},
+    acs::{UserToken, UserTokenError, credential_text},
     crd::{AcsToken, SecretKeyRef, TeamsUser},
 };
 use clap::{
@@ -11,7 +13,7 @@ use clap::{
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource as _, ResourceExt as _};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 
 use super::{
@@ -122,18 +124,19 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
 
 /// The text that `--aad-token` means: as for az, @ stands before the name of a file.
 fn read(given: &SecretString) -> Result<SecretString, Failure> {
-    let text = match given.expose_secret() {
-        "-" | "@-" => std::io::read_to_string(std::io::stdin()),
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = match given.expose_secret() {
+        "-" | "@-" => std::io::stdin().read_to_end(&mut bytes),
         text => match text.strip_prefix('@') {
-            Some(file) => std::fs::read_to_string(file),
+            Some(file) => File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
             None => return Ok(given.clone()),
         },
     };
-    let text = text.map_err(|error| {
-        let message = format!("can't read what --aad-token names: {error}");
-        Failure::new(Exit::Usage, message)
-    })?;
-    Ok(SecretString::from(text))
+    let wrong = |message: String| Failure::new(Exit::Usage, message);
+    read.map_err(|error| wrong(format!("can't read what --aad-token names: {error}")))?;
+    credential_text(&bytes)
+        .map(SecretString::from)
+        .map_err(|what| wrong(format!("what --aad-token gives {what}")))
 }
 
 /// The Entra token, if `text` is one that the operator would send.
@@ -141,7 +144,7 @@ fn check(text: &SecretString, client: &str, user: &str) -> Result<UserToken, Fai
     let wrong = |message: String| Failure::new(Exit::Usage, message);
     let token = UserToken::parse(text.expose_secret(), client, user).map_err(|why| {
         wrong(match why {
-            UserTokenError::NoUserToken => format!("what --aad-token gives {why}"),
+            UserTokenError::Pasted(_) | UserTokenError::NoUserToken => format!("what --aad-token gives {why}"),
             UserTokenError::OtherUser => {
                 "--aad-token is for another user than --aad-user; sign in as that user".to_owned()
             }

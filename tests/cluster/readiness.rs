@@ -1,0 +1,72 @@
+//! What `/readyz` says when the network between the operator and the API server breaks.
+
+use std::{fs, net::SocketAddr, time::Instant};
+
+use crate::support::{
+    eventually,
+    proxy::{Network, Proxy},
+    world::World,
+};
+
+/// How long `/readyz` may say something else than what is.
+const TRUTH: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Waits until `/readyz` answers with `status`; its body.
+async fn ready_is(world: &mut World, status: u16) -> String {
+    let began = Instant::now();
+    let operator = world.operator();
+    let body = eventually(&format!("/readyz says {status}"), || async {
+        let (now, body) = operator.get("/readyz").await;
+        (now == status).then_some(body)
+    })
+    .await;
+    assert!(began.elapsed() < TRUTH, "it took {:?}", began.elapsed());
+    body
+}
+
+/// A world whose operator reaches the API server through a proxy.
+async fn behind_a_proxy() -> (World, Proxy) {
+    let mut world = World::bare(&[], &[]).await;
+    let kubeconfig = fs::read_to_string(&world.cluster.kubeconfig).expect("a kubeconfig");
+    let start = kubeconfig.find("https://").expect("a server") + "https://".len();
+    let rest = &kubeconfig[start..];
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || ".:-".contains(c)));
+    let server = &rest[..end.unwrap_or(rest.len())];
+    let address: SocketAddr = server.parse().expect("an IP address and a port");
+    let proxy = Proxy::start(address).await;
+    let file = world
+        .cluster
+        .kubeconfig
+        .with_file_name(format!("proxy-of-{}", world.namespace));
+    let text = kubeconfig.replace(server, &proxy.address.to_string());
+    fs::write(&file, text).expect("writable");
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.start_operator_with(&file);
+    ready_is(&mut world, 200).await;
+    (world, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_network_shows_and_quiet_watches_are_back_soon_after_it() {
+    let (mut world, proxy) = behind_a_proxy().await;
+    proxy.set(Network::Refuses);
+    let body = ready_is(&mut world, 503).await;
+    assert!(!body.contains('{'), "{body}");
+    proxy.set(Network::Works);
+    ready_is(&mut world, 200).await;
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_network_shows_and_no_watch_is_left_on_a_dead_connection() {
+    let (mut world, proxy) = behind_a_proxy().await;
+    proxy.set(Network::Silent);
+    let body = ready_is(&mut world, 503).await;
+    assert!(body.contains("the API server does not answer"), "{body}");
+    // What was open stays dead: only what is opened anew works.
+    proxy.set(Network::Works);
+    ready_is(&mut world, 200).await;
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
+}

@@ -1,0 +1,103 @@
+//! A network that can break: a TCP proxy.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// What the network does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// It carries everything.
+    Works,
+    /// It swallows everything without a sign. What was open is dead for ever.
+    Silent,
+    /// It breaks every connection.
+    Refuses,
+}
+
+/// A proxy in front of one address. Ends with the test.
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    network: Arc<watch::Sender<Network>>,
+}
+
+impl Proxy {
+    /// Starts one that works.
+    pub async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let network = Arc::new(watch::Sender::new(Network::Works));
+        let for_connections = Arc::clone(&network);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let network = for_connections.subscribe();
+                tokio::spawn(carry(client, to, network));
+            }
+        });
+        Self { address, network }
+    }
+
+    /// Changes what the network does.
+    pub fn set(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+}
+
+async fn carry(client: TcpStream, to: SocketAddr, network: watch::Receiver<Network>) {
+    if *network.borrow() == Network::Refuses {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(to).await else {
+        return;
+    };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        () = copy(from_client, to_server, network.clone()) => {}
+        () = copy(from_server, to_client, network.clone()) => {}
+    }
+}
+
+/// Copies until the connection ends; once the network has been silent, nothing more.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut network: watch::Receiver<Network>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut is_dead = false;
+    loop {
+        let read = tokio::select! {
+            biased;
+            changed = network.changed() => {
+                let now = *network.borrow_and_update();
+                is_dead |= now == Network::Silent;
+                if changed.is_err() || now == Network::Refuses {
+                    return;
+                }
+                continue;
+            }
+            read = from.read(&mut buffer) => read,
+        };
+        match read {
+            Ok(0) | Err(_) => {
+                if is_dead {
+                    // Nobody on the other side hears of it.
+                    std::future::pending::<()>().await;
+                }
+                return;
+            }
+            Ok(_) if is_dead => {}
+            Ok(length) => {
+                if to.write_all(&buffer[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,14 +1,19 @@
 //! What is counted. Labels are few and bounded: never an object's name.
 
+mod process;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 
 use crate::acs;
+
+/// Content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Labels of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,9 +59,13 @@ impl Metrics {
     /// Registers all metrics.
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("acs_identity_operator");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(process::Process));
+        let registry = all.sub_registry_with_prefix("acs_identity_operator");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the running program", build);
         let acs = acs::Metrics::default();
-        acs.register(&mut registry);
+        acs.register(registry);
         let reconciles = Family::default();
         registry.register("reconciles", "Runs of a reconcile", reconciles.clone());
         let failures = Family::default();
@@ -71,7 +80,11 @@ impl Metrics {
             "Tokens issued into Secrets",
             issued.clone(),
         );
-        let abandoned = Family::default();
+        // At 0 from the start: an alert on an increase misses a series that begins with 1.
+        let abandoned = Family::<KindLabels, Counter>::default();
+        for kind in ["AcsIdentity", "AcsToken"] {
+            let _ = abandoned.get_or_create(&KindLabels { kind });
+        }
         registry.register(
             "abandoned",
             "Objects that were let go although ACS could not be cleaned up",
@@ -103,7 +116,7 @@ impl Metrics {
             renewal_lateness.clone(),
         );
         Self {
-            registry,
+            registry: all,
             acs,
             reconciles,
             failures,
@@ -116,7 +129,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics as Prometheus reads them.
+    /// All metrics as OpenMetrics text, see [`CONTENT_TYPE`].
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();

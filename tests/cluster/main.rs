@@ -1,6 +1,8 @@
 //! The operator as a user meets it: a real API server, the emulator over HTTP, the real program.
 //! One module per story; every name is a sentence.
 
+// For a large `json!`.
+#![recursion_limit = "256"]
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -25,6 +27,7 @@ mod cluster_connection;
 mod crash;
 mod credentials;
 mod deletion;
+mod documentation;
 mod entra;
 mod issuing;
 mod leaks;

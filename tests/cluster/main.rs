@@ -44,3 +44,4 @@ mod rights;
 mod rotation;
 mod secrets;
 mod teams;
+mod user_roles;

@@ -31,6 +31,7 @@ mod documentation;
 mod entra;
 mod issuing;
 mod leaks;
+mod monitoring;
 mod pages;
 mod pod;
 mod policy;

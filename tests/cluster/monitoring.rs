@@ -4,10 +4,14 @@ use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    helm::{objects, only, template},
-    kubernetes::root,
-    world::World,
+use crate::{
+    pages::commands,
+    support::{
+        eventually,
+        helm::{objects, only, template},
+        kubernetes::root,
+        world::World,
+    },
 };
 
 fn read(path: &str) -> String {
@@ -152,4 +156,29 @@ fn a_pod_is_scraped_once() {
     }
     let port = &pod["spec"]["containers"][0]["ports"][0]["name"];
     assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
+}
+
+/// Logs are for clusters with nodes; everything else is tried as it stands.
+#[tokio::test]
+async fn the_commands_of_the_runbooks_are_commands() {
+    let world = World::bare(&[], &[]).await;
+    let pages = fs::read_dir(root("docs/runbooks")).expect("the runbooks");
+    // Discovery lags behind CRDs that were just installed.
+    eventually("the category of our kinds is known", || async {
+        let get = ["get", "acs", "--all-namespaces"];
+        world.cluster.pipe(&get, "").0.then_some(())
+    })
+    .await;
+    let mut tried = 0;
+    for page in pages {
+        let name = page.expect("a page").file_name();
+        let blocks = commands(&format!("docs/runbooks/{}", name.display()));
+        for line in blocks.iter().flat_map(|block| block.lines()) {
+            if !line.contains(" logs ") {
+                world.bash(line);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 5, "{tried}");
 }

@@ -90,6 +90,25 @@ fn what_must_not_pass_a_proxy_does_not_whatever_the_values_say() {
     assert!(!pod.to_string().contains("\"HTTP_PROXY\""), "{pod}");
 }
 
+/// A host that no name server knows is reached only through the proxy, which here is the service.
+#[tokio::test]
+async fn requests_to_the_service_take_the_proxy() {
+    let flags = ["--allow-insecure-endpoint", "acs.example"];
+    let mut world = World::bare(&[], &flags).await;
+    let pod = pod(&json!({"proxy": {"http": world.emulator.url}}));
+    world.environment = ["HTTP_PROXY", "NO_PROXY"]
+        .map(|name| (name.to_owned(), variable(&pod, name)))
+        .into();
+    let text = world.emulator.connection_string.clone();
+    let (_, key) = text.split_once(';').expect("two parts");
+    world.connect("default", &format!("endpoint=http://acs.example/;{key}"));
+    world.start_operator();
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
+    world.delete::<AcsIdentity>("alice").await;
+    world.gone::<AcsIdentity>("alice").await;
+}
+
 #[test]
 fn openshift_chooses_the_users_itself() {
     let users = |on_openshift: bool, adapt: &str| {

@@ -149,9 +149,11 @@ fn run(cluster: &Cluster, command: &[&str], values: &Value) {
     helm(Some(cluster), &arguments, values).expect("done");
 }
 
-/// Runs the block of docs/install.md that holds `words`, with the chart in folder `chart`.
+/// Runs the block of docs/install.md or docs/monitoring.md that holds `words`, with the chart in
+/// folder `chart`.
 fn follow_the_page(cluster: &Cluster, words: &str, chart: &str) {
-    let blocks = commands("docs/install.md");
+    let mut blocks = commands("docs/install.md");
+    blocks.extend(commands("docs/monitoring.md"));
     let block = blocks.iter().find(|block| block.contains(words));
     let block = block
         .expect("a block")
@@ -176,7 +178,8 @@ fn nothing_is_lost(cluster: &Cluster, uids: &str, when: &str) {
 
 fn ids(cluster: &Cluster) -> String {
     let uid = "jsonpath={.items[*].metadata.uid}";
-    let crds = cluster.kubectl(&["get", "crds", "-o", uid]);
+    let ours = "jsonpath={.items[?(@.spec.group==\"acs-identity.dev\")].metadata.uid}";
+    let crds = cluster.kubectl(&["get", "crds", "-o", ours]);
     let objects = cluster.kubectl(&["get", "acsidentities", "-A", "-o", uid]);
     format!("{crds} {objects}")
 }
@@ -224,6 +227,46 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
     );
     eventually_taken(&cluster, &strictly, &nickname);
     nothing_is_lost(&cluster, &uids, "the upgrade to a new field");
+
+    // The kinds of the Prometheus operator, of any shape.
+    for kind in ["ServiceMonitor", "PrometheusRule"] {
+        let (plural, group) = (format!("{}s", kind.to_lowercase()), "monitoring.coreos.com");
+        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {
+                "group": group,
+                "names": {"kind": kind, "plural": plural},
+                "scope": "Namespaced",
+                "versions": [{
+                    "name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": schema},
+                }],
+            },
+        });
+        cluster.apply("default", &crd.to_string());
+        let name = format!("crd/{plural}.{group}");
+        cluster.kubectl(&["wait", "--for=condition=Established", &name]);
+    }
+    follow_the_page(&cluster, "metrics.serviceMonitor.enabled", &chart);
+    let made = [
+        "get",
+        "servicemonitors,prometheusrules,configmaps",
+        "-n",
+        NAME,
+        "-o",
+        "name",
+    ];
+    let made = cluster.kubectl(&made);
+    for made_name in [
+        "servicemonitor.",
+        "prometheusrule.",
+        "configmap/acs-identity-operator-dashboard",
+    ] {
+        assert!(made.contains(made_name), "{made}");
+    }
 
     // Another release leaves the CRDs alone.
     cluster.kubectl(&["create", "namespace", "other"]);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     eventually,
     helm::{Release, with_defaults},
-    kubernetes::Cluster,
+    kubernetes::{Cluster, root},
     world::World,
 };
 
@@ -273,13 +273,13 @@ async fn a_tenant_uses_only_the_connections_that_rbac_lets_it_use() {
     let other = identity("old", "ClusterAcsConnection");
     assert!(!mallory.try_apply(namespace, &other).0);
 
-    world.apply(
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: use-main}\n\
-         rules: [{apiGroups: [acs-identity.dev], resources: [acsconnections], resourceNames: [main], verbs: [use]}]\n---\n\
-         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: use-main}\n\
-         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: use-main}\n\
-         subjects: [{kind: ServiceAccount, name: mallory}]\n",
-    );
+    // The page's example, for the group of the namespace's accounts.
+    let page = std::fs::read_to_string(root("docs/security.md")).expect("the page");
+    let example = page.split("```yaml\n").nth(1).expect("an example");
+    let example = example.split("```").next().expect("its end");
+    let group = format!("'system:serviceaccounts:{namespace}'");
+    let example = example.replace("team-a-developers", &group);
+    world.apply(&example.replace("namespace: team-a", &format!("namespace: {namespace}")));
     eventually("the connection may be used", || async {
         create("AcsConnection").0.then_some(())
     })

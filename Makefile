@@ -50,9 +50,9 @@ check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
 	@echo "==> documentation"; RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --no-deps --document-private-items
 	@echo "==> generated files are current"
 	@for copy in $(CRDS); do $(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | diff -u $$copy - \
-		|| { echo "$$copy is not what the types say: run make generate and commit"; exit 1; }; done
+		|| { echo "$$copy differs from the types: run make generate and commit"; exit 1; }; done
 	@.ci/chart-readme.py | diff -u $(CHART)/README.md - \
-		|| { echo "$(CHART)/README.md is not what values.yaml says: run make generate and commit"; exit 1; }
+		|| { echo "$(CHART)/README.md differs from values.yaml: run make generate and commit"; exit 1; }
 
 .PHONY: advisories
 advisories: $(DENY) ## Look for known vulnerabilities (needs the advisory database)

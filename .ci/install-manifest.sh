@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what the chart installs by default, in namespace acs-identity-operator, with the image IMAGE.
+# Prints the objects that the chart installs by default, in namespace acs-identity-operator, with IMAGE.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 image=${1:?usage: install-manifest.sh REPOSITORY:TAG}

@@ -1,4 +1,4 @@
-//! Whether the process is alive and every watch works: `/livez`, `/readyz` and `/metrics`.
+//! Health of the process and its watches, served as `/livez`, `/readyz` and `/metrics`.
 
 use std::{
     collections::BTreeMap,
@@ -149,7 +149,7 @@ mod tests {
             let fallback = fallback(address.parse().unwrap(), &error);
             fallback.map(|address| address.to_string())
         };
-        // What Linux answers without IPv6: EAFNOSUPPORT.
+        // EAFNOSUPPORT, which Linux returns without IPv6.
         let no_ipv6 = || Error::from_raw_os_error(97);
         assert_eq!(of("[::]:80", no_ipv6()).as_deref(), Some("0.0.0.0:80"));
         assert_eq!(of("[::1]:80", no_ipv6()), None);

@@ -1,4 +1,4 @@
-//! What is counted. Labels are few and bounded: never an object's name.
+//! Metrics of the operator. Labels are few and bounded: never an object's name.
 
 mod process;
 
@@ -45,7 +45,7 @@ pub struct Metrics {
     pub issued: Family<ReasonLabels, Counter>,
     /// What was left behind in ACS, by kind.
     pub abandoned: Family<KindLabels, Counter>,
-    /// Orders to revoke that were done with, by kind and reason.
+    /// Completed revocations, by kind and reason.
     pub orders: Family<ReasonLabels, Counter>,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
@@ -67,11 +67,11 @@ impl Metrics {
         let acs = acs::Metrics::default();
         acs.register(registry);
         let reconciles = Family::default();
-        registry.register("reconciles", "Runs of a reconcile", reconciles.clone());
+        registry.register("reconciles", "Reconciles", reconciles.clone());
         let failures = Family::default();
         registry.register(
             "failures",
-            "Steps of a reconcile that failed",
+            "Failed steps of reconciles",
             failures.clone(),
         );
         let issued = Family::default();
@@ -80,38 +80,38 @@ impl Metrics {
             "Tokens issued into Secrets",
             issued.clone(),
         );
-        // At 0 from the start: an alert on an increase misses a series that begins with 1.
+        // Starts at 0: an alert on an increase would miss a series that starts at 1.
         let abandoned = Family::<KindLabels, Counter>::default();
         for kind in ["AcsIdentity", "AcsToken"] {
             let _ = abandoned.get_or_create(&KindLabels { kind });
         }
         registry.register(
             "abandoned",
-            "Objects that were let go although ACS could not be cleaned up",
+            "Objects deleted without being cleaned up in ACS",
             abandoned.clone(),
         );
         let orders = Family::default();
         registry.register(
-            "revocation_orders",
-            "Orders to revoke that were done with",
+            "revocations",
+            "Completed revocations",
             orders.clone(),
         );
         let unknown_creates = Counter::default();
         registry.register(
             "unknown_creates",
-            "Create calls without a known outcome",
+            "Create calls to ACS without an answer",
             unknown_creates.clone(),
         );
         let former_tokens = Gauge::default();
         registry.register(
             "former_tokens",
-            "Tokens of keys no longer in use that Secrets still hold",
+            "Tokens in Secrets that were issued with a credential no longer in use",
             former_tokens.clone(),
         );
         let renewal_lateness = Gauge::default();
         registry.register_with_unit(
             "renewal_lateness",
-            "How long after its planned time the last renewal was done",
+            "Time between the planned and the actual time of the latest renewal",
             Unit::Seconds,
             renewal_lateness.clone(),
         );

@@ -12,7 +12,7 @@ use prometheus_client::{
 /// Clock ticks per second in `/proc`: 100 on every architecture of Linux that we build for.
 const TICKS: f64 = 100.0;
 
-/// Collects the metrics of this process. What can't be read is left out.
+/// Collects the metrics of this process. Omits those that can't be read.
 #[derive(Debug)]
 pub struct Process;
 

@@ -1,4 +1,4 @@
-//! The chart: what it renders is taken by a real API server, and what it refuses is named.
+//! The chart: a real API server accepts its objects, and it names the values that it refuses.
 
 use std::{collections::BTreeMap, fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! The operator's pod as the chart describes it: its image, and what it is given.
+//! The operator's pod as the chart describes it: image, environment and volumes.
 
 use acs_identity_operator::crd::AcsIdentity;
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn the_digest_wins_over_the_tag_and_without_both_it_is_the_charts_own_version() 
 }
 
 #[test]
-fn what_must_not_pass_a_proxy_does_not_whatever_the_values_say() {
+fn the_api_server_and_the_metadata_service_never_take_the_proxy() {
     let none = pod(&json!({"proxy": {"noProxy": ["a.example"]}}));
     assert!(!none.to_string().contains("PROXY"), "{none}");
     let pod = pod(&json!({"proxy": {"https": "http://p.example:3128", "noProxy": ["a.example"]}}));
@@ -90,7 +90,7 @@ fn what_must_not_pass_a_proxy_does_not_whatever_the_values_say() {
     assert!(!pod.to_string().contains("\"HTTP_PROXY\""), "{pod}");
 }
 
-/// A host that no name server knows is reached only through the proxy, which here is the service.
+/// No name server knows the host, so only the proxy reaches it; the emulator itself is the proxy.
 #[tokio::test]
 async fn requests_to_the_service_take_the_proxy() {
     let flags = ["--allow-insecure-endpoint", "acs.example"];
@@ -131,7 +131,7 @@ fn openshift_chooses_the_users_itself() {
     assert!(users(true, "disabled"));
 }
 
-/// The bundle is trusted beside the public authorities, so that ACS and a proxy can both be reached.
+/// The public authorities stay trusted, so that ACS can be reached, too.
 #[tokio::test]
 async fn an_authority_of_the_bundle_is_trusted() {
     let mut world = World::bare(&[], &["--allow-endpoint", "127.0.0.1"]).await;

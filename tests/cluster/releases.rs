@@ -287,7 +287,7 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
     );
     nothing_is_lost(&cluster, &uids, "another installation");
 
-    // Who wants it so gets rid of everything.
+    // Without crds.keep, Helm deletes everything.
     let all = with_image(&json!({"crds": {"keep": false}}));
     run(&cluster, &["upgrade", NAME, &chart], &all);
     run(&cluster, &["uninstall", NAME], &Value::Null);

@@ -1,4 +1,4 @@
-//! The rights that the chart adds to the roles of Kubernetes: who may do what with our kinds.
+//! Rights on our kinds that the chart adds to the roles of Kubernetes.
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -39,7 +39,7 @@ async fn may(client: &Client, role: &str, verb: &str, what: &str) -> bool {
     answer.expect("an answer").status.expect("a status").allowed
 }
 
-/// What the documentation promises.
+/// The table in docs/security.md.
 fn promised(role: &str, verb: &str, what: &str) -> bool {
     let objects = ["acsidentities", "acstokens", "acsrevocations"].contains(&what);
     let connections = what == "acsconnections";
@@ -72,7 +72,7 @@ async fn the_roles_of_kubernetes_get_the_rights_on_our_kinds_that_the_values_say
     }
     let all = json!({"rbac": {"aggregateToView": true, "aggregateToEdit": true, "aggregateToAdmin": true}});
     release.upgrade(&all);
-    // The controller adds the rules of one role after the other.
+    // The controller aggregates one role after the other.
     for (role, verb, what) in [
         ("view", "get", "acstokens"),
         ("edit", "create", "acstokens"),

@@ -34,7 +34,7 @@ pub fn folder() -> String {
     folder.trim().to_owned()
 }
 
-/// Runs helm with `values`; tells its stdout, or else what it complained about.
+/// Runs Helm with `values`; returns its stdout, or its complaint.
 pub fn helm(
     cluster: Option<&Cluster>,
     arguments: &[&str],
@@ -87,7 +87,7 @@ pub fn with_image(values: &Value) -> Value {
     with_defaults(values, &json!({"image": {"repository": repository}}))
 }
 
-/// What the chart renders for a release in `namespace`, as YAML.
+/// The chart rendered for a release in `namespace`, as YAML.
 pub fn template(namespace: &str, values: &Value) -> Result<String, String> {
     let arguments = ["template", "story", &chart(), "--namespace", namespace];
     helm(None, &arguments, &with_image(values))
@@ -114,7 +114,7 @@ pub fn arguments(deployment: &Value) -> Vec<String> {
 
 /// A release of the chart, without a pod: no node runs one.
 pub struct Release<'a> {
-    /// What helm has put into the cluster.
+    /// The objects that Helm has created.
     pub objects: Vec<Value>,
     cluster: &'a Cluster,
     name: &'a str,

@@ -59,15 +59,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* What the operator does in a namespace besides the objects of our own kinds. */}}
+{{/* Rules for a watched namespace, besides those for our own kinds. */}}
 {{- define "operator.rules-watched" -}}
-# list and watch: the Secrets of tokens by their label, and by name those that connections refer to,
-# all as metadata only; get: one by name, when it has changed; the rest: the Secrets of tokens.
-# RBAC knows neither labels nor metadata, so this grants every Secret of the namespace.
+# list and watch: Secrets of tokens by label, and Secrets of connections by name, both as metadata
+# only; get: one Secret by name, when it has changed; create, update, delete: Secrets of tokens.
+# RBAC knows neither labels nor metadata, so this grants access to every Secret of the namespace.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, delete]
-# patch: an Event that repeats is counted.
+# patch: counts an Event that repeats.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -1,5 +1,5 @@
-//! Ways that the operator's own rights, or a right on status, open to whoever gets hold of them. Each
-//! works without the chart's admission policy, and is refused with it.
+//! Attacks with the operator's own rights, with a right on status, or by a reference to a connection.
+//! Each succeeds without the chart's admission policy and is refused with it.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ metadata: {name: database}
 stringData: {password: hunter2}
 ";
 
-/// A Secret by which the control plane hands out a token of `boss`, with more metadata.
+/// A Secret that the control plane fills with a token of `boss`, with more metadata.
 fn token_secret(more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
@@ -63,15 +63,15 @@ fn release<'a>(world: &'a World, home: &'a str, more: &Value) -> Release<'a> {
     Release::install(world.cluster, &world.namespace, home, &values)
 }
 
-/// Tries a manifest as the API server would take it, without leaving anything behind.
+/// Sends a manifest as a server-side dry run: admission runs, and nothing is stored.
 fn try_out(account: &Cluster, namespace: &str, verb: &str, manifest: &str) -> (bool, String) {
     let arguments = [verb, "--dry-run=server", "-n", namespace, "-f", "-"];
     account.pipe(&arguments, manifest)
 }
 
-/// Waits until the API server refuses what it took before; tells what it says.
-async fn refused(what: &str, attempt: impl Fn() -> (bool, String)) -> String {
-    eventually(&format!("{what} is refused"), || async {
+/// Waits until the API server refuses an attempt; returns its message.
+async fn refused(attack: &str, attempt: impl Fn() -> (bool, String)) -> String {
+    eventually(&format!("{attack} is refused"), || async {
         let (taken, said) = attempt();
         (!taken).then_some(said)
     })
@@ -145,7 +145,7 @@ async fn the_operators_account_gets_nobodys_token_and_no_foreign_secret_by_its_r
         !taken && said.contains("does not belong to an AcsToken"),
         "{said}"
     );
-    // Others are not concerned.
+    // Other users are not restricted.
     let (taken, said) = try_out(world.cluster, namespace, "replace", change);
     assert!(taken, "{said}");
     release.uninstall();
@@ -182,7 +182,7 @@ async fn the_operators_account_gets_no_token_that_the_api_server_would_take() {
 }
 
 #[tokio::test]
-async fn who_has_every_right_on_our_group_still_writes_no_status() {
+async fn a_user_with_every_right_on_our_group_writes_no_status() {
     let world = world().await;
     let home = home(&world);
     world.apply(
@@ -216,7 +216,7 @@ async fn who_has_every_right_on_our_group_still_writes_no_status() {
     assert!(said.contains("admissionPolicies.statusWriters"), "{said}");
     assert!(said.contains(&release.user()), "{said}");
     assert!(!claim(world.cluster).0, "not even an administrator does");
-    // The operator does, which has `update` alone.
+    // The operator does, with its right to `update`.
     let mut operator = release.start_operator();
     let says = world.identity_says("alice", "ConnectionNotFound").await;
     assert!(says.contains("default"), "{says}");
@@ -269,7 +269,7 @@ async fn a_tenant_uses_only_the_connections_that_rbac_lets_it_use() {
     assert!(!taken && said.contains("set connectionRef"), "{said}");
     let label = ["label", "acsidentity", "old", "-n", namespace, "a=b"];
     let (taken, said) = mallory.pipe(&label, "");
-    assert!(taken, "what refers to it already stays: {said}");
+    assert!(taken, "an existing reference stays: {said}");
     let other = identity("old", "ClusterAcsConnection");
     assert!(!mallory.try_apply(namespace, &other).0);
 

@@ -2,9 +2,13 @@
 #
 #   make image          or: docker build -t acs-identity-operator .
 #
-# The version is rust-version of Cargo.toml. For another platform build on it, or let the builder
+# The version is that of rust-toolchain.toml. For another platform build on it, or let the builder
 # emulate it (docker build --platform linux/arm64): the target is that of the machine.
-FROM rust:1.95.0-slim-bookworm AS build
+#
+# Another base, such as a mirror's or one pinned by its digest (Debian with this version of Rust):
+#   docker build --build-arg BUILD_IMAGE=mirror.example/rust:1.95.0-slim-bookworm@sha256:... .
+ARG BUILD_IMAGE=rust:1.95.0-slim-bookworm
+FROM ${BUILD_IMAGE} AS build
 # musl: glibc's resolver needs its shared libraries even in a static binary. musl-gcc is for ring.
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools \
  && rustup target add "$(uname -m)-unknown-linux-musl"
@@ -17,7 +21,15 @@ RUN target="$(uname -m)-unknown-linux-musl" \
  && if readelf --dynamic /acs-identity-operator | grep NEEDED; then echo "not static" >&2; exit 1; fi
 
 FROM scratch
-# Whom to trust when ACS is called; mount another bundle here, or set SSL_CERT_FILE, for more.
+# `make image` sets them.
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="acs-identity-operator" \
+      org.opencontainers.image.description="Short-lived Azure Communication Services credentials as Kubernetes resources" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# The certificate authorities to trust; the chart's value caBundle adds others.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /acs-identity-operator /acs-identity-operator
 USER 65532:65532

@@ -9,9 +9,12 @@ CONTROL_PLANE := tests/support/control-plane
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/acs-identity-operator
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
-# helm takes CRDs from the chart's own folder only.
-CRDS := crds/acs-identity.dev.yaml charts/acs-identity-operator/crds/acs-identity.dev.yaml
-IMAGE ?= acs-identity-operator:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+CHART := charts/acs-identity-operator
+# A template can read only files of its own chart.
+CRDS := crds/acs-identity.dev.yaml $(CHART)/files/crds.yaml
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE ?= acs-identity-operator:$(VERSION)
+IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD)
 # `make plugin` installs into bin/ of this folder.
 PLUGIN_ROOT ?= $(or $(CARGO_HOME),$(HOME)/.cargo)
 # How many identities and tokens `make bench` makes.
@@ -19,7 +22,7 @@ N ?= 1000
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: prerequisites ## Build the operator, the emulator and the kubectl plugin
@@ -44,23 +47,33 @@ check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check
 	@echo "==> clippy"; $(CARGO) clippy --locked --all-targets -- -D warnings
 	@echo "==> cargo-deny"; $(DENY) --log-level error check bans licenses sources
+	@echo "==> documentation"; RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --no-deps --document-private-items
 	@echo "==> generated files are current"
 	@for copy in $(CRDS); do $(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | diff -u $$copy - \
-		|| { echo "$$copy is not what the types say: run make generate and commit"; exit 1; }; done
+		|| { echo "$$copy differs from the types: run make generate and commit"; exit 1; }; done
+	@.ci/chart-readme.py | diff -u $(CHART)/README.md - \
+		|| { echo "$(CHART)/README.md differs from values.yaml: run make generate and commit"; exit 1; }
 
 .PHONY: advisories
 advisories: $(DENY) ## Look for known vulnerabilities (needs the advisory database)
 	$(DENY) check advisories
 
 .PHONY: generate
-generate: prerequisites ## Write crds/, and the chart's, from the Rust types
+generate: prerequisites ## Write the CRDs from the Rust types, and the chart's README from its values
 	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | tee $(CRDS) > /dev/null
+	readme=$$(.ci/chart-readme.py) && printf '%s\n' "$$readme" > $(CHART)/README.md
+
+.PHONY: install-manifest
+install-manifest: ## Write target/install.yaml with the image IMAGE, for clusters without Helm
+	@mkdir -p target
+	@.ci/install-manifest.sh "$(IMAGE)" > target/install.yaml
+	@echo "target/install.yaml installs $(IMAGE): kubectl apply --server-side -f target/install.yaml"
 
 .PHONY: image
 image: ## Build the container image IMAGE with docker, podman or buildah
 	@for tool in docker podman buildah; do \
 		if command -v $$tool > /dev/null && $$tool info > /dev/null 2>&1; then \
-			echo "==> building $(IMAGE) with $$tool"; exec $$tool build -t $(IMAGE) .; \
+			echo "==> building $(IMAGE) with $$tool"; exec $$tool build $(IMAGE_ARGS) -t $(IMAGE) .; \
 		fi; \
 	done; echo "nothing here builds images: install podman or buildah, or start docker"; exit 1
 

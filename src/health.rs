@@ -1,16 +1,28 @@
-//! Whether the process is alive and every watch works: `/livez`, `/readyz` and `/metrics`.
+//! Health of the process and its watches, served as `/livez`, `/readyz` and `/metrics`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{Error, ErrorKind},
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use kube::Client;
 use tokio::{
+    net::TcpListener,
     sync::watch::Sender,
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
 
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 /// The API server is asked this often whether it answers, and has as long to do so: `/readyz` tells
 /// the truth within twice that time, also when no watch has anything to say.
@@ -225,10 +237,35 @@ pub async fn serve(
                 }
             }),
         )
-        .route("/metrics", get(move || async move { metrics.text() }));
-    let listener = tokio::net::TcpListener::bind(address).await?;
+        .route(
+            "/metrics",
+            get(move || async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()) }),
+        );
+    let listener = bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     axum::serve(listener, router).await
+}
+
+/// Binds `address`; where that is `[::]` and the machine has no IPv6, binds `0.0.0.0` instead.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) => match fallback(address, &error) {
+            Some(fallback) => TcpListener::bind(fallback).await,
+            None => Err(error),
+        },
+        bound => bound,
+    }
+}
+
+/// The address to bind instead of `address`, for which `error` was returned.
+fn fallback(address: SocketAddr, error: &Error) -> Option<SocketAddr> {
+    let every_address = address.is_ipv6() && address.ip().is_unspecified();
+    // These mean that the machine has IPv6.
+    let is_refused = matches!(
+        error.kind(),
+        ErrorKind::AddrInUse | ErrorKind::PermissionDenied
+    );
+    (every_address && !is_refused).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
 #[cfg(test)]
@@ -292,5 +329,28 @@ mod tests {
         health.answers(Ok(()));
         assert_eq!(returns.now_or_never(), Some(()));
         assert_eq!(health.returns().now_or_never(), None);
+    }
+
+    #[test]
+    fn only_the_address_that_means_every_one_falls_back_and_only_without_ipv6() {
+        let of = |address: &str, error| {
+            let fallback = fallback(address.parse().unwrap(), &error);
+            fallback.map(|address| address.to_string())
+        };
+        // EAFNOSUPPORT, which Linux returns without IPv6.
+        let no_ipv6 = || Error::from_raw_os_error(97);
+        assert_eq!(of("[::]:80", no_ipv6()).as_deref(), Some("0.0.0.0:80"));
+        assert_eq!(of("[::1]:80", no_ipv6()), None);
+        assert_eq!(of("0.0.0.0:80", no_ipv6()), None);
+        assert_eq!(of("[::]:80", ErrorKind::AddrInUse.into()), None);
+        assert_eq!(of("[::]:80", ErrorKind::PermissionDenied.into()), None);
+    }
+
+    #[tokio::test]
+    async fn the_default_address_accepts_ipv4() {
+        let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connected = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        connected.unwrap();
     }
 }

@@ -52,12 +52,13 @@ struct Run {
         value_delimiter = ','
     )]
     watch_namespaces: Vec<String>,
-    /// Where /metrics, /livez and /readyz are served
+    /// Address on which /metrics, /livez and /readyz are served. [::] also accepts IPv4, and falls
+    /// back to 0.0.0.0 on a machine without IPv6
     #[arg(
         long,
         value_name = "IP:PORT",
         env = "ACS_OPERATOR_ADDRESS",
-        default_value = "0.0.0.0:8080"
+        default_value = "[::]:8080"
     )]
     address: SocketAddr,
     /// How log lines are written

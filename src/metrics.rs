@@ -1,14 +1,19 @@
-//! What is counted. Labels are few and bounded: never an object's name.
+//! Metrics of the operator. Labels are few and bounded: never an object's name.
+
+mod process;
 
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 
 use crate::acs;
+
+/// Content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Labels of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,7 +45,7 @@ pub struct Metrics {
     pub issued: Family<ReasonLabels, Counter>,
     /// What was left behind in ACS, by kind.
     pub abandoned: Family<KindLabels, Counter>,
-    /// Orders to revoke that were done with, by kind and reason.
+    /// Completed revocations, by kind and reason.
     pub orders: Family<ReasonLabels, Counter>,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
@@ -54,56 +59,56 @@ impl Metrics {
     /// Registers all metrics.
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("acs_identity_operator");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(process::Process));
+        let registry = all.sub_registry_with_prefix("acs_identity_operator");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the running program", build);
         let acs = acs::Metrics::default();
-        acs.register(&mut registry);
+        acs.register(registry);
         let reconciles = Family::default();
-        registry.register("reconciles", "Runs of a reconcile", reconciles.clone());
+        registry.register("reconciles", "Reconciles", reconciles.clone());
         let failures = Family::default();
-        registry.register(
-            "failures",
-            "Steps of a reconcile that failed",
-            failures.clone(),
-        );
+        registry.register("failures", "Failed steps of reconciles", failures.clone());
         let issued = Family::default();
         registry.register(
             "tokens_issued",
             "Tokens issued into Secrets",
             issued.clone(),
         );
-        let abandoned = Family::default();
+        // Starts at 0: an alert on an increase would miss a series that starts at 1.
+        let abandoned = Family::<KindLabels, Counter>::default();
+        for kind in ["AcsIdentity", "AcsToken"] {
+            let _ = abandoned.get_or_create(&KindLabels { kind });
+        }
         registry.register(
             "abandoned",
-            "Objects that were let go although ACS could not be cleaned up",
+            "Objects deleted without being cleaned up in ACS",
             abandoned.clone(),
         );
         let orders = Family::default();
-        registry.register(
-            "revocation_orders",
-            "Orders to revoke that were done with",
-            orders.clone(),
-        );
+        registry.register("revocations", "Completed revocations", orders.clone());
         let unknown_creates = Counter::default();
         registry.register(
             "unknown_creates",
-            "Create calls without a known outcome",
+            "Create calls to ACS without an answer",
             unknown_creates.clone(),
         );
         let former_tokens = Gauge::default();
         registry.register(
             "former_tokens",
-            "Tokens of keys no longer in use that Secrets still hold",
+            "Tokens in Secrets that were issued with a credential no longer in use",
             former_tokens.clone(),
         );
         let renewal_lateness = Gauge::default();
         registry.register_with_unit(
             "renewal_lateness",
-            "How long after its planned time the last renewal was done",
+            "Time between the planned and the actual time of the latest renewal",
             Unit::Seconds,
             renewal_lateness.clone(),
         );
         Self {
-            registry,
+            registry: all,
             acs,
             reconciles,
             failures,
@@ -116,7 +121,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics as Prometheus reads them.
+    /// All metrics as OpenMetrics text, see [`CONTENT_TYPE`].
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();

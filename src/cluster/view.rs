@@ -201,7 +201,7 @@ where
     }
 
     /// A watch has listed for the first time.
-    pub(super) fn listed(&self) {
+    pub fn listed(&self) {
         self.lists_missing.fetch_sub(1, Ordering::Release);
         self.lists_done.notify_waiters();
     }

@@ -158,7 +158,7 @@ async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record()
     world.event("lost-laptop", "RevocationCompleted").await;
 
     let metrics = world.operator().get("/metrics").await.1;
-    let counted = "revocation_orders_total{kind=\"AcsRevocation\",reason=\"Revoked\"} 1";
+    let counted = "revocations_total{kind=\"AcsRevocation\",reason=\"Revoked\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
     let namespace = &world.namespace;
     let table = world.cluster.kubectl(&["get", "acsrev", "-n", namespace]);

@@ -1,26 +1,17 @@
-//! The chart: what it renders is taken by a real API server, what it refuses is named, and
-//! uninstalling it keeps every identity.
+//! The chart: a real API server accepts its objects, and it names the values that it refuses.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use acs_identity_operator::operator;
 use serde_json::{Value, json};
 
 use crate::support::{
-    emulator::Emulator,
-    eventually,
-    helm::{Release, arguments, chart, helm, objects, only, template},
-    kubernetes::{self, cluster, root},
-    process::Process,
-    world::token_manifest,
+    helm::{arguments, chart, helm, objects, only, template, with_image},
+    kubernetes::{cluster, root},
 };
 
 /// Nothing but defaults, everything at once, and an account that somebody else made.
-fn value_sets(namespace: &str) -> [Value; 3] {
+pub fn value_sets(namespace: &str) -> [Value; 3] {
     let digest = format!("sha256:{}", "0f".repeat(32));
     [
         json!({}),
@@ -30,6 +21,40 @@ fn value_sets(namespace: &str) -> [Value; 3] {
                 "digest": digest, "pullPolicy": "Always",
             },
             "imagePullSecrets": [{"name": "registry"}],
+            "global": {"imageRegistry": "mirror.example:5000"},
+            "fullnameOverride": "acs",
+            "crds": {"keep": false},
+            "caBundle": {"configMap": "authorities", "key": "bundle.pem"},
+            "proxy": {
+                "https": "http://proxy.example:3128", "http": "http://proxy.example:3128",
+                "noProxy": ["10.0.0.0/8", ".internal.example"],
+            },
+            "admissionPolicies": {"statusWriters": ["system:admin"], "useConnection": true},
+            "revisionHistoryLimit": 1,
+            "priorityClassName": "system-cluster-critical",
+            "podSecurityContext": {
+                "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "topologySpreadConstraints": [{
+                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"app.kubernetes.io/instance": "story"}},
+            }],
+            "extraEnv": [{"name": "TZ", "value": "UTC"}],
+            "extraVolumes": [{"name": "extra", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+            "networkPolicy": {
+                "enabled": true, "managedIdentity": true, "apiServerPorts": [6443],
+                "metricsFrom": [{"namespaceSelector": {}}],
+                "extraEgress": [{"ports": [{"port": 3128}]}],
+            },
+            "metrics": {
+                "service": {"annotations": {"a.example/b": "true"}},
+                "podMonitor": {"enabled": true, "interval": "30s"},
+                "prometheusRule": {"enabled": true},
+                "dashboard": {"enabled": true},
+            },
             "watchNamespaces": [namespace, "default"],
             "allowEndpoints": ["acs.example", "gateway.example"],
             "allowInsecureEndpoints": ["127.0.0.1", "[::1]", "emulator.acs.svc:8765"],
@@ -59,6 +84,8 @@ fn value_sets(namespace: &str) -> [Value; 3] {
         json!({
             "serviceAccount": {"create": false, "name": "default"},
             "image": {"tag": "other"},
+            "caBundle": {"secret": "authorities"},
+            "crds": {"enabled": false},
         }),
     ]
 }
@@ -72,12 +99,24 @@ fn helm_finds_no_fault_and_the_api_server_takes_what_it_renders() {
     let warn = "pod-security.kubernetes.io/warn=restricted";
     cluster.kubectl(&["label", "namespace", &namespace, warn]);
     for values in value_sets(&namespace) {
-        let said = helm(None, &["lint", "--strict", &chart()], &values);
+        let said = helm(None, &["lint", "--strict", &chart()], &with_image(&values));
         assert!(said.is_ok(), "{said:?}");
-        let manifest = template(&namespace, &values).expect("rendered");
-        let (fine, said) = cluster.pipe(&["apply", "--dry-run=server", "-f", "-"], &manifest);
-        assert!(fine, "{said}\n{manifest}");
-        assert!(!said.contains("Warning"), "{said}\n{manifest}");
+        let mut objects = objects(&template(&namespace, &values).expect("rendered"));
+        // Kinds of the Prometheus operator, which is not there.
+        objects.retain(|object| object["apiVersion"] != "monitoring.coreos.com/v1");
+        let list: Vec<_> = objects.iter().map(Value::to_string).collect();
+        let list = list.join("\n---\n");
+        let apply = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--dry-run=server",
+            "-f",
+            "-",
+        ];
+        let (fine, said) = cluster.pipe(&apply, &list);
+        assert!(fine, "{said}\n{list}");
+        assert!(!said.contains("Warning"), "{said}\n{list}");
         assert!(said.contains("deployment.apps/"), "{said}");
     }
 }
@@ -128,6 +167,29 @@ fn values_that_mean_nothing_are_refused_by_name() {
             json!({"podAnnotations": {"scrape": true}}),
             "/podAnnotations/scrape",
         ),
+        (json!({"fullnameOverride": "A"}), "/fullnameOverride"),
+        (
+            json!({"caBundle": {"configMap": "a", "secret": "b"}}),
+            "/caBundle/secret",
+        ),
+        (json!({"proxy": {"https": "proxy:3128"}}), "/proxy/https"),
+        (json!({"proxy": {"noProxy": ["a,b"]}}), "/proxy/noProxy/0"),
+        (
+            json!({"openshift": {"adaptSecurityContext": "yes"}}),
+            "/openshift/adaptSecurityContext",
+        ),
+        (
+            json!({"networkPolicy": {"apiServerPorts": []}}),
+            "/networkPolicy/apiServerPorts",
+        ),
+        (
+            json!({"metrics": {"podMonitor": {"interval": "soon"}}}),
+            "/metrics/podMonitor/interval",
+        ),
+        (
+            json!({"admissionPolicies": {"ownSecret": false}}),
+            "'ownSecret' not allowed",
+        ),
     ] {
         let refused = template("a", &values).expect_err(&values.to_string());
         assert!(refused.contains(complaint), "{values}: {refused}");
@@ -170,57 +232,38 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
 }
 
 #[test]
-fn the_operators_own_token_is_mounted_where_the_program_looks_for_it() {
-    let everything = objects(&template("a", &value_sets("a")[1]).expect("rendered"));
-    let pod = &only(&everything, "Deployment")["spec"]["template"]["spec"];
-    let mount = &pod["containers"][0]["volumeMounts"][0];
-    let source = &pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
-    let file = format!(
-        "{}/{}",
-        mount["mountPath"].as_str().expect("a path"),
-        source["path"].as_str().expect("a path")
-    );
-    let given = arguments(only(&everything, "Deployment")).join(" ");
-    assert!(
-        given.contains(&format!("--federated-token-file={file} ")),
-        "{given}"
-    );
-    assert_eq!(source["audience"], "api://AzureADTokenExchangeUSGov");
-    assert_eq!(mount["name"], pod["volumes"][0]["name"]);
-}
-
-#[test]
-fn the_digest_wins_over_the_tag_and_without_both_it_is_the_charts_own_version() {
-    let image = |values: &Value| {
-        let objects = objects(&template("a", values).expect("rendered"));
-        let pod = &only(&objects, "Deployment")["spec"]["template"]["spec"];
-        pod["containers"][0]["image"]
-            .as_str()
-            .map(ToOwned::to_owned)
-    };
-    let [default, everything, tag] = value_sets("a").map(|values| image(&values).expect("text"));
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(default, format!("acs-identity-operator:{version}"));
-    assert!(everything.starts_with("registry.example:5000/acs/operator@sha256:0f"));
-    assert_eq!(tag, "acs-identity-operator:other");
-}
-
-#[test]
 fn chart_image_and_program_are_of_one_version() {
     let about: BTreeMap<String, Value> =
         serde_saphyr::from_str(&read("charts/acs-identity-operator/Chart.yaml")).expect("YAML");
     assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"));
     assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
-    let crds = "crds/acs-identity.dev.yaml";
+    let crds = read("crds/acs-identity.dev.yaml");
     assert_eq!(
-        read(crds),
-        read(&format!("charts/acs-identity-operator/{crds}")),
+        crds,
+        read("charts/acs-identity-operator/files/crds.yaml"),
         "the chart's copy is stale: run make generate"
     );
     let dockerfile = read("Dockerfile");
-    let rust = format!("FROM rust:{}.", env!("CARGO_PKG_RUST_VERSION"));
-    assert!(dockerfile.contains(&rust), "the image is not built {rust}");
+    let toolchain = read("rust-toolchain.toml");
+    let (_, toolchain) = toolchain.split_once("channel = \"").expect("a channel");
+    let (toolchain, _) = toolchain.split_once('"').expect("its end");
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    assert!(toolchain.starts_with(oldest), "{toolchain} is not {oldest}");
+    let rust = format!("BUILD_IMAGE=rust:{toolchain}-");
+    assert!(
+        dockerfile.contains(&rust),
+        "the image is not built with {rust}"
+    );
     let objects = objects(&template("a", &Value::Null).expect("rendered"));
+    let is_crd = |object: &&Value| object["kind"] == "CustomResourceDefinition";
+    let rendered = objects.iter().filter(is_crd);
+    let rendered: Vec<_> = rendered.map(|crd| without_integers(&crd["spec"])).collect();
+    let crds: Vec<Value> = serde_saphyr::from_multiple(&crds).expect("YAML");
+    let generated: Vec<_> = crds
+        .iter()
+        .map(|crd| without_integers(&crd["spec"]))
+        .collect();
+    assert_eq!(rendered, generated);
     let pod = &only(&objects, "Deployment")["spec"]["template"]["spec"];
     let user = &pod["securityContext"]["runAsUser"];
     assert!(dockerfile.contains(&format!("USER {user}:{user}\n")));
@@ -228,22 +271,58 @@ fn chart_image_and_program_are_of_one_version() {
     assert!(grace.expect("seconds") > operator::DRAIN.as_secs());
 }
 
-#[test]
-fn the_documentation_lists_every_value_with_its_default() {
-    let values = serde_saphyr::from_str(&read("charts/acs-identity-operator/values.yaml"));
-    let values: Value = values.expect("YAML");
-    let mut defaults = BTreeMap::new();
+/// A value in which 1 and 1.0 are the same.
+fn without_integers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.iter().map(without_integers).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| (name.clone(), without_integers(value)))
+                .collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// Values by their path, and the paths that a schema knows.
+fn leaves(values: &Value, schema: &Value, path: &str, found: &mut BTreeMap<String, Value>) {
     for (name, value) in values.as_object().expect("values") {
-        // What has a fixed set of keys is a group of values, anything else is one.
-        if let ("image" | "serviceAccount", Some(group)) = (name.as_str(), value.as_object()) {
-            for (key, value) in group {
-                defaults.insert(format!("{name}.{key}"), value.clone());
-            }
-        } else {
-            defaults.insert(name.clone(), value.clone());
+        let path = format!("{path}{name}");
+        let mut known = &schema["properties"][name];
+        if let Some(reference) = known["$ref"].as_str() {
+            let definition = reference.rsplit('/').next().expect("a name");
+            known = &schema["definitions"][definition];
+        }
+        assert!(known.is_object(), "values.schema.json does not know {path}");
+        if known["properties"].is_null() || path == "resources" {
+            found.insert(path, value.clone());
+            continue;
+        }
+        let mut known = known.clone();
+        known["definitions"] = schema["definitions"].clone();
+        leaves(value, &known, &format!("{path}."), found);
+        let names = known["properties"].as_object().expect("properties");
+        for name in names.keys() {
+            assert!(!value[name].is_null(), "values.yaml lacks {path}.{name}");
         }
     }
-    let told: BTreeMap<String, Value> = read("docs/install.md")
+}
+
+#[test]
+fn the_documentation_and_the_schema_know_every_value_and_its_default() {
+    let chart = "charts/acs-identity-operator";
+    let values: Value =
+        serde_saphyr::from_str(&read(&format!("{chart}/values.yaml"))).expect("YAML");
+    let schema = read(&format!("{chart}/values.schema.json"));
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    for name in schema["properties"].as_object().expect("properties").keys() {
+        assert!(!values[name].is_null(), "values.yaml lacks {name}");
+    }
+    let mut defaults = BTreeMap::new();
+    leaves(&values, &schema, "", &mut defaults);
+    let told: BTreeMap<String, Value> = read(&format!("{chart}/README.md"))
         .lines()
         .filter_map(|line| {
             let (name, rest) = line.strip_prefix("| `")?.split_once("` | `")?;
@@ -252,102 +331,15 @@ fn the_documentation_lists_every_value_with_its_default() {
             Some((name.to_owned(), default))
         })
         .collect();
-    assert_eq!(told, defaults);
-    let schema: Value =
-        serde_json::from_str(&read("charts/acs-identity-operator/values.schema.json"))
-            .expect("JSON");
-    let keys = |value: &Value| value.as_object().expect("keys").keys().cloned().collect();
-    let mut known: BTreeSet<String> = keys(&schema["properties"]);
-    // helm hands it to every chart.
-    known.remove("global");
-    assert_eq!(known, keys(&values));
+    assert_eq!(told, defaults, "run make generate");
 }
 
-/// The story of one release, in a cluster that knows nothing of us yet.
-#[tokio::test]
-async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_every_identity() {
-    let cluster = kubernetes::start();
-    let emulator = Emulator::start(&[]);
-    let mut early = Process::start(
-        Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"))
-            .env("KUBECONFIG", &cluster.kubeconfig)
-            .args(["--address", "127.0.0.1:0", "--log-format", "text"]),
-    );
-    let address = early.wait_for("the address", |line| {
-        let rest = line.split_once("/metrics address=")?.1;
-        Some(rest.split_whitespace().next()?.to_owned())
-    });
-    let ready = || async {
-        let answer = reqwest::get(format!("http://{address}/readyz")).await;
-        let answer = answer.expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
-    };
-    eventually("readyz names the watch that fails", || async {
-        let (status, body) = ready().await;
-        let names = body.contains("the API server does not know acstokens.acs-identity.dev");
-        (status == 503 && names).then_some(())
-    })
-    .await;
-
-    cluster.kubectl(&["create", "namespace", "acs"]);
-    let enforce = "pod-security.kubernetes.io/enforce=restricted";
-    cluster.kubectl(&["label", "namespace", "acs", enforce]);
-    let values = json!({"allowInsecureEndpoints": ["127.0.0.1"], "logFormat": "text"});
-    let release = Release::install(&cluster, "acs", "acs", &values);
-    eventually("readyz is fine", || async {
-        (ready().await.0 == 200).then_some(())
-    })
-    .await;
-    early.terminate();
-    eventually("a restricted namespace takes the pod", || async {
-        let pods = cluster.kubectl(&["get", "pods", "-n", "acs", "-o", "name"]);
-        pods.contains("pod/acs-").then_some(())
-    })
-    .await;
-
-    // With the release's rights, in a namespace that no value names.
-    let mut operator = release.start_operator();
-    // CRDs of another version are applied over those that helm brought.
-    let other = read("crds/acs-identity.dev.yaml").replace("ACS", "the ACS");
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    let (fine, said) = cluster.pipe(&apply, &other);
-    assert!(fine, "{said}");
-    cluster.kubectl(&["create", "namespace", "team"]);
-    let token = token_manifest("web", "alice", "scopes: [chat]");
-    cluster.apply(
-        "team",
-        &format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: acs}}\nstringData: {{text: \"{}\"}}\n---\n\
-             apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: default}}\n\
-             spec: {{auth: {{connectionString: {{secretRef: {{name: acs, key: text}}}}}}}}\n---\n\
-             apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: alice}}\nspec: {{}}\n---\n{token}",
-            emulator.connection_string
-        ),
-    );
-    let wait = [
-        "wait",
-        "acstoken/web",
-        "-n",
-        "team",
-        "--for=condition=Ready",
-        "--timeout=60s",
-    ];
-    cluster.kubectl(&wait);
-    operator.process.terminate();
-    let log = operator.process.output();
-    assert!(!log.contains("forbidden"), "{log}");
-
-    release.uninstall();
-    let left = "deployments,serviceaccounts,clusterroles,clusterrolebindings";
-    let ours = "app.kubernetes.io/managed-by=Helm";
-    let left = cluster.kubectl(&["get", left, "-A", "-l", ours, "-o", "name"]);
-    assert_eq!(left, "");
-    let kept = cluster.kubectl(&["get", "acs", "-n", "team", "-o", "name"]);
-    assert!(
-        kept.contains("acsidentity.acs-identity.dev/alice"),
-        "{kept}"
-    );
-    assert!(kept.contains("acstoken.acs-identity.dev/web"), "{kept}");
+#[test]
+fn without_an_image_the_chart_says_how_to_get_one() {
+    let template = ["template", "story", &chart()];
+    let said = helm(None, &template, &Value::Null).expect_err("no image");
+    assert!(said.contains("make image"), "{said}");
+    assert!(said.contains("--set image.repository="), "{said}");
 }
 
 fn read(path: &str) -> String {

@@ -1,12 +1,12 @@
 //! Events, as the API server takes them.
 
 use acs_identity_operator::{
-    cluster::event::Events,
+    cluster::event::{Events, Notice},
     crd::{AcsIdentity, AcsIdentitySpec},
 };
 use k8s_openapi::api::events::v1::Event;
 use kube::{
-    Api,
+    Api, Resource,
     api::{DeleteParams, ListParams, PostParams},
 };
 
@@ -18,6 +18,15 @@ async fn object(world: &World) -> AcsIdentity {
     let object = AcsIdentity::new(&name, AcsIdentitySpec::default());
     let created = world.api().create(&PostParams::default(), &object).await;
     created.expect("an object")
+}
+
+fn notice<K: Resource<DynamicType = ()>>(about: &K, note: &str) -> Notice {
+    Notice {
+        about: about.object_ref(&()),
+        is_warning: false,
+        reason: "Tested".to_owned(),
+        note: note.to_owned(),
+    }
 }
 
 /// The notes of the Events and how often each was seen, in the order of the notes.
@@ -50,7 +59,7 @@ async fn every_text_is_an_event_of_its_own_and_a_repeat_is_counted() {
     let events = Events::new(world.client.clone());
     let long = "€".repeat(1000);
     for note in ["one", "two", "one", &long, "one"] {
-        events.warning(&object, "Tested", note).await;
+        events.publish(&notice(&object, note)).await;
     }
     let cut = "€".repeat(341);
     let expected = seen(&[("one", 3), ("two", 1), (&cut, 1)]);
@@ -63,16 +72,16 @@ async fn an_event_that_was_deleted_is_published_anew() {
     let object = object(&world).await;
     let api = world.api::<Event>();
     let events = Events::new(world.client.clone());
-    events.normal(&object, "Tested", "one").await;
-    events.normal(&object, "Tested", "one").await;
+    events.publish(&notice(&object, "one")).await;
+    events.publish(&notice(&object, "one")).await;
     assert_eq!(notes(&api).await, seen(&[("one", 2)]));
     let all = (DeleteParams::default(), ListParams::default());
     api.delete_collection(&all.0, &all.1)
         .await
         .expect("deletable");
-    events.normal(&object, "Tested", "one").await;
+    events.publish(&notice(&object, "one")).await;
     assert_eq!(notes(&api).await, seen(&[("one", 1)]));
-    events.normal(&object, "Tested", "one").await;
+    events.publish(&notice(&object, "one")).await;
     assert_eq!(notes(&api).await, seen(&[("one", 2)]));
 }
 
@@ -82,7 +91,7 @@ async fn events_on_cluster_scoped_objects_are_in_the_namespace_default() {
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.client.clone());
     let object = namespaces.get(&world.namespace).await.expect("there");
     let events = Events::new(world.client.clone());
-    events.normal(&object, "Tested", "one").await;
+    events.publish(&notice(&object, "one")).await;
     let of_it = ListParams::default().fields(&format!("regarding.name={}", world.namespace));
     let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
     let found = api.list(&of_it).await.expect("readable");

@@ -1,6 +1,8 @@
 //! The operator as a user meets it: a real API server, the emulator over HTTP, the real program.
 //! One module per story; every name is a sentence.
 
+// For a large `json!`.
+#![recursion_limit = "256"]
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -25,15 +27,19 @@ mod cluster_connection;
 mod crash;
 mod credentials;
 mod deletion;
+mod documentation;
 mod entra;
 mod events;
 mod issuing;
 mod leaks;
 mod missing;
+mod monitoring;
 mod pages;
+mod pod;
 mod policy;
 mod readiness;
 mod refused_keys;
+mod releases;
 mod reported;
 mod requests;
 mod rest;
@@ -43,3 +49,4 @@ mod rights;
 mod rotation;
 mod secrets;
 mod teams;
+mod user_roles;

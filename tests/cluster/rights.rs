@@ -24,8 +24,10 @@ use crate::support::{
 /// resource, and the verb.
 type Right = (Option<String>, String, String);
 
-/// The rights that the roles in a manifest give.
+/// The rights that the roles in a manifest give to the operator: those that a binding refers to.
 fn granted(objects: &[Value]) -> BTreeSet<Right> {
+    let references = objects.iter().map(|object| &object["roleRef"]["name"]);
+    let bound: Vec<_> = references.filter(|name| !name.is_null()).collect();
     let texts = |value: &Value| -> Vec<String> {
         let texts = value.as_array().into_iter().flatten();
         texts
@@ -34,6 +36,9 @@ fn granted(objects: &[Value]) -> BTreeSet<Right> {
     };
     let mut rights = BTreeSet::new();
     for role in objects {
+        if !bound.contains(&&role["metadata"]["name"]) {
+            continue;
+        }
         let namespace = match role["kind"].as_str() {
             Some("Role") => role["metadata"]["namespace"].as_str(),
             Some("ClusterRole") => None,

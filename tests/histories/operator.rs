@@ -117,6 +117,14 @@ impl Operator {
         for revocation in cluster.orders.values() {
             views.revocations.apply(revocation);
         }
+        views.connections.listed();
+        views.cluster_connections.listed();
+        views.identities.listed();
+        views.tokens.listed();
+        views.secrets.listed();
+        views.revocations.listed();
+        views.cluster_revocations.listed();
+        views.namespaces.listed();
         for connection in cluster.connections.values() {
             connection_changed(context, connection, true);
         }

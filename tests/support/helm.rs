@@ -1,4 +1,4 @@
-//! helm, and what our chart renders.
+//! Helm, and the objects that our chart renders.
 #![allow(
     clippy::unwrap_in_result,
     reason = "a test ends at the first surprise; the results are helm's own"
@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     kubernetes::{Cluster, root},
@@ -22,12 +22,8 @@ pub fn chart() -> String {
     root("charts/acs-identity-operator")
 }
 
-/// Runs helm with `values`; tells its stdout, or else what it complained about.
-pub fn helm(
-    cluster: Option<&Cluster>,
-    arguments: &[&str],
-    values: &Value,
-) -> Result<String, String> {
+/// The folder with Helm, which is built if need be.
+pub fn folder() -> String {
     let built = Command::new(root("tests/support/control-plane/build.sh"))
         .arg("helm")
         .stderr(Stdio::inherit())
@@ -35,7 +31,16 @@ pub fn helm(
         .expect("bash runs");
     assert!(built.status.success(), "helm could not be built");
     let folder = String::from_utf8(built.stdout).expect("a path");
-    let mut command = Command::new(format!("{}/helm", folder.trim()));
+    folder.trim().to_owned()
+}
+
+/// Runs Helm with `values`; returns its stdout, or its complaint.
+pub fn helm(
+    cluster: Option<&Cluster>,
+    arguments: &[&str],
+    values: &Value,
+) -> Result<String, String> {
+    let mut command = Command::new(format!("{}/helm", folder()));
     command.args(arguments);
     if !values.is_null() {
         command.args(["--values", "-"]);
@@ -63,10 +68,29 @@ pub fn helm(
     }
 }
 
-/// What the chart renders for a release in `namespace`, as YAML.
+/// Values with those of `defaults` where they have none.
+pub fn with_defaults(values: &Value, defaults: &Value) -> Value {
+    let (Value::Object(values), Value::Object(defaults)) = (values, defaults) else {
+        return if values.is_null() { defaults } else { values }.clone();
+    };
+    let mut merged = values.clone();
+    for (name, default) in defaults {
+        let value = values.get(name).unwrap_or(&Value::Null);
+        merged.insert(name.clone(), with_defaults(value, default));
+    }
+    merged.into()
+}
+
+/// Values with an image, which the chart requires.
+pub fn with_image(values: &Value) -> Value {
+    let repository = "registry.example/acs-identity-operator";
+    with_defaults(values, &json!({"image": {"repository": repository}}))
+}
+
+/// The chart rendered for a release in `namespace`, as YAML.
 pub fn template(namespace: &str, values: &Value) -> Result<String, String> {
     let arguments = ["template", "story", &chart(), "--namespace", namespace];
-    helm(None, &arguments, values)
+    helm(None, &arguments, &with_image(values))
 }
 
 /// The objects of a manifest.
@@ -90,7 +114,7 @@ pub fn arguments(deployment: &Value) -> Vec<String> {
 
 /// A release of the chart, without a pod: no node runs one.
 pub struct Release<'a> {
-    /// What helm has put into the cluster.
+    /// The objects that Helm has created.
     pub objects: Vec<Value>,
     cluster: &'a Cluster,
     name: &'a str,
@@ -100,15 +124,16 @@ pub struct Release<'a> {
 }
 
 impl<'a> Release<'a> {
-    /// Installs the chart into a namespace that exists.
+    /// Installs the chart into a namespace that exists, of a cluster that has the CRDs.
     pub fn install(
         cluster: &'a Cluster,
         name: &'a str,
         namespace: &'a str,
         values: &Value,
     ) -> Self {
+        let values = with_defaults(&with_image(values), &json!({"crds": {"enabled": false}}));
         let install = ["install", name, &chart(), "--namespace", namespace];
-        helm(Some(cluster), &install, values).expect("installed");
+        helm(Some(cluster), &install, &values).expect("installed");
         let manifest = ["get", "manifest", name, "--namespace", namespace];
         let manifest = helm(Some(cluster), &manifest, &Value::Null).expect("a release");
         let objects = objects(&manifest);
@@ -123,6 +148,25 @@ impl<'a> Release<'a> {
             account,
             kubeconfig,
         }
+    }
+
+    /// Changes values; all others stay.
+    pub fn upgrade(&self, values: &Value) {
+        let (name, namespace) = (self.name, self.namespace);
+        let upgrade = ["upgrade", name, &chart(), "--namespace", namespace];
+        let arguments = [&upgrade[..], &["--reuse-values"]].concat();
+        helm(Some(self.cluster), &arguments, values).expect("upgraded");
+    }
+
+    /// The notes that Helm prints.
+    pub fn notes(&self) -> String {
+        let notes = ["get", "notes", self.name, "--namespace", self.namespace];
+        helm(Some(self.cluster), &notes, &Value::Null).expect("notes")
+    }
+
+    /// The cluster with the operator's rights.
+    pub fn as_operator(&self) -> Cluster {
+        self.cluster.as_account(self.namespace, &self.account)
     }
 
     /// The name under which the API server knows the operator.
@@ -142,8 +186,11 @@ impl<'a> Release<'a> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
         for variable in container["env"].as_array().expect("variables") {
             let source = &variable["valueFrom"]["fieldRef"]["fieldPath"];
-            assert_eq!(source, "metadata.namespace");
-            command.env(variable["name"].as_str().expect("a name"), self.namespace);
+            let value = variable["value"].as_str().unwrap_or_else(|| {
+                assert_eq!(source, "metadata.namespace");
+                self.namespace
+            });
+            command.env(variable["name"].as_str().expect("a name"), value);
         }
         command
             .env("KUBECONFIG", &self.kubeconfig)

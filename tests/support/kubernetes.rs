@@ -29,7 +29,7 @@ pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let cluster = start();
-        cluster.kubectl(&["apply", "--server-side", "-f", &root("crds")]);
+        cluster.kubectl(&["apply", "--server-side", "--kustomize", &root("crds")]);
         for kind in [
             "acsconnections",
             "clusteracsconnections",

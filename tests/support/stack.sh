@@ -55,7 +55,7 @@ start_stack() {
   connection_string=$(sed -n 's/^connection-string: //p' "$stack/emulator.log" | head -n 1)
   emulator_url=$(sed 's/^endpoint=\([^;]*[^;/]\)\/*;.*/\1/' <<<"$connection_string")
   say "installing the CRDs and a Secret with the emulator's connection string"
-  kubectl apply --server-side -f crds/ >/dev/null
+  kubectl apply --server-side --kustomize crds >/dev/null
   kubectl wait --for=condition=Established crd/acs{connections,identities,tokens}.acs-identity.dev >/dev/null
   kubectl create secret generic acs --from-literal="connectionString=$connection_string" \
     --dry-run=client -o yaml | kubectl apply -f - >/dev/null

@@ -6,7 +6,10 @@
 //! Rights
 //! - Secrets, the kinds of the cluster, other namespaces, status: [`rights`], at the beginning
 //! - a status that comes with an object, or by a patch: [`rights`]
-//! - a rule on all resources of our group has their status too: docs/install.md warns
+//! - a rule on all resources of our group has their status too: [`admission`]
+//! - the operator's own rights, by whoever takes it over: tokens of others by its right on Secrets or
+//!   on tokens of `ServiceAccounts`: [`admission`]
+//! - a connection that a tenant was not meant to use: [`admission`], where the chart is told so
 //! - our finalizers, taken off or put on: they hold the attacker's own objects only
 //! - our labels on a Secret or `ConfigMap`: it can write none, and `AcsToken`s put none on ([`secrets`])
 //!
@@ -66,6 +69,7 @@
 //! - a `ServiceAccount` that it may not prove: `ambient::a_service_account_proves...`
 //! - one beside the operator, by a path: [`rights`]
 
+mod admission;
 mod credentials;
 mod endpoints;
 mod identities;

@@ -1,0 +1,184 @@
+//! Metrics, and the alerts and the dashboard that are made of them.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::{Value, json};
+
+use crate::{
+    pages::commands,
+    support::{
+        eventually,
+        helm::{objects, only, template},
+        kubernetes::root,
+        world::World,
+    },
+};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of metrics in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|character: char| !(character.is_alphanumeric() || character == '_'));
+    words
+        .filter(|word| word.starts_with("process_") || word.starts_with("acs_identity_operator_"))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// The names of the samples that are served.
+fn samples(served: &str) -> BTreeSet<String> {
+    let lines = served.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .flat_map(|line| names(line.split(['{', ' ']).next().expect("a name")))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_metric_of_the_alerts_and_the_dashboard_is_served() {
+    let mut world = World::new().await;
+    world
+        .emulator
+        .faults(json!([{"operation": "issueToken", "effect": "status", "status": 503, "count": 4}]))
+        .await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    let answer = reqwest::get(format!("{}/metrics", world.operator().url)).await;
+    let answer = answer.expect("an answer");
+    let kind = answer.headers()["content-type"].to_str().expect("text");
+    assert_eq!(
+        kind,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    let served = answer.text().await.expect("text");
+    assert!(served.ends_with("# EOF\n"), "{served}");
+    let chart = "charts/acs-identity-operator/files";
+    let served = samples(&served);
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let used = names(&read(&format!("{chart}/{file}")));
+        assert!(used.len() > 5, "{used:?}");
+        let missing: Vec<_> = used.difference(&served).collect();
+        assert!(
+            missing.is_empty(),
+            "{file}: {missing:?} are not in {served:?}"
+        );
+    }
+    // The page lists them all.
+    let page = names(&read("docs/monitoring.md"));
+    let is_part = |name: &&String| name.ends_with("_bucket") || name.ends_with("_sum");
+    let served: BTreeSet<_> = served.iter().filter(|name| !is_part(name)).collect();
+    let untold: Vec<_> = served
+        .into_iter()
+        .filter(|name| !page.contains(name.trim_end_matches("_count")))
+        .collect();
+    assert!(untold.is_empty(), "docs/monitoring.md lacks {untold:?}");
+}
+
+#[test]
+fn every_alert_has_its_runbook_and_links_to_it() {
+    let values = json!({"metrics": {
+        "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}, "interval": "30s"},
+        "prometheusRule": {"enabled": true, "runbookURL": "https://docs.example/runbooks/"},
+        "dashboard": {"enabled": true},
+    }});
+    let objects = objects(&template("home", &values).expect("rendered"));
+    let rule = only(&objects, "PrometheusRule");
+    let rules = rule["spec"]["groups"][0]["rules"]
+        .as_array()
+        .expect("rules");
+    let mut alerts = BTreeSet::new();
+    for rule in rules {
+        let alert = rule["alert"].as_str().expect("a name");
+        let link = format!("https://docs.example/runbooks/{alert}.md");
+        assert_eq!(rule["annotations"]["runbook_url"], link);
+        assert!(
+            rule["expr"]
+                .as_str()
+                .expect("text")
+                .contains("namespace=\"home\"")
+        );
+        assert!(!rule.to_string().contains("NAMESPACE"), "{rule}");
+        alerts.insert(format!("{alert}.md"));
+    }
+    let pages = fs::read_dir(root("docs/runbooks")).expect("the runbooks");
+    let pages: BTreeSet<_> = pages
+        .map(|page| {
+            page.expect("a page")
+                .file_name()
+                .into_string()
+                .expect("text")
+        })
+        .collect();
+    assert_eq!(pages, alerts);
+    let monitor = only(&objects, "ServiceMonitor");
+    let service = only(&objects, "Service");
+    let selector = monitor["spec"]["selector"]["matchLabels"]
+        .as_object()
+        .expect("labels");
+    for (name, value) in selector {
+        assert_eq!(&service["metadata"]["labels"][name], value);
+    }
+    assert_eq!(
+        monitor["spec"]["endpoints"][0]["port"],
+        service["spec"]["ports"][0]["name"]
+    );
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    let text = only(&objects, "ConfigMap")["data"]["story-acs-identity-operator.json"].as_str();
+    let dashboard: Value = serde_json::from_str(text.expect("text")).expect("JSON");
+    let file = read("charts/acs-identity-operator/files/dashboard.json");
+    assert_eq!(
+        dashboard,
+        serde_json::from_str::<Value>(&file).expect("JSON")
+    );
+}
+
+#[test]
+fn a_pod_is_scraped_once() {
+    let both =
+        json!({"metrics": {"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}}});
+    let said = template("home", &both).expect_err("twice");
+    assert!(said.contains("scrape the same pod twice"), "{said}");
+    let lone =
+        json!({"metrics": {"serviceMonitor": {"enabled": true}, "service": {"enabled": false}}});
+    let said = template("home", &lone).expect_err("no Service");
+    assert!(said.contains("needs the Service"), "{said}");
+    let pods = json!({"metrics": {"podMonitor": {"enabled": true}}});
+    let objects = objects(&template("home", &pods).expect("rendered"));
+    let pod = &only(&objects, "Deployment")["spec"]["template"];
+    let monitor = &only(&objects, "PodMonitor")["spec"];
+    for (name, value) in monitor["selector"]["matchLabels"]
+        .as_object()
+        .expect("labels")
+    {
+        assert_eq!(&pod["metadata"]["labels"][name], value);
+    }
+    let port = &pod["spec"]["containers"][0]["ports"][0]["name"];
+    assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
+}
+
+/// Logs are for clusters with nodes; everything else is tried as it stands.
+#[tokio::test]
+async fn the_commands_of_the_runbooks_are_commands() {
+    let world = World::bare(&[], &[]).await;
+    let pages = fs::read_dir(root("docs/runbooks")).expect("the runbooks");
+    // Discovery lags behind CRDs that were just installed.
+    eventually("the category of our kinds is known", || async {
+        let get = ["get", "acs", "--all-namespaces"];
+        world.cluster.pipe(&get, "").0.then_some(())
+    })
+    .await;
+    let mut tried = 0;
+    for page in pages {
+        let name = page.expect("a page").file_name();
+        let blocks = commands(&format!("docs/runbooks/{}", name.display()));
+        for line in blocks.iter().flat_map(|block| block.lines()) {
+            if !line.contains(" logs ") {
+                world.bash(line);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 5, "{tried}");
+}

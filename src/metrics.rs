@@ -121,7 +121,7 @@ impl Metrics {
         }
     }
 
-    /// All metrics as OpenMetrics text, see [`CONTENT_TYPE`].
+    /// All metrics as `OpenMetrics` text, see [`CONTENT_TYPE`].
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();

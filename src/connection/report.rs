@@ -243,14 +243,14 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
 /// not by the one that it names now.
 fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
     let users = index::of_connection(key);
-    let uses = |kept: Option<&ConnectionRef>, namespace: Option<String>| {
+    let is_made_with = |kept: Option<&ConnectionRef>, namespace: Option<String>| {
         let namespace = namespace.unwrap_or_default();
         kept.is_some_and(|kept| ConnectionKey::of(kept, &namespace) == *key)
     };
     let mut of_users = context.views.tokens.find(&users);
     of_users.retain(|token| {
         let kept = token.status.as_ref();
-        uses(
+        is_made_with(
             kept.and_then(|it| it.connection_ref.as_ref()),
             token.namespace(),
         )
@@ -258,7 +258,7 @@ fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
     let mut identities = context.views.identities.find(&users);
     identities.retain(|identity| {
         let kept = identity.status.as_ref();
-        uses(
+        is_made_with(
             kept.and_then(|it| it.connection_ref.as_ref()),
             identity.namespace(),
         )

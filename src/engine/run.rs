@@ -158,9 +158,8 @@ fn end(
         .map_or(Ended::Failed, |result| ended(result, now));
     let attempts = queue.ended(key, how, at);
     let (reason, text) = match ran {
-        Ok(Ok(_)) => return,
         Ok(Err(error)) if how == Ended::Failed => (error.reason(), error.to_string()),
-        Ok(Err(_)) => return,
+        Ok(_) => return,
         Err(()) => ("Panic", "the run panicked: please report this".to_owned()),
     };
     let labels = ReasonLabels {

@@ -82,6 +82,10 @@ pub enum IdentityView {
 
 /// An identity that has an id in ACS.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what is known of it, each by itself"
+)]
 pub struct UsableIdentity {
     /// The id in ACS.
     pub id: String,

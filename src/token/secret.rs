@@ -71,7 +71,6 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
 
 /// The Secrets that are `token`'s own, whatever else carries its label: copies that others made are
 /// neither touched nor waited for (K6).
-#[must_use]
 pub fn owned_by(
     views: &Views,
     token: &AcsToken,

@@ -184,6 +184,7 @@ fn ids(cluster: &Cluster) -> String {
     format!("{crds} {objects}")
 }
 
+#[allow(clippy::too_many_lines, reason = "one release from version to version")]
 #[test]
 fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
     let cluster = kubernetes::start();

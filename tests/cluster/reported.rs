@@ -79,14 +79,14 @@ async fn a_copied_secret_neither_holds_an_identity_nor_is_touched() {
         ..made
     };
     let copies: Api<Secret> = Api::namespaced(world.client.clone(), &other);
-    let copied = copies.create(&PostParams::default(), &copy).await;
-    let copied = copied.unwrap();
+    let made = copies.create(&PostParams::default(), &copy).await;
+    let version = made.unwrap().resource_version();
     world.delete::<AcsToken>("web").await;
     world.delete::<AcsIdentity>("alice").await;
     world.gone::<AcsIdentity>("alice").await;
     assert!(world.emulator.living().await.is_empty());
     let left = copies.get("web").await.unwrap();
-    assert_eq!(left.resource_version(), copied.resource_version());
+    assert_eq!(left.resource_version(), version);
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
     let _ = namespaces.delete(&other, &DeleteParams::default()).await;
 }

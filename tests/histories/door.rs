@@ -142,18 +142,18 @@ impl Door for ProcessDoor {
     }
 
     fn follow(&self, _: &str, names: &[&str], follower: &Follower) -> Vec<Presence> {
-        let mut followed = self.followed();
-        for (name, secret) in followed.iter_mut() {
+        let mut secrets = self.followed();
+        for (name, secret) in secrets.iter_mut() {
             if !names.contains(&name.as_str()) {
                 secret.followers.remove(follower);
             }
         }
         let mut follow = |name: &&str| {
-            let is_new = !followed.contains_key(*name);
+            let is_new = !secrets.contains_key(*name);
             if is_new {
                 world().borrow_mut().cluster.begin_watch(name);
             }
-            let secret = followed.entry((*name).to_owned()).or_default();
+            let secret = secrets.entry((*name).to_owned()).or_default();
             secret.followers.insert(follower.clone());
             secret.presence.clone()
         };

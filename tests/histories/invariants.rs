@@ -276,8 +276,8 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
                     "R3: {by} issues in the second of the revocation"
                 );
             }
-            paced(world, by, uid, *why)?;
-            exchanged_well(world, by, uid, *why, user_token.as_ref())?;
+            paced(world, by, uid, why)?;
+            exchanged_well(world, by, uid, why, user_token.as_ref())?;
         }
         Request::Revoke { id } => {
             hold!(

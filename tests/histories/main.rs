@@ -26,6 +26,8 @@
     clippy::cast_precision_loss,
     clippy::large_enum_variant,
     clippy::needless_pass_by_value,
+    clippy::option_option,
+    clippy::similar_names,
     clippy::or_fun_call,
     clippy::struct_excessive_bools,
     clippy::too_many_lines,

@@ -11,7 +11,7 @@ use crate::{
     acs::{self, IssuedToken, Resolved, UserToken},
     cluster::{self, view::object_ref},
     context::Context,
-    crd::{AcsToken, TokenRecord},
+    crd::{AcsToken, ConnectionKey, TokenRecord},
     engine::{AcsAnswer, AcsCall, AcsOperation, Outcome},
     memory::HeldToken,
     metrics::ReasonLabels,
@@ -47,47 +47,19 @@ pub(super) async fn issue(
     let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
         return Ok(Outcome::Overtaken);
     };
-    let held = match in_hand(context, &token, &observed, order, &resolved) {
-        Some(held) => held,
-        None => {
-            if let Some(error) = is_still_refused(context, &token, order, &resolved).await? {
-                return refused(context, &token, &error, findings).await;
-            }
-            if !context
-                .registry
-                .may_call(&key, &resolved.credential, observed.now)
-            {
-                return Ok(Outcome::Overtaken);
-            }
-            let issued = call(context, &token, order, &resolved, user_token.as_ref()).await;
-            let issued = match issued {
-                Ok(issued) => issued,
-                Err(error) => {
-                    if error.kind() == acs::Kind::IdentityNotFound {
-                        let endpoint = resolved.endpoint.as_str();
-                        context.note_existence(&order.identity_id, endpoint, true);
-                    }
-                    if !context.note_failure(&key, &resolved, &error) {
-                        remember_failed(context, &token, user_token);
-                        let (reason, text) = (error.reason(), error.to_string());
-                        let wait = error.retry_after();
-                        report::failed(context, &token, reason, &text, wait).await?;
-                    }
-                    return Ok(Outcome::Done);
-                }
-            };
-            context.note_success(&key, &resolved);
-            context.note_existence(&order.identity_id, resolved.endpoint.as_str(), false);
-            let record = TokenRecord::issued(&token, order, &issued, &key, &resolved);
-            if observed.service_now.is_none() && decide::is_stillborn(&observed, &record) {
-                info!("a token of the second of the revocation is dropped");
-                return Ok(Outcome::Done);
-            }
-            if let Some((reason, text)) = useless(&observed, &record) {
-                report::failed(context, &token, reason, &text, None).await?;
-                return Ok(Outcome::Done);
-            }
-            hold(context, &token, record, issued, &resolved)
+    let held = if let Some(held) = in_hand(context, &token, &observed, order, &resolved) {
+        held
+    } else {
+        let asked = Asked {
+            token: &token,
+            observed: &observed,
+            order,
+            key: &key,
+            resolved: &resolved,
+        };
+        match have_issued(context, &asked, user_token, findings).await? {
+            Ok(held) => held,
+            Err(outcome) => return Ok(outcome),
         }
     };
     store(context, &token, order.why, &held, findings).await?;
@@ -100,6 +72,65 @@ pub(super) async fn issue(
         context.requeue_connection(&key);
     }
     Ok(Outcome::Done)
+}
+
+/// What is asked of ACS, and for what.
+struct Asked<'a> {
+    token: &'a AcsToken,
+    observed: &'a Observed<'a>,
+    order: &'a IssueOrder,
+    key: &'a ConnectionKey,
+    resolved: &'a Resolved,
+}
+
+/// Has ACS issue a token, which is in hand then; else what the step led to.
+async fn have_issued(
+    context: &Context,
+    asked: &Asked<'_>,
+    user_token: Option<UserToken>,
+    findings: &mut Findings,
+) -> Result<Result<Arc<HeldToken>, Outcome>, cluster::Error> {
+    let Asked {
+        token,
+        observed,
+        order,
+        key,
+        resolved,
+    } = *asked;
+    if let Some(error) = is_still_refused(context, token, order, resolved).await? {
+        return refused(context, token, &error, findings).await.map(Err);
+    }
+    let credential = &resolved.credential;
+    if !context.registry.may_call(key, credential, observed.now) {
+        return Ok(Err(Outcome::Overtaken));
+    }
+    let endpoint = resolved.endpoint.as_str();
+    let issued = match call(context, token, order, resolved, user_token.as_ref()).await {
+        Ok(issued) => issued,
+        Err(error) => {
+            if error.kind() == acs::Kind::IdentityNotFound {
+                context.note_existence(&order.identity_id, endpoint, true);
+            }
+            if !context.note_failure(key, resolved, &error) {
+                remember_failed(context, token, user_token);
+                let (reason, text) = (error.reason(), error.to_string());
+                report::failed(context, token, reason, &text, error.retry_after()).await?;
+            }
+            return Ok(Err(Outcome::Done));
+        }
+    };
+    context.note_success(key, resolved);
+    context.note_existence(&order.identity_id, endpoint, false);
+    let record = TokenRecord::issued(token, order, &issued, key, resolved);
+    if observed.service_now.is_none() && decide::is_stillborn(observed, &record) {
+        info!("a token of the second of the revocation is dropped");
+        return Ok(Err(Outcome::Done));
+    }
+    if let Some((reason, text)) = useless(observed, &record) {
+        report::failed(context, token, reason, &text, None).await?;
+        return Ok(Err(Outcome::Done));
+    }
+    Ok(Ok(hold(context, token, record, issued, resolved)))
 }
 
 /// The token that was issued before and could not be written, if it is what is wanted now.

@@ -55,27 +55,8 @@ pub(super) fn issue_or_wait(
     if let Some(decision) = exchange::obstacle(observed, good, why) {
         return decision;
     }
-    if let Some(next_second) = identity.tokens_valid_after.map(after)
-        && observed.service_now.is_some_and(|now| now < next_second)
-    {
-        // A token of the very second of the revocation might be hit by it (R3).
-        let wake = Some(local_time(observed, next_second));
-        let is_soon = renewal::add(observed.now, REVOKING) >= local_time(observed, next_second);
-        return match good {
-            Some(_) => Decision {
-                wake,
-                ..Decision::step(Step::Rest)
-            },
-            None if is_soon => Decision::rest(revoking(), None, wake),
-            None => {
-                let message = format!(
-                    "waiting until the service's clock has passed {next_second}: it was ahead when a \
-                     token was issued that has been revoked since"
-                );
-                let verdict = Verdict::reconciling("ServiceClockBehind", message);
-                Decision::rest(verdict, None, wake)
-            }
-        };
+    if let Some(wait) = wait_for_clock(observed, identity, good) {
+        return wait;
     }
     let earliest = [
         retry_at(observed, good),
@@ -146,6 +127,34 @@ pub(super) fn issue_or_wait(
         why,
         deadline: due,
     }))
+}
+
+/// The wait for the second after that of the last revocation: a token of that very second might be
+/// hit by it (R3).
+fn wait_for_clock(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    good: Option<&TokenRecord>,
+) -> Option<Decision> {
+    let next_second = identity.tokens_valid_after.map(after)?;
+    observed.service_now.filter(|now| *now < next_second)?;
+    let until = local_time(observed, next_second);
+    let is_soon = renewal::add(observed.now, REVOKING) >= until;
+    Some(match good {
+        Some(_) => Decision {
+            wake: Some(until),
+            ..Decision::step(Step::Rest)
+        },
+        None if is_soon => Decision::rest(revoking(), None, Some(until)),
+        None => {
+            let message = format!(
+                "waiting until the service's clock has passed {next_second}: it was ahead when a \
+                 token was issued that has been revoked since"
+            );
+            let verdict = Verdict::reconciling("ServiceClockBehind", message);
+            Decision::rest(verdict, None, Some(until))
+        }
+    })
 }
 
 /// A token can't be had now. One that is still good keeps its object Ready.

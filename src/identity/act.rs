@@ -329,10 +329,7 @@ async fn write_siblings(
         if sibling.uid() == identity.uid() {
             continue;
         }
-        let mut next = sibling.status.clone().unwrap_or_default();
-        next.tokens_valid_after.clone_from(&told.tokens_valid_after);
-        next.last_revocation.clone_from(&told.last_revocation);
-        write(context, &sibling, next).await?;
+        write(context, &sibling, tell::revoked_beside(&sibling, told)).await?;
     }
     Ok(())
 }

@@ -174,6 +174,26 @@ pub fn revoked(
     next
 }
 
+/// Where an id is shared, what the revocation that `told` tells means to another of its objects: its
+/// tokens died too, and with them all that it had recorded to be revoked.
+#[must_use]
+pub fn revoked_beside(sibling: &AcsIdentity, told: &AcsIdentityStatus) -> AcsIdentityStatus {
+    let mut next = sibling.status.clone().unwrap_or_default();
+    next.tokens_valid_after.clone_from(&told.tokens_valid_after);
+    next.last_revocation.clone_from(&told.last_revocation);
+    let is_over = told.pending_revocation.is_none();
+    let pending = next
+        .pending_revocation
+        .take_if(|pending| is_over && pending.unsettled_until.is_none());
+    if let (Some(pending), Some(last)) = (pending, &mut next.last_revocation) {
+        last.orders.extend(pending.orders);
+        if pending.request.is_some() {
+            next.last_handled_request = pending.request;
+        }
+    }
+    next
+}
+
 /// The revoke call failed; where it or one before it may have had its effect, or may still get it,
 /// the intent stays. So it does on the way out: perhaps nothing else asks any longer.
 #[must_use]

@@ -62,7 +62,7 @@ start_stack() {
   say "starting the operator"
   start operator.log target/debug/acs-identity-operator run --address 127.0.0.1:0 --log-format text \
     --allow-insecure-endpoint 127.0.0.1
-  await_line "$stack/operator.log" 'the controllers start'
+  await_line "$stack/operator.log" 'reconciling begins'
 }
 
 # Ends when one of the programs does.

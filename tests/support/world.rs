@@ -426,7 +426,7 @@ impl Operator {
         operator
             .process
             .wait_for("the operator's controllers", |line| {
-                line.contains("the controllers start").then_some(())
+                line.contains("reconciling begins").then_some(())
             });
         operator
     }

@@ -19,7 +19,7 @@ use crate::{
         event::Events,
         input::{Follower, Inputs},
         view::{Indexed, View, object_ref},
-        watch,
+        watch, watch_client,
     },
     connection::{self, AnyConnection, ConnectionKey},
     context::{Config, Context, Views},
@@ -71,7 +71,9 @@ pub async fn run(
         config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let for_inputs = wake.clone();
-    let inputs = Inputs::new(client.clone(), move |follower| {
+    // A watch of one Secret is no condition of readiness: its object says what it waits for.
+    let for_watches = watch_client::reporting(&client, &health, || {});
+    let inputs = Inputs::new(for_watches, move |follower| {
         wake_follower(&for_inputs, follower);
     });
     let address = config.address;

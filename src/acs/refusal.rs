@@ -74,7 +74,7 @@ fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &
         || complaint.error_description.is_some()
         || complaint.message.is_some();
     if !is_moment && !is_judgement {
-        let cause = "not in the form of an error of who gives tokens: something in between answered, such as a proxy";
+        let cause = "the answer is not an error of a token endpoint: something in between answered, such as a proxy";
         return unavailable(identity, config, Some(status), cause);
     }
     let (name, object_message) = match complaint.error {

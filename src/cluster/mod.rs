@@ -9,7 +9,7 @@ pub mod service_account;
 pub mod status;
 pub mod view;
 pub mod watch;
-mod watch_client;
+pub(crate) mod watch_client;
 
 use std::time::Duration;
 

@@ -177,11 +177,6 @@ impl WatchHealth {
             is_new
         });
     }
-
-    /// Waits until the API server answers again after it had not.
-    pub(crate) async fn api_server_returns(&self) {
-        self.health.returns().await;
-    }
 }
 
 impl Drop for WatchHealth {

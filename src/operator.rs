@@ -16,7 +16,7 @@ use crate::{
         ObjectKey,
         input::Inputs,
         view::{Indexed, View},
-        watch,
+        watch, watch_client,
     },
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
@@ -69,7 +69,9 @@ pub async fn run(
         config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let for_inputs = requeue.clone();
-    let inputs = Inputs::new(client.clone(), move |key: &ObjectKey| {
+    // A watch of one Secret is no condition of readiness: its object says what it waits for.
+    let for_watches = watch_client::reporting(&client, &health, || {});
+    let inputs = Inputs::new(for_watches, move |key: &ObjectKey| {
         for_inputs.send(key.clone());
     });
     let address = config.address;

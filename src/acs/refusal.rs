@@ -70,6 +70,13 @@ pub(super) fn of(
 fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &[u8]) -> NoToken {
     let complaint: Complaint = serde_json::from_slice(body).unwrap_or_default();
     let is_moment = matches!(status, 200..=399 | 404 | 408 | 410 | 429 | 500..);
+    let is_judgement = complaint.error.is_some()
+        || complaint.error_description.is_some()
+        || complaint.message.is_some();
+    if !is_moment && !is_judgement {
+        let cause = "the answer is not an error of a token endpoint: something in between answered, such as a proxy";
+        return unavailable(identity, config, Some(status), cause);
+    }
     let (name, object_message) = match complaint.error {
         Some(ErrorField::Name(name)) => (Some(name), None),
         Some(ErrorField::Object { code, message }) => (code, message),
@@ -321,6 +328,12 @@ mod tests {
             (429, "{}"),
             (500, ""),
             (503, "<html>"),
+            // Of a proxy.
+            (400, "<html>"),
+            (401, "{}"),
+            (403, ""),
+            (403, "Blocked by policy"),
+            (407, "<html>"),
         ] {
             let none = judge(&application(), status, body);
             assert_eq!(none.kind, Kind::TokenUnavailable, "{status} {body}");

@@ -128,7 +128,7 @@ impl Inputs {
         let (namespace, name) = &key;
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
         let config = watch::config().fields(&format!("metadata.name={name}"));
-        let mut events = pin!(watcher(api, config).default_backoff());
+        let mut events = pin!(watcher(api, config).backoff(watch::pauses()));
         let mut listed = Presence::Absent;
         while let Some(event) = events.next().await {
             let at = |secret: &PartialObjectMeta<Secret>| {

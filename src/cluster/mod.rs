@@ -7,7 +7,7 @@ mod key;
 pub mod service_account;
 pub mod view;
 pub mod watch;
-mod watch_client;
+pub(crate) mod watch_client;
 
 use std::time::Duration;
 

@@ -62,7 +62,9 @@ pub async fn keep<K>(
         None => K::plural(&()).into_owned(),
     };
     let watch = Arc::new(health.watch(what));
-    let api = api(reporting(&client, Arc::clone(&watch)), scope.as_deref());
+    let established = Arc::clone(&watch);
+    let reporting = reporting(&client, &health, move || established.works());
+    let api = api(reporting, scope.as_deref());
     let namespaces = Api::all(client);
     let mut listed: Option<Vec<K>> = None;
     let mut has_listed = false;
@@ -110,7 +112,8 @@ pub async fn keep<K>(
     }
 }
 
-fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
+/// The pauses before a watch that failed is tried again.
+pub(super) fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
     let pauses = backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(800))
         .with_max_delay(LONGEST_PAUSE)

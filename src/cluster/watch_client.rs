@@ -1,4 +1,4 @@
-//! The client of one watch.
+//! A client for watches.
 //!
 //! kube's watcher keeps to itself that a broken watch is established again, and a quiet watch has
 //! nothing to say for a minute and more. Its requests and answers tell it at once.
@@ -11,22 +11,28 @@ use http_body_util::{BodyStream, StreamBody};
 use kube::{Client, client::Body};
 use tower::service_fn;
 
-use crate::health::WatchHealth;
+use crate::health::Health;
 
-/// Returns a client that makes its requests through `inner` and reports each watch that the API
-/// server accepts. When the API server answers again after it had not, what was open before may be
-/// dead without a sign: those watches end, and the watcher goes on where it was.
-pub(super) fn reporting(inner: &Client, health: Arc<WatchHealth>) -> Client {
+/// Returns a client that makes its requests through `inner` and calls `established` for each watch
+/// that the API server accepts. When the API server answers again after it had not, what was open
+/// before may be dead without a sign: those watches end, and the watcher goes on where it was.
+pub(crate) fn reporting(
+    inner: &Client,
+    health: &Health,
+    established: impl Fn() + Send + Sync + 'static,
+) -> Client {
     let namespace = inner.default_namespace().to_owned();
-    let inner = inner.clone();
+    let (inner, health) = (inner.clone(), health.clone());
+    let established = Arc::new(established);
     let service = service_fn(move |request: Request<Body>| {
-        let (inner, health) = (inner.clone(), Arc::clone(&health));
+        let (inner, health) = (inner.clone(), health.clone());
+        let established = Arc::clone(&established);
         async move {
             let is_watch = is_watch(request.uri().query());
             let response: Response<Body> = inner.send(request).await?;
             let end = if is_watch && response.status().is_success() {
-                health.works();
-                async move { health.api_server_returns().await }.boxed()
+                established();
+                async move { health.returns().await }.boxed()
             } else {
                 pending().boxed()
             };

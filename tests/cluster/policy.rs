@@ -177,7 +177,7 @@ async fn nonsense_in_a_policy_is_refused_with_a_sentence() {
         ),
         ("scopes: []", "should have at least 1 items"),
         ("scopes: [video]", "supported values: \"chat\""),
-        ("scopes: [chat, chat]", "Duplicate value"),
+        ("scopes: [chat, chat]", "an entry is given twice"),
         (
             "maxTokensPerIdentity: 0",
             "should be greater than or equal to 1",

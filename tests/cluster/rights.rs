@@ -85,6 +85,11 @@ fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
             continue;
         }
         let object = &event["objectRef"];
+        if object.is_null() {
+            // Every account may ask for the version, by a default role of Kubernetes.
+            assert_eq!(event["requestURI"], "/version");
+            continue;
+        }
         let text = |key: &str| object[key].as_str().unwrap_or_default();
         let mut resource = text("resource").to_owned();
         if !text("subresource").is_empty() {
@@ -299,7 +304,11 @@ async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it
             .collect()
     };
     let used = in_default(asked(&world, &release.user()).0);
-    assert_eq!(used, in_default(granted(&release.objects)));
+    let mut expected = in_default(granted(&release.objects));
+    // For Events that repeat, and none of these does.
+    let count = ("events.events.k8s.io".to_owned(), "patch".to_owned());
+    assert!(expected.remove(&(Some("default".to_owned()), count.0, count.1)));
+    assert_eq!(used, expected);
     release.uninstall();
 }
 

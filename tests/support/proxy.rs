@@ -70,7 +70,7 @@ async fn copy(
     mut network: watch::Receiver<Network>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
-    let mut is_dead = false;
+    let mut is_dead = *network.borrow() == Network::Silent;
     loop {
         let read = tokio::select! {
             biased;

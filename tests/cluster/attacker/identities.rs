@@ -107,10 +107,14 @@ async fn an_order_reaches_identities_of_its_own_namespace_only() {
         .cluster
         .kubectl(&["label", "acsidentity", "alice", "team=a", "-n", victims]);
     let held = world.live_token("web", &[]).await;
-    let names = format!("names: [alice, \"{victims}/alice\", \"../{victims}/alice\"]");
+    for name in [format!("{victims}/alice"), format!("../{victims}/alice")] {
+        let spec = format!("names: [\"{name}\"]");
+        let said = attack.refused("AcsRevocation", &spec).await;
+        assert!(said.contains("names must be names of Kubernetes"), "{said}");
+    }
     let everybody = "selector: {matchExpressions: [{key: nothing, operator: DoesNotExist}]}";
     for (name, selection, reason) in [
-        ("by-name", names.as_str(), "IdentityNotFound"),
+        ("by-name", "names: [alice]", "IdentityNotFound"),
         (
             "by-label",
             "selector: {matchLabels: {team: a}}",

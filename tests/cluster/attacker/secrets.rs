@@ -122,7 +122,10 @@ async fn a_template_makes_no_secret_that_others_obey() {
     assert_eq!(owners, ["AcsToken"]);
 
     for (template, sentence) in [
-        ("name: ../kube-system/web", "secret.name must be a name"),
+        (
+            "name: ../kube-system/web",
+            "name must be a name of Kubernetes",
+        ),
         (
             "annotations: {kubernetes.io/service-account.name: default}",
             "other controllers obey them",

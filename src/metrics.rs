@@ -69,11 +69,7 @@ impl Metrics {
         let reconciles = Family::default();
         registry.register("reconciles", "Reconciles", reconciles.clone());
         let failures = Family::default();
-        registry.register(
-            "failures",
-            "Failed steps of reconciles",
-            failures.clone(),
-        );
+        registry.register("failures", "Failed steps of reconciles", failures.clone());
         let issued = Family::default();
         registry.register(
             "tokens_issued",
@@ -91,11 +87,7 @@ impl Metrics {
             abandoned.clone(),
         );
         let orders = Family::default();
-        registry.register(
-            "revocations",
-            "Completed revocations",
-            orders.clone(),
-        );
+        registry.register("revocations", "Completed revocations", orders.clone());
         let unknown_creates = Counter::default();
         registry.register(
             "unknown_creates",
@@ -129,7 +121,7 @@ impl Metrics {
         }
     }
 
-    /// All metrics as OpenMetrics text, see [`CONTENT_TYPE`].
+    /// All metrics as `OpenMetrics` text, see [`CONTENT_TYPE`].
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -34,7 +34,7 @@ plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
 	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
-test: prerequisites control-plane ## Set up everything and pass all tests
+test: prerequisites control-plane promtool ## Set up everything and pass all tests
 	@echo "==> building and running the tests"
 	$(CARGO) test --locked
 
@@ -99,6 +99,10 @@ bench-fleet: prerequisites control-plane ## Make N (10000) and see them rest, re
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and helm (once)
 	@$(CONTROL_PLANE)/build.sh > /dev/null
 	@$(CONTROL_PLANE)/build.sh helm > /dev/null
+
+.PHONY: promtool
+promtool: ## Build promtool, which tests the alerts (once)
+	@GOFLAGS=-tags=remove_all_sd $(CONTROL_PLANE)/build.sh promtool > /dev/null
 
 .PHONY: prerequisites
 prerequisites:

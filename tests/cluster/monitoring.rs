@@ -1,6 +1,11 @@
 //! Metrics, and the alerts and the dashboard that are made of them.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -156,6 +161,48 @@ fn a_pod_is_scraped_once() {
     }
     let port = &pod["spec"]["containers"][0]["ports"][0]["name"];
     assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
+}
+
+/// Runs promtool, which is built if need be, in a folder.
+fn promtool(folder: &Path, arguments: &[&str]) {
+    let built = Command::new(root("tests/support/control-plane/build.sh"))
+        .arg("promtool")
+        // Without service discovery, which would take most of the build.
+        .env("GOFLAGS", "-tags=remove_all_sd")
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("bash runs");
+    assert!(built.status.success(), "promtool could not be built");
+    let programs = String::from_utf8(built.stdout).expect("a path");
+    let output = Command::new(format!("{}/promtool", programs.trim()))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("promtool runs");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn the_alerts_fire_when_they_should_and_only_then() {
+    let values = json!({"metrics": {"prometheusRule": {"enabled": true}}});
+    let objects = objects(&template("acs", &values).expect("rendered"));
+    let rules = &only(&objects, "PrometheusRule")["spec"];
+    let folder = tempfile::tempdir().expect("a folder");
+    // JSON is YAML.
+    fs::write(folder.path().join("rules.yaml"), rules.to_string()).expect("written");
+    let tests = read("tests/cluster/alerts.yaml");
+    fs::write(folder.path().join("tests.yaml"), &tests).expect("written");
+    promtool(folder.path(), &["check", "rules", "rules.yaml"]);
+    promtool(folder.path(), &["test", "rules", "tests.yaml"]);
+    for rule in rules["groups"][0]["rules"].as_array().expect("rules") {
+        let name = rule["alert"].as_str().expect("a name");
+        assert!(
+            tests.contains(&format!("alertname: {name}\n")),
+            "{name} never fires"
+        );
+    }
 }
 
 /// Logs are for clusters with nodes; everything else is tried as it stands.

@@ -184,16 +184,9 @@ fn ids(cluster: &Cluster) -> String {
     format!("{crds} {objects}")
 }
 
-#[allow(clippy::too_many_lines, reason = "one release from version to version")]
-#[test]
-fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
-    let cluster = kubernetes::start();
-    let place = tempfile::tempdir().expect("a folder");
-    cluster.kubectl(&["create", "namespace", NAME]);
-    cluster.kubectl(&["create", "namespace", "team"]);
-
-    // The CRDs were in the folder that Helm installs once, and then applied by kubectl.
-    let former = copy_of_the_chart(place.path(), "former");
+/// Installs a chart with the CRDs in the folder that Helm installs once, and applies them by kubectl.
+fn install_the_former_layout(cluster: &Cluster, place: &Path) {
+    let former = copy_of_the_chart(place, "former");
     fs::create_dir(former.join("crds")).expect("a folder");
     fs::rename(
         former.join("files/crds.yaml"),
@@ -203,33 +196,16 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
     fs::remove_file(former.join("templates/crds.yaml")).expect("removed");
     let former = former.display().to_string();
     run(
-        &cluster,
+        cluster,
         &["install", NAME, &former],
         &with_image(&Value::Null),
     );
     let apply = ["apply", "--server-side", "--force-conflicts", "--kustomize"];
     cluster.kubectl(&[&apply[..], &[&root("crds")]].concat());
-    cluster.apply("team", ALICE);
-    let uids = ids(&cluster);
-    let chart = chart();
-    follow_the_page(&cluster, "--take-ownership", &chart);
-    nothing_is_lost(&cluster, &uids, "the upgrade from the former layout");
+}
 
-    let next = copy_of_the_chart(place.path(), "next");
-    add_a_field(&next.join("files/crds.yaml"));
-    let nickname = ALICE.replace("spec: {}", "spec: {nickname: al}");
-    let strictly = ["apply", "--validate=strict", "-n", "team", "-f", "-"];
-    let (taken, said) = cluster.pipe(&strictly, &nickname);
-    assert!(!taken && said.contains("nickname"), "{said}");
-    follow_the_page(
-        &cluster,
-        "--reset-then-reuse-values\n",
-        &next.display().to_string(),
-    );
-    eventually_taken(&cluster, &strictly, &nickname);
-    nothing_is_lost(&cluster, &uids, "the upgrade to a new field");
-
-    // The kinds of the Prometheus operator, of any shape.
+/// Follows docs/monitoring.md where the kinds of the Prometheus operator exist, with any schema.
+fn monitor_by_the_page(cluster: &Cluster, chart: &str) {
     for kind in ["ServiceMonitor", "PrometheusRule"] {
         let (plural, group) = (format!("{}s", kind.to_lowercase()), "monitoring.coreos.com");
         let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -251,7 +227,7 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
         let name = format!("crd/{plural}.{group}");
         cluster.kubectl(&["wait", "--for=condition=Established", &name]);
     }
-    follow_the_page(&cluster, "metrics.serviceMonitor.enabled", &chart);
+    follow_the_page(cluster, "metrics.serviceMonitor.enabled", chart);
     let made = [
         "get",
         "servicemonitors,prometheusrules,configmaps",
@@ -268,6 +244,37 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
     ] {
         assert!(made.contains(made_name), "{made}");
     }
+}
+
+#[test]
+fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
+    let cluster = kubernetes::start();
+    let place = tempfile::tempdir().expect("a folder");
+    cluster.kubectl(&["create", "namespace", NAME]);
+    cluster.kubectl(&["create", "namespace", "team"]);
+
+    install_the_former_layout(&cluster, place.path());
+    cluster.apply("team", ALICE);
+    let uids = ids(&cluster);
+    let chart = chart();
+    follow_the_page(&cluster, "--take-ownership", &chart);
+    nothing_is_lost(&cluster, &uids, "the upgrade from the former layout");
+
+    let next = copy_of_the_chart(place.path(), "next");
+    add_a_field(&next.join("files/crds.yaml"));
+    let nickname = ALICE.replace("spec: {}", "spec: {nickname: al}");
+    let strictly = ["apply", "--validate=strict", "-n", "team", "-f", "-"];
+    let (taken, said) = cluster.pipe(&strictly, &nickname);
+    assert!(!taken && said.contains("nickname"), "{said}");
+    follow_the_page(
+        &cluster,
+        "--reset-then-reuse-values\n",
+        &next.display().to_string(),
+    );
+    eventually_taken(&cluster, &strictly, &nickname);
+    nothing_is_lost(&cluster, &uids, "the upgrade to a new field");
+
+    monitor_by_the_page(&cluster, &chart);
 
     // Another release leaves the CRDs alone.
     cluster.kubectl(&["create", "namespace", "other"]);

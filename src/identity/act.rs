@@ -20,7 +20,7 @@ use crate::{
     },
     memory::Created,
     renewal, revocation,
-    token::secret::{Secrets, owned_by},
+    token::{owner::owned_by, secret::Secrets},
 };
 
 /// An identity whose object is gone is tried to be deleted this far apart.

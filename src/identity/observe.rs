@@ -11,7 +11,7 @@ use crate::{
     crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef},
     credentials::Unusable,
     revocation,
-    token::{self, Claim, POLICY_DENIED, claim, is_untold_claim, secret::owned_by},
+    token::{self, Claim, POLICY_DENIED, claim, is_untold_claim, owner::owned_by},
 };
 
 /// Reads everything that the decision depends on: all of it from memory.

@@ -9,9 +9,11 @@ use super::{
     controller::follower,
     decide::{Decision, IdentityView, SecretView, Step},
     observe::{Findings, endpoint_of, observe},
+    owner::{Owner, owner},
     report,
-    secret::{Owner, Secrets, SeenSecret, Wanted, owner, record_of},
+    secret::{Secrets, SeenSecret},
     teams,
+    wanted::{Wanted, record_of},
 };
 use crate::{
     acs::UserToken,

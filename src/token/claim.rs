@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{limits::Limits, secret::record_of};
+use super::{limits::Limits, wanted::record_of};
 use crate::crd::{AcsToken, Revocation, TokenParameters};
 
 /// The reason of everything that a policy forbids.

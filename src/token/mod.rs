@@ -13,12 +13,14 @@ mod controller;
 pub mod decide;
 mod limits;
 mod observe;
+pub mod owner;
 mod parameters;
 mod record;
 mod report;
 pub mod secret;
 mod teams;
 pub mod tell;
+mod wanted;
 
 pub use claim::{Claim, POLICY_DENIED, claim, is_untold_claim};
 pub use controller::reconcile;

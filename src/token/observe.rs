@@ -10,8 +10,9 @@ use super::{
         UsableIdentity,
     },
     limits::Limits,
-    secret::{Owner, Wanted, owned_by, owner, record_of},
+    owner::{Owner, owned_by, owner},
     teams,
+    wanted::{Wanted, record_of},
 };
 use crate::{
     acs::Resolved,

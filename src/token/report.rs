@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt;
 use tracing::{info, warn};
 
-use super::{claim::POLICY_DENIED, decide::Decision, secret, tell};
+use super::{claim::POLICY_DENIED, decide::Decision, tell, wanted};
 use crate::{
     cluster,
     context::Context,
@@ -165,7 +165,7 @@ pub async fn rewritten(context: &Context, token: &AcsToken) {
     if rewrites.count != Rewrites::MOST {
         return;
     }
-    let disagreement = secret::disagreement(context, token);
+    let disagreement = wanted::disagreement(context, token);
     let note = format!(
         "someone else keeps changing Secret {}{}: an admission policy or another controller. It is \
          written again every 5 minutes; the token in it is good",

@@ -379,3 +379,31 @@ async fn a_label_that_comes_while_an_identity_is_created_loses_no_id() {
     let identity = api.get("alice").await.unwrap();
     assert_eq!(identity.status.unwrap().unknown_creates, None);
 }
+
+#[tokio::test]
+async fn a_restored_secret_of_a_former_token_is_told_and_one_command_settles_it() {
+    let world = World::new().await;
+    let uid = "00000000-1111-2222-3333-444444444444";
+    world.apply(&format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata:
+  name: web
+  labels:
+    app.kubernetes.io/managed-by: acs-identity-operator
+    acs-identity.dev/token-uid: {uid}
+  annotations: {{acs-identity.dev/token-uid: {uid}}}
+stringData: {{token: restored}}
+"
+    ));
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    let message = world.token_says("web", "SecretConflict").await;
+    assert!(message.contains("of a former AcsToken"), "{message}");
+    let command = message.split('`').nth(1).expect("a command").to_owned();
+    assert_eq!(world.issued().await, 0);
+    let arguments: Vec<_> = command.split(' ').skip(1).collect();
+    world.cluster.kubectl(&arguments);
+    world.ready("web").await;
+}

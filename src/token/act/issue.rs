@@ -19,7 +19,8 @@ use crate::{
         decide::{self, IssueOrder, Observed, Step, Why},
         observe::{Findings, connection_of, observe},
         report,
-        secret::{Secrets, Wanted},
+        secret::Secrets,
+        wanted::Wanted,
     },
 };
 

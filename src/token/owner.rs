@@ -1,0 +1,79 @@
+//! Whose a Secret is: labels only find, the owner and the namespace decide (T5, K6).
+
+use std::sync::Arc;
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Resource, ResourceExt, core::PartialObjectMeta};
+
+use crate::{
+    cluster::index,
+    context::Views,
+    crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
+};
+
+/// Whose a Secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The `AcsToken`'s that asks.
+    Ours,
+    /// Someone else's; says whose, as the end of the sentence "Secret x exists and ...".
+    Other(String),
+}
+
+/// Whose the Secret with `metadata` is (T5): ours when its controller is `token`, or when it has no
+/// controller and carries our UID.
+#[must_use]
+pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
+    let uid = token.metadata.uid.as_deref().unwrap_or_default();
+    let controller = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    if let Some(controller) = controller {
+        return if controller.uid == uid {
+            Owner::Ours
+        } else if controller.kind == AcsToken::kind(&()) && controller.name == token.name_any() {
+            former(token)
+        } else {
+            Owner::Other(format!(
+                "belongs to {} {}",
+                controller.kind, controller.name
+            ))
+        };
+    }
+    match metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(TOKEN_UID_LABEL))
+    {
+        Some(claimed) if claimed == uid => Owner::Ours,
+        Some(_) => former(token),
+        _ => Owner::Other("was not made by this operator".to_owned()),
+    }
+}
+
+/// A Secret of an `AcsToken` that is no more, as a backup restores it: never touched, for its token
+/// may be in use (K6).
+fn former(token: &AcsToken) -> Owner {
+    let namespace = token.namespace().unwrap_or_default();
+    Owner::Other(format!(
+        "is of a former AcsToken, as a backup restores it; `kubectl -n {namespace} delete secrets -l \
+         {MANAGED_BY_LABEL}={OPERATOR}` deletes all Secrets of tokens in this namespace, and each comes \
+         back at once with a new token"
+    ))
+}
+
+/// The Secrets that are `token`'s own, whatever else carries its label: copies that others made are
+/// neither touched nor waited for (K6).
+pub fn owned_by(
+    views: &Views,
+    token: &AcsToken,
+) -> impl Iterator<Item = Arc<PartialObjectMeta<Secret>>> + use<> {
+    let uid = token.uid().unwrap_or_default();
+    let mut found = views.secrets.find(&index::of_token(&uid));
+    found.retain(|secret| {
+        secret.namespace() == token.namespace() && owner(&secret.metadata, token) == Owner::Ours
+    });
+    found.into_iter()
+}

@@ -192,6 +192,17 @@ impl Context {
         let _ = self.world.ask(ApiRequest::Publish(notice)).await;
     }
 
+    /// Whether what is left behind in ACS is to be told now: once, however often the object is let go
+    /// until the API server has taken that.
+    #[must_use]
+    pub fn tells_abandonment(&self, uid: &str) -> bool {
+        let mut is_told = false;
+        self.memory.change(uid, |memory| {
+            is_told = std::mem::replace(&mut memory.is_abandonment_told, true);
+        });
+        !is_told
+    }
+
     /// Tells on an object what is left behind in ACS; on its namespace where the object's own
     /// Events can no longer be created (I3).
     pub async fn warn_abandoned<K>(&self, object: &K, namespace: &str, message: &str)

@@ -42,8 +42,12 @@ pub struct Remembered {
     pub failed_user_token: Option<String>,
     /// Rewrites of the Secret around the same token.
     pub rewrites: Option<Rewrites>,
-    /// When edits of the Secret were last repaired.
+    /// When an edit of the Secret was last repaired.
     pub repaired: Option<Timestamp>,
+    /// When the Secret was last written again after it had been deleted.
+    pub recreated: Option<Timestamp>,
+    /// What is left behind in ACS has been told.
+    pub is_abandonment_told: bool,
     /// The generation of a connection's spec that its users were told.
     pub generation: Option<i64>,
     /// When the tokens of a connection were last counted.

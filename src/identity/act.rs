@@ -90,7 +90,10 @@ pub async fn carry_out(
         Step::DeleteSecrets => delete_secrets(context, identity).await?,
         Step::Delete { id } => return delete(context, identity, id).await,
         Step::RemoveFinalizer { abandoned } => {
-            if let Some(why) = abandoned {
+            let uid = identity.uid().unwrap_or_default();
+            if let Some(why) = abandoned
+                && context.tells_abandonment(&uid)
+            {
                 report::abandoned(context, identity, why).await;
             }
             return release(context, identity, &decision.step).await;

@@ -62,8 +62,9 @@ fn is_known(views: &Views, key: &ObjectKey) -> bool {
         Kind::Token => views.tokens.get(&key.reference()).is_some_and(|token| {
             let identity = token.identity_reference();
             let identity = identity.and_then(|identity| views.identities.get(&identity));
+            let is_of_user = token.spec.teams_user.is_some();
             identity.is_some_and(|identity| uses_cluster(&identity))
-                || may_be_of_cluster(views, &token.connections())
+                || is_of_user && may_be_of_cluster(views, &token.connections())
         }),
         _ => false,
     };

@@ -77,8 +77,11 @@ pub async fn carry_out(
         }
         Step::RefuseRequest { request } => report::refused(context, token, request).await?,
         Step::RemoveFinalizer { abandoned } => {
+            let uid = token.uid().unwrap_or_default();
             if let Some(why) = abandoned {
-                report::abandoned(context, token, why).await;
+                if context.tells_abandonment(&uid) {
+                    report::abandoned(context, token, why).await;
+                }
             } else if token.spec.teams_user.is_some() {
                 report::left_alive(context, token).await;
             }

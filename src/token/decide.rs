@@ -52,6 +52,8 @@ pub struct Observed<'a> {
     pub forbidden_key: Option<String>,
     /// When edits of the Secret were repaired within the last hour, latest first.
     pub last_repair: Option<Timestamp>,
+    /// When the Secret was written again after a deletion within the last hour.
+    pub last_recreation: Option<Timestamp>,
     /// When a Secret that others keep changing is rewritten next, unless it may be now (T5).
     pub rewrite_at: Option<Timestamp>,
     /// The service asked not to be called before this time.

@@ -99,6 +99,7 @@ pub fn observe<'a>(
         _ => false,
     };
     let secret = secret(context, token, endpoint.as_deref(), &remembered, findings);
+    let within_an_hour = |at: &Timestamp| renewal::pause(*at, REPAIR_INTERVAL * 12, now).is_some();
     Observed {
         now,
         service_now: context.service_now(endpoint.as_deref()),
@@ -118,9 +119,8 @@ pub fn observe<'a>(
         former: former(context, token),
         rival: rival(context, token),
         forbidden_key: forbidden_key(token, &context.config.forbidden_metadata),
-        last_repair: remembered
-            .repaired
-            .filter(|repaired| renewal::pause(*repaired, REPAIR_INTERVAL * 12, now).is_some()),
+        last_repair: remembered.repaired.filter(within_an_hour),
+        last_recreation: remembered.recreated.filter(within_an_hour),
         rewrite_at: remembered
             .rewrites
             .as_ref()

@@ -123,7 +123,7 @@ async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record()
     revoke(
         &world,
         "lost-laptop",
-        "names: [alice, alice], reason: the laptop of alice is lost",
+        "names: [alice], reason: the laptop of alice is lost",
     );
     let (status, message) = order_says(&world, "lost-laptop", "Revoked").await;
     assert_eq!(message, "all tokens of 1 AcsIdentity are revoked");

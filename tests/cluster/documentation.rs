@@ -6,7 +6,7 @@ use crate::support::kubernetes::root;
 
 /// Words in quotes that are no reasons: kinds and types, operators of selectors, and parts of
 /// messages.
-const NO_REASONS: [&str; 16] = [
+const NO_REASONS: [&str; 20] = [
     "AcsConnection",
     "AcsIdentities",
     "AcsIdentity",
@@ -20,19 +20,36 @@ const NO_REASONS: [&str; 16] = [
     "False",
     "In",
     "Inputs",
+    "Normal",
     "NotIn",
     "Opaque",
     "True",
+    "Unrecorded",
+    "ValidatingAdmissionPolicy",
+    "Warning",
 ];
 
 /// The reasons of conditions, Events, failures and issues: the words in quotes that begin with a
 /// capital, in the code that gives them, without its tests.
 fn reasons_in_the_code() -> BTreeSet<String> {
     let mut words = BTreeSet::new();
-    for folder in ["identity", "token", "revocation", "connection", "cluster"] {
+    for folder in [
+        "identity",
+        "token",
+        "revocation",
+        "connection",
+        "cluster",
+        "context",
+        "operator",
+    ] {
         collect(Path::new(&root(&format!("src/{folder}"))), &mut words);
     }
-    for file in ["src/context.rs", "src/acs/error.rs"] {
+    for file in [
+        "src/context.rs",
+        "src/credentials.rs",
+        "src/crd/condition.rs",
+        "src/acs/error.rs",
+    ] {
         collect(Path::new(&root(file)), &mut words);
     }
     for word in NO_REASONS {

@@ -254,7 +254,8 @@ async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() 
 
 #[tokio::test]
 async fn a_connection_made_anew_leads_where_it_says_now() {
-    let world = World::bare(&[], &[]).await;
+    let mut world = World::bare(&[], &[]).await;
+    world.start_operator();
     world.apply(
         "
 apiVersion: acs-identity.dev/v1alpha1
@@ -333,7 +334,7 @@ spec: {names: [alice, bob]}
 #[tokio::test]
 async fn a_change_that_waits_for_the_connection_says_so() {
     let world = world_with_a_token().await;
-    world.delete::<Secret>("acs").await;
+    world.delete::<Secret>("default-acs").await;
     world.connection_says("default", "SecretNotFound").await;
     let change = spec(&json!({"scopes": ["voip"]}));
     world.patch::<AcsToken>("web", change).await;

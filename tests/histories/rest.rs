@@ -162,7 +162,11 @@ fn forgets_a_refusal(world: &World) -> bool {
     let told = connection::status(&world.cluster).refused_credentials;
     let is_told = |first: &str| told.iter().any(|one| one == first);
     let first = world.connection.credential();
-    first.is_some_and(|first| !world.service.keys.contains(first) && !is_told(first))
+    let is_unknown =
+        first.is_some_and(|first| !world.service.keys.contains(first) && !is_told(first));
+    // Nor does a restart know of a refusal that nobody has tried since.
+    let conditions = connection::status(&world.cluster).conditions;
+    is_unknown || ready_reason(&conditions) == "CredentialRefused"
 }
 
 fn has_good_credential(world: &World) -> bool {

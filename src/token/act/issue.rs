@@ -331,14 +331,14 @@ async fn store(
     }
     count(context, token, why);
     info!(why = why.as_str(), secret = token.secret_name(), expires = %record.expires_at, "issued a token");
-    if matches!(why, Why::SecretEdited | Why::SecretMissing) {
-        let (uid, now) = (token.uid().unwrap_or_default(), context.now());
-        context
-            .memory
-            .change(&uid, |memory| memory.repaired = Some(now));
-        if why == Why::SecretEdited {
-            report::repaired(context, token).await;
-        }
+    let (uid, now) = (token.uid().unwrap_or_default(), context.now());
+    context.memory.change(&uid, |memory| match why {
+        Why::SecretEdited => memory.repaired = Some(now),
+        Why::SecretMissing => memory.recreated = Some(now),
+        _ => {}
+    });
+    if why == Why::SecretEdited {
+        report::repaired(context, token).await;
     }
     report::record(context, token, record).await?;
     report::told_if_capped(context, token, record).await;

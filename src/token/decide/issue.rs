@@ -61,10 +61,12 @@ pub(super) fn issue_or_wait(
     let earliest = [
         retry_at(observed, good),
         observed.not_before,
-        observed
-            .last_repair
-            .filter(|_| matches!(why, Why::SecretEdited | Why::SecretMissing))
-            .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
+        match why {
+            Why::SecretEdited => observed.last_repair,
+            Why::SecretMissing => observed.last_recreation,
+            _ => None,
+        }
+        .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
     ];
     if let Some(earliest) = earliest
         .into_iter()

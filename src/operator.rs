@@ -6,7 +6,11 @@ pub mod events;
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
+use kube::{
+    Api, Client, Resource,
+    core::NamespaceResourceScope,
+    runtime::{reflector::ObjectRef, watcher},
+};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
 use tracing::info;
 
@@ -19,7 +23,7 @@ use crate::{
         watch, watch_client,
     },
     context::{Config, Context, Views},
-    crd::TOKEN_UID_LABEL,
+    crd::{AnyConnection, TOKEN_UID_LABEL},
     credentials::Registry,
     engine::{Live, Locks, Requeue, Stop, run_all},
     health::{self, Health},
@@ -141,8 +145,47 @@ async fn control(
     );
     let world = Arc::clone(&context.world);
     let metrics = Arc::clone(&context.metrics);
+    let late = Arc::clone(&context);
     let run = move |key| reconcile(Arc::clone(&context), key);
-    run_all(requeued, metrics, stop, move || world.now(), run).await;
+    tokio::select! {
+        () = run_all(requeued, metrics, stop, move || world.now(), run) => {}
+        () = release_held_back(&late) => {}
+    }
+}
+
+/// Requeues what was held back, as soon as a kind that was missing is known. Never ends.
+async fn release_held_back(context: &Context) {
+    let views = &context.views;
+    let connections = async {
+        views.cluster_connections.ready().await;
+        for connection in views.cluster_connections.all() {
+            context.requeue_connection(&connection.key());
+        }
+        for identity in views.identities.all() {
+            context.requeue.send(ObjectRef::from_obj(identity.as_ref()));
+        }
+        for token in views.tokens.all() {
+            context.requeue.send(ObjectRef::from_obj(token.as_ref()));
+        }
+    };
+    let revocations = async {
+        views.revocations.ready().await;
+        for revocation in views.revocations.all() {
+            context
+                .requeue
+                .send(ObjectRef::from_obj(revocation.as_ref()));
+        }
+    };
+    let cluster_revocations = async {
+        views.cluster_revocations.ready().await;
+        for revocation in views.cluster_revocations.all() {
+            context
+                .requeue
+                .send(ObjectRef::from_obj(revocation.as_ref()));
+        }
+    };
+    tokio::join!(connections, revocations, cluster_revocations);
+    std::future::pending::<()>().await;
 }
 
 /// Waits until a kind is known, or can't be.

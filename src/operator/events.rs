@@ -157,7 +157,14 @@ fn requeue_next_in_line(context: &Context, identity: &ObjectRef<AcsIdentity>) {
 pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
     let uid = secret.labels().get(TOKEN_UID_LABEL);
     let uid = uid.cloned().unwrap_or_default();
-    for token in context.views.tokens.find_refs(&index::of_token(&uid)) {
-        context.requeue.send(token);
+    let namespace = secret.namespace().unwrap_or_default();
+    // Its owner, and those that want its name: it may have been another's.
+    for key in [
+        index::of_token(&uid),
+        index::into_secret(&namespace, &secret.name_any()),
+    ] {
+        for token in context.views.tokens.find_refs(&key) {
+            context.requeue.send(token);
+        }
     }
 }

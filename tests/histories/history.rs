@@ -292,6 +292,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             world.service_offset += seconds * 1000;
             world.jumped += seconds.abs() * 1000;
             world.stepped += (-seconds).max(0) * 1000;
+            world.has_stepped_unseen = true;
         }
         Event::RemakeConnection => connection::remake(world),
         Event::Secret(number, meddling) => meddle(world, number, meddling),

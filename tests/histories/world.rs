@@ -121,6 +121,8 @@ pub struct World {
     pub service_offset: Millis,
     /// How far the operator's clock has jumped, and the service's has stepped, in all.
     pub jumped: Millis,
+    /// The service's clock has stepped since its last answer: nobody can know.
+    pub has_stepped_unseen: bool,
     /// How far the service's clock has stepped back, in all.
     pub stepped: Millis,
     /// The `Date` of the last answer that the process has had, and when that was.
@@ -154,6 +156,7 @@ impl World {
             service_offset: 0,
             jumped: 0,
             stepped: 0,
+            has_stepped_unseen: false,
             learned: None,
             cluster: Cluster::default(),
             connection,
@@ -246,6 +249,7 @@ impl World {
     /// An answer with this `Date` has arrived.
     pub fn learn(&mut self, date: i64) {
         self.learned = Some((date * 1000, self.now));
+        self.has_stepped_unseen = false;
     }
 
     /// An invariant does not hold.

@@ -103,10 +103,11 @@ fn standing(metadata: &ObjectMeta, observed: Option<i64>, conditions: &[Conditio
     }
     match find(STALLED).filter(is_true) {
         Some(condition) => tell(State::Stalled, condition),
-        None if is_ready => of_ready(State::Ready),
+        // It may be Ready all the same, with what it has.
         None if ready.is_some_and(|condition| condition.reason == SUSPENDED) => {
             of_ready(State::Suspended)
         }
+        None if is_ready => of_ready(State::Ready),
         None => of_ready(State::Waiting),
     }
 }

@@ -23,11 +23,11 @@ pub type Stop = Shared<futures::future::BoxFuture<'static, ()>>;
 
 /// No object needs more steps than this before it rests; one that does is looked at again later.
 const MOST_STEPS: usize = 12;
-/// After something overtook a step, what did so requeues the object; this is for what does not.
+/// Pause after a step that was overtaken. A watch event usually requeues the object sooner.
 const OVERTAKEN: SignedDuration = SignedDuration::from_millis(500);
 /// A run is repeated this long after the time that it asked for, so that what is due then is due.
 const LATER: Duration = Duration::from_millis(20);
-/// So long a wait is none that a run asks for.
+/// Longest wait until the next run of an object.
 const LONGEST_TIMER: Duration = Duration::from_hours(24 * 30);
 
 /// What a step of a run led to.
@@ -50,9 +50,6 @@ pub trait Reconcile: Send {
 
     /// The operator's clock.
     fn now(&self) -> Timestamp;
-
-    /// The run took all the steps that it may.
-    fn is_endless(&self) {}
 }
 
 /// Goes on until the object rests; when to run it again.

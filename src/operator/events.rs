@@ -64,7 +64,7 @@ pub fn namespace_changed(context: &Context, namespace: &PartialObjectMeta<Namesp
     }
 }
 
-/// Wakes all whom a change of an identity concerns.
+/// An identity came, changed or went.
 pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     let reference = ObjectRef::from_obj(identity);
     context.requeue_tokens(&reference);
@@ -96,7 +96,7 @@ fn requeue_connection_of(context: &Context, identity: &AcsIdentity) {
     }
 }
 
-/// Wakes all whom a change of a token concerns.
+/// A token came, changed or went.
 pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     let comes_or_goes = !is_there || token.finalizers().is_empty();
     let makes_room = !is_there || token.metadata.deletion_timestamp.is_some();
@@ -153,7 +153,7 @@ fn requeue_next_in_line(context: &Context, identity: &ObjectRef<AcsIdentity>) {
     }
 }
 
-/// Wakes the token whose Secret has changed.
+/// A Secret with our label came, changed or went.
 pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
     let uid = secret.labels().get(TOKEN_UID_LABEL);
     let uid = uid.cloned().unwrap_or_default();

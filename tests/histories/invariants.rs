@@ -341,7 +341,9 @@ fn is_in_hand(
         .any(|object| object.uid().as_deref() == Some(uid) && has_open_request(object));
     let credential = world.connection.credential();
     world.service.tokens().any(|token| {
-        let is_good = world.service.lets_in(token, now) && token.expires - now > token.life() / 2;
+        // From a third of its life on it may be due for renewal (T2).
+        let is_young = token.expires - now > token.life() / 3 * 2;
+        let is_good = world.service.lets_in(token, now) && is_young;
         let is_same = token.shape.is_same_as(shape)
             && token.exchanged_for.as_ref().map(|(text, _)| text) == user_token
             && Some(token.key.as_str()) == credential;

@@ -25,7 +25,7 @@ use crate::{
     context::{Config, Context, Views},
     crd::{AnyConnection, TOKEN_UID_LABEL},
     credentials::Registry,
-    engine::{Live, Locks, Requeue, Stop, run_all},
+    engine::{Calls, Live, Locks, Requeue, Stop, run_all},
     health::{self, Health},
     memory::Memory,
     metrics::Metrics,
@@ -79,13 +79,15 @@ pub async fn run(
         for_inputs.send(key.clone());
     });
     let address = config.address;
+    let locks = Locks::new(requeue.clone());
     let context = Arc::new(Context {
         world: Arc::new(Live::new(client.clone(), acs.clone(), inputs)),
         acs,
         views: Views::new(scopes.len()),
-        requeue,
         registry: Registry::default(),
-        locks: Locks::default(),
+        calls: Calls::new(locks.clone(), requeue.clone()),
+        locks,
+        requeue,
         memory: Memory::default(),
         metrics: Arc::clone(&metrics),
         config,
@@ -145,10 +147,11 @@ async fn control(
     );
     let world = Arc::clone(&context.world);
     let metrics = Arc::clone(&context.metrics);
+    let calls = context.calls.clone();
     let late = Arc::clone(&context);
     let run = move |key| reconcile(Arc::clone(&context), key);
     tokio::select! {
-        () = run_all(requeued, metrics, stop, move || world.now(), run) => {}
+        () = run_all(requeued, calls, metrics, stop, move || world.now(), run) => {}
         () = release_held_back(&late) => {}
     }
 }

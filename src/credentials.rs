@@ -92,6 +92,13 @@ impl Entry {
         current.is_ok_and(|current| current.credential == credential)
     }
 
+    /// Whether these are the ones in use and to fall back to.
+    fn has(&self, current: &Resolved, spare: &Resolved) -> bool {
+        let is_current = |it: &Resolved| it.key.is_same(&current.key);
+        let is_spare = |it: &Resolved| it.key.is_same(&spare.key);
+        self.current.as_ref().is_ok_and(is_current) && self.spare.as_ref().is_some_and(is_spare)
+    }
+
     /// Whether the credential in use has to prove itself: it was refused, or takes the place of one
     /// that worked. A wrong one then costs one call, not one for each token.
     fn is_on_trial(&self) -> bool {
@@ -189,10 +196,11 @@ impl Registry {
         });
         entry.spare_fault = spare.as_ref().err().map(|why| why.message.clone());
         let mut spare = spare.ok().flatten();
-        entry.is_replaced = false;
+        let was_replaced = std::mem::take(&mut entry.is_replaced);
         if let (Ok(first), Some(second)) = (&mut current, &mut spare)
-            && entry.refused.contains(&first.credential)
-            && !entry.refused.contains(&second.credential)
+            && (was_replaced && entry.has(second, first)
+                || entry.refused.contains(&first.credential)
+                    && !entry.refused.contains(&second.credential))
         {
             std::mem::swap(first, second);
             entry.is_replaced = true;

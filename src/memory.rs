@@ -34,9 +34,6 @@ pub struct Remembered {
     pub is_missing: Option<bool>,
     /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
     pub held: Option<Arc<HeldToken>>,
-    /// The latest time, by the service's clock, at which a token was issued: the clock may have
-    /// stepped back since.
-    pub newest_issue: Option<Timestamp>,
     /// The Secret as it was last read or written.
     pub secret: Option<ReadSecret>,
     /// The Entra token of a Teams user as it was last read.

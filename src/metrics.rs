@@ -31,6 +31,15 @@ pub struct ReasonLabels {
     pub reason: String,
 }
 
+/// Labels of a step of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepLabels {
+    /// The kind of the object.
+    pub kind: &'static str,
+    /// What is done.
+    pub step: &'static str,
+}
+
 /// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -41,6 +50,8 @@ pub struct Metrics {
     pub reconciles: Family<KindLabels, Counter>,
     /// Steps that failed, by kind and reason.
     pub failures: Family<ReasonLabels, Counter>,
+    /// Steps that had no effect and are repeated later, by kind and step.
+    pub no_progress: Family<StepLabels, Counter>,
     /// Tokens issued, by why.
     pub issued: Family<ReasonLabels, Counter>,
     /// What was left behind in ACS, by kind.
@@ -70,6 +81,12 @@ impl Metrics {
         registry.register("reconciles", "Reconciles", reconciles.clone());
         let failures = Family::default();
         registry.register("failures", "Failed steps of reconciles", failures.clone());
+        let no_progress = Family::default();
+        registry.register(
+            "no_progress",
+            "Steps without an effect, which are repeated later: somebody undoes what they do",
+            no_progress.clone(),
+        );
         let issued = Family::default();
         registry.register(
             "tokens_issued",
@@ -112,6 +129,7 @@ impl Metrics {
             acs,
             reconciles,
             failures,
+            no_progress,
             issued,
             abandoned,
             orders,

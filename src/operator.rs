@@ -149,7 +149,7 @@ async fn control(
     let metrics = Arc::clone(&context.metrics);
     let calls = context.calls.clone();
     let late = Arc::clone(&context);
-    let run = move |key| reconcile(Arc::clone(&context), key);
+    let run = move |key, attempts| reconcile(Arc::clone(&context), key, attempts);
     tokio::select! {
         () = run_all(requeued, calls, metrics, stop, move || world.now(), run) => {}
         () = release_held_back(&late) => {}

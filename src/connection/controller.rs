@@ -1,4 +1,3 @@
-use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::warn;
 
@@ -15,7 +14,7 @@ use crate::{
     context::Context,
     crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef},
     credentials::Source,
-    engine::{ApiRequest, Object, Stored, add_finalizer, remove_finalizer},
+    engine::{ApiRequest, Object, Rested, Stored, add_finalizer, remove_finalizer},
 };
 
 /// Looks at one connection; when to look again.
@@ -23,9 +22,9 @@ pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
     context: &Context,
     view: &View<C>,
     reference: ObjectRef<C>,
-) -> Result<Option<Timestamp>, cluster::Error> {
+) -> Result<Rested, cluster::Error> {
     let Some(connection) = view.get(&reference) else {
-        return Ok(None);
+        return Ok(Rested::Until(None));
     };
     let key = connection.key();
     let users = context.views.identities.count(&index::of_connection(&key));
@@ -34,7 +33,7 @@ pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
     if connection.meta().deletion_timestamp.is_some() {
         let deadline = context.deletion_deadline(connection.meta(), context.now());
         if !is_held {
-            return Ok(None);
+            return Ok(Rested::Until(None));
         }
         if users == 0 || context.now() >= deadline {
             remove_finalizer(&*context.world, view, connection.as_ref(), None).await?;
@@ -43,20 +42,21 @@ pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
             let uncount = |memory: &mut _| report::measure(context, memory, 0);
             context.memory.change(&uid, uncount);
             context.memory.forget(&uid);
-            return Ok(None);
+            return Ok(Rested::Until(None));
         }
         look(context, connection.as_ref(), &key).await?;
         report::deleting(context, view, connection.as_ref(), &key, deadline).await?;
-        return Ok(Some(deadline));
+        return Ok(Rested::Until(Some(deadline)));
     }
     look(context, connection.as_ref(), &key).await?;
     if users > 0 && !is_held {
         add_finalizer(&*context.world, view, connection.as_ref()).await?;
     }
     let Some(connection) = view.get(&reference) else {
-        return Ok(None);
+        return Ok(Rested::Until(None));
     };
-    report::tell(context, view, connection.as_ref(), &key, users).await
+    let until = report::tell(context, view, connection.as_ref(), &key, users).await?;
+    Ok(Rested::Until(until))
 }
 
 /// Resolves the connection anew, if its spec or its Secret has changed since.

@@ -13,6 +13,7 @@ use crate::{
         ConnectionRef, DEFAULT_CONNECTION, TokenPolicy,
     },
     credentials::{Refused, Unusable},
+    engine::{AcsCall, Outcome},
     renewal,
 };
 
@@ -195,6 +196,19 @@ impl Context {
             self.requeue_connection(key);
             self.requeue_users(key);
         }
+    }
+
+    /// Sends a call whose turn has come; what that led to. A credential that may not work is tried by
+    /// one caller at a time.
+    pub fn begin(&self, call: AcsCall) -> Outcome {
+        let (connection, credential) = (call.connection.clone(), call.via.credential.clone());
+        if !self.registry.may_call(&connection, &credential, self.now()) {
+            return Outcome::Overtaken;
+        }
+        if !self.calls.begin(&*self.world, call) {
+            self.registry.untried(&connection, &credential);
+        }
+        Outcome::Waits
     }
 
     /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).

@@ -315,6 +315,10 @@ pub struct AcsTokenStatus {
     /// When the service issued the token, by the service's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Time>,
+    /// When the newest of its tokens was issued, if the service's clock has stepped back since: a
+    /// revocation is repeated until the clock has passed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest_issued_at: Option<Time>,
     /// When the token ends, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,

@@ -22,6 +22,6 @@ pub use object::{Object, Stored};
 pub use order::{IssueOrder, Why};
 pub use queue::{Ended, Queue};
 pub use requeue::Requeue;
-pub use run::{Outcome, Reconcile, Stop, ended, run_all, to_rest};
+pub use run::{Outcome, Reconcile, Rested, Stop, ended, run_all, to_rest};
 pub use world::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, World};
 pub use writes::{add_finalizer, remove_finalizer, write_status};

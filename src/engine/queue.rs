@@ -42,8 +42,8 @@ enum State {
 pub enum Ended {
     /// Nothing is left to do; to be run again after this span, if there is one.
     Rested(Option<Duration>),
-    /// Somebody else had written the object: whoever did also requeues it, unless a watch is broken.
-    Conflicted,
+    /// Something has changed meanwhile: that requeues the object, too, unless a watch is broken.
+    Overtaken,
     /// It failed.
     Failed,
 }
@@ -80,15 +80,18 @@ impl Queue {
         self.ready.len()
     }
 
-    /// Takes the object at this place of the queue, 0 for the first; it runs from now on.
-    pub fn start(&mut self, place: usize) -> Option<ObjectKey> {
+    /// Takes the object at this place of the queue, 0 for the first; it runs from now on. Says also
+    /// how many of its runs have failed in a row.
+    pub fn start(&mut self, place: usize) -> Option<(ObjectKey, i32)> {
         let key = self.ready.remove(place)?;
-        self.entries.entry(key.clone()).or_default().state = State::Running;
-        Some(key)
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.state = State::Running;
+        let failures = entry.failures;
+        Some((key, failures))
     }
 
     /// Takes the first object of those that are `wanted`; it runs from now on.
-    pub fn start_where(&mut self, wanted: impl Fn(&ObjectKey) -> bool) -> Option<ObjectKey> {
+    pub fn start_where(&mut self, wanted: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, i32)> {
         let place = self.ready.iter().position(wanted)?;
         self.start(place)
     }
@@ -100,7 +103,7 @@ impl Queue {
         entry.state = State::Idle;
         entry.failures = match how {
             Ended::Rested(_) => 0,
-            Ended::Conflicted | Ended::Failed => entry.failures.saturating_add(1),
+            Ended::Overtaken | Ended::Failed => entry.failures.saturating_add(1),
         };
         let failures = entry.failures;
         if is_dirty {
@@ -109,7 +112,7 @@ impl Queue {
         }
         let pause = match how {
             Ended::Rested(pause) => pause,
-            Ended::Conflicted => Some(after_conflict(failures)),
+            Ended::Overtaken => Some(after_overtaken(failures)),
             Ended::Failed => renewal::backoff(failures, None, &key.to_string())
                 .try_into()
                 .ok(),
@@ -150,8 +153,8 @@ fn forget(timers: &mut BTreeMap<Duration, BTreeSet<ObjectKey>>, at: Duration, ke
     }
 }
 
-/// How long to wait after this many conflicts in a row: 200 ms, doubling to a minute.
-fn after_conflict(attempts: i32) -> Duration {
+/// How long to wait when this many runs in a row were overtaken: 200 ms, doubling to a minute.
+fn after_overtaken(attempts: i32) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
     let pause = Duration::from_millis(200).saturating_mul(1 << doublings.min(9));
     pause.min(Duration::from_mins(1))
@@ -181,12 +184,12 @@ mod tests {
             queue.add(key("a"));
         }
         assert_eq!(queue.tick(second(0)), 1);
-        assert_eq!(queue.start(0), Some(key("a")));
+        assert_eq!(queue.start(0), Some((key("a"), 0)));
         assert_eq!(queue.start(0), None);
         queue.add(key("a"));
         assert_eq!(queue.tick(second(0)), 0, "one run of an object at a time");
         queue.ended(&key("a"), Ended::Rested(Some(second(9))), second(1));
-        assert_eq!(queue.start(0), Some(key("a")));
+        assert_eq!(queue.start(0), Some((key("a"), 0)));
         queue.ended(&key("a"), Ended::Rested(None), second(2));
         assert!(queue.entries.is_empty() && queue.timers.is_empty());
     }

@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::Shared};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     task::JoinSet,
@@ -14,17 +14,14 @@ use tracing::{Instrument, error, info_span, warn};
 use super::{Calls, Ended, Queue};
 use crate::{
     cluster::{Error, ObjectKey},
-    metrics::{KindLabels, Metrics, ReasonLabels},
-    renewal,
+    metrics::{KindLabels, Metrics, ReasonLabels, StepLabels},
 };
 
 /// Ends when the process is asked to stop.
 pub type Stop = Shared<futures::future::BoxFuture<'static, ()>>;
 
-/// No object needs more steps than this before it rests; one that does is looked at again later.
+/// No object needs more steps than this before it rests.
 const MOST_STEPS: usize = 12;
-/// Pause after a step that was overtaken. A watch event usually requeues the object sooner.
-const OVERTAKEN: SignedDuration = SignedDuration::from_millis(500);
 /// A run is repeated this long after the time that it asked for, so that what is due then is due.
 const LATER: Duration = Duration::from_millis(20);
 /// Longest wait until the next run of an object.
@@ -45,38 +42,64 @@ pub enum Outcome {
     Gone,
 }
 
-/// A run of one object.
-pub trait Reconcile: Send {
-    /// Observes, decides, and carries out one step.
-    fn step(&mut self) -> impl Future<Output = Result<Outcome, Error>> + Send;
-
-    /// The operator's clock.
-    fn now(&self) -> Timestamp;
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rested {
+    /// Nothing is left to do; to be run again at this time, if there is one.
+    Until(Option<Timestamp>),
+    /// Something has changed since the decision. A watch event usually requeues the object.
+    Overtaken,
+    /// What the step of this name does has no effect: the decision after it was the same.
+    NoProgress(&'static str),
 }
 
-/// Goes on until the object rests; when to run it again.
-pub async fn to_rest(mut run: impl Reconcile) -> Result<Option<Timestamp>, Error> {
+/// A run of one object.
+pub trait Reconcile: Send {
+    /// What it decides to do.
+    type Step: PartialEq + Send;
+
+    /// Observes and decides, and carries the step out; `None` for what no decision led to.
+    fn step(&mut self)
+    -> impl Future<Output = Result<(Option<Self::Step>, Outcome), Error>> + Send;
+
+    /// The name of a step, for metrics and logs.
+    fn name(step: &Self::Step) -> &'static str;
+}
+
+/// Goes on until the object rests. Who disagrees with the operator makes no loop: a step that is
+/// decided once more, right after it was carried out, ends the run.
+pub async fn to_rest<R: Reconcile>(mut run: R) -> Result<Rested, Error> {
+    let mut former = None;
     for _ in 0..MOST_STEPS {
-        match run.step().await? {
+        let (step, outcome) = run.step().await?;
+        match outcome {
             Outcome::Done => {}
-            Outcome::Rest(until) => return Ok(until),
-            Outcome::Waits | Outcome::Gone => return Ok(None),
-            Outcome::Overtaken => return Ok(Some(renewal::add(run.now(), OVERTAKEN))),
+            Outcome::Rest(until) => return Ok(Rested::Until(until)),
+            Outcome::Waits | Outcome::Gone => return Ok(Rested::Until(None)),
+            Outcome::Overtaken => return Ok(Rested::Overtaken),
         }
+        if let Some(step) = &step
+            && former.as_ref() == Some(step)
+        {
+            return Ok(Rested::NoProgress(R::name(step)));
+        }
+        former = step;
     }
-    Ok(Some(renewal::add(run.now(), OVERTAKEN)))
+    let last = former.as_ref().map_or("", R::name);
+    Ok(Rested::NoProgress(last))
 }
 
 /// How a run ended, for the queue.
 #[must_use]
-pub fn ended(result: &Result<Option<Timestamp>, Error>, now: Timestamp) -> Ended {
+pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
     match result {
-        Ok(until) => Ended::Rested(until.map(|until| {
+        Ok(Rested::Until(until)) => Ended::Rested(until.map(|until| {
             let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
             wait.min(LONGEST_TIMER) + LATER
         })),
-        Err(error) if error.is_conflict() => Ended::Conflicted,
-        Err(_) => Ended::Failed,
+        Ok(Rested::Overtaken) => Ended::Overtaken,
+        Err(error) if error.is_conflict() => Ended::Overtaken,
+        Ok(Rested::NoProgress(_)) | Err(_) => Ended::Failed,
     }
 }
 
@@ -94,8 +117,8 @@ pub async fn run_all<F, R>(
     now: impl Fn() -> Timestamp,
     reconcile: F,
 ) where
-    F: Fn(ObjectKey) -> R,
-    R: Future<Output = Result<Option<Timestamp>, Error>> + Send + 'static,
+    F: Fn(ObjectKey, i32) -> R,
+    R: Future<Output = Result<Rested, Error>> + Send + 'static,
 {
     let began = Instant::now();
     let mut queue = Queue::default();
@@ -106,8 +129,10 @@ pub async fn run_all<F, R>(
             queue.add(key);
         }
         queue.tick(began.elapsed());
-        while let Some(key) = queue.start_where(|key| !is_stopping || calls.has_answer(key)) {
-            runs.spawn(run(key.clone(), reconcile(key), &metrics));
+        while let Some((key, attempts)) =
+            queue.start_where(|key| !is_stopping || calls.has_answer(key))
+        {
+            runs.spawn(run(key.clone(), reconcile(key, attempts), &metrics));
         }
         if is_stopping && runs.is_empty() && calls.is_idle() {
             return;
@@ -133,7 +158,7 @@ pub async fn run_all<F, R>(
 }
 
 /// How a run ended: a panic is told apart.
-type Ran = Result<Result<Option<Timestamp>, Error>, ()>;
+type Ran = Result<Result<Rested, Error>, ()>;
 
 fn run<R>(
     key: ObjectKey,
@@ -141,7 +166,7 @@ fn run<R>(
     metrics: &Metrics,
 ) -> impl Future<Output = (ObjectKey, Ran)> + use<R>
 where
-    R: Future<Output = Result<Option<Timestamp>, Error>>,
+    R: Future<Output = Result<Rested, Error>>,
 {
     let kind = key.kind.as_str();
     let runs = metrics.reconciles.get_or_create_owned(&KindLabels { kind });
@@ -163,13 +188,25 @@ fn end(
         .as_ref()
         .map_or(Ended::Failed, |result| ended(result, now));
     let attempts = queue.ended(key, how, at);
+    let kind = key.kind.as_str();
+    let stuck_at = match ran {
+        Ok(Ok(Rested::NoProgress(step))) => Some(*step),
+        Ok(Ok(Rested::Overtaken)) if attempts > 1 => Some("overtaken"),
+        _ => None,
+    };
+    if let Some(step) = stuck_at {
+        let labels = StepLabels { kind, step };
+        metrics.no_progress.get_or_create(&labels).inc();
+        warn!(object = %key, step, attempts, "a step has no effect and is repeated later");
+        return;
+    }
     let (reason, text) = match ran {
         Ok(Err(error)) if how == Ended::Failed => (error.reason(), error.to_string()),
         Ok(_) => return,
         Err(()) => ("Panic", "the run panicked: please report this".to_owned()),
     };
     let labels = ReasonLabels {
-        kind: key.kind.as_str(),
+        kind,
         reason: reason.to_owned(),
     };
     metrics.failures.get_or_create(&labels).inc();

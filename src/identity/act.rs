@@ -121,23 +121,33 @@ fn begin(
     operation: AcsOperation,
     deadline: Timestamp,
 ) -> Outcome {
-    let Some((connection, via)) = connection_of(context, identity, context.now()) else {
+    let Some(via) = connection_of(context, identity, context.now()) else {
         return Outcome::Overtaken;
     };
     let call = AcsCall {
-        via,
-        connection,
+        via: via.resolved,
+        connection: via.connection,
         by: ObjectRef::from_obj(identity).into(),
         uid: identity.uid().unwrap_or_default(),
         operation,
         deadline,
     };
+    let key = call.by.clone();
     let (calls, world) = (&context.calls, &*context.world);
-    if calls.has_turn(world, &call) && calls.begin(world, call) {
+    if !calls.has_turn(world, &call) {
+        return Outcome::Waits;
+    }
+    let outcome = if via.is_cleanup {
+        calls.begin(world, call);
+        Outcome::Waits
+    } else {
+        context.begin(call)
+    };
+    if calls.stage(&key).is_on_the_wire() {
         // From here on the intent is used up: whatever comes, it is not fresh any longer.
         remember_intent(context, identity, None);
     }
-    Outcome::Waits
+    outcome
 }
 
 /// Lets the object go; unless something is left behind anyway, not before every token that is on its

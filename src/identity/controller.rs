@@ -14,14 +14,14 @@ use crate::{
     cluster,
     context::Context,
     crd::AcsIdentity,
-    engine::{Outcome, Reconcile, to_rest},
+    engine::{Outcome, Reconcile, Rested, to_rest},
 };
 
 /// Looks at one identity; when to look again.
 pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectRef<AcsIdentity>,
-) -> Result<Option<Timestamp>, cluster::Error> {
+) -> Result<Rested, cluster::Error> {
     to_rest(Run { context, key }).await
 }
 
@@ -31,27 +31,30 @@ struct Run {
 }
 
 impl Reconcile for Run {
-    async fn step(&mut self) -> Result<Outcome, cluster::Error> {
+    type Step = Step;
+
+    async fn step(&mut self) -> Result<(Option<Step>, Outcome), cluster::Error> {
         let context = &self.context;
         let identity = context.views.identities.get(&self.key);
         let key = self.key.clone().into();
         let uid = identity.as_ref().and_then(|identity| identity.uid());
         if let Some(answered) = context.calls.take_answer(&key) {
-            return match &identity {
+            let outcome = match &identity {
                 Some(identity) if uid.as_ref() == Some(&answered.call.uid) => {
-                    act::absorb(context, identity, answered).await
+                    act::absorb(context, identity, answered).await?
                 }
-                _ => Ok(act::absorb_of_gone(context, answered)),
+                _ => act::absorb_of_gone(context, answered),
             };
+            return Ok((None, outcome));
         }
         if let Some(created) = context.memory.created(&key)
             && uid.as_ref() != Some(&created.uid)
         {
-            return Ok(act::delete_unrecorded(context, &key, created));
+            return Ok((None, act::delete_unrecorded(context, &key, created)));
         }
         let Some(identity) = identity else {
             context.calls.give_up(&key);
-            return Ok(Outcome::Gone);
+            return Ok((None, Outcome::Gone));
         };
         let mut observed = observe(context, &identity, context.now());
         observed.asked_since = remember_asking(context, &identity, &observed);
@@ -62,20 +65,20 @@ impl Reconcile for Run {
                 context.calls.give_up(&key);
             }
             report::rest(context, &identity, &decision).await?;
-            return Ok(Outcome::Rest(decision.wake));
+            return Ok((None, Outcome::Rest(decision.wake)));
         }
         let outcome = act::carry_out(context, &identity, &observed, &decision).await?;
         if outcome != Outcome::Waits {
-            return Ok(outcome);
+            return Ok((Some(decision.step), outcome));
         }
         observed.call = context.calls.stage(&key);
         let decision = waits(&observed);
         report::rest(context, &identity, &decision).await?;
-        Ok(Outcome::Rest(decision.wake))
+        Ok((None, Outcome::Rest(decision.wake)))
     }
 
-    fn now(&self) -> Timestamp {
-        self.context.now()
+    fn name(step: &Step) -> &'static str {
+        step.name()
     }
 }
 

@@ -178,6 +178,28 @@ pub enum Step {
     Rest,
 }
 
+impl Step {
+    /// Its name, for metrics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "add_finalizer",
+            Self::RecordCreate { .. } => "record_create",
+            Self::Create { .. } => "create",
+            Self::RecordCreated { .. } => "record_created",
+            Self::Adopt { .. } => "adopt",
+            Self::FollowConnection { .. } => "follow_connection",
+            Self::RecordRevocation { .. } => "record_revocation",
+            Self::Revoke { .. } => "revoke",
+            Self::RefuseRequest { .. } => "refuse_request",
+            Self::DeleteSecrets => "delete_secrets",
+            Self::Delete { .. } => "delete",
+            Self::RemoveFinalizer { .. } => "remove_finalizer",
+            Self::Rest => "rest",
+        }
+    }
+}
+
 /// What to do, what to tell, and when to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -236,7 +258,8 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     };
     // What a call on the wire does is not known yet: only what holds either way is done beside it.
     let goes_on = match &decision.step {
-        Step::Rest | Step::DeleteSecrets => true,
+        Step::Rest => metadata.deletion_timestamp.is_some(),
+        Step::DeleteSecrets => true,
         Step::RemoveFinalizer { .. } => observed.now >= observed.deletion_deadline,
         _ => false,
     };

@@ -64,13 +64,8 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         for token in context.views.tokens.find(&key) {
             let limits = token::limits_of(context, &connection_key, &group, &token);
             let claimed = id.as_ref().and_then(|id| claim(&token, id, &limits));
-            let newest = context
-                .memory
-                .of(&token.uid().unwrap_or_default())
-                .newest_issue;
             claims.extend(claimed.map(|claim| Claim {
                 is_own: is_itself,
-                newest_issue: newest.map_or(claim.issued_at, |at| at.max(claim.issued_at)),
                 ..claim
             }));
             if is_itself {
@@ -215,14 +210,21 @@ fn connection(
     }
 }
 
+/// By what an identity calls ACS.
+#[derive(Debug)]
+pub struct Via {
+    /// The connection.
+    pub connection: ConnectionKey,
+    /// What it resolves to.
+    pub resolved: Resolved,
+    /// Whether it only takes something away: such a call waits for no proof of the credential.
+    pub is_cleanup: bool,
+}
+
 /// What a call for the identity can use now, if it may be made: for clean-up, and for a revocation
 /// that a person asks for, a credential that is only remembered.
 #[must_use]
-pub fn connection_of(
-    context: &Context,
-    identity: &AcsIdentity,
-    now: Timestamp,
-) -> Option<(ConnectionKey, Resolved)> {
+pub fn connection_of(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Option<Via> {
     let namespace = identity.namespace()?;
     let status = identity.status.as_ref()?;
     let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
@@ -239,12 +241,18 @@ pub fn connection_of(
         || identity.metadata.deletion_timestamp.is_some();
     let Some(resolved) = usable else {
         let remembered = context.registry.for_cleanup(&key, endpoint);
-        return remembered
-            .filter(|_| cleans_up || is_urgent(status))
-            .map(|resolved| (key, resolved));
+        let remembered = remembered.filter(|_| cleans_up || is_urgent(status));
+        return remembered.map(|resolved| Via {
+            connection: key,
+            resolved,
+            is_cleanup: true,
+        });
     };
-    let may_call = cleans_up || context.registry.may_call(&key, &resolved.credential, now);
-    may_call.then_some((key, resolved))
+    Some(Via {
+        connection: key,
+        resolved,
+        is_cleanup: cleans_up,
+    })
 }
 
 fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
@@ -13,33 +12,51 @@ use crate::{
     connection,
     context::{Context, Views},
     crd::{AcsIdentity, ConnectionKey, ConnectionKind},
-    engine::Stored,
+    engine::{Rested, Stored},
     identity, revocation, token,
 };
 
-/// Looks at one object; when to look again. What the API server refuses to write is told on it.
-pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Option<Timestamp>, Error> {
+/// After so many runs of an object without progress it is told; they begin with 0.
+const TOLD_AFTER: i32 = 2;
+
+/// Looks at one object, of which so many runs have failed in a row; when to look again. What the API
+/// server refuses to write is told on it, and what others undo.
+pub async fn reconcile(
+    context: Arc<Context>,
+    key: ObjectKey,
+    attempts: i32,
+) -> Result<Rested, Error> {
     let ended = dispatch(Arc::clone(&context), key.clone()).await;
     context.calls.give_back_turn(&key);
-    if let Err(error) = &ended
-        && error.is_refusal()
-    {
-        let views = &context.views;
-        let text = error.to_string();
-        match key.kind {
-            Kind::Connection => warn(&context, &views.connections, &key, &text).await,
-            Kind::ClusterConnection => {
-                warn(&context, &views.cluster_connections, &key, &text).await;
-            }
-            Kind::Identity => warn(&context, &views.identities, &key, &text).await,
-            Kind::Token => warn(&context, &views.tokens, &key, &text).await,
-            Kind::Revocation => warn(&context, &views.revocations, &key, &text).await,
-            Kind::ClusterRevocation => {
-                warn(&context, &views.cluster_revocations, &key, &text).await;
-            }
+    match &ended {
+        Err(error) if error.is_refusal() => {
+            warn(&context, &key, "WriteRefused", &error.to_string()).await;
         }
+        Ok(Rested::NoProgress(step)) if attempts == TOLD_AFTER => {
+            let text = format!(
+                "the operator has done the same thing several times and it had no effect ({step}): an                  admission policy, another controller or another operator may undo it. It is tried                  again, more and more slowly"
+            );
+            warn(&context, &key, "NoProgress", &text).await;
+        }
+        _ => {}
     }
     ended
+}
+
+async fn warn(context: &Context, key: &ObjectKey, reason: &str, text: &str) {
+    let views = &context.views;
+    match key.kind {
+        Kind::Connection => warn_on(context, &views.connections, key, reason, text).await,
+        Kind::ClusterConnection => {
+            warn_on(context, &views.cluster_connections, key, reason, text).await;
+        }
+        Kind::Identity => warn_on(context, &views.identities, key, reason, text).await,
+        Kind::Token => warn_on(context, &views.tokens, key, reason, text).await,
+        Kind::Revocation => warn_on(context, &views.revocations, key, reason, text).await,
+        Kind::ClusterRevocation => {
+            warn_on(context, &views.cluster_revocations, key, reason, text).await;
+        }
+    }
 }
 
 /// Whether all is known that the object depends on. While a kind can't be listed, an object of it that
@@ -90,17 +107,23 @@ fn may_be_of_cluster(views: &Views, connections: &[ConnectionKey]) -> bool {
     first.is_some_and(|key| key.kind == ConnectionKind::ClusterAcsConnection)
 }
 
-async fn warn<K: Stored + Indexed>(context: &Context, view: &View<K>, key: &ObjectKey, text: &str) {
+async fn warn_on<K: Stored + Indexed>(
+    context: &Context,
+    view: &View<K>,
+    key: &ObjectKey,
+    reason: &str,
+    text: &str,
+) {
     if let Some(object) = view.get(&key.reference()) {
-        context.warn(object.as_ref(), "WriteRefused", text).await;
+        context.warn(object.as_ref(), reason, text).await;
     }
 }
 
-async fn dispatch(context: Arc<Context>, key: ObjectKey) -> Result<Option<Timestamp>, Error> {
+async fn dispatch(context: Arc<Context>, key: ObjectKey) -> Result<Rested, Error> {
     let views = &context.views;
     if !is_known(views, &key) {
         // Its first list requeues it.
-        return Ok(None);
+        return Ok(Rested::Until(None));
     }
     match key.kind {
         Kind::Connection => {

@@ -14,7 +14,7 @@ use crate::{
     },
     context::Context,
     crd::{AcsIdentity, Conditions, RevocationStatus, Verdict, ready_reason},
-    engine::write_status,
+    engine::{Rested, write_status},
     metrics::ReasonLabels,
     renewal,
 };
@@ -29,9 +29,9 @@ pub async fn reconcile<R: AnyRevocation>(
     context: &Context,
     view: &View<R>,
     reference: ObjectRef<R>,
-) -> Result<Option<Timestamp>, cluster::Error> {
+) -> Result<Rested, cluster::Error> {
     let Some(order) = view.get(&reference) else {
-        return Ok(None);
+        return Ok(Rested::Until(None));
     };
     let now = context.now();
     let uid = order.uid().unwrap_or_default();
@@ -40,19 +40,19 @@ pub async fn reconcile<R: AnyRevocation>(
     let is_of_others = is_new && context.memory.of(&uid).is_order_told;
     let is_leaving = order.meta().deletion_timestamp.is_some();
     if former.completed_at.is_some() || is_of_others || is_leaving {
-        return Ok(None);
+        return Ok(Rested::Until(None));
     }
     let next = if is_new {
         let Some(seen) = first_sight(context, order.as_ref(), now) else {
             if !was_told(context, &uid) {
                 elsewhere(context, order.as_ref()).await;
             }
-            return Ok(None);
+            return Ok(Rested::Until(None));
         };
         decide::begin(&seen)
     } else {
         let Some(seen) = progress(context, order.as_ref(), now) else {
-            return Ok(None);
+            return Ok(Rested::Until(None));
         };
         requeue_targets(context, order.as_ref());
         decide::go_on(&former, &seen)
@@ -60,14 +60,14 @@ pub async fn reconcile<R: AnyRevocation>(
     let is_over = next.is_over();
     let told = told(order.as_ref(), &former, next.clone(), now);
     if told == former {
-        return Ok(Some(renewal::add(now, LOOKING)));
+        return Ok(Rested::Until(Some(renewal::add(now, LOOKING))));
     }
     let told_at = context.memory.of(&uid).progress_told;
     let due = told_at.map(|told_at| renewal::add(told_at, TELLING));
     // A clock that was set back must not hold the progress up.
     let due = due.filter(|due| *due > now && *due <= renewal::add(now, TELLING));
     if let (false, Some(due)) = (is_over, due) {
-        return Ok(Some(due));
+        return Ok(Rested::Until(Some(due)));
     }
     let order = order.with_status(told);
     write_status(&*context.world, view, &order).await?;
@@ -77,10 +77,10 @@ pub async fn reconcile<R: AnyRevocation>(
     report(context, &order, &next, is_new).await;
     if is_over {
         context.memory.forget(&uid);
-        return Ok(None);
+        return Ok(Rested::Until(None));
     }
     requeue_targets(context, &order);
-    Ok(Some(renewal::add(now, LOOKING)))
+    Ok(Rested::Until(Some(renewal::add(now, LOOKING))))
 }
 
 /// The whole of the next status.

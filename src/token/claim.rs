@@ -41,6 +41,7 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
         return None;
     }
     let issued_at = status.issued_at.as_ref()?.0;
+    let newest_issue = status.newest_issued_at.as_ref().map(|at| at.0);
     let held = TokenParameters {
         scopes: status.scopes.clone()?,
         expires_in: status.expires_in.clone()?,
@@ -66,7 +67,7 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
     Some(Claim {
         name: token.metadata.name.clone().unwrap_or_default(),
         issued_at,
-        newest_issue: issued_at,
+        newest_issue: newest_issue.map_or(issued_at, |newest| newest.max(issued_at)),
         is_own: true,
         is_marked: !crate::crd::is_ready(&status.conditions),
         asks,

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::debug;
 
@@ -17,14 +16,14 @@ use crate::{
     },
     context::Context,
     crd::AcsToken,
-    engine::{Outcome, Reconcile, to_rest},
+    engine::{Outcome, Reconcile, Rested, to_rest},
 };
 
 /// Looks at one token; when to look again.
 pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectRef<AcsToken>,
-) -> Result<Option<Timestamp>, cluster::Error> {
+) -> Result<Rested, cluster::Error> {
     let mut findings = Findings::default();
     if let Some(token) = context.views.tokens.get(&key) {
         findings.watched(follow_user_token(&context, &token));
@@ -44,18 +43,21 @@ struct Run {
 }
 
 impl Reconcile for Run {
-    async fn step(&mut self) -> Result<Outcome, cluster::Error> {
+    type Step = Step;
+
+    async fn step(&mut self) -> Result<(Option<Step>, Outcome), cluster::Error> {
         let context = &self.context;
         let key = self.key.clone().into();
         let token = context.views.tokens.get(&self.key);
         let answered = context.calls.take_answer(&key);
         let Some(token) = token else {
             context.calls.give_up(&key);
-            return Ok(Outcome::Gone);
+            return Ok((None, Outcome::Gone));
         };
         // That of a former object of this name is of no use.
         if let Some(answered) = answered.filter(|it| token.uid().as_ref() == Some(&it.call.uid)) {
-            return act::absorb(context, &token, answered, &mut self.findings).await;
+            let absorbed = act::absorb(context, &token, answered, &mut self.findings).await;
+            return absorbed.map(|outcome| (None, outcome));
         }
         let mut observed = observe(context, &token, &self.findings, context.now());
         let decision = decide(&observed);
@@ -66,21 +68,21 @@ impl Reconcile for Run {
             }
             follow_conflict(context, &token, &observed.secret);
             report::rest(context, &token, &decision).await?;
-            return Ok(Outcome::Rest(decision.wake));
+            return Ok((None, Outcome::Rest(decision.wake)));
         }
         let findings = &mut self.findings;
         let outcome = act::carry_out(context, &token, &decision, findings).await?;
         if outcome != Outcome::Waits {
-            return Ok(outcome);
+            return Ok((Some(decision.step), outcome));
         }
         observed.call = context.calls.stage(&key);
         let decision = waits(&observed);
         report::rest(context, &token, &decision).await?;
-        Ok(Outcome::Rest(decision.wake))
+        Ok((None, Outcome::Rest(decision.wake)))
     }
 
-    fn now(&self) -> Timestamp {
-        self.context.now()
+    fn name(step: &Step) -> &'static str {
+        step.name()
     }
 }
 

@@ -233,6 +233,28 @@ pub enum Step {
     Rest,
 }
 
+impl Step {
+    /// Its name, for metrics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "add_finalizer",
+            Self::ReadSecret => "read_secret",
+            Self::ReadUserToken => "read_user_token",
+            Self::Fail { .. } => "fail",
+            Self::Record(_) => "record",
+            Self::Issue(_) => "issue",
+            Self::RewriteSecret => "rewrite_secret",
+            Self::CopySecret { .. } => "copy_secret",
+            Self::DeleteSecret { .. } => "delete_secret",
+            Self::RefuseRequest { .. } => "refuse_request",
+            Self::RemoveFinalizer { .. } => "remove_finalizer",
+            Self::Mark => "mark",
+            Self::Rest => "rest",
+        }
+    }
+}
+
 /// What to do, what to tell, and when to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -295,7 +317,6 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     };
     // A token on its way has to be revoked, too.
     let goes_on = match &decision.step {
-        Step::Issue(_) => false,
         Step::RemoveFinalizer { .. } => observed.now >= observed.deletion_deadline,
         _ => true,
     };

@@ -96,6 +96,9 @@ pub fn failed(
 }
 
 fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
+    let is_same_identity = next.identity_id.as_ref() == Some(&facts.identity_id);
+    let newest = next.issued_at.take().max(next.newest_issued_at.take());
+    next.newest_issued_at = newest.filter(|at| is_same_identity && at.0 > facts.issued_at);
     next.secret_name = Some(token.secret_name());
     next.identity_id = Some(facts.identity_id.clone());
     next.scopes = Some(facts.shape.scopes.clone());

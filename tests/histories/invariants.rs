@@ -17,6 +17,7 @@ use secrecy::SecretString;
 
 use crate::{
     connection::SECRET,
+    events::Admission,
     operator::DEADLINE,
     service::{Millis, Request, Revoker},
     world::{ApiCall, Key, Message, World, text_in},
@@ -306,6 +307,17 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
     Ok(())
 }
 
+/// K5: who disagrees with the operator is somebody: a policy, a watch that lags, a lost answer.
+pub fn on_no_progress(world: &World, by: &Key, step: &str) -> Checked {
+    let is_undone = world.cluster.admission != Admission::Open;
+    let is_untold = !is_all_told(world) || world.truth.unanswered.is_some();
+    hold!(
+        is_undone || is_untold,
+        "K4, K5: {by} does {step} again and again, and nobody undoes it"
+    );
+    Ok(())
+}
+
 /// The identity whose tokens the call kills.
 fn ends_tokens(request: &Request) -> Option<&String> {
     match request {
@@ -445,6 +457,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
             .as_ref()
             .is_some_and(|s| is_ready(&s.conditions));
         let secret = world.cluster.secrets.get(&object.secret_name());
+        let secret = secret.filter(|secret| is_ours(&secret.metadata, object));
         let text = secret.and_then(|secret| text_in(secret, "token"));
         let token = text.and_then(|text| world.service.token(&text));
         let dies = token.is_some_and(|token| {

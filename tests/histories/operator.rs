@@ -17,7 +17,7 @@ use acs_identity_operator::{
     context::{Config, Context, Views},
     crd::AcsConnection,
     credentials::Registry,
-    engine::{Calls, Locks, Queue, Requeue, ended},
+    engine::{Calls, Locks, Queue, Requeue, Rested, ended},
     memory::Memory,
     metrics::Metrics,
     operator::{
@@ -27,7 +27,7 @@ use acs_identity_operator::{
         reconcile,
     },
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -38,6 +38,7 @@ use crate::{
     cluster::{Change, Kind, NAMESPACE, WATCHES, is_labelled, without_data},
     connection::SECRET,
     door::{self, ProcessDoor},
+    invariants,
     service::{Millis, Success},
     truth::Truth,
     world::{ApiAnswer, ApiCall, BEGIN, Key, Message, Reply, State, TRIP, World},
@@ -46,7 +47,7 @@ use crate::{
 /// After this long a deletion goes on without ACS (I3).
 pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
-type Run = Pin<Box<dyn Future<Output = Result<Option<Timestamp>, cluster::Error>>>>;
+type Run = Pin<Box<dyn Future<Output = Result<Rested, cluster::Error>>>>;
 
 pub struct Operator {
     pub context: Arc<Context>,
@@ -280,10 +281,10 @@ impl Operator {
     }
 
     fn start_run(&mut self, place: usize) {
-        let Some(key) = self.queue.start(place) else {
+        let Some((key, attempts)) = self.queue.start(place) else {
             return;
         };
-        let run = reconcile(Arc::clone(&self.context), key.clone());
+        let run = reconcile(Arc::clone(&self.context), key.clone(), attempts);
         self.started += 1;
         self.runs.insert(key.clone(), Box::pin(run));
         self.poll(&key);
@@ -334,6 +335,11 @@ impl Operator {
         };
         self.runs.remove(key);
         let now = self.world.borrow().local();
+        if let Ok(Rested::NoProgress(step)) = &result {
+            let mut world = self.world.borrow_mut();
+            let checked = invariants::on_no_progress(&world, key, step);
+            world.check(checked);
+        }
         let how = ended(&result, now);
         self.queue.ended(key, how, self.elapsed());
     }

@@ -75,16 +75,7 @@ pub(super) async fn issue(
     if !is_still_wanted(context, token, order, findings) {
         return Ok(Outcome::Done);
     }
-    // From here on the others wait until a new credential is known to work.
-    let (connection, credential) = (call.connection.clone(), call.via.credential.clone());
-    let registry = &context.registry;
-    if !registry.may_call(&connection, &credential, context.now()) {
-        return Ok(Outcome::Overtaken);
-    }
-    if !context.calls.begin(&*context.world, call) {
-        registry.untried(&connection, &credential);
-    }
-    Ok(Outcome::Waits)
+    Ok(context.begin(call))
 }
 
 fn exchange(user: &TeamsUser, order: &IssueOrder, token: SecretString) -> AcsOperation {
@@ -133,15 +124,12 @@ pub async fn absorb(
         Ok(AcsAnswer::Issued(issued)) => issued,
         Ok(_) => return Ok(Outcome::Done),
         Err(error) => {
-            if error.kind() == acs::Kind::IdentityNotFound {
-                context.note_existence(&order.identity_id, via.endpoint.as_str(), true);
+            let told = not_issued(context, token, &answered.call, order, error).await;
+            if told.is_err() {
+                // Else it would be called again at once, as if it had not failed.
+                context.calls.keep(answered);
             }
-            if !context.note_failure(connection, via, error) {
-                remember_failed(context, token, order);
-                let (reason, text) = (error.reason(), error.to_string());
-                report::failed(context, token, reason, &text, error.retry_after()).await?;
-            }
-            return Ok(Outcome::Done);
+            return told.map(|()| Outcome::Done);
         }
     };
     context.note_success(connection, via);
@@ -160,6 +148,26 @@ pub async fn absorb(
     store(context, token, order.why, &held, findings).await?;
     note_use(context, token, connection, via);
     Ok(Outcome::Done)
+}
+
+/// Tells that ACS issued no token; where that is the credential's fault, its connection does.
+async fn not_issued(
+    context: &Context,
+    token: &AcsToken,
+    call: &AcsCall,
+    order: &IssueOrder,
+    error: &acs::Error,
+) -> Result<(), cluster::Error> {
+    if error.kind() == acs::Kind::IdentityNotFound {
+        let endpoint = call.via.endpoint.as_str();
+        context.note_existence(&order.identity_id, endpoint, true);
+    }
+    if context.note_failure(&call.connection, &call.via, error) {
+        return Ok(());
+    }
+    remember_failed(context, token, order);
+    let (reason, text) = (error.reason(), error.to_string());
+    report::failed(context, token, reason, &text, error.retry_after()).await
 }
 
 /// The connection counts one more, or one less on a former credential.
@@ -210,17 +218,15 @@ fn hold(
     issued: &IssuedToken,
     via: &Resolved,
 ) -> Arc<HeldToken> {
-    let issued_at = record.issued_at;
     let held = Arc::new(HeldToken {
         record,
         token: issued.token.clone(),
         endpoint: via.endpoint.to_string(),
     });
     let uid = token.uid().unwrap_or_default();
-    context.memory.change(&uid, |memory| {
-        memory.newest_issue = memory.newest_issue.max(Some(issued_at));
-        memory.held = Some(Arc::clone(&held));
-    });
+    context
+        .memory
+        .change(&uid, |memory| memory.held = Some(Arc::clone(&held)));
     held
 }
 

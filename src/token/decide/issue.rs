@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     ConnectionView, Decision, IdentityView, Observed, REPAIR_INTERVAL, Step, UsableIdentity,
-    exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
+    exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking, waits,
 };
 use crate::{
     crd::{AcsToken, TokenParameters, TokenRecord, Verdict, parse_duration},
@@ -37,6 +37,9 @@ pub(super) fn issue_or_wait(
     good: Option<&TokenRecord>,
     why: Why,
 ) -> Decision {
+    if observed.call.is_on_the_wire() {
+        return waits(observed);
+    }
     if let ConnectionView::Unusable {
         reason,
         message,

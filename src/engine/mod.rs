@@ -4,6 +4,8 @@
 //! and decides, purely; and each effect passes one door, the [`World`]. [`Live`] is the world of a
 //! process; the tests have one of their own, in which everything that can go wrong does.
 
+mod claim;
+mod lease;
 mod live;
 mod locks;
 mod object;
@@ -13,6 +15,8 @@ mod run;
 mod world;
 mod writes;
 
+pub use claim::Claim;
+pub use lease::{Election, Next, Record, Timing, TimingError};
 pub use live::Live;
 pub use locks::Locks;
 pub use object::{Object, Stored};

@@ -168,7 +168,8 @@ async fn create(
     let operation = AcsOperation::CreateIdentity {
         custom_id: custom_id.map(ToOwned::to_owned),
     };
-    match call(context, identity, &resolved, operation, deadline).await {
+    let call = call_of(identity, &resolved, operation, deadline);
+    match context.world.call(call).await {
         Ok(AcsAnswer::Created(created)) => {
             context.note_success(&key, &resolved);
             info!(identity_id = created.id, "created an identity");
@@ -182,6 +183,15 @@ async fn create(
             record_created(context, identity, &created.id).await?;
         }
         Ok(_) => {}
+        Err(error) if error.kind() == acs::Kind::Withheld => {
+            // An intent that stays counts as a call that may have been made.
+            if error.outcome() == acs::Outcome::NotDone {
+                let is_repeatable = custom_id.is_some();
+                let next = tell::create_failed(identity, error.outcome(), is_repeatable, is_first);
+                write(context, identity, next).await?;
+            }
+            return Err(cluster::Error::Withheld);
+        }
         Err(error) => {
             context.note_failure(&key, &resolved, &error);
             let next =
@@ -259,7 +269,8 @@ async fn revoke(
     let operation = AcsOperation::RevokeTokens {
         identity_id: id.to_owned(),
     };
-    let answer = call(context, &identity, &resolved, operation, context.now()).await;
+    let call = call_of(&identity, &resolved, operation, context.now());
+    let answer = context.call(call).await?;
     match existing_or_not(context, &identity, id, answer) {
         Ok(AcsAnswer::Revoked(revoked)) => {
             context.note_success(&key, &resolved);
@@ -381,7 +392,8 @@ async fn delete(
     let operation = AcsOperation::DeleteIdentity {
         identity_id: id.to_owned(),
     };
-    match call(context, identity, &resolved, operation, context.now()).await {
+    let call = call_of(identity, &resolved, operation, context.now());
+    match context.call(call).await? {
         Ok(_) => {
             context.note_success(&key, &resolved);
             info!(identity_id = id, "deleted the identity in ACS");
@@ -399,22 +411,20 @@ async fn delete(
     let_go(context, identity, None).await
 }
 
-async fn call(
-    context: &Context,
+fn call_of(
     identity: &AcsIdentity,
     via: &Resolved,
     operation: AcsOperation,
     deadline: Timestamp,
-) -> Result<AcsAnswer, acs::Error> {
-    let call = AcsCall {
+) -> AcsCall {
+    AcsCall {
         via: via.clone(),
         by: ObjectRef::from_obj(identity).into(),
         uid: identity.uid().unwrap_or_default(),
         operation,
         why: "",
         deadline,
-    };
-    context.world.call(call).await
+    }
 }
 
 fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Time>) {

@@ -106,7 +106,7 @@ async fn have_issued(
         return Ok(Err(Outcome::Overtaken));
     }
     let endpoint = resolved.endpoint.as_str();
-    let issued = match call(context, token, order, resolved, user_token.as_ref()).await {
+    let issued = match call(context, token, order, resolved, user_token.as_ref()).await? {
         Ok(issued) => issued,
         Err(error) => {
             if error.kind() == acs::Kind::IdentityNotFound {
@@ -250,7 +250,7 @@ async fn call(
     order: &IssueOrder,
     resolved: &Resolved,
     user_token: Option<&UserToken>,
-) -> Result<IssuedToken, acs::Error> {
+) -> Result<Result<IssuedToken, acs::Error>, cluster::Error> {
     let operation = match (&token.spec.teams_user, user_token) {
         (Some(user), Some(held)) => AcsOperation::ExchangeTeamsToken {
             token: held.token.clone(),
@@ -271,14 +271,15 @@ async fn call(
         why: order.why.as_str(),
         deadline: order.deadline,
     };
-    match context.world.call(call).await? {
+    let answer = context.call(call).await?;
+    Ok(answer.and_then(|answer| match answer {
         AcsAnswer::Issued(issued) => Ok(issued),
         _ => Err(acs::Error::of_kind(
             acs::Operation::IssueToken,
             &resolved.endpoint,
             acs::Kind::NotTheService,
         )),
-    }
+    }))
 }
 
 /// The API server did not take the Secret: that is told, and the token stays in hand.

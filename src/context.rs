@@ -18,7 +18,7 @@ use crate::{
     cluster::{self, event::Notice, index, view::object_ref},
     crd::{AcsIdentity, ConnectionKey, ConnectionKind, IDENTITY_NOT_FOUND, ready_reason},
     credentials::Registry,
-    engine::{ApiRequest, Locks, Requeue, World},
+    engine::{ApiRequest, Calls, Locks, Requeue, World},
     memory::Memory,
     metrics::Metrics,
     renewal,
@@ -41,6 +41,8 @@ pub struct Context {
     pub registry: Registry,
     /// Keeps issuing and revoking apart.
     pub locks: Locks,
+    /// What was asked of ACS.
+    pub calls: Calls,
     /// What is remembered of single objects.
     pub memory: Memory,
     /// Counts.

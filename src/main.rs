@@ -277,7 +277,7 @@ async fn start(run: Run) -> Result<(), Failure> {
     let acs = Service::new(ServiceConfig {
         metrics: metrics.acs.clone(),
         entra,
-        may_send: Some(Arc::new(move || asked.may_call(Instant::now()))),
+        may_send: Some(Arc::new(move || asked.left(Instant::now()).is_some())),
         ..ServiceConfig::default()
     })?;
     let client = kube::Client::try_default().await.map_err(|error| {

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use crate::{
     acs::Resolved,
     cluster::{ObjectKey, view::lock},
-    crd::{AcsToken, SecretKeyRef, TokenRecord},
+    crd::{AcsToken, ConnectionKey, SecretKeyRef, TokenRecord},
     renewal,
 };
 
@@ -34,6 +34,9 @@ pub struct Remembered {
     pub is_missing: Option<bool>,
     /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
     pub held: Option<Arc<HeldToken>>,
+    /// The latest time, by the service's clock, at which a token was issued: the clock may have
+    /// stepped back since.
+    pub newest_issue: Option<Timestamp>,
     /// The Secret as it was last read or written.
     pub secret: Option<ReadSecret>,
     /// The Entra token of a Teams user as it was last read.
@@ -157,6 +160,8 @@ pub struct Created {
     pub id: String,
     /// By what it can be deleted, should the object be gone.
     pub via: Resolved,
+    /// The connection that this was had from.
+    pub connection: ConnectionKey,
 }
 
 /// What is remembered of all objects, by UID; and identities that were created, by the object's name,

@@ -28,7 +28,7 @@ use crate::{
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
     credentials::Registry,
-    engine::{Live, Locks, Requeue, Stop},
+    engine::{Calls, Live, Locks, Requeue, Stop},
     health::{self, Health},
     memory::Memory,
     metrics::Metrics,
@@ -94,13 +94,15 @@ pub async fn run(
     });
     let address = config.address;
     let live = Live::new(client.clone(), claim.clone(), acs.clone(), inputs);
+    let locks = Locks::new(requeue.clone());
     let context = Arc::new(Context {
         world: Arc::new(live),
         acs,
         views: Views::new(scopes.len()),
-        requeue,
         registry: Registry::default(),
-        locks: Locks::default(),
+        calls: Calls::new(locks.clone(), requeue.clone()),
+        locks,
+        requeue,
         memory: Memory::default(),
         metrics: Arc::clone(&metrics),
         leads_cluster: Arc::new(AtomicBool::new(lease.is_none())),
@@ -150,7 +152,6 @@ pub async fn run(
         }
     }
     info!("stopping: calls on the wire are ended and recorded");
-    claim.stop();
     tokio::select! {
         biased;
         () = claim.lost() => return Err(Error::LeaseLost),

@@ -16,7 +16,7 @@ use super::scrub::scrubbed;
 use super::service::{Resource, Shared};
 use super::signing::Signature;
 use super::transport::{NoAnswer, Proof, exchange};
-use super::{Credential, Error, Kind, Outcome};
+use super::{Credential, Error, Kind, Outcome, Turn};
 
 /// What to do about a refusal of an identity that Entra ID knows.
 const NO_ROLE: &str = "Assign the identity a role on the ACS resource that lets it use the resource's data, such as Contributor; a new assignment needs some minutes, and it is tried again";
@@ -49,11 +49,7 @@ type Read<T> = fn(&Answer) -> Option<T>;
 
 impl Call<'_> {
     /// Makes the call.
-    pub(super) async fn make<T>(
-        self,
-        deadline: Timestamp,
-        read: Read<T>,
-    ) -> Result<Done<T>, Error> {
+    pub(super) async fn make<T>(self, turn: Turn, read: Read<T>) -> Result<Done<T>, Error> {
         let Self {
             shared,
             resource,
@@ -68,10 +64,17 @@ impl Call<'_> {
             config.first_retry_delay,
             request.is_repeatable,
         );
+        let Turn {
+            deadline,
+            permit: mut first,
+        } = turn;
         loop {
             // Before the turn, so that nobody waits in a place that others could use.
             self.bearer_token(&effort).await?;
-            let permit = resource.queue.turn(request.operation, deadline).await;
+            let permit = match first.take() {
+                Some(permit) => permit,
+                None => resource.queue.turn(request.operation, deadline).await,
+            };
             let token = self.bearer_token(&effort).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {
                 return Err(self

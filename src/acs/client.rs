@@ -11,13 +11,13 @@ use super::call::{Call, Done};
 use super::error::Details;
 use super::request::{BadId, Request};
 use super::service::{Resource, Shared};
-use super::{ApiVersion, Credential, Error, Kind, Operation};
+use super::{ApiVersion, Credential, Error, Kind, Operation, Turn};
 
 /// The operations of one ACS resource, with one credential.
 ///
-/// Every operation takes a `deadline`: not a timeout, but how urgent it is. When more calls are
-/// wanted than the service's limits allow, the earliest deadline goes first. There is no bound on
-/// that wait; dropping the future ends it. Once a call's turn has come it ends within
+/// Every operation takes a [`Turn`] that has come, or a deadline: not a timeout, but how urgent it is.
+/// When more calls are wanted than the service's limits allow, the earliest deadline goes first. There
+/// is no bound on that wait; dropping the future ends it. Once a call's turn has come it ends within
 /// [`ServiceConfig::total_timeout`](super::ServiceConfig::total_timeout).
 #[derive(Clone)]
 pub struct Client {
@@ -87,11 +87,11 @@ impl Client {
     pub async fn create_identity(
         &self,
         custom_id: Option<&str>,
-        deadline: Timestamp,
+        turn: impl Into<Turn>,
     ) -> Result<CreatedIdentity, Error> {
         self.check_custom_id(Operation::CreateIdentity, custom_id)?;
         let request = Request::create(&self.version, custom_id, None);
-        let done = self.call(&request).make(deadline, created).await?;
+        let done = self.call(&request).make(turn.into(), created).await?;
         Ok(CreatedIdentity {
             id: done.value.identity.id,
         })
@@ -103,7 +103,7 @@ impl Client {
         custom_id: Option<&str>,
         scopes: &[&str],
         expires_in_minutes: u32,
-        deadline: Timestamp,
+        turn: impl Into<Turn>,
     ) -> Result<(CreatedIdentity, IssuedToken), Error> {
         let operation = Operation::CreateIdentityWithToken;
         self.check_custom_id(operation, custom_id)?;
@@ -121,7 +121,7 @@ impl Client {
             date,
             received_at,
             ..
-        } = self.call(&request).make(deadline, read).await?;
+        } = self.call(&request).make(turn.into(), read).await?;
         Ok((
             CreatedIdentity { id },
             IssuedToken::new(token, date, received_at),
@@ -134,13 +134,13 @@ impl Client {
         identity_id: &str,
         scopes: &[&str],
         expires_in_minutes: u32,
-        deadline: Timestamp,
+        turn: impl Into<Turn>,
     ) -> Result<IssuedToken, Error> {
         let operation = Operation::IssueToken;
         self.check_scopes(operation, scopes)?;
         let request = Request::issue(&self.version, identity_id, scopes, expires_in_minutes)
             .map_err(|bad| self.bad_id(operation, bad))?;
-        let done = self.call(&request).make(deadline, issued).await?;
+        let done = self.call(&request).make(turn.into(), issued).await?;
         Ok(IssuedToken::new(done.value, done.date, done.received_at))
     }
 
@@ -148,7 +148,7 @@ impl Client {
     pub async fn revoke_tokens(
         &self,
         identity_id: &str,
-        deadline: Timestamp,
+        turn: impl Into<Turn>,
     ) -> Result<Revoked, Error> {
         let request = Request::revoke(&self.version, identity_id)
             .map_err(|bad| self.bad_id(Operation::RevokeTokens, bad))?;
@@ -157,7 +157,7 @@ impl Client {
             date,
             earlier_attempt_lost,
             ..
-        } = self.call(&request).make(deadline, read).await?;
+        } = self.call(&request).make(turn.into(), read).await?;
         Ok(Revoked {
             date,
             earlier_attempt_lost,
@@ -169,7 +169,7 @@ impl Client {
     pub async fn delete_identity(
         &self,
         identity_id: &str,
-        deadline: Timestamp,
+        turn: impl Into<Turn>,
     ) -> Result<Deleted, Error> {
         let operation = Operation::DeleteIdentity;
         let request = Request::delete(&self.version, identity_id)
@@ -182,7 +182,7 @@ impl Client {
                 .then_some(Deleted { was_gone: true }),
         };
         self.call(&request)
-            .make(deadline, read)
+            .make(turn.into(), read)
             .await
             .map(|done| done.value)
     }
@@ -194,11 +194,25 @@ impl Client {
         token: &SecretString,
         app_id: &str,
         user_id: &str,
-        deadline: Timestamp,
+        turn: impl Into<Turn>,
     ) -> Result<IssuedToken, Error> {
         let request = Request::exchange(&self.version, token, app_id, user_id);
-        let done = self.call(&request).make(deadline, issued).await?;
+        let done = self.call(&request).make(turn.into(), issued).await?;
         Ok(IssuedToken::new(done.value, done.date, done.received_at))
+    }
+
+    /// Waits until a call of `operation` may go out. May be dropped at any time.
+    pub async fn turn(&self, operation: Operation, deadline: Timestamp) -> Turn {
+        if let Credential::Entra(bearer) = &self.credential {
+            // Before the turn, so that nobody waits in a place that others could use. What it lacks,
+            // the call will say.
+            let _ = Box::pin(bearer.token()).await;
+        }
+        let permit = self.resource.queue.turn(operation, deadline).await;
+        Turn {
+            deadline,
+            permit: Some(permit),
+        }
     }
 
     fn call<'a>(&'a self, request: &'a Request) -> Call<'a> {

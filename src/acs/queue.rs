@@ -38,6 +38,24 @@ pub(super) struct Permit {
     operation: Operation,
 }
 
+/// When a call goes out: its turn has come, or it waits for it. Dropping it gives the turn back.
+#[derive(Debug)]
+pub struct Turn {
+    /// How urgent the call is: the earliest deadline goes first, also when it is repeated.
+    pub(super) deadline: Timestamp,
+    /// The turn, if it has come.
+    pub(super) permit: Option<Permit>,
+}
+
+impl From<Timestamp> for Turn {
+    fn from(deadline: Timestamp) -> Self {
+        Self {
+            deadline,
+            permit: None,
+        }
+    }
+}
+
 /// A place in the queue. Dropping it before its turn gives the place up.
 struct Waiting {
     queue: Queue,

@@ -7,13 +7,12 @@ use kube::core::{Selector, SelectorExt};
 use super::Context;
 use crate::{
     acs::{self, Resolved},
-    cluster::{self, view::object_ref},
+    cluster::view::object_ref,
     crd::{
         AcsConnection, AnyConnection, ClusterAcsConnection, ConnectionKey, ConnectionKind,
         ConnectionRef, DEFAULT_CONNECTION, TokenPolicy,
     },
     credentials::{Refused, Unusable},
-    engine::{AcsAnswer, AcsCall},
     renewal,
 };
 
@@ -187,18 +186,6 @@ impl Context {
                     .map(|found| of_cluster(&found))
                     .unwrap_or_default()
             }
-        }
-    }
-
-    /// Calls ACS. Where this process may not act any more the run ends, and nothing is told: whoever
-    /// acts instead decides anew (K2).
-    pub async fn call(
-        &self,
-        call: AcsCall,
-    ) -> Result<Result<AcsAnswer, acs::Error>, cluster::Error> {
-        match self.world.call(call).await {
-            Err(error) if error.kind() == acs::Kind::Withheld => Err(cluster::Error::Withheld),
-            answer => Ok(answer),
         }
     }
 

@@ -12,14 +12,7 @@ use tokio::sync::watch::Sender;
 /// be told as if it had failed.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    state: Arc<Sender<State>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct State {
-    right: Right,
-    /// Whether the process ends: what it has begun it may record, and calls nobody any more.
-    is_stopping: bool,
+    right: Arc<Sender<Right>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,22 +43,18 @@ impl Claim {
     }
 
     fn new(right: Right) -> Self {
-        let state = State {
-            right,
-            is_stopping: false,
-        };
         Self {
-            state: Arc::new(Sender::new(state)),
+            right: Arc::new(Sender::new(right)),
         }
     }
 
     /// Extends the claim: effects may begin until `until`, and another process may act from `lapses`
     /// on. A lost claim stays lost.
     pub fn extend(&self, until: Instant, lapses: Instant) {
-        self.state.send_if_modified(|state| {
-            let is_open = matches!(state.right, Right::Waiting | Right::Held { .. });
+        self.right.send_if_modified(|right| {
+            let is_open = matches!(right, Right::Waiting | Right::Held { .. });
             if is_open {
-                state.right = Right::Held { until, lapses };
+                *right = Right::Held { until, lapses };
             }
             is_open
         });
@@ -73,21 +62,15 @@ impl Claim {
 
     /// Gives the claim up for good.
     pub fn lose(&self) {
-        self.state.send_if_modified(|state| {
-            std::mem::replace(&mut state.right, Right::Lost) != Right::Lost
-        });
-    }
-
-    /// From now on no call to ACS begins; the outcome of those on the wire may be recorded.
-    pub fn stop(&self) {
-        self.state.send_modify(|state| state.is_stopping = true);
+        self.right
+            .send_if_modified(|right| std::mem::replace(right, Right::Lost) != Right::Lost);
     }
 
     /// How long an effect may take that begins now, so that it ends before another process may act;
     /// `None` when it may not begin.
     #[must_use]
     pub fn left(&self, now: Instant) -> Option<Duration> {
-        let right = self.state.borrow().right;
+        let right = *self.right.borrow();
         match right {
             Right::Waiting | Right::Lost => None,
             Right::Undisputed => Some(Duration::MAX),
@@ -97,13 +80,6 @@ impl Claim {
                 None
             }
         }
-    }
-
-    /// Whether a call to ACS may begin now.
-    #[must_use]
-    pub fn may_call(&self, now: Instant) -> bool {
-        let is_stopping = self.state.borrow().is_stopping;
-        !is_stopping && self.left(now).is_some()
     }
 
     /// Waits until this process may act.
@@ -118,9 +94,9 @@ impl Claim {
     }
 
     async fn wait(&self, is_so: impl Fn(Right) -> bool) {
-        let mut state = self.state.subscribe();
+        let mut right = self.right.subscribe();
         // The sender lives as long as `self`.
-        let _ = state.wait_for(|state| is_so(state.right)).await;
+        let _ = right.wait_for(|right| is_so(*right)).await;
     }
 }
 
@@ -151,21 +127,9 @@ mod tests {
     fn a_claim_that_was_refused_once_never_comes_back() {
         let (claim, begin) = (Claim::waiting(), Instant::now());
         claim.extend(begin + seconds(10), begin + seconds(15));
-        assert!(!claim.may_call(begin + seconds(10)));
+        assert_eq!(claim.left(begin + seconds(10)), None);
         assert_eq!(claim.lost().now_or_never(), Some(()));
         claim.extend(begin + seconds(30), begin + seconds(35));
         assert_eq!(claim.left(begin + seconds(11)), None);
-    }
-
-    #[test]
-    fn who_stops_may_record_and_not_call() {
-        for claim in [Claim::undisputed(), Claim::waiting()] {
-            let now = Instant::now();
-            claim.extend(now + seconds(10), now + seconds(15));
-            assert!(claim.may_call(now));
-            claim.stop();
-            assert!(!claim.may_call(now));
-            assert!(claim.left(now).is_some());
-        }
     }
 }

@@ -13,9 +13,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, Object, Stored, World};
+use super::{
+    AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IssueOrder, Object, Stored, World,
+};
 use crate::{
-    acs::{self, AssertionSource, Endpoint, Service},
+    acs::{self, AssertionSource, Endpoint, Service, Turn},
     cluster::{
         Error, call, effect,
         event::Events,
@@ -46,6 +48,13 @@ impl Live {
             acs,
             inputs,
         }
+    }
+}
+
+impl Live {
+    fn client_of(&self, call: &AcsCall) -> acs::Client {
+        let via = &call.via;
+        self.acs.client(&via.endpoint, &via.version, &via.key)
     }
 }
 
@@ -122,48 +131,52 @@ impl World for Live {
         }
     }
 
-    fn call(&self, call: AcsCall) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
-        let AcsCall {
-            via,
-            operation,
-            deadline,
-            ..
-        } = call;
-        let client = self.acs.client(&via.endpoint, &via.version, &via.key);
+    fn turn(&self, call: &AcsCall) -> BoxFuture<'static, Turn> {
+        let client = self.client_of(call);
+        let (operation, deadline) = (call.operation.kind(), call.deadline);
+        async move { client.turn(operation, deadline).await }.boxed()
+    }
+
+    fn call(&self, call: AcsCall, turn: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
+        let client = self.client_of(&call);
         async move {
-            match operation {
-                AcsOperation::CreateIdentity { custom_id } => client
-                    .create_identity(custom_id.as_deref(), deadline)
+            match call.operation {
+                AcsOperation::CreateIdentity { custom_id, .. } => client
+                    .create_identity(custom_id.as_deref(), turn)
                     .await
                     .map(AcsAnswer::Created),
-                AcsOperation::IssueToken {
-                    identity_id,
-                    scopes,
-                    minutes,
-                } => {
-                    let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
-                    let issued = client.issue_token(&identity_id, &scopes, minutes, deadline);
+                AcsOperation::IssueToken(order) => {
+                    let IssueOrder {
+                        identity_id, shape, ..
+                    } = order;
+                    let scopes: Vec<_> = shape.scopes.iter().map(|scope| scope.as_str()).collect();
+                    let issued = client.issue_token(&identity_id, &scopes, shape.minutes(), turn);
                     issued.await.map(AcsAnswer::Issued)
                 }
                 AcsOperation::ExchangeTeamsToken {
                     token,
                     app_id,
                     user_id,
+                    ..
                 } => client
-                    .exchange_teams_token(&token, &app_id, &user_id, deadline)
+                    .exchange_teams_token(&token, &app_id, &user_id, turn)
                     .await
                     .map(AcsAnswer::Issued),
                 AcsOperation::RevokeTokens { identity_id } => client
-                    .revoke_tokens(&identity_id, deadline)
+                    .revoke_tokens(&identity_id, turn)
                     .await
                     .map(AcsAnswer::Revoked),
                 AcsOperation::DeleteIdentity { identity_id } => client
-                    .delete_identity(&identity_id, deadline)
+                    .delete_identity(&identity_id, turn)
                     .await
                     .map(AcsAnswer::Deleted),
             }
         }
         .boxed()
+    }
+
+    fn spawn(&self, work: BoxFuture<'static, ()>) {
+        tokio::spawn(work);
     }
 
     fn follow(&self, namespace: &str, names: &[&str], follower: &Follower) -> Vec<Presence> {

@@ -1,40 +1,139 @@
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, Weak},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
 };
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use super::Requeue;
+use crate::cluster::{ObjectKey, view::lock};
 
-use crate::cluster::view::lock;
-
-/// One lock per identity in ACS: many may issue side by side, one may revoke alone (R3).
-#[derive(Debug, Default)]
+/// One lock per identity in ACS: many may issue side by side, one may revoke alone (R3). Nobody waits
+/// for one inside a run: whom it was refused to is requeued when it is free.
+#[derive(Clone, Debug)]
 pub struct Locks {
-    locks: Mutex<HashMap<String, Weak<RwLock<()>>>>,
+    held: Arc<Mutex<HashMap<String, Held>>>,
+    requeue: Requeue,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    issues: usize,
+    is_revoking: bool,
+    refused: BTreeSet<ObjectKey>,
+}
+
+/// A lock that is held; dropping it lets the others go on.
+#[derive(Debug)]
+pub struct Guard {
+    locks: Locks,
+    identity_id: String,
 }
 
 impl Locks {
-    /// Waits until no revocation is on the wire; none begins before the guard is dropped.
-    pub async fn issue(&self, identity_id: &str) -> OwnedRwLockReadGuard<()> {
-        self.of_identity(identity_id).read_owned().await
+    /// No lock is held.
+    #[must_use]
+    pub fn new(requeue: Requeue) -> Self {
+        Self {
+            held: Arc::default(),
+            requeue,
+        }
     }
 
-    /// Waits until no issue is on the wire; none begins before the guard is dropped.
-    pub async fn revoke(&self, identity_id: &str) -> OwnedRwLockWriteGuard<()> {
-        self.of_identity(identity_id).write_owned().await
+    /// While the guard lives, no revocation begins; `None` while one is under way.
+    #[must_use]
+    pub fn issue(&self, identity_id: &str, by: &ObjectKey) -> Option<Guard> {
+        self.take(identity_id, by, |held| {
+            let is_free = !held.is_revoking;
+            held.issues += usize::from(is_free);
+            is_free
+        })
     }
 
-    fn of_identity(&self, identity_id: &str) -> Arc<RwLock<()>> {
-        let mut locks = lock(&self.locks);
-        if let Some(held) = locks.get(identity_id).and_then(Weak::upgrade) {
-            return held;
+    /// While the guard lives, no issue and no other revocation begins; `None` while one is under way.
+    #[must_use]
+    pub fn revoke(&self, identity_id: &str, by: &ObjectKey) -> Option<Guard> {
+        self.take(identity_id, by, |held| {
+            let is_free = !held.is_revoking && held.issues == 0;
+            held.is_revoking |= is_free;
+            is_free
+        })
+    }
+
+    fn take(
+        &self,
+        identity_id: &str,
+        by: &ObjectKey,
+        take: impl FnOnce(&mut Held) -> bool,
+    ) -> Option<Guard> {
+        let mut all = lock(&self.held);
+        let held = all.entry(identity_id.to_owned()).or_default();
+        if !take(held) {
+            held.refused.insert(by.clone());
+            return None;
         }
-        // Locks that nobody holds any longer go when the map would have to grow.
-        if locks.len() == locks.capacity() {
-            locks.retain(|_, held| held.strong_count() > 0);
+        drop(all);
+        Some(Guard {
+            locks: self.clone(),
+            identity_id: identity_id.to_owned(),
+        })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut all = lock(&self.locks.held);
+        let Some(held) = all.get_mut(&self.identity_id) else {
+            return;
+        };
+        // A revocation is alone, so there are no issues beside it.
+        held.is_revoking = false;
+        held.issues = held.issues.saturating_sub(1);
+        if held.issues > 0 {
+            return;
         }
-        let new = Arc::default();
-        locks.insert(identity_id.to_owned(), Arc::downgrade(&new));
-        new
+        let refused = all.remove(&self.identity_id).unwrap_or_default().refused;
+        drop(all);
+        for key in refused {
+            self.locks.requeue.send(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Kind;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey {
+            kind: Kind::Token,
+            namespace: Some("ns".to_owned()),
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_revocation_is_alone_and_whom_it_refuses_is_requeued_once() {
+        let (requeue, mut requeued) = Requeue::channel();
+        let locks = Locks::new(requeue);
+        let issues = [locks.issue("1", &key("a")), locks.issue("1", &key("b"))];
+        assert!(issues.iter().all(Option::is_some));
+        assert!(locks.revoke("1", &key("r")).is_none());
+        let other = locks.revoke("2", &key("r"));
+        assert!(other.is_some(), "another identity is another lock");
+        let [first, second] = issues;
+        drop(first);
+        assert!(requeued.try_recv().is_err(), "one issue is under way");
+        drop(second);
+        assert_eq!(requeued.try_recv().ok(), Some(key("r")));
+        let revoking = locks.revoke("1", &key("r"));
+        assert!(revoking.is_some());
+        for _ in 0..2 {
+            assert!(locks.issue("1", &key("a")).is_none());
+        }
+        assert!(locks.revoke("1", &key("s")).is_none());
+        drop(revoking);
+        let requeued: Vec<_> = std::iter::from_fn(|| requeued.try_recv().ok()).collect();
+        assert_eq!(requeued, [key("a"), key("s")]);
+        assert_eq!(lock(&locks.held).len(), 1, "of the other identity");
     }
 }

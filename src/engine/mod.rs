@@ -4,22 +4,26 @@
 //! and decides, purely; and each effect passes one door, the [`World`]. [`Live`] is the world of a
 //! process; the tests have one of their own, in which everything that can go wrong does.
 
+mod calls;
 mod claim;
 mod lease;
 mod live;
 mod locks;
 mod object;
+mod order;
 mod queue;
 mod requeue;
 mod run;
 mod world;
 mod writes;
 
+pub use calls::{Answered, CallStage, Calls};
 pub use claim::Claim;
 pub use lease::{Election, Next, Record, Timing, TimingError};
 pub use live::Live;
-pub use locks::Locks;
+pub use locks::{Guard, Locks};
 pub use object::{Object, Stored};
+pub use order::{IssueOrder, Why};
 pub use queue::{Ended, Queue};
 pub use requeue::Requeue;
 pub use run::{Outcome, Reconcile, Stop, ended, run_all, to_rest};

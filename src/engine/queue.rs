@@ -87,6 +87,12 @@ impl Queue {
         Some(key)
     }
 
+    /// Takes the first object of those that are `wanted`; it runs from now on.
+    pub fn start_where(&mut self, wanted: impl Fn(&ObjectKey) -> bool) -> Option<ObjectKey> {
+        let place = self.ready.iter().position(wanted)?;
+        self.start(place)
+    }
+
     /// A run of the object has ended; how many have failed in a row.
     pub fn ended(&mut self, key: &ObjectKey, how: Ended, now: Duration) -> i32 {
         let entry = self.entries.entry(key.clone()).or_default();

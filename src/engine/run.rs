@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::{Instrument, error, info_span, warn};
 
-use super::{Ended, Queue};
+use super::{Calls, Ended, Queue};
 use crate::{
     cluster::{Error, ObjectKey},
     metrics::{KindLabels, Metrics, ReasonLabels},
@@ -37,6 +37,8 @@ pub enum Outcome {
     Done,
     /// Nothing was done, because something has changed since the decision.
     Overtaken,
+    /// ACS is waited for: a turn, an answer, or the end of another call of the identity.
+    Waits,
     /// Nothing is left to do but to wait, until then or for an event.
     Rest(Option<Timestamp>),
     /// The object is gone.
@@ -58,7 +60,7 @@ pub async fn to_rest(mut run: impl Reconcile) -> Result<Option<Timestamp>, Error
         match run.step().await? {
             Outcome::Done => {}
             Outcome::Rest(until) => return Ok(until),
-            Outcome::Gone => return Ok(None),
+            Outcome::Waits | Outcome::Gone => return Ok(None),
             Outcome::Overtaken => return Ok(Some(renewal::add(run.now(), OVERTAKEN))),
         }
     }
@@ -83,9 +85,10 @@ pub fn ended(result: &Result<Option<Timestamp>, Error>, now: Timestamp) -> Ended
 /// An object is run by one task at a time, many objects side by side; what bounds them are the
 /// queue in front of ACS and the pool in front of the API server, so that nobody's failures take
 /// another's place (K3). A run that fails is repeated with growing pauses; one that panics too.
-/// Ends after `stop`, when all runs have ended.
+/// After `stop` no call to ACS is begun; it ends when the answers to those on the wire are recorded.
 pub async fn run_all<F, R>(
     mut requeued: UnboundedReceiver<ObjectKey>,
+    calls: Calls,
     metrics: Arc<Metrics>,
     stop: Stop,
     now: impl Fn() -> Timestamp,
@@ -97,20 +100,27 @@ pub async fn run_all<F, R>(
     let began = Instant::now();
     let mut queue = Queue::default();
     let mut runs = JoinSet::new();
+    let mut is_stopping = false;
     loop {
         while let Ok(key) = requeued.try_recv() {
             queue.add(key);
         }
         queue.tick(began.elapsed());
-        while let Some(key) = queue.start(0) {
+        while let Some(key) = queue.start_where(|key| !is_stopping || calls.has_answer(key)) {
             runs.spawn(run(key.clone(), reconcile(key), &metrics));
+        }
+        if is_stopping && runs.is_empty() && calls.is_idle() {
+            return;
         }
         let timer = queue.next_timer().unwrap_or(LONGEST_TIMER);
         tokio::select! {
-            () = stop.clone() => break,
+            () = stop.clone(), if !is_stopping => {
+                is_stopping = true;
+                calls.close();
+            }
             requeued = requeued.recv() => match requeued {
                 Some(key) => queue.add(key),
-                None => break,
+                None => return,
             },
             Some(ran) = runs.join_next() => match ran {
                 Ok((key, result)) => end(&mut queue, &key, &result, &metrics, now(), began.elapsed()),
@@ -120,7 +130,6 @@ pub async fn run_all<F, R>(
             () = sleep_until(began + timer) => {}
         }
     }
-    while runs.join_next().await.is_some() {}
 }
 
 /// How a run ended: a panic is told apart.

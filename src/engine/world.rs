@@ -1,21 +1,22 @@
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 
-use super::Object;
+use super::{IssueOrder, Object};
 use crate::{
     acs::{
-        self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Resolved, Revoked,
+        self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Operation,
+        Resolved, Revoked, Turn,
     },
     cluster::{
         self, ObjectKey,
         event::Notice,
         input::{Follower, Presence},
     },
-    crd::Scope,
+    crd::ConnectionKey,
 };
 
 /// The one door: all that the operator can learn of the world and do in it. It performs what it is
@@ -36,8 +37,14 @@ pub trait World: Send + Sync {
         request: ApiRequest,
     ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>>;
 
+    /// Waits until `call` may be sent; dropped, it no longer waits.
+    fn turn(&self, call: &AcsCall) -> BoxFuture<'static, Turn>;
+
     /// Calls ACS.
-    fn call(&self, call: AcsCall) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>>;
+    fn call(&self, call: AcsCall, turn: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>>;
+
+    /// Carries on with `work` beside everything else.
+    fn spawn(&self, work: BoxFuture<'static, ()>);
 
     /// Watches these Secrets, and no others, for `follower`; what is known of each now.
     fn follow(&self, namespace: &str, names: &[&str], follower: &Follower) -> Vec<Presence>;
@@ -122,14 +129,14 @@ pub enum ApiRequest {
 pub struct AcsCall {
     /// Where to, in which version, and proven by what.
     pub via: Resolved,
+    /// The connection that this was had from.
+    pub connection: ConnectionKey,
     /// The object that it is for.
     pub by: ObjectKey,
     /// The UID of that object.
     pub uid: String,
     /// What to do.
     pub operation: AcsOperation,
-    /// Why; one word for the journal.
-    pub why: &'static str,
     /// How urgent it is: the most urgent is served first.
     pub deadline: Timestamp,
 }
@@ -141,18 +148,15 @@ pub enum AcsOperation {
     CreateIdentity {
         /// Makes the call exactly-once, where the API version knows it.
         custom_id: Option<String>,
+        /// No earlier call may have made one of the same custom id.
+        is_first: bool,
     },
     /// Issues a token.
-    IssueToken {
-        /// The identity.
-        identity_id: String,
-        /// What it allows.
-        scopes: BTreeSet<Scope>,
-        /// Its life, 60 to 1440.
-        minutes: u32,
-    },
+    IssueToken(IssueOrder),
     /// Exchanges the Entra token of a Teams user.
     ExchangeTeamsToken {
+        /// What is wanted.
+        order: IssueOrder,
         /// The Entra token.
         token: SecretString,
         /// The application that it was obtained with.
@@ -170,6 +174,20 @@ pub enum AcsOperation {
         /// The identity.
         identity_id: String,
     },
+}
+
+impl AcsOperation {
+    /// Which operation of the service it is.
+    #[must_use]
+    pub const fn kind(&self) -> Operation {
+        match self {
+            Self::CreateIdentity { .. } => Operation::CreateIdentity,
+            Self::IssueToken(_) => Operation::IssueToken,
+            Self::ExchangeTeamsToken { .. } => Operation::ExchangeTeamsToken,
+            Self::RevokeTokens { .. } => Operation::RevokeTokens,
+            Self::DeleteIdentity { .. } => Operation::DeleteIdentity,
+        }
+    }
 }
 
 /// What ACS answers.

@@ -11,12 +11,13 @@ use super::{
     report, tell,
 };
 use crate::{
-    acs::{self, Resolved},
+    acs,
     cluster::{self, ObjectKey, index, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus},
     engine::{
-        AcsAnswer, AcsCall, AcsOperation, Outcome, add_finalizer, remove_finalizer, write_status,
+        AcsAnswer, AcsCall, AcsOperation, Answered, Outcome, add_finalizer, remove_finalizer,
+        write_status,
     },
     memory::Created,
     renewal, revocation,
@@ -54,7 +55,14 @@ pub async fn carry_out(
         }
         Step::RecordCreated { id } => record_created(context, identity, id).await?,
         Step::Create { custom_id } => {
-            return create(context, identity, custom_id.as_deref()).await;
+            let uid = identity.uid().unwrap_or_default();
+            let operation = AcsOperation::CreateIdentity {
+                custom_id: custom_id.clone(),
+                is_first: context.memory.of(&uid).intent.is_some(),
+            };
+            let created_at = identity.creation_timestamp();
+            let deadline = created_at.map_or_else(|| context.now(), |time| time.0);
+            return Ok(begin(context, identity, operation, deadline));
         }
         Step::Adopt {
             reference,
@@ -86,20 +94,50 @@ pub async fn carry_out(
             write(context, identity, tell::refused(identity, request)).await?;
             report::refused(context, identity).await;
         }
-        Step::Revoke { id } => return revoke(context, identity, id).await,
+        Step::Revoke { id } => {
+            let operation = AcsOperation::RevokeTokens {
+                identity_id: id.clone(),
+            };
+            return Ok(begin(context, identity, operation, context.now()));
+        }
         Step::DeleteSecrets => delete_secrets(context, identity).await?,
-        Step::Delete { id } => return delete(context, identity, id).await,
+        Step::Delete { id } => {
+            let operation = AcsOperation::DeleteIdentity {
+                identity_id: id.clone(),
+            };
+            return Ok(begin(context, identity, operation, context.now()));
+        }
         Step::RemoveFinalizer { abandoned } => {
-            let uid = identity.uid().unwrap_or_default();
-            if let Some(why) = abandoned
-                && context.tells_abandonment(&uid)
-            {
-                report::abandoned(context, identity, why).await;
-            }
-            return release(context, identity, &decision.step).await;
+            return release(context, identity, abandoned.as_deref()).await;
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Sends the call if it is the identity's turn; else it waits for that.
+fn begin(
+    context: &Context,
+    identity: &AcsIdentity,
+    operation: AcsOperation,
+    deadline: Timestamp,
+) -> Outcome {
+    let Some((connection, via)) = connection_of(context, identity, context.now()) else {
+        return Outcome::Overtaken;
+    };
+    let call = AcsCall {
+        via,
+        connection,
+        by: ObjectRef::from_obj(identity).into(),
+        uid: identity.uid().unwrap_or_default(),
+        operation,
+        deadline,
+    };
+    let (calls, world) = (&context.calls, &*context.world);
+    if calls.has_turn(world, &call) && calls.begin(world, call) {
+        // From here on the intent is used up: whatever comes, it is not fresh any longer.
+        remember_intent(context, identity, None);
+    }
+    Outcome::Waits
 }
 
 /// Lets the object go; unless something is left behind anyway, not before every token that is on its
@@ -107,25 +145,28 @@ pub async fn carry_out(
 async fn release(
     context: &Context,
     identity: &AcsIdentity,
-    step: &Step,
+    abandoned: Option<&str>,
 ) -> Result<Outcome, cluster::Error> {
     let status = identity.status.as_ref();
     let id = status.and_then(|status| status.identity_id.as_deref());
-    let _guard = match (step, id) {
-        (Step::RemoveFinalizer { abandoned: None }, Some(id)) => {
-            let guard = context.locks.revoke(id).await;
-            if still(context, identity, step).is_none() {
-                return Ok(Outcome::Done);
-            }
+    let guard = match (abandoned, id) {
+        (None, Some(id)) => {
+            let key = ObjectRef::from_obj(identity).into();
+            let Some(guard) = context.locks.revoke(id, &key) else {
+                return Ok(Outcome::Waits);
+            };
             Some(guard)
         }
         _ => None,
     };
-    let abandoned = match step {
-        Step::RemoveFinalizer { abandoned } => abandoned.as_ref().map(ToString::to_string),
-        _ => None,
-    };
-    let_go(context, identity, abandoned).await
+    if let Some(why) = abandoned
+        && context.tells_abandonment(&identity.uid().unwrap_or_default())
+    {
+        report::abandoned(context, identity, why).await;
+    }
+    let gone = let_go(context, identity, abandoned.map(ToOwned::to_owned)).await;
+    drop(guard);
+    gone
 }
 
 async fn let_go(
@@ -139,66 +180,67 @@ async fn let_go(
     Ok(Outcome::Gone)
 }
 
-/// The identity as it is now, if `step` is still its next one: while a gate kept us waiting, tokens
-/// have got into their Secrets, or the intent has grown old.
-fn still(context: &Context, identity: &AcsIdentity, step: &Step) -> Option<Arc<AcsIdentity>> {
-    let reference = object_ref(identity.namespace().as_deref(), &identity.name_any());
-    let identity = context.views.identities.get(&reference)?;
-    let next = super::decide::decide(&observe(context, &identity, context.now())).step;
-    (next == *step).then_some(identity)
-}
-
-/// Makes the one call of the object's life (I1): the intent is in the status, the id goes there
-/// before anything else.
-async fn create(
+/// Records what ACS has answered; an answer that can't be recorded yet is kept.
+pub async fn absorb(
     context: &Context,
     identity: &AcsIdentity,
-    custom_id: Option<&str>,
+    answered: Answered,
 ) -> Result<Outcome, cluster::Error> {
-    // From here on the intent is used up: whatever comes, it is not fresh any longer.
-    let uid = identity.uid().unwrap_or_default();
-    let is_first = context.memory.of(&uid).intent.is_some();
-    remember_intent(context, identity, None);
-    let Some((key, resolved)) = connection_of(context, identity, context.now()) else {
-        return Ok(Outcome::Overtaken);
+    let absorbed = match &answered.call.operation {
+        AcsOperation::CreateIdentity {
+            custom_id,
+            is_first,
+        } => created(context, identity, &answered, custom_id.is_some(), *is_first).await,
+        AcsOperation::RevokeTokens { identity_id } => {
+            revoked(context, identity, identity_id, &answered).await
+        }
+        AcsOperation::DeleteIdentity { identity_id } => {
+            deleted(context, identity, identity_id, &answered).await
+        }
+        AcsOperation::IssueToken(_) | AcsOperation::ExchangeTeamsToken { .. } => Ok(Outcome::Done),
     };
-    let deadline = identity
-        .creation_timestamp()
-        .map_or_else(|| context.now(), |time| time.0);
-    let operation = AcsOperation::CreateIdentity {
-        custom_id: custom_id.map(ToOwned::to_owned),
-    };
-    let call = call_of(identity, &resolved, operation, deadline);
-    match context.world.call(call).await {
+    if absorbed.is_err() {
+        context.calls.keep(answered);
+    }
+    absorbed
+}
+
+/// The answer to the one call of the object's life (I1): the intent is in the status, the id goes
+/// there before anything else.
+async fn created(
+    context: &Context,
+    identity: &AcsIdentity,
+    answered: &Answered,
+    has_custom_id: bool,
+    is_first: bool,
+) -> Result<Outcome, cluster::Error> {
+    let AcsCall {
+        via,
+        connection,
+        by,
+        uid,
+        ..
+    } = &answered.call;
+    match &answered.result {
         Ok(AcsAnswer::Created(created)) => {
-            context.note_success(&key, &resolved);
+            context.note_success(connection, via);
             info!(identity_id = created.id, "created an identity");
             let unrecorded = Created {
-                uid,
+                uid: uid.clone(),
                 id: created.id.clone(),
-                via: resolved,
+                via: via.clone(),
+                connection: connection.clone(),
             };
-            let key = ObjectRef::from_obj(identity).into();
-            context.memory.remember_created(key, unrecorded);
+            context.memory.remember_created(by.clone(), unrecorded);
             record_created(context, identity, &created.id).await?;
         }
         Ok(_) => {}
-        Err(error) if error.kind() == acs::Kind::Withheld => {
-            // An intent that stays counts as a call that may have been made.
-            if error.outcome() == acs::Outcome::NotDone {
-                let is_repeatable = custom_id.is_some();
-                let next = tell::create_failed(identity, error.outcome(), is_repeatable, is_first);
-                write(context, identity, next).await?;
-            }
-            return Err(cluster::Error::Withheld);
-        }
         Err(error) => {
-            context.note_failure(&key, &resolved, &error);
-            let next =
-                tell::create_failed(identity, error.outcome(), custom_id.is_some(), is_first);
+            context.note_failure(connection, via, error);
+            let next = tell::create_failed(identity, error.outcome(), has_custom_id, is_first);
             let unknown =
                 next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
-            report::failed(context, identity, next, &error).await?;
+            report::failed(context, identity, next, error).await?;
             if unknown {
                 report::unknown_create(context, identity).await;
             }
@@ -221,113 +263,121 @@ async fn record_created(
 
 /// The object is gone, or another one has its name: an identity that was created for it meanwhile is
 /// deleted in ACS at once (I6).
-pub async fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> Outcome {
-    let operation = AcsOperation::DeleteIdentity {
-        identity_id: created.id.clone(),
-    };
-    let now = context.now();
+pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> Outcome {
     let call = AcsCall {
         via: created.via,
+        connection: created.connection,
         by: key.clone(),
         uid: created.uid,
-        operation,
-        why: "Unrecorded",
-        deadline: now,
+        operation: AcsOperation::DeleteIdentity {
+            identity_id: created.id,
+        },
+        deadline: context.now(),
     };
-    match context.world.call(call).await {
-        Err(error) if error.kind() != acs::Kind::IdentityNotOwned => {
-            warn!(identity_id = created.id, %error, "an identity of an object that is gone could not be deleted yet");
-            Outcome::Rest(Some(renewal::add(now, UNRECORDED)))
-        }
-        _ => {
-            info!(
-                identity_id = created.id,
-                "deleted the identity of an object that is gone"
-            );
-            context.memory.forget_created(key);
-            Outcome::Done
-        }
+    if context.calls.has_turn(&*context.world, &call) {
+        context.calls.begin(&*context.world, call);
     }
+    Outcome::Rest(None)
 }
 
-/// Revokes all tokens, while none is being issued, and has the answer in the status before one is
-/// issued again (R3).
-async fn revoke(
-    context: &Arc<Context>,
-    identity: &AcsIdentity,
-    id: &str,
-) -> Result<Outcome, cluster::Error> {
-    let _guard = context.locks.revoke(id).await;
-    let step = Step::Revoke { id: id.to_owned() };
-    let Some(identity) = still(context, identity, &step) else {
-        return Ok(Outcome::Overtaken);
-    };
-    let Some((key, resolved)) = connection_of(context, &identity, context.now()) else {
-        return Ok(Outcome::Overtaken);
-    };
-    remember_intent(context, &identity, None);
-    let operation = AcsOperation::RevokeTokens {
-        identity_id: id.to_owned(),
-    };
-    let call = call_of(&identity, &resolved, operation, context.now());
-    let answer = context.call(call).await?;
-    match existing_or_not(context, &identity, id, answer) {
-        Ok(AcsAnswer::Revoked(revoked)) => {
-            context.note_success(&key, &resolved);
-            let now = context.now();
-            let claims = observe(context, &identity, now).claims;
-            let newest = claims.iter().map(|claim| claim.issued_at).max();
-            let next = tell::revoked(&identity, &revoked, newest, now);
-            let is_over = next.pending_revocation.is_none();
-            let reason = next
-                .last_revocation
-                .as_ref()
-                .map(|last| last.reason.clone());
-            let reason = reason.unwrap_or_default();
-            let orders = next.last_revocation.as_ref().map(|last| &last.orders);
-            let mut ordered_by = revocation::orders_of(context, &identity);
-            ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
-            info!(reason, is_over, "revoked all tokens of the identity");
-            write_siblings(context, &identity, &next).await?;
-            report::ready(context, &identity, next).await?;
-            if is_over {
-                report::revoked(context, &identity, &reason, &ordered_by).await;
+/// Takes in an answer whose object is gone, or has left its name to another one.
+pub fn absorb_of_gone(context: &Context, answered: Answered) -> Outcome {
+    let AcsCall {
+        via,
+        connection,
+        by,
+        uid,
+        operation,
+        ..
+    } = answered.call;
+    match (operation, answered.result) {
+        (AcsOperation::CreateIdentity { .. }, Ok(AcsAnswer::Created(created))) => {
+            let unrecorded = Created {
+                uid,
+                id: created.id,
+                via,
+                connection,
+            };
+            context.memory.remember_created(by, unrecorded);
+        }
+        (AcsOperation::DeleteIdentity { identity_id }, result) => {
+            if context.memory.created(&by).is_none() {
+                return Outcome::Done;
+            }
+            match result {
+                Err(error) if error.kind() != acs::Kind::IdentityNotOwned => {
+                    warn!(identity_id, %error, "an identity of an object that is gone could not be deleted yet");
+                    return Outcome::Rest(Some(renewal::add(context.now(), UNRECORDED)));
+                }
+                _ => {
+                    info!(
+                        identity_id,
+                        "deleted the identity of an object that is gone"
+                    );
+                    context.memory.forget_created(&by);
+                }
             }
         }
-        Ok(_) => {}
-        Err(error) => {
-            context.note_failure(&key, &resolved, &error);
-            let now = context.now();
-            let next = tell::revoke_failed(&identity, error.outcome(), error.is_lost(), now);
-            report::failed(context, &identity, next, &error).await?;
-        }
+        _ => {}
     }
-    Ok(Outcome::Done)
+    Outcome::Done
 }
 
-/// Of an identity that does not exist no token works: a revocation of it is done (T8).
-fn existing_or_not(
+/// All tokens are revoked, or not: the answer is in the status before one is issued again (R3).
+async fn revoked(
     context: &Context,
     identity: &AcsIdentity,
     id: &str,
-    answer: Result<AcsAnswer, acs::Error>,
-) -> Result<AcsAnswer, acs::Error> {
-    let endpoint = identity.status.as_ref().and_then(|it| it.endpoint.clone());
-    let endpoint = endpoint.unwrap_or_default();
-    let is_missing = match &answer {
-        Ok(_) => false,
-        Err(error) if error.kind() == acs::Kind::IdentityNotFound => true,
-        Err(_) => return answer,
+    answered: &Answered,
+) -> Result<Outcome, cluster::Error> {
+    let AcsCall {
+        via, connection, ..
+    } = &answered.call;
+    let revoked = match &answered.result {
+        Ok(AcsAnswer::Revoked(revoked)) => {
+            context.note_success(connection, via);
+            context.note_existence(id, via.endpoint.as_str(), false);
+            *revoked
+        }
+        // Of an identity that does not exist no token works: a revocation of it is done (T8).
+        Err(error) if error.kind() == acs::Kind::IdentityNotFound => {
+            context.note_success(connection, via);
+            context.note_existence(id, via.endpoint.as_str(), true);
+            let now = context.service_now(Some(via.endpoint.as_str()));
+            acs::Revoked {
+                date: now.unwrap_or_else(|| context.now()),
+                earlier_attempt_lost: false,
+            }
+        }
+        Ok(_) => return Ok(Outcome::Done),
+        Err(error) => {
+            context.note_failure(connection, via, error);
+            let now = context.now();
+            let next = tell::revoke_failed(identity, error.outcome(), error.is_lost(), now);
+            report::failed(context, identity, next, error).await?;
+            return Ok(Outcome::Done);
+        }
     };
-    context.note_existence(id, &endpoint, is_missing);
-    if !is_missing {
-        return answer;
-    }
     let now = context.now();
-    Ok(AcsAnswer::Revoked(acs::Revoked {
-        date: context.service_now(Some(&endpoint)).unwrap_or(now),
-        earlier_attempt_lost: false,
-    }))
+    let claims = observe(context, identity, now).claims;
+    let newest = claims.iter().map(|claim| claim.newest_issue).max();
+    let next = tell::revoked(identity, &revoked, newest, now);
+    let is_over = next.pending_revocation.is_none();
+    let reason = next
+        .last_revocation
+        .as_ref()
+        .map(|last| last.reason.clone());
+    let reason = reason.unwrap_or_default();
+    let orders = next.last_revocation.as_ref().map(|last| &last.orders);
+    let mut ordered_by = revocation::orders_of(context, identity);
+    ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
+    info!(reason, is_over, "revoked all tokens of the identity");
+    write_siblings(context, identity, &next).await?;
+    report::ready(context, identity, next).await?;
+    if is_over {
+        report::revoked(context, identity, &reason, &ordered_by).await;
+    }
+    Ok(Outcome::Done)
 }
 
 /// Where an id is shared, the tokens of the other objects died too: they look at their own object.
@@ -373,29 +423,19 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
     Ok(())
 }
 
-async fn delete(
-    context: &Arc<Context>,
+/// The identity is deleted in ACS, or not.
+async fn deleted(
+    context: &Context,
     identity: &AcsIdentity,
     id: &str,
+    answered: &Answered,
 ) -> Result<Outcome, cluster::Error> {
-    // A token on its way into a Secret would outlive its identity's object.
-    let _guard = context.locks.revoke(id).await;
-    let step = Step::Delete { id: id.to_owned() };
-    let Some(identity) = still(context, identity, &step) else {
-        return Ok(Outcome::Done);
-    };
-    let identity = identity.as_ref();
-    let Some((key, resolved)) = connection_of(context, identity, context.now()) else {
-        return Ok(Outcome::Overtaken);
-    };
-    let next = identity.status.clone().unwrap_or_default();
-    let operation = AcsOperation::DeleteIdentity {
-        identity_id: id.to_owned(),
-    };
-    let call = call_of(identity, &resolved, operation, context.now());
-    match context.call(call).await? {
+    let AcsCall {
+        via, connection, ..
+    } = &answered.call;
+    match &answered.result {
         Ok(_) => {
-            context.note_success(&key, &resolved);
+            context.note_success(connection, via);
             info!(identity_id = id, "deleted the identity in ACS");
         }
         // At the recorded endpoint, and only there, this means that there is nothing to delete (I4).
@@ -403,28 +443,13 @@ async fn delete(
             info!(identity_id = id, %error, "the identity does not exist in ACS any longer");
         }
         Err(error) => {
-            context.note_failure(&key, &resolved, &error);
-            report::failed(context, identity, next, &error).await?;
+            context.note_failure(connection, via, error);
+            let next = identity.status.clone().unwrap_or_default();
+            report::failed(context, identity, next, error).await?;
             return Ok(Outcome::Done);
         }
     }
     let_go(context, identity, None).await
-}
-
-fn call_of(
-    identity: &AcsIdentity,
-    via: &Resolved,
-    operation: AcsOperation,
-    deadline: Timestamp,
-) -> AcsCall {
-    AcsCall {
-        via: via.clone(),
-        by: ObjectRef::from_obj(identity).into(),
-        uid: identity.uid().unwrap_or_default(),
-        operation,
-        why: "",
-        deadline,
-    }
 }
 
 fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Time>) {

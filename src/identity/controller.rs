@@ -6,7 +6,7 @@ use tracing::debug;
 
 use super::{
     act,
-    decide::{Observed, Step, decide},
+    decide::{Observed, Step, decide, waits},
     observe::observe,
     report,
 };
@@ -35,12 +35,22 @@ impl Reconcile for Run {
         let context = &self.context;
         let identity = context.views.identities.get(&self.key);
         let key = self.key.clone().into();
+        let uid = identity.as_ref().and_then(|identity| identity.uid());
+        if let Some(answered) = context.calls.take_answer(&key) {
+            return match &identity {
+                Some(identity) if uid.as_ref() == Some(&answered.call.uid) => {
+                    act::absorb(context, identity, answered).await
+                }
+                _ => Ok(act::absorb_of_gone(context, answered)),
+            };
+        }
         if let Some(created) = context.memory.created(&key)
-            && identity.as_ref().and_then(|it| it.uid()).as_ref() != Some(&created.uid)
+            && uid.as_ref() != Some(&created.uid)
         {
-            return Ok(act::delete_unrecorded(context, &key, created).await);
+            return Ok(act::delete_unrecorded(context, &key, created));
         }
         let Some(identity) = identity else {
+            context.calls.give_up(&key);
             return Ok(Outcome::Gone);
         };
         let mut observed = observe(context, &identity, context.now());
@@ -48,10 +58,20 @@ impl Reconcile for Run {
         let decision = decide(&observed);
         debug!(step = ?decision.step, "decided");
         if decision.step == Step::Rest {
+            if !observed.call.is_on_the_wire() {
+                context.calls.give_up(&key);
+            }
             report::rest(context, &identity, &decision).await?;
             return Ok(Outcome::Rest(decision.wake));
         }
-        act::carry_out(context, &identity, &observed, &decision).await
+        let outcome = act::carry_out(context, &identity, &observed, &decision).await?;
+        if outcome != Outcome::Waits {
+            return Ok(outcome);
+        }
+        observed.call = context.calls.stage(&key);
+        let decision = waits(&observed);
+        report::rest(context, &identity, &decision).await?;
+        Ok(Outcome::Rest(decision.wake))
     }
 
     fn now(&self) -> Timestamp {

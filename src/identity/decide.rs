@@ -5,7 +5,7 @@ mod revocation;
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use deletion::decide_deletion;
 pub use revocation::{CALL, INTENT, is_urgent};
@@ -17,6 +17,7 @@ use crate::{
         IDENTITY_NOT_FOUND, Origin, Verdict,
     },
     credentials::Unusable,
+    engine::CallStage,
     renewal,
     token::{Claim, POLICY_DENIED},
 };
@@ -62,6 +63,8 @@ pub struct Observed<'a> {
     pub created: Option<String>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
+    /// How its call to ACS stands.
+    pub call: CallStage,
     /// The namespace is being deleted: nothing can be created in it any more.
     pub is_namespace_terminating: bool,
     /// When a deletion goes on without ACS (I3).
@@ -225,12 +228,51 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         // Whatever else is to be done: what was answered is recorded first.
         return Decision::step(Step::RecordCreated { id: id.clone() });
     }
-    match (&metadata.deletion_timestamp, is_held) {
+    let decision = match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision::step(Step::Rest),
         (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
+    };
+    // What a call on the wire does is not known yet: only what holds either way is done beside it.
+    let goes_on = match &decision.step {
+        Step::Rest | Step::DeleteSecrets => true,
+        Step::RemoveFinalizer { .. } => observed.now >= observed.deletion_deadline,
+        _ => false,
+    };
+    if observed.call.is_on_the_wire() && !goes_on {
+        return waits(observed);
     }
+    decision
+}
+
+/// What an identity does and tells while it waits for ACS: for its turn, or for an answer.
+#[must_use]
+pub fn waits(observed: &Observed<'_>) -> Decision {
+    let silence = renewal::add(observed.call.since().unwrap_or(observed.now), QUIET_WAIT);
+    let status = observed.identity.status.as_ref();
+    let is_deleting = observed.identity.metadata.deletion_timestamp.is_some();
+    let is_told = is_deleting || status.is_some_and(|status| !status.conditions.is_empty());
+    let deadline = is_deleting.then_some(observed.deletion_deadline);
+    if is_told {
+        return Decision {
+            wake: deadline,
+            ..Decision::step(Step::Rest)
+        };
+    }
+    if observed.now < silence {
+        return Decision {
+            wake: Some(silence),
+            ..Decision::step(Step::Rest)
+        };
+    }
+    Decision::rest(
+        Verdict::reconciling(
+            "WaitingForService",
+            "waiting for ACS to create the identity",
+        ),
+        None,
+    )
 }
 
 fn decide_life(observed: &Observed<'_>) -> Decision {
@@ -407,6 +449,9 @@ fn decide_birth(
         was_lost,
     })
 }
+
+/// A wait for ACS is told when it lasts longer than this.
+const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(3);
 
 /// Reasons of failures that only a human can end; they are retried all the same, slowly.
 const STALLING: [&str; 3] = [

@@ -64,8 +64,13 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         for token in context.views.tokens.find(&key) {
             let limits = token::limits_of(context, &connection_key, &group, &token);
             let claimed = id.as_ref().and_then(|id| claim(&token, id, &limits));
+            let newest = context
+                .memory
+                .of(&token.uid().unwrap_or_default())
+                .newest_issue;
             claims.extend(claimed.map(|claim| Claim {
                 is_own: is_itself,
+                newest_issue: newest.map_or(claim.issued_at, |at| at.max(claim.issued_at)),
                 ..claim
             }));
             if is_itself {
@@ -108,6 +113,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
             .filter(|created| identity.uid().as_ref() == Some(&created.uid))
             .map(|created| created.id),
         not_before: remembered.not_before(now),
+        call: context.calls.stage(&ObjectRef::from_obj(identity).into()),
         is_namespace_terminating: context.is_terminating(&namespace),
         deletion_deadline: context.deletion_deadline(&identity.metadata, now),
     }

@@ -49,10 +49,11 @@ pub(super) async fn control(
     );
     let world = Arc::clone(&context.world);
     let metrics = Arc::clone(&context.metrics);
+    let calls = context.calls.clone();
     let late = Arc::clone(&context);
     let run = move |key| reconcile(Arc::clone(&context), key);
     tokio::select! {
-        () = run_all(requeued, metrics, stop, move || world.now(), run) => {}
+        () = run_all(requeued, calls, metrics, stop, move || world.now(), run) => {}
         () = release_held_back(&late) => {}
     }
 }

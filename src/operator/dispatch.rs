@@ -20,6 +20,7 @@ use crate::{
 /// Looks at one object; when to look again. What the API server refuses to write is told on it.
 pub async fn reconcile(context: Arc<Context>, key: ObjectKey) -> Result<Option<Timestamp>, Error> {
     let ended = dispatch(Arc::clone(&context), key.clone()).await;
+    context.calls.give_back_turn(&key);
     if let Err(error) = &ended
         && error.is_refusal()
     {

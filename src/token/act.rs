@@ -1,14 +1,16 @@
 mod issue;
 
+pub use issue::absorb;
+
 use std::sync::Arc;
 
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::info;
 
 use super::{
     controller::follower,
-    decide::{Decision, IdentityView, SecretView, Step},
-    observe::{Findings, endpoint_of, observe},
+    decide::{Decision, SecretView, Step},
+    observe::{Findings, endpoint_of},
     owner::{Owner, owner},
     report,
     secret::{Secrets, SeenSecret},
@@ -48,10 +50,15 @@ pub async fn carry_out(
         Step::Issue(order) => return issue::issue(context, token, order, findings).await,
         Step::RewriteSecret => {
             let name = token.secret_name();
-            rewrite(context, token, &secrets, &name, findings).await?;
-            report::rewritten(context, token).await;
+            let outcome = rewrite(context, token, &secrets, &name, findings).await?;
+            if outcome == Outcome::Done {
+                report::rewritten(context, token).await;
+            }
+            return Ok(outcome);
         }
-        Step::CopySecret { from } => rewrite(context, token, &secrets, from, findings).await?,
+        Step::CopySecret { from } => {
+            return rewrite(context, token, &secrets, from, findings).await;
+        }
         Step::DeleteSecret {
             name,
             only_without_identity,
@@ -193,7 +200,7 @@ async fn rewrite(
     secrets: &Secrets<'_>,
     from: &str,
     findings: &mut Findings,
-) -> Result<(), cluster::Error> {
+) -> Result<Outcome, cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let source = object_ref(Some(&namespace), from);
     let found = context.views.secrets.get(&source);
@@ -203,14 +210,13 @@ async fn rewrite(
     let endpoint = endpoint_of(token, identity.as_deref());
     let facts = found.and_then(|found| record_of(&found.metadata, token));
     let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
-        return Ok(());
+        return Ok(Outcome::Done);
     };
     // A token on its way into another Secret is as one on its way from the service (I5).
-    let _guard = context.locks.issue(&facts.identity_id).await;
-    let observed = observe(context, token, findings, context.now());
-    if !matches!(observed.identity, IdentityView::Usable(_)) {
-        return Ok(());
-    }
+    let key = ObjectRef::from_obj(token).into();
+    let Some(_guard) = context.locks.issue(&facts.identity_id, &key) else {
+        return Ok(Outcome::Waits);
+    };
     let Some(bytes) = secrets.token(from, &facts.fingerprint).await? else {
         // The bytes are not what they were: the next look finds that out.
         context
@@ -227,7 +233,7 @@ async fn rewrite(
             secrets.delete(from, uid.clone()).await?;
             context.views.secrets.deleted(&source, uid);
         }
-        return Ok(());
+        return Ok(Outcome::Done);
     };
     let key = object_ref(Some(&namespace), &token.secret_name());
     let existing = context
@@ -247,13 +253,13 @@ async fn rewrite(
                 secret = token.secret_name(),
                 from, "wrote the Secret around the same token"
             );
-            Ok(())
         }
-        Ok(None) => read_secret(context, token, secrets, findings).await,
+        Ok(None) => read_secret(context, token, secrets, findings).await?,
         Err(error) if error.is_refusal() => {
             let text = format!("the token's Secret can't be written: {error}");
-            report::failed(context, token, error.reason(), &text, None).await
+            report::failed(context, token, error.reason(), &text, None).await?;
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    Ok(Outcome::Done)
 }

@@ -16,6 +16,8 @@ pub struct Claim {
     pub name: String,
     /// When its last recorded token was issued, by the service's clock.
     pub issued_at: Timestamp,
+    /// When the newest of its tokens was issued, by the service's clock: later, if that has stepped back.
+    pub newest_issue: Timestamp,
     /// Whether the token is of the identity's own object, not of one that shares the id.
     pub is_own: bool,
     /// Whether it is marked as not Ready.
@@ -64,6 +66,7 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
     Some(Claim {
         name: token.metadata.name.clone().unwrap_or_default(),
         issued_at,
+        newest_issue: issued_at,
         is_own: true,
         is_marked: !crate::crd::is_ready(&status.conditions),
         asks,

@@ -6,7 +6,7 @@ use tracing::debug;
 
 use super::{
     act,
-    decide::{SecretView, Step, decide},
+    decide::{SecretView, Step, decide, waits},
     observe::{Findings, observe},
     report,
 };
@@ -46,18 +46,37 @@ struct Run {
 impl Reconcile for Run {
     async fn step(&mut self) -> Result<Outcome, cluster::Error> {
         let context = &self.context;
-        let Some(token) = context.views.tokens.get(&self.key) else {
+        let key = self.key.clone().into();
+        let token = context.views.tokens.get(&self.key);
+        let answered = context.calls.take_answer(&key);
+        let Some(token) = token else {
+            context.calls.give_up(&key);
             return Ok(Outcome::Gone);
         };
-        let observed = observe(context, &token, &self.findings, context.now());
+        // That of a former object of this name is of no use.
+        if let Some(answered) = answered.filter(|it| token.uid().as_ref() == Some(&it.call.uid)) {
+            return act::absorb(context, &token, answered, &mut self.findings).await;
+        }
+        let mut observed = observe(context, &token, &self.findings, context.now());
         let decision = decide(&observed);
         debug!(step = ?decision.step, "decided");
         if decision.step == Step::Rest {
+            if !observed.call.is_on_the_wire() {
+                context.calls.give_up(&key);
+            }
             follow_conflict(context, &token, &observed.secret);
             report::rest(context, &token, &decision).await?;
             return Ok(Outcome::Rest(decision.wake));
         }
-        act::carry_out(context, &token, &decision, &mut self.findings).await
+        let findings = &mut self.findings;
+        let outcome = act::carry_out(context, &token, &decision, findings).await?;
+        if outcome != Outcome::Waits {
+            return Ok(outcome);
+        }
+        observed.call = context.calls.stage(&key);
+        let decision = waits(&observed);
+        report::rest(context, &token, &decision).await?;
+        Ok(Outcome::Rest(decision.wake))
     }
 
     fn now(&self) -> Timestamp {

@@ -14,9 +14,11 @@ pub use issue::{is_stillborn, ready, renew_at};
 
 use super::limits::Limits;
 use crate::{
-    crd::{AcsToken, FINALIZER, TokenParameters, TokenRecord, Verdict, is_ready},
+    crd::{AcsToken, FINALIZER, TokenRecord, Verdict, is_ready},
     credentials::Unusable,
-    memory::{SeenUserToken, UserTokenView},
+    engine::{CallStage, IssueOrder},
+    memory::UserTokenView,
+    renewal,
 };
 use deletion::decide_deletion;
 use exchange::has_to_go;
@@ -24,6 +26,9 @@ use life::decide_life;
 
 /// A change that other controllers fight over is repaired at once, then this far apart (T5).
 pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+
+/// A wait for ACS is told when it lasts longer than this.
+const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(3);
 
 /// All that the decision depends on.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub struct Observed<'a> {
     pub rewrite_at: Option<Timestamp>,
     /// The service asked not to be called before this time.
     pub not_before: Option<Timestamp>,
+    /// How its call to ACS stands.
+    pub call: CallStage,
     /// When a deletion goes on without ACS (I3).
     pub deletion_deadline: Timestamp,
 }
@@ -226,78 +233,6 @@ pub enum Step {
     Rest,
 }
 
-/// What to ask the service for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssueOrder {
-    /// For which identity.
-    pub identity_id: String,
-    /// What to ask for.
-    pub shape: TokenParameters,
-    /// The Entra token to exchange, if it is for a Teams user.
-    pub user_token: Option<SeenUserToken>,
-    /// Why; one word for metrics and Events.
-    pub why: Why,
-    /// When it should have been done; the most urgent is served first.
-    pub deadline: Timestamp,
-}
-
-impl IssueOrder {
-    /// Whether both ask for the same token.
-    #[must_use]
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        self.identity_id == other.identity_id
-            && self.shape == other.shape
-            && self.user_token == other.user_token
-    }
-}
-
-/// Why a token is issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// There was none for this identity.
-    First,
-    /// Its time has come.
-    Renewal,
-    /// Scopes or life are others now.
-    Changed,
-    /// The identity's tokens were revoked.
-    Revoked,
-    /// The Secret was deleted.
-    SecretMissing,
-    /// The Secret was edited.
-    SecretEdited,
-    /// The credential that it was made with is no longer the connection's.
-    CredentialChanged,
-    /// The credential that it was made with is refused, so it is dead.
-    CredentialRefused,
-    /// The Teams user's Entra token is another one now.
-    UserTokenChanged,
-    /// A revocation without an answer may have killed it.
-    Unsettled,
-    /// Someone asked for a new one.
-    Requested,
-}
-
-impl Why {
-    /// One word for metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "First",
-            Self::Renewal => "Renewal",
-            Self::Changed => "Changed",
-            Self::Revoked => "Revoked",
-            Self::SecretMissing => "SecretMissing",
-            Self::SecretEdited => "SecretEdited",
-            Self::CredentialChanged => "CredentialChanged",
-            Self::CredentialRefused => "CredentialRefused",
-            Self::UserTokenChanged => "UserTokenChanged",
-            Self::Unsettled => "Unsettled",
-            Self::Requested => "Requested",
-        }
-    }
-}
-
 /// What to do, what to tell, and when to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -349,7 +284,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         .iter()
         .flatten()
         .any(|finalizer| finalizer == FINALIZER);
-    match (&metadata.deletion_timestamp, is_held) {
+    let decision = match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision {
             wake: None,
             ..Decision::step(Step::Rest)
@@ -357,7 +292,61 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
+    };
+    // A token on its way has to be revoked, too.
+    let goes_on = match &decision.step {
+        Step::Issue(_) => false,
+        Step::RemoveFinalizer { .. } => observed.now >= observed.deletion_deadline,
+        _ => true,
+    };
+    if observed.call.is_on_the_wire() && !goes_on {
+        return waits(observed);
     }
+    decision
+}
+
+/// What a token does and tells while it waits for ACS: for its turn, or for an answer. One that is
+/// good stays Ready until it ends; that another is not good is told when the wait is no moment.
+#[must_use]
+pub fn waits(observed: &Observed<'_>) -> Decision {
+    if observed.token.metadata.deletion_timestamp.is_some() {
+        let message = "waiting for ACS to answer, then the identity's tokens are revoked";
+        return Decision::rest(
+            Verdict::reconciling("Deleting", message),
+            None,
+            Some(observed.deletion_deadline),
+        );
+    }
+    let good = match (&observed.identity, &observed.secret) {
+        (IdentityView::Usable(identity), SecretView::Ours { facts, .. }) => facts
+            .as_ref()
+            .filter(|facts| facts.identity_id == identity.id && is_good(observed, identity, facts)),
+        _ => None,
+    };
+    let status = observed.token.status.as_ref();
+    let is_told = match good {
+        Some(_) => status
+            .is_some_and(|status| status.observed_generation == observed.token.metadata.generation),
+        // Why it is not Ready, a former failure perhaps, says more than that it is tried again.
+        None => {
+            !is_told_ready(observed.token)
+                && status.is_some_and(|status| !status.conditions.is_empty())
+        }
+    };
+    let silence = renewal::add(observed.call.since().unwrap_or(observed.now), QUIET_WAIT);
+    let wake = good.map(|facts| facts.expires_at);
+    if is_told || observed.now < silence {
+        let silence = (!is_told).then_some(silence);
+        return Decision {
+            wake: silence.into_iter().chain(wake).min(),
+            ..Decision::step(Step::Rest)
+        };
+    }
+    let verdict = match good {
+        Some(_) => ready(observed.token),
+        None => Verdict::reconciling("WaitingForService", "waiting for ACS to issue a token"),
+    };
+    Decision::rest(verdict, good, wake)
 }
 
 fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenRecord) -> bool {

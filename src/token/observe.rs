@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     decide::{
@@ -126,6 +126,7 @@ pub fn observe<'a>(
             .as_ref()
             .and_then(|rewrites| rewrites.pause(token, now)),
         not_before: remembered.not_before(now),
+        call: context.calls.stage(&ObjectRef::from_obj(token).into()),
         deletion_deadline: context.deletion_deadline(&token.metadata, now),
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::decide::{IssueOrder, Why};
+use crate::engine::{IssueOrder, Why};
 use crate::{
     acs::{IssuedToken, Resolved},
     crd::{AcsToken, ConnectionKey, Exchange, FormerToken, TokenRecord},

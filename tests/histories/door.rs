@@ -7,13 +7,14 @@ use std::{
     collections::{HashMap, HashSet},
     future::poll_fn,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
-    task::Poll,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context as Task, Poll, Waker},
 };
 
 use acs_identity_operator::{
     acs::{
         self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Operation, Revoked,
+        Turn,
     },
     cluster::{
         self,
@@ -60,6 +61,8 @@ fn world() -> Rc<RefCell<World>> {
 #[derive(Clone)]
 pub struct ProcessDoor {
     pub requeue: Requeue,
+    /// What goes on beside the runs.
+    pub spawned: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,
     pub followed: Arc<Mutex<HashMap<String, Followed>>>,
 }
 
@@ -86,7 +89,20 @@ impl ProcessDoor {
         }
     }
 
-    fn followed(&self) -> std::sync::MutexGuard<'_, HashMap<String, Followed>> {
+    /// What goes on beside the runs goes on.
+    pub fn poll_spawned(&self) {
+        let mut all = std::mem::take(&mut *self.spawned());
+        let mut task = Task::from_waker(Waker::noop());
+        all.retain_mut(|work| work.as_mut().poll(&mut task).is_pending());
+        // It may have spawned more.
+        self.spawned().extend(all);
+    }
+
+    fn spawned(&self) -> MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
+        self.spawned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, HashMap<String, Followed>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,7 +143,24 @@ impl Door for ProcessDoor {
         .boxed()
     }
 
-    fn call(&self, call: AcsCall) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
+    fn turn(&self, call: &AcsCall) -> BoxFuture<'static, Turn> {
+        let turn = Turn::from(call.deadline);
+        poll_fn(move |_| {
+            if world().borrow().is_busy() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .map(|()| turn)
+        .boxed()
+    }
+
+    fn spawn(&self, work: BoxFuture<'static, ()>) {
+        self.spawned().push(work);
+    }
+
+    fn call(&self, call: AcsCall, _: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
         let (endpoint, credential) = (call.via.endpoint.clone(), call.via.credential.clone());
         let (request, operation) = request_of(call);
         let reply = send(Message::Acs(request, credential));
@@ -235,31 +268,21 @@ fn error_of(refused: Refused, object: String) -> cluster::Error {
 }
 
 fn request_of(call: AcsCall) -> (Request, Operation) {
-    let AcsCall { uid, why, .. } = call;
-    match call.operation {
-        AcsOperation::CreateIdentity { custom_id } => (
-            Request::Create { custom_id, uid },
-            Operation::CreateIdentity,
-        ),
-        AcsOperation::IssueToken {
-            identity_id,
-            scopes,
-            minutes,
-        } => {
-            let shape = TokenParameters {
-                scopes,
-                expires_in: format!("{minutes}m"),
-            };
-            let request = Request::Issue {
-                id: identity_id,
-                shape,
-                uid,
-                why,
-                user_token: None,
-            };
-            (request, Operation::IssueToken)
-        }
+    let (uid, kind) = (call.uid, call.operation.kind());
+    let request = match call.operation {
+        AcsOperation::CreateIdentity { custom_id, .. } => Request::Create { custom_id, uid },
+        AcsOperation::IssueToken(order) => Request::Issue {
+            id: order.identity_id,
+            shape: TokenParameters {
+                scopes: order.shape.scopes.clone(),
+                expires_in: format!("{}m", order.shape.minutes()),
+            },
+            uid,
+            why: order.why.as_str(),
+            user_token: None,
+        },
         AcsOperation::ExchangeTeamsToken {
+            order,
             token,
             app_id,
             user_id,
@@ -269,23 +292,18 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
                 user_id,
                 ..teams::user()
             };
-            let request = Request::Issue {
+            Request::Issue {
                 id: user.identity_id(),
                 shape: teams::shape(),
                 uid,
-                why,
+                why: order.why.as_str(),
                 user_token: Some(token.expose_secret().to_owned()),
-            };
-            (request, Operation::ExchangeTeamsToken)
+            }
         }
-        AcsOperation::RevokeTokens { identity_id } => {
-            (Request::Revoke { id: identity_id }, Operation::RevokeTokens)
-        }
-        AcsOperation::DeleteIdentity { identity_id } => (
-            Request::Delete { id: identity_id },
-            Operation::DeleteIdentity,
-        ),
-    }
+        AcsOperation::RevokeTokens { identity_id } => Request::Revoke { id: identity_id },
+        AcsOperation::DeleteIdentity { identity_id } => Request::Delete { id: identity_id },
+    };
+    (request, kind)
 }
 
 fn answer_of(success: Success, date: i64) -> AcsAnswer {

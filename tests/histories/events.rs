@@ -60,6 +60,8 @@ pub enum Event {
     Copy(u8),
     /// Somebody edits one annotation of a Secret.
     Annotate(u8, u8),
+    /// For so many seconds no call has its turn: those of other namespaces go first.
+    Busy(i64),
     /// The service's clock steps, in seconds.
     Step(i64),
     /// The connection is deleted and made anew.
@@ -294,6 +296,7 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
             1 => SignIn::AsAnother,
             _ => SignIn::For(pick(&[20, 70, 400, 4500, 90_000], b)),
         }),
+        254 => Event::Busy(pick(&[2, 8, 20, 90], a)),
         _ => Event::Jump(pick(&[-1, 1, -20, 20, -400, 400, -4000, 4000], a)),
     }
 }

@@ -183,7 +183,12 @@ impl History {
                 world.truth.came_back = until;
                 self.operator.held[usize::from(watch)] = until;
             }
+            Event::Busy(seconds) => {
+                let mut world = self.world.borrow_mut();
+                world.busy_until = world.now + seconds * 1000;
+            }
             Event::Free => {
+                self.world.borrow_mut().busy_until = 0;
                 self.operator.held = Default::default();
                 let mut world = self.world.borrow_mut();
                 world.truth.came_back = world.now;

@@ -17,7 +17,7 @@ use acs_identity_operator::{
     context::{Config, Context, Views},
     crd::AcsConnection,
     credentials::Registry,
-    engine::{Locks, Queue, Requeue, ended},
+    engine::{Calls, Locks, Queue, Requeue, ended},
     memory::Memory,
     metrics::Metrics,
     operator::{
@@ -77,6 +77,7 @@ impl Operator {
         let (requeue, requeued) = Requeue::channel();
         let door = ProcessDoor {
             requeue: requeue.clone(),
+            spawned: Arc::default(),
             followed: Arc::default(),
         };
         let mut operator = Self {
@@ -204,6 +205,7 @@ impl Operator {
 
     /// Takes in which objects are to be looked at.
     fn drain(&mut self) {
+        self.door.poll_spawned();
         while let Ok(key) = self.requeued.try_recv() {
             self.queue.add(key);
         }
@@ -227,10 +229,16 @@ impl Operator {
         let timer = timer.map(|timer| BEGIN + Millis::try_from(in_millis(timer)).unwrap());
         let stragglers = world.stragglers.iter().map(|(at, ..)| *at);
         let held = self.held.iter().copied().filter(|until| *until > world.now);
-        calls.chain(timer).chain(stragglers).chain(held).min()
+        let busy = Some(world.busy_until).filter(|until| *until > world.now);
+        calls
+            .chain(timer)
+            .chain(stragglers)
+            .chain(held)
+            .chain(busy)
+            .min()
     }
 
-    /// Whether every run has ended, and well.
+    /// Whether every run has ended, and well; ACS may be waited for.
     pub fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.queue.is_settled()
     }
@@ -279,7 +287,6 @@ impl Operator {
         self.started += 1;
         self.runs.insert(key.clone(), Box::pin(run));
         self.poll(&key);
-        self.poll_locked();
     }
 
     fn answer(&mut self, index: usize) {
@@ -310,8 +317,11 @@ impl Operator {
         }
         world.replies.insert(call.id, reply);
         drop(world);
-        self.poll(&call.by);
-        self.poll_locked();
+        match call.message {
+            Message::Api(_) => self.poll(&call.by),
+            // No run waits for it: it requeues its object.
+            Message::Acs(..) => self.door.poll_spawned(),
+        }
     }
 
     fn poll(&mut self, key: &Key) {
@@ -326,28 +336,6 @@ impl Operator {
         let now = self.world.borrow().local();
         let how = ended(&result, now);
         self.queue.ended(key, how, self.elapsed());
-    }
-
-    /// Runs that wait for a lock may go on after any other did.
-    fn poll_locked(&mut self) {
-        loop {
-            let world = self.world.borrow();
-            let waiting: Vec<Key> = self
-                .runs
-                .keys()
-                .filter(|key| world.calls.iter().all(|call| call.by != **key))
-                .cloned()
-                .collect();
-            drop(world);
-            let progress = |it: &Self| (it.world.borrow().calls.len(), it.runs.len());
-            let former = progress(self);
-            for key in &waiting {
-                self.poll(key);
-            }
-            if progress(self) == former {
-                return;
-            }
-        }
     }
 }
 
@@ -370,6 +358,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
         drop(inside);
         (acs, Arc::default(), runtime)
     });
+    let locks = Locks::new(requeue.clone());
     Context {
         world: Arc::new(door),
         acs: acs.clone(),
@@ -385,9 +374,10 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
             service_account_token_audience: String::new(),
         },
         views: Views::new(1),
-        requeue,
         registry: Registry::default(),
-        locks: Locks::default(),
+        calls: Calls::new(locks.clone(), requeue.clone()),
+        locks,
+        requeue,
         memory: Memory::default(),
         metrics: Arc::clone(metrics),
         leads_cluster: Arc::new(AtomicBool::new(true)),

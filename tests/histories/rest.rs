@@ -7,7 +7,7 @@ use acs_identity_operator::{
     token::renew_at,
 };
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use crate::{
     connection::{self, keys},
@@ -17,9 +17,9 @@ use crate::{
         facts_in, is_all_told, is_denied, is_of_former_user_token, is_ours, is_owed, is_suspended,
         with_id,
     },
-    operator::DEADLINE,
+    operator::{DEADLINE, Operator},
     service::{Millis, Revoker, Token},
-    world::{State, World, text_in},
+    world::{World, text_in},
 };
 
 type Checked = Result<(), String>;
@@ -32,26 +32,34 @@ macro_rules! hold {
     };
 }
 
-/// Nothing more happens without time: what every user may rely on.
+/// A wait for ACS that is no longer than this need not be told.
+const QUIET: Millis = 3_100;
+
+/// Nothing more happens without time: what every user may rely on, whatever hangs.
 pub fn check(history: &History) {
     let mut world = history.world.borrow_mut();
-    let hangs = world
-        .calls
-        .iter()
-        .any(|call| matches!(call.state, State::Hung(..)));
-    let is_rest = is_all_told(&world) && !hangs && !world.is_api_down && history.operator.is_idle();
+    let is_rest = is_all_told(&world) && !world.is_api_down && history.operator.is_idle();
     if is_rest {
-        let checked = at_rest(&world);
+        let checked = at_rest(&world, &history.operator);
         world.check(checked);
     }
 }
 
-fn at_rest(world: &World) -> Checked {
+fn at_rest(world: &World, operator: &Operator) -> Checked {
     for object in world.cluster.tokens.values() {
-        if object
-            .status
-            .as_ref()
-            .is_some_and(|s| is_ready(&s.conditions))
+        let call = operator
+            .context
+            .calls
+            .stage(&ObjectRef::from_obj(object).into());
+        let local = world.local().as_millisecond();
+        let is_moment = call
+            .since()
+            .is_some_and(|since| (0..QUIET).contains(&(local - since.as_millisecond())));
+        if !is_moment
+            && object
+                .status
+                .as_ref()
+                .is_some_and(|s| is_ready(&s.conditions))
         {
             is_truly_ready(world, object)?;
         }

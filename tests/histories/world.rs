@@ -131,6 +131,8 @@ pub struct World {
     pub connection: Connection,
     pub service: Service,
     pub is_api_down: bool,
+    /// Until when no call has its turn, for others go first.
+    pub busy_until: Millis,
     pub faults: VecDeque<Fault>,
     /// The next writes get no answer; done or not.
     pub api_faults: VecDeque<bool>,
@@ -162,6 +164,7 @@ impl World {
             connection,
             service,
             is_api_down: false,
+            busy_until: 0,
             faults: VecDeque::new(),
             api_faults: VecDeque::new(),
             calls: Vec::new(),
@@ -173,6 +176,11 @@ impl World {
             steps: 0,
             sent: 0,
         }
+    }
+
+    /// Whether calls wait for their turn.
+    pub fn is_busy(&self) -> bool {
+        self.busy_until > self.now
     }
 
     /// The API server's clock.

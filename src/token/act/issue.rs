@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::{read_secret, read_user_token, remember};
 use crate::{
-    acs::{self, IssuedToken, Resolved, UserToken},
+    acs::{self, IssuedToken, Resolved},
     cluster::{self, view::object_ref},
     context::Context,
-    crd::{AcsToken, ConnectionKey, TokenRecord},
-    engine::{AcsAnswer, AcsCall, AcsOperation, Outcome},
+    crd::{AcsToken, ConnectionKey, TeamsUser, TokenRecord},
+    engine::{AcsAnswer, AcsCall, AcsOperation, Answered, IssueOrder, Outcome, Why},
     memory::HeldToken,
     metrics::ReasonLabels,
     token::{
-        decide::{self, IssueOrder, Observed, Step, Why},
+        decide::{self, Observed, Step},
         observe::{Findings, connection_of, observe},
         report,
         secret::Secrets,
@@ -24,114 +25,152 @@ use crate::{
     },
 };
 
-/// Issues a token and puts it where pods find it. The lock is held until the status tells it, so
-/// that a revocation never overtakes a token on its way into the Secret (R3).
+/// Has a token issued when it is the object's turn, or writes the one that is in hand.
 pub(super) async fn issue(
     context: &Arc<Context>,
     token: &AcsToken,
     order: &IssueOrder,
     findings: &mut Findings,
 ) -> Result<Outcome, cluster::Error> {
-    let _guard = context.locks.issue(&order.identity_id).await;
-    let user_token = read_user_token(context, token, findings).await?;
-    // While we waited, a revocation may have begun or ended, or the Entra token have changed.
-    let reference = object_ref(token.namespace().as_deref(), &token.name_any());
-    let Some(token) = context.views.tokens.get(&reference) else {
-        return Ok(Outcome::Gone);
-    };
-    let observed = observe(context, &token, findings, context.now());
-    let still_wanted = matches!(
-        decide::decide(&observed).step,
-        Step::Issue(now) if now.is_same_as(order)
-    );
-    let connection = connection_of(context, &token, context.now());
-    let Some((key, resolved)) = connection.filter(|_| still_wanted) else {
+    let Some((connection, via)) = connection_of(context, token, context.now()) else {
         return Ok(Outcome::Overtaken);
     };
-    let held = if let Some(held) = in_hand(context, &token, &observed, order, &resolved) {
-        held
-    } else {
-        let asked = Asked {
-            token: &token,
-            observed: &observed,
-            order,
-            key: &key,
-            resolved: &resolved,
+    let observed = observe(context, token, findings, context.now());
+    if let Some(held) = in_hand(context, token, &observed, order, &via) {
+        let key = ObjectRef::from_obj(token).into();
+        let Some(_guard) = context.locks.issue(&order.identity_id, &key) else {
+            return Ok(Outcome::Waits);
         };
-        match have_issued(context, &asked, user_token, findings).await? {
-            Ok(held) => held,
-            Err(outcome) => return Ok(outcome),
+        store(context, token, order.why, &held, findings).await?;
+        note_use(context, token, &connection, &via);
+        return Ok(Outcome::Done);
+    }
+    let mut call = AcsCall {
+        via,
+        connection,
+        by: ObjectRef::from_obj(token).into(),
+        uid: token.uid().unwrap_or_default(),
+        operation: AcsOperation::IssueToken(order.clone()),
+        deadline: order.deadline,
+    };
+    let user_token = match &token.spec.teams_user {
+        Some(user) => {
+            call.operation = exchange(user, order, SecretString::default());
+            Some(user)
+        }
+        None => None,
+    };
+    if !context.calls.has_turn(&*context.world, &call) {
+        return Ok(Outcome::Waits);
+    }
+    if let Some(error) = is_still_refused(context, token, order, &call.via).await? {
+        return refused(context, token, &error, findings).await;
+    }
+    if let Some(user) = user_token {
+        let Some(found) = read_user_token(context, token, findings).await? else {
+            return Ok(Outcome::Done);
+        };
+        call.operation = exchange(user, order, found.token);
+    }
+    if !is_still_wanted(context, token, order, findings) {
+        return Ok(Outcome::Done);
+    }
+    // From here on the others wait until a new credential is known to work.
+    let (connection, credential) = (call.connection.clone(), call.via.credential.clone());
+    let registry = &context.registry;
+    if !registry.may_call(&connection, &credential, context.now()) {
+        return Ok(Outcome::Overtaken);
+    }
+    if !context.calls.begin(&*context.world, call) {
+        registry.untried(&connection, &credential);
+    }
+    Ok(Outcome::Waits)
+}
+
+fn exchange(user: &TeamsUser, order: &IssueOrder, token: SecretString) -> AcsOperation {
+    AcsOperation::ExchangeTeamsToken {
+        order: order.clone(),
+        token,
+        app_id: user.app_id.clone(),
+        user_id: user.user_id.clone(),
+    }
+}
+
+/// While something was read, a revocation may have begun or ended, or the Entra token have changed.
+fn is_still_wanted(
+    context: &Context,
+    token: &AcsToken,
+    order: &IssueOrder,
+    findings: &Findings,
+) -> bool {
+    let reference = object_ref(token.namespace().as_deref(), &token.name_any());
+    let token = context.views.tokens.get(&reference);
+    token.is_some_and(|token| {
+        let observed = observe(context, &token, findings, context.now());
+        let step = decide::decide(&observed).step;
+        matches!(step, Step::Issue(now) if now.is_same_as(order))
+    })
+}
+
+/// Takes in what ACS has answered, and puts the token where pods find it. The lock is held until the
+/// status tells it, so that a revocation never overtakes a token on its way into the Secret (R3).
+pub async fn absorb(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    answered: Answered,
+    findings: &mut Findings,
+) -> Result<Outcome, cluster::Error> {
+    let AcsCall {
+        via,
+        connection,
+        operation: AcsOperation::IssueToken(order) | AcsOperation::ExchangeTeamsToken { order, .. },
+        ..
+    } = &answered.call
+    else {
+        return Ok(Outcome::Done);
+    };
+    let issued = match &answered.result {
+        Ok(AcsAnswer::Issued(issued)) => issued,
+        Ok(_) => return Ok(Outcome::Done),
+        Err(error) => {
+            if error.kind() == acs::Kind::IdentityNotFound {
+                context.note_existence(&order.identity_id, via.endpoint.as_str(), true);
+            }
+            if !context.note_failure(connection, via, error) {
+                remember_failed(context, token, order);
+                let (reason, text) = (error.reason(), error.to_string());
+                report::failed(context, token, reason, &text, error.retry_after()).await?;
+            }
+            return Ok(Outcome::Done);
         }
     };
-    store(context, &token, order.why, &held, findings).await?;
+    context.note_success(connection, via);
+    context.note_existence(&order.identity_id, via.endpoint.as_str(), false);
+    let observed = observe(context, token, findings, context.now());
+    let record = TokenRecord::issued(token, order, issued, connection, via);
+    if observed.service_now.is_none() && decide::is_stillborn(&observed, &record) {
+        info!("a token of the second of the revocation is dropped");
+        return Ok(Outcome::Done);
+    }
+    if let Some((reason, text)) = useless(&observed, &record) {
+        report::failed(context, token, reason, &text, None).await?;
+        return Ok(Outcome::Done);
+    }
+    let held = hold(context, token, record, issued, via);
+    store(context, token, order.why, &held, findings).await?;
+    note_use(context, token, connection, via);
+    Ok(Outcome::Done)
+}
+
+/// The connection counts one more, or one less on a former credential.
+fn note_use(context: &Context, token: &AcsToken, connection: &ConnectionKey, via: &Resolved) {
     let status = token.status.as_ref();
     let former = status.and_then(|status| status.credential.as_ref());
     let is_first_of_user = token.spec.teams_user.is_some()
         && status.is_none_or(|status| status.connection_ref.is_none());
-    if is_first_of_user || former.is_some_and(|former| *former != resolved.credential) {
-        // It counts one more, or one less on a former credential.
-        context.requeue_connection(&key);
+    if is_first_of_user || former.is_some_and(|former| *former != via.credential) {
+        context.requeue_connection(connection);
     }
-    Ok(Outcome::Done)
-}
-
-/// What is asked of ACS, and for what.
-struct Asked<'a> {
-    token: &'a AcsToken,
-    observed: &'a Observed<'a>,
-    order: &'a IssueOrder,
-    key: &'a ConnectionKey,
-    resolved: &'a Resolved,
-}
-
-/// Has ACS issue a token, which is in hand then; else what the step led to.
-async fn have_issued(
-    context: &Context,
-    asked: &Asked<'_>,
-    user_token: Option<UserToken>,
-    findings: &mut Findings,
-) -> Result<Result<Arc<HeldToken>, Outcome>, cluster::Error> {
-    let Asked {
-        token,
-        observed,
-        order,
-        key,
-        resolved,
-    } = *asked;
-    if let Some(error) = is_still_refused(context, token, order, resolved).await? {
-        return refused(context, token, &error, findings).await.map(Err);
-    }
-    let credential = &resolved.credential;
-    if !context.registry.may_call(key, credential, observed.now) {
-        return Ok(Err(Outcome::Overtaken));
-    }
-    let endpoint = resolved.endpoint.as_str();
-    let issued = match call(context, token, order, resolved, user_token.as_ref()).await? {
-        Ok(issued) => issued,
-        Err(error) => {
-            if error.kind() == acs::Kind::IdentityNotFound {
-                context.note_existence(&order.identity_id, endpoint, true);
-            }
-            if !context.note_failure(key, resolved, &error) {
-                remember_failed(context, token, user_token);
-                let (reason, text) = (error.reason(), error.to_string());
-                report::failed(context, token, reason, &text, error.retry_after()).await?;
-            }
-            return Ok(Err(Outcome::Done));
-        }
-    };
-    context.note_success(key, resolved);
-    context.note_existence(&order.identity_id, endpoint, false);
-    let record = TokenRecord::issued(token, order, &issued, key, resolved);
-    if observed.service_now.is_none() && decide::is_stillborn(observed, &record) {
-        info!("a token of the second of the revocation is dropped");
-        return Ok(Err(Outcome::Done));
-    }
-    if let Some((reason, text)) = useless(observed, &record) {
-        report::failed(context, token, reason, &text, None).await?;
-        return Ok(Err(Outcome::Done));
-    }
-    Ok(Ok(hold(context, token, record, issued, resolved)))
 }
 
 /// The token that was issued before and could not be written, if it is what is wanted now.
@@ -168,18 +207,20 @@ fn hold(
     context: &Context,
     token: &AcsToken,
     record: TokenRecord,
-    issued: IssuedToken,
-    resolved: &Resolved,
+    issued: &IssuedToken,
+    via: &Resolved,
 ) -> Arc<HeldToken> {
+    let issued_at = record.issued_at;
     let held = Arc::new(HeldToken {
         record,
-        token: issued.token,
-        endpoint: resolved.endpoint.to_string(),
+        token: issued.token.clone(),
+        endpoint: via.endpoint.to_string(),
     });
     let uid = token.uid().unwrap_or_default();
-    context
-        .memory
-        .change(&uid, |memory| memory.held = Some(Arc::clone(&held)));
+    context.memory.change(&uid, |memory| {
+        memory.newest_issue = memory.newest_issue.max(Some(issued_at));
+        memory.held = Some(Arc::clone(&held));
+    });
     held
 }
 
@@ -237,49 +278,12 @@ fn existing(context: &Context, token: &AcsToken) -> Option<ObjectMeta> {
     Some(existing.metadata.clone())
 }
 
-fn remember_failed(context: &Context, token: &AcsToken, user_token: Option<UserToken>) {
+fn remember_failed(context: &Context, token: &AcsToken, order: &IssueOrder) {
     let uid = token.uid().unwrap_or_default();
-    context.memory.change(&uid, |memory| {
-        memory.failed_user_token = user_token.map(|it| it.fingerprint);
-    });
-}
-
-async fn call(
-    context: &Context,
-    token: &AcsToken,
-    order: &IssueOrder,
-    resolved: &Resolved,
-    user_token: Option<&UserToken>,
-) -> Result<Result<IssuedToken, acs::Error>, cluster::Error> {
-    let operation = match (&token.spec.teams_user, user_token) {
-        (Some(user), Some(held)) => AcsOperation::ExchangeTeamsToken {
-            token: held.token.clone(),
-            app_id: user.app_id.clone(),
-            user_id: user.user_id.clone(),
-        },
-        _ => AcsOperation::IssueToken {
-            identity_id: order.identity_id.clone(),
-            scopes: order.shape.scopes.clone(),
-            minutes: order.shape.minutes(),
-        },
-    };
-    let call = AcsCall {
-        via: resolved.clone(),
-        by: ObjectRef::from_obj(token).into(),
-        uid: token.uid().unwrap_or_default(),
-        operation,
-        why: order.why.as_str(),
-        deadline: order.deadline,
-    };
-    let answer = context.call(call).await?;
-    Ok(answer.and_then(|answer| match answer {
-        AcsAnswer::Issued(issued) => Ok(issued),
-        _ => Err(acs::Error::of_kind(
-            acs::Operation::IssueToken,
-            &resolved.endpoint,
-            acs::Kind::NotTheService,
-        )),
-    }))
+    let user_token = order.user_token.as_ref().map(|it| it.fingerprint.clone());
+    context
+        .memory
+        .change(&uid, |memory| memory.failed_user_token = user_token);
 }
 
 /// The API server did not take the Secret: that is told, and the token stays in hand.

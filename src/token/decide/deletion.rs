@@ -54,8 +54,13 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
             }
         }
         IdentityView::Usable(identity) => {
-            let lives = claim(observed.token, &identity.id, &observed.limits)
-                .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity));
+            // While a revocation is under way, an older token may yet live: the service's clock may
+            // have stepped back since it was issued.
+            let lives =
+                claim(observed.token, &identity.id, &observed.limits).is_some_and(|claim| {
+                    let is_dead = is_dead(claim.issued_at, identity) && !identity.is_revoking;
+                    claim.asks.is_some() && !is_dead
+                });
             if lives {
                 Owed::Revocation {
                     can_be_sent: identity.can_revoke,

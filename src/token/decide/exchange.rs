@@ -6,11 +6,12 @@ use std::borrow::Cow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Decision, Observed, Step, UsableIdentity, Why,
+    Decision, Observed, Step, UsableIdentity,
     issue::{local_time, unable},
 };
 use crate::{
     crd::{POLICY_GRACE, TokenParameters, TokenRecord},
+    engine::Why,
     memory::UserTokenView,
     renewal,
 };

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ConnectionView, Decision, IdentityView, IssueOrder, Observed, REPAIR_INTERVAL, Step,
-    UsableIdentity, Why, exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
+    ConnectionView, Decision, IdentityView, Observed, REPAIR_INTERVAL, Step, UsableIdentity,
+    exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking,
 };
 use crate::{
     crd::{AcsToken, TokenParameters, TokenRecord, Verdict, parse_duration},
+    engine::{IssueOrder, Why},
     memory::UserTokenView,
     renewal,
 };

@@ -4,7 +4,7 @@ mod config;
 mod connections;
 mod views;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -16,7 +16,7 @@ pub use views::Views;
 use crate::{
     acs::{self, Service},
     cluster::{self, event::Notice, index, view::object_ref},
-    crd::{AcsIdentity, ConnectionKey, IDENTITY_NOT_FOUND, ready_reason},
+    crd::{AcsIdentity, ConnectionKey, ConnectionKind, IDENTITY_NOT_FOUND, ready_reason},
     credentials::Registry,
     engine::{ApiRequest, Calls, Locks, Requeue, World},
     memory::Memory,
@@ -47,6 +47,8 @@ pub struct Context {
     pub memory: Memory,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Whether the statuses of `ClusterAcsConnection`s are ours to write: of several releases one does.
+    pub leads_cluster: Arc<AtomicBool>,
 }
 
 impl Context {
@@ -54,6 +56,12 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.world.now()
+    }
+
+    /// Whether the status of a connection is ours to write.
+    #[must_use]
+    pub fn tells_of(&self, connection: &ConnectionKey) -> bool {
+        connection.kind == ConnectionKind::AcsConnection || self.leads_cluster.load(Relaxed)
     }
 
     /// The service's clock, or up to a second earlier; unknown before its first answer.

@@ -42,6 +42,8 @@ struct State {
     unanswered: Option<String>,
     /// How often the API server has answered again after it had not.
     returns: u64,
+    /// Why this process does not act, where another one does.
+    stands_by: Option<String>,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,23 @@ impl Health {
             });
         let problems: Vec<_> = problems.collect();
         (!problems.is_empty()).then(|| problems.join("\n"))
+    }
+
+    /// Records why this process stands by; `None` when it acts.
+    pub fn stands_by(&self, why: Option<String>) {
+        self.state.send_if_modified(|state| {
+            let is_new = state.stands_by != why;
+            state.stands_by = why;
+            is_new
+        });
+    }
+
+    /// What `/readyz` says while all works.
+    fn role(&self) -> String {
+        match &self.state.borrow().stands_by {
+            Some(why) => format!("standby: {why}\n"),
+            None => "ok\n".to_owned(),
+        }
     }
 
     /// Waits until a watch of the kind with this plural name can't start, because the kind or a
@@ -227,7 +246,7 @@ pub async fn serve(
             "/readyz",
             get(move || async move {
                 match health.problems() {
-                    None => (StatusCode::OK, "ok\n".to_owned()),
+                    None => (StatusCode::OK, health.role()),
                     Some(problems) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problems}\n")),
                 }
             }),
@@ -296,6 +315,16 @@ mod tests {
         );
         health.answers(Ok(()));
         assert_eq!(health.problems(), None);
+    }
+
+    #[test]
+    fn one_that_stands_by_says_so() {
+        let health = Health::default();
+        assert_eq!(health.role(), "ok\n");
+        health.stands_by(Some("a leads".to_owned()));
+        assert_eq!(health.role(), "standby: a leads\n");
+        health.stands_by(None);
+        assert_eq!(health.role(), "ok\n");
     }
 
     #[test]

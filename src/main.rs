@@ -4,7 +4,9 @@
     reason = "doc comments are the help text, where backticks show"
 )]
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Instant,
+};
 
 use acs_identity_operator::{
     acs::{
@@ -13,8 +15,9 @@ use acs_identity_operator::{
     },
     context::Config,
     crd,
+    engine::{Claim, Timing},
     metrics::Metrics,
-    operator,
+    operator::{self, Leadership, LeaseConfig},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::FutureExt;
@@ -72,6 +75,12 @@ struct Run {
         default_value = "acs-identity-operator"
     )]
     cluster_resource_namespace: String,
+    /// Act without a Lease. Two operators that act on the same objects undo each other's work, so this
+    /// is for a single process, such as one on a developer's machine
+    #[arg(long, env = "ACS_OPERATOR_NO_LEADER_ELECT")]
+    no_leader_elect: bool,
+    #[command(flatten)]
+    lease: LeaseArgs,
     /// How long a deletion waits for ACS, for example 10m or 1h, before it goes on without
     #[arg(long, value_name = "DURATION", env = "ACS_OPERATOR_DELETION_DEADLINE", default_value = "10m", value_parser = duration)]
     deletion_deadline: SignedDuration,
@@ -140,6 +149,59 @@ struct Run {
     local_token_endpoint: Option<String>,
 }
 
+#[derive(Debug, Args)]
+struct LeaseArgs {
+    /// Namespace of the Lease by which one process leads [default: the namespace of the pod, or of
+    /// the kubeconfig's context]
+    #[arg(
+        long = "lease-namespace",
+        value_name = "NAMESPACE",
+        env = "ACS_OPERATOR_LEASE_NAMESPACE"
+    )]
+    namespace: Option<String>,
+    /// Name of the Lease; all processes of one release share it
+    #[arg(
+        long = "lease-name",
+        value_name = "NAME",
+        env = "ACS_OPERATOR_LEASE_NAME",
+        default_value = crd::OPERATOR
+    )]
+    name: String,
+    /// How long another process waits for the leader to renew the Lease before it takes over
+    #[arg(long = "lease-duration", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    duration: SignedDuration,
+    /// How long the leader acts without having renewed the Lease; then the process ends
+    #[arg(long = "lease-renew-deadline", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_RENEW_DEADLINE", default_value = "10s", value_parser = duration)]
+    renew_deadline: SignedDuration,
+    /// Pause between two attempts to renew the Lease
+    #[arg(long = "lease-retry-period", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
+    retry_period: SignedDuration,
+}
+
+impl LeaseArgs {
+    fn timing(&self) -> Result<Timing, Failure> {
+        let timing = Timing {
+            duration: self.duration.try_into()?,
+            renew_deadline: self.renew_deadline.try_into()?,
+            retry_period: self.retry_period.try_into()?,
+        };
+        timing.check()?;
+        Ok(timing)
+    }
+
+    /// The Lease, of which `namespace` is the default namespace.
+    fn config(self, namespace: &str, timing: Timing) -> Result<LeaseConfig, Failure> {
+        // In a pod this is the pod's name.
+        let host = hostname::get()?;
+        Ok(LeaseConfig {
+            namespace: self.namespace.unwrap_or_else(|| namespace.to_owned()),
+            name: self.name,
+            holder: format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4()),
+            timing,
+        })
+    }
+}
+
 impl Run {
     fn entra(&self) -> Result<EntraConfig, EntraConfigError> {
         let by_webhook = || std::env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from);
@@ -181,6 +243,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// Exit code of a process that has lost its Lease.
+const LEASE_LOST: i32 = 3;
+
 type Failure = Box<dyn std::error::Error>;
 
 #[allow(clippy::print_stdout, reason = "the CRDs are this command's output")]
@@ -201,15 +266,28 @@ async fn start(run: Run) -> Result<(), Failure> {
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
+    let timing = run.lease.timing()?;
+    let claim = if run.no_leader_elect {
+        Claim::undisputed()
+    } else {
+        Claim::waiting()
+    };
     let metrics = Arc::new(Metrics::new());
+    let asked = claim.clone();
     let acs = Service::new(ServiceConfig {
         metrics: metrics.acs.clone(),
         entra,
+        may_send: Some(Arc::new(move || asked.left(Instant::now()).is_some())),
         ..ServiceConfig::default()
     })?;
     let client = kube::Client::try_default().await.map_err(|error| {
         format!("no way to the API server: {error}; set KUBECONFIG, or run in a cluster")
     })?;
+    let lease = if run.no_leader_elect {
+        None
+    } else {
+        Some(run.lease.config(client.default_namespace(), timing)?)
+    };
     let config = Config {
         watch_namespaces: run.watch_namespaces,
         address: run.address,
@@ -221,8 +299,16 @@ async fn start(run: Run) -> Result<(), Failure> {
         namespaced_ambient_credentials: run.namespaced_ambient_credentials,
         service_account_token_audience: run.service_account_token_audience,
     };
-    operator::run(client, config, acs, metrics, stop.boxed().shared()).await?;
-    Ok(())
+    let leadership = Leadership { claim, lease };
+    let stop = stop.boxed().shared();
+    match operator::run(client, config, leadership, acs, metrics, stop).await {
+        // At once: nothing that still runs may do anything.
+        Err(error @ operator::Error::LeaseLost) => {
+            tracing::error!(exit_code = LEASE_LOST, "{error}");
+            std::process::exit(LEASE_LOST)
+        }
+        ended => Ok(ended?),
+    }
 }
 
 fn log(format: LogFormat) {

@@ -60,6 +60,8 @@ pub struct Metrics {
     pub orders: Family<ReasonLabels, Counter>,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
+    /// 1 while this process leads, else 0.
+    pub leader: Gauge,
     /// Tokens of former credentials that Secrets still hold.
     pub former_tokens: Gauge,
     /// Seconds by which the last renewal came after its planned time.
@@ -111,6 +113,12 @@ impl Metrics {
             "Create calls to ACS without an answer",
             unknown_creates.clone(),
         );
+        let leader = Gauge::default();
+        registry.register(
+            "leader",
+            "1 while this process leads, 0 while it stands by",
+            leader.clone(),
+        );
         let former_tokens = Gauge::default();
         registry.register(
             "former_tokens",
@@ -134,6 +142,7 @@ impl Metrics {
             abandoned,
             orders,
             unknown_creates,
+            leader,
             former_tokens,
             renewal_lateness,
         }

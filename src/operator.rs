@@ -1,18 +1,21 @@
 //! Wires it all: watches in, runs out.
 
+mod control;
 mod dispatch;
 pub mod events;
+mod leader;
+mod lease;
+mod releases;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures::FutureExt;
-use kube::{
-    Api, Client, Resource,
-    core::NamespaceResourceScope,
-    runtime::{reflector::ObjectRef, watcher},
-};
-use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
-use tracing::info;
+use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
+use tokio::{sync::oneshot, task::JoinSet};
+use tracing::{info, warn};
 
 use crate::{
     acs::Service,
@@ -23,21 +26,27 @@ use crate::{
         watch, watch_client,
     },
     context::{Config, Context, Views},
-    crd::{AnyConnection, TOKEN_UID_LABEL},
+    crd::TOKEN_UID_LABEL,
     credentials::Registry,
-    engine::{Calls, Live, Locks, Requeue, Stop, run_all},
+    engine::{Calls, Live, Locks, Requeue, Stop},
     health::{self, Health},
     memory::Memory,
     metrics::Metrics,
 };
+use control::control;
 pub use dispatch::reconcile;
 use events::{
     connection_changed, identity_changed, namespace_changed, revocation_changed, secret_changed,
     token_changed,
 };
+pub use leader::Leadership;
+use leader::{Leader, Shared};
+pub use lease::LeaseConfig;
 
 /// After the request to stop, runs have this long to end.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// Then the Lease is released within this.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Why the operator ended on its own.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +61,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process may lead.
+    #[error("the Lease is lost, so this process ends at once; another one leads, or will")]
+    LeaseLost,
     /// A task ended that never should.
     #[error("a task of the operator ended unexpectedly: please report this")]
     Ended,
@@ -61,11 +73,13 @@ pub enum Error {
 pub async fn run(
     client: Client,
     config: Config,
+    leadership: Leadership,
     acs: Service,
     metrics: Arc<Metrics>,
     stop: Stop,
 ) -> Result<(), Error> {
     let health = Health::default();
+    let Leadership { claim, lease } = leadership;
     let (requeue, requeued) = Requeue::channel();
     let scopes: Vec<_> = if config.watch_namespaces.is_empty() {
         vec![None]
@@ -79,9 +93,10 @@ pub async fn run(
         for_inputs.send(key.clone());
     });
     let address = config.address;
+    let live = Live::new(client.clone(), claim.clone(), acs.clone(), inputs);
     let locks = Locks::new(requeue.clone());
     let context = Arc::new(Context {
-        world: Arc::new(Live::new(client.clone(), acs.clone(), inputs)),
+        world: Arc::new(live),
         acs,
         views: Views::new(scopes.len()),
         registry: Registry::default(),
@@ -90,24 +105,43 @@ pub async fn run(
         requeue,
         memory: Memory::default(),
         metrics: Arc::clone(&metrics),
+        leads_cluster: Arc::new(AtomicBool::new(lease.is_none())),
         config,
     });
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(health::serve(address, health.clone(), metrics));
+    tasks.spawn(health::serve(address, health.clone(), Arc::clone(&metrics)));
     for scope in scopes {
         watch_scope(&mut tasks, &client, &context, &health, scope.as_deref());
     }
     watch_cluster(&mut tasks, &client, &context, &health);
-    tasks.spawn(health::probe(client, health.clone()).map(Ok));
+    tasks.spawn(health::probe(client.clone(), health.clone()).map(Ok));
     let mut runs = tokio::spawn(control(
         Arc::clone(&context),
-        health,
+        health.clone(),
+        claim.clone(),
         requeued,
         stop.clone(),
     ));
+    let (done, is_done) = oneshot::channel();
+    let leader = match lease {
+        Some(lease) => {
+            let shared = Shared {
+                claim: claim.clone(),
+                health,
+                metrics,
+                leads_cluster: Arc::clone(&context.leads_cluster),
+            };
+            let leader = Leader::new(&client, lease, &context.config.watch_namespaces, shared);
+            tokio::spawn(leader.run(is_done))
+        }
+        None => tokio::spawn(async move {
+            metrics.leader.set(1);
+        }),
+    };
     tokio::select! {
         biased;
+        () = claim.lost() => return Err(Error::LeaseLost),
         () = stop => {}
         _ = &mut runs => return Err(Error::Ended),
         ended = tasks.join_next() => {
@@ -117,90 +151,19 @@ pub async fn run(
             };
         }
     }
-    info!("stopping: runs that have begun are ended");
-    let _ = tokio::time::timeout(DRAIN, runs).await;
+    info!("stopping: calls on the wire are ended and recorded");
+    tokio::select! {
+        biased;
+        () = claim.lost() => return Err(Error::LeaseLost),
+        ended = tokio::time::timeout(DRAIN, runs) => if ended.is_err() {
+            // Whoever takes over waits as long as for a process that was killed.
+            warn!("some calls have no answer yet, so the Lease is left to run out");
+            return Ok(());
+        }
+    }
+    let _ = done.send(());
+    let _ = tokio::time::timeout(RELEASE, leader).await;
     Ok(())
-}
-
-/// Looks at objects once everything is known that every run needs. A kind that can't be listed,
-/// because its CRD or a right is missing, holds up only what needs it (`dispatch`).
-async fn control(
-    context: Arc<Context>,
-    health: Health,
-    requeued: UnboundedReceiver<ObjectKey>,
-    stop: Stop,
-) {
-    let views = &context.views;
-    tokio::select! {
-        () = async {
-            views.ready().await;
-            or_missing(&health, &views.cluster_connections).await;
-            or_missing(&health, &views.revocations).await;
-            or_missing(&health, &views.cluster_revocations).await;
-        } => {}
-        () = stop.clone() => return,
-    }
-    info!(
-        identities = views.identities.all().len(),
-        tokens = views.tokens.all().len(),
-        "reconciling begins"
-    );
-    let world = Arc::clone(&context.world);
-    let metrics = Arc::clone(&context.metrics);
-    let calls = context.calls.clone();
-    let late = Arc::clone(&context);
-    let run = move |key, attempts| reconcile(Arc::clone(&context), key, attempts);
-    tokio::select! {
-        () = run_all(requeued, calls, metrics, stop, move || world.now(), run) => {}
-        () = release_held_back(&late) => {}
-    }
-}
-
-/// Requeues what was held back, as soon as a kind that was missing is known. Never ends.
-async fn release_held_back(context: &Context) {
-    let views = &context.views;
-    let connections = async {
-        views.cluster_connections.ready().await;
-        for connection in views.cluster_connections.all() {
-            context.requeue_connection(&connection.key());
-        }
-        for identity in views.identities.all() {
-            context.requeue.send(ObjectRef::from_obj(identity.as_ref()));
-        }
-        for token in views.tokens.all() {
-            context.requeue.send(ObjectRef::from_obj(token.as_ref()));
-        }
-    };
-    let revocations = async {
-        views.revocations.ready().await;
-        for revocation in views.revocations.all() {
-            context
-                .requeue
-                .send(ObjectRef::from_obj(revocation.as_ref()));
-        }
-    };
-    let cluster_revocations = async {
-        views.cluster_revocations.ready().await;
-        for revocation in views.cluster_revocations.all() {
-            context
-                .requeue
-                .send(ObjectRef::from_obj(revocation.as_ref()));
-        }
-    };
-    tokio::join!(connections, revocations, cluster_revocations);
-    std::future::pending::<()>().await;
-}
-
-/// Waits until a kind is known, or can't be.
-async fn or_missing<K>(health: &Health, view: &View<K>)
-where
-    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
-{
-    let plural = K::plural(&());
-    tokio::select! {
-        () = view.ready() => {}
-        () = health.is_missing(&plural) => {}
-    }
 }
 
 type Tasks = JoinSet<std::io::Result<()>>;

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -22,7 +23,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::{call, view::lock};
+use super::{Error, effect, view::lock};
 use crate::crd::OPERATOR;
 
 /// An Event to be published.
@@ -71,18 +72,28 @@ impl Events {
         }
     }
 
-    /// Publishes an Event.
-    pub async fn publish(&self, notice: &Notice) {
+    /// Publishes an Event, as long as `left` leaves time for it.
+    pub async fn publish(
+        &self,
+        notice: &Notice,
+        left: impl Fn() -> Option<Duration> + Send + Sync,
+    ) {
         let about = &notice.about;
         let object = format!(
             "{} {}",
             about.kind.as_deref().unwrap_or_default(),
             about.name.as_deref().unwrap_or_default()
         );
-        self.send(&object, event(notice, Timestamp::now())).await;
+        let event = event(notice, Timestamp::now());
+        self.send(&object, event, &left).await;
     }
 
-    async fn send(&self, object: &str, event: Event) {
+    async fn send(
+        &self,
+        object: &str,
+        event: Event,
+        left: &(impl Fn() -> Option<Duration> + Send + Sync),
+    ) {
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let api = Api::<Event>::namespaced(self.client.clone(), namespace);
         let key = key(&event);
@@ -95,19 +106,21 @@ impl Events {
                 ..PatchParams::default()
             };
             let counted = api.patch(&name, &params, &series);
-            match call("count an Event on", object, counted).await {
+            match effect("count an Event on", object, left, counted).await {
                 // It has expired, or a person deleted it: it is published anew.
                 Err(error) if error.is_not_found() => {}
+                Ok(_) | Err(Error::Withheld) => return,
                 Err(error) => return warn!(object, %error, "an Event could not be counted"),
-                Ok(_) => return,
             }
         }
         let params = PostParams {
             field_manager: Some(OPERATOR.to_owned()),
             ..PostParams::default()
         };
-        match call("publish an Event on", object, api.create(&params, &event)).await {
+        let published = api.create(&params, &event);
+        match effect("publish an Event on", object, left, published).await {
             Ok(_) => lock(&self.published).remember(key, event.metadata.name.unwrap_or_default()),
+            Err(Error::Withheld) => {}
             Err(error) => {
                 let reason = event.reason.as_deref().unwrap_or_default();
                 warn!(object, reason, %error, "an Event could not be published");

@@ -42,13 +42,16 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The API server did not answer in time.
-    #[error("could not {operation} {object}: no answer from the API server in {} s", CALL_TIMEOUT.as_secs())]
+    #[error("could not {operation} {object}: no answer from the API server in time")]
     Timeout {
         /// The verb, as one would say it.
         operation: &'static str,
         /// `Kind namespace/name`.
         object: String,
     },
+    /// Nothing was sent: another process may act, or this one is ending. Never told on an object.
+    #[error("this process may no longer act, so nothing was sent")]
+    Withheld,
 }
 
 impl Error {
@@ -58,7 +61,7 @@ impl Error {
                 kube::Error::Api(status) => Some(status),
                 _ => None,
             },
-            Self::Timeout { .. } => None,
+            Self::Timeout { .. } | Self::Withheld => None,
         }
     }
 
@@ -96,6 +99,9 @@ impl Error {
     /// One word for conditions and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {
+        if matches!(self, Self::Withheld) {
+            return "Withheld";
+        }
         let Some(status) = self.status() else {
             return "ApiServerError";
         };
@@ -159,10 +165,22 @@ pub fn call<'a, T: 'a>(
     object: &'a str,
     call: impl Future<Output = kube::Result<T>> + Send + 'a,
 ) -> BoxFuture<'a, Result<T, Error>> {
+    effect(operation, object, || Some(CALL_TIMEOUT), call)
+}
+
+/// The same for a call with an effect: when its turn has come, `left` says how long it may take;
+/// without that it is not made (K2).
+pub fn effect<'a, T: 'a>(
+    operation: &'static str,
+    object: &'a str,
+    left: impl Fn() -> Option<Duration> + Send + 'a,
+    call: impl Future<Output = kube::Result<T>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, Error>> {
     let called = async move {
         // Nobody closes it, so this only ever waits.
         let _turn = CALLS.acquire().await;
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        let left = left().ok_or(Error::Withheld)?;
+        match tokio::time::timeout(left.min(CALL_TIMEOUT), call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => Err(Error::Api {
                 operation,
@@ -185,6 +203,23 @@ mod tests {
     use futures::future::join_all;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_effect_begins_only_with_time_left_and_ends_within_it() {
+        let begun = AtomicUsize::new(0);
+        let write = |left: Option<Duration>| {
+            let call = async {
+                begun.fetch_add(1, Relaxed);
+                std::future::pending::<kube::Result<()>>().await
+            };
+            effect("write", "it", move || left, call)
+        };
+        assert!(matches!(write(None).await, Err(Error::Withheld)));
+        assert_eq!(begun.load(Relaxed), 0);
+        let left = Some(Duration::from_millis(1));
+        assert!(matches!(write(left).await, Err(Error::Timeout { .. })));
+        assert_eq!(begun.load(Relaxed), 1);
+    }
 
     #[tokio::test]
     async fn no_more_calls_are_under_way_than_may_be() {

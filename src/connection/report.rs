@@ -29,6 +29,8 @@ const READY_REASON: &str = "ConnectionReady";
 const COUNTING: SignedDuration = SignedDuration::from_secs(10);
 /// A service's clock that is off by more than this is worth telling (C3).
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+/// A connection that another release tells of is looked at again after this, in case that one is gone.
+const TOLD_BY_ANOTHER: SignedDuration = SignedDuration::from_secs(30);
 /// A connection whose Secret could not be read is looked at again after this.
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -126,6 +128,9 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
     if next == former {
         return Ok(wake);
     }
+    if !context.tells_of(key) {
+        return Ok(Some(renewal::add(now, TOLD_BY_ANOTHER)));
+    }
     write_status(&*context.world, view, &connection.with_status(next)).await?;
     warn(context, connection, &former, &current, &verdict).await;
     Ok(wake)
@@ -178,7 +183,7 @@ pub async fn deleting<C: AnyConnection + Stored + Indexed>(
         conditions: conditions.of(&Verdict::reconciling("Deleting", message)),
         ..former.clone()
     };
-    if next == former {
+    if next == former || !context.tells_of(key) {
         return Ok(());
     }
     write_status(&*context.world, view, &connection.with_status(next)).await

@@ -143,7 +143,9 @@ impl Calls {
             operation: call.operation.kind(),
             deadline: call.deadline,
         };
-        if self.is_closed.load(Ordering::Relaxed) {
+        // A recorded intent to create that nothing follows would count as a call without an answer.
+        let is_create = wanted.operation == Operation::CreateIdentity;
+        if self.is_closed.load(Ordering::Relaxed) && !is_create {
             return false;
         }
         let mut calls = lock(&self.of_objects);
@@ -232,6 +234,11 @@ impl Calls {
         world.spawn(
             async move {
                 let result = answer.await;
+                if matches!(&result, Err(error) if error.kind() == acs::Kind::Withheld) {
+                    // Another process may act: nothing is told, and this one is about to end (K2).
+                    lock(&all.of_objects).remove(&call.by);
+                    return;
+                }
                 all.answered(Answered {
                     call,
                     result,

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use jiff::{SignedDuration, Timestamp};
@@ -10,11 +13,13 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, IssueOrder, Object, Stored, World};
+use super::{
+    AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IssueOrder, Object, Stored, World,
+};
 use crate::{
     acs::{self, AssertionSource, Endpoint, Service, Turn},
     cluster::{
-        Error, call,
+        Error, call, effect,
         event::Events,
         input::{Follower, Inputs, Presence},
         named, service_account,
@@ -22,9 +27,11 @@ use crate::{
     crd::AcsIdentity,
 };
 
-/// The world of a process: the API server, ACS, and the machine's clock.
+/// The world of a process: the API server, ACS, and the machine's clock. No effect begins without
+/// the claim (K2); the ACS client asks for it itself, before each attempt.
 pub struct Live {
     client: Client,
+    claim: Claim,
     acs: Service,
     events: Arc<Events>,
     inputs: Inputs,
@@ -33,8 +40,9 @@ pub struct Live {
 impl Live {
     /// The world that is reached through these.
     #[must_use]
-    pub fn new(client: Client, acs: Service, inputs: Inputs) -> Self {
+    pub fn new(client: Client, claim: Claim, acs: Service, inputs: Inputs) -> Self {
         Self {
+            claim,
             events: Arc::new(Events::new(client.clone())),
             client,
             acs,
@@ -65,6 +73,10 @@ impl World for Live {
 
     fn ask(&self, request: ApiRequest) -> BoxFuture<'static, Result<Option<Object>, Error>> {
         let client = self.client.clone();
+        let by = Writer {
+            client: client.clone(),
+            claim: self.claim.clone(),
+        };
         match request {
             ApiRequest::ReadSecret { namespace, name } => read_secret(client, namespace, name),
             ApiRequest::ReadSecretMetadata { namespace, name } => {
@@ -78,36 +90,32 @@ impl World for Live {
             }
             .boxed(),
             ApiRequest::CreateSecret { secret, is_dry_run } => {
-                put_secret(client, *secret, true, is_dry_run)
+                put_secret(by, *secret, true, is_dry_run)
             }
             ApiRequest::ReplaceSecret { secret, is_dry_run } => {
-                put_secret(client, *secret, false, is_dry_run)
+                put_secret(by, *secret, false, is_dry_run)
             }
             ApiRequest::DeleteSecret {
                 namespace,
                 name,
                 uid,
-            } => delete_secret(client, namespace, name, uid),
+            } => delete_secret(by, namespace, name, uid),
             ApiRequest::WriteStatus(object) => match object {
-                Object::Connection(object) => write_status(of_namespace(client, &*object), *object),
-                Object::ClusterConnection(object) => write_status(of_cluster(client), *object),
-                Object::Identity(object) => write_status(of_namespace(client, &*object), *object),
-                Object::Token(object) => write_status(of_namespace(client, &*object), *object),
-                Object::Revocation(object) => write_status(of_namespace(client, &*object), *object),
-                Object::ClusterRevocation(object) => write_status(of_cluster(client), *object),
+                Object::Connection(object) => write_status(by, of_namespace, *object),
+                Object::ClusterConnection(object) => write_status(by, of_cluster, *object),
+                Object::Identity(object) => write_status(by, of_namespace, *object),
+                Object::Token(object) => write_status(by, of_namespace, *object),
+                Object::Revocation(object) => write_status(by, of_namespace, *object),
+                Object::ClusterRevocation(object) => write_status(by, of_cluster, *object),
                 Object::Secret(_) => async { Ok(None) }.boxed(),
             },
             ApiRequest::WriteFinalizers {
                 object, finalizers, ..
             } => match object {
-                Object::Connection(object) => {
-                    patch(of_namespace(client, &*object), *object, finalizers)
-                }
-                Object::ClusterConnection(object) => patch(of_cluster(client), *object, finalizers),
-                Object::Identity(object) => {
-                    patch(of_namespace(client, &*object), *object, finalizers)
-                }
-                Object::Token(object) => patch(of_namespace(client, &*object), *object, finalizers),
+                Object::Connection(object) => patch(by, of_namespace, *object, finalizers),
+                Object::ClusterConnection(object) => patch(by, of_cluster, *object, finalizers),
+                Object::Identity(object) => patch(by, of_namespace, *object, finalizers),
+                Object::Token(object) => patch(by, of_namespace, *object, finalizers),
                 Object::Revocation(_) | Object::ClusterRevocation(_) | Object::Secret(_) => {
                     async { Ok(None) }.boxed()
                 }
@@ -115,7 +123,7 @@ impl World for Live {
             ApiRequest::Publish(notice) => {
                 let events = Arc::clone(&self.events);
                 async move {
-                    events.publish(&notice).await;
+                    events.publish(&notice, || by.left()).await;
                     Ok(None)
                 }
                 .boxed()
@@ -184,6 +192,18 @@ impl World for Live {
     }
 }
 
+/// A client for calls with an effect, which begin only while the claim is held.
+struct Writer {
+    client: Client,
+    claim: Claim,
+}
+
+impl Writer {
+    fn left(&self) -> Option<Duration> {
+        self.claim.left(Instant::now())
+    }
+}
+
 type Asked = BoxFuture<'static, Result<Option<Object>, Error>>;
 
 fn secrets(client: Client, namespace: &str, name: &str) -> (Api<Secret>, String) {
@@ -213,27 +233,33 @@ fn read_secret_metadata(client: Client, namespace: String, name: String) -> Aske
     .boxed()
 }
 
-fn put_secret(client: Client, secret: Secret, is_new: bool, is_dry_run: bool) -> Asked {
+fn put_secret(by: Writer, secret: Secret, is_new: bool, is_dry_run: bool) -> Asked {
     async move {
         let name = secret.name_any();
-        let (api, object) = secrets(client, &secret.namespace().unwrap_or_default(), &name);
+        let (api, object) = secrets(
+            by.client.clone(),
+            &secret.namespace().unwrap_or_default(),
+            &name,
+        );
         let parameters = PostParams {
             dry_run: is_dry_run,
             field_manager: None,
         };
         let written = if is_new {
-            call("create", &object, api.create(&parameters, &secret)).await
+            let created = api.create(&parameters, &secret);
+            effect("create", &object, || by.left(), created).await
         } else {
-            call("write", &object, api.replace(&name, &parameters, &secret)).await
+            let replaced = api.replace(&name, &parameters, &secret);
+            effect("write", &object, || by.left(), replaced).await
         };
         Ok(Some(Object::Secret(Box::new(written?))))
     }
     .boxed()
 }
 
-fn delete_secret(client: Client, namespace: String, name: String, uid: String) -> Asked {
+fn delete_secret(by: Writer, namespace: String, name: String, uid: String) -> Asked {
     async move {
-        let (api, object) = secrets(client, &namespace, &name);
+        let (api, object) = secrets(by.client.clone(), &namespace, &name);
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid),
@@ -241,7 +267,8 @@ fn delete_secret(client: Client, namespace: String, name: String, uid: String) -
             }),
             ..DeleteParams::default()
         };
-        call("delete", &object, api.delete(&name, &parameters)).await?;
+        let deleted = api.delete(&name, &parameters);
+        effect("delete", &object, || by.left(), deleted).await?;
         Ok(None)
     }
     .boxed()
@@ -254,26 +281,33 @@ where
     Api::namespaced(client, &object.namespace().unwrap_or_default())
 }
 
-fn of_cluster<K>(client: Client) -> Api<K>
+fn of_cluster<K>(client: Client, _: &K) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
 {
     Api::all(client)
 }
 
-fn write_status<K: Stored>(api: Api<K>, object: K) -> Asked {
+fn write_status<K: Stored>(by: Writer, api: fn(Client, &K) -> Api<K>, object: K) -> Asked {
     async move {
+        let api = api(by.client.clone(), &object);
         let (named, name) = (named(&object), object.name_any());
         let parameters = PostParams::default();
         let written = api.replace_status(&name, &parameters, &object);
-        let written = call("write the status of", &named, written).await?;
+        let written = effect("write the status of", &named, || by.left(), written).await?;
         Ok(Some(written.into_object()))
     }
     .boxed()
 }
 
-fn patch<K: Stored>(api: Api<K>, object: K, finalizers: Vec<String>) -> Asked {
+fn patch<K: Stored>(
+    by: Writer,
+    api: fn(Client, &K) -> Api<K>,
+    object: K,
+    finalizers: Vec<String>,
+) -> Asked {
     async move {
+        let api = api(by.client.clone(), &object);
         let body = json!({"metadata": {
             "finalizers": finalizers,
             "resourceVersion": object.resource_version(),
@@ -287,7 +321,8 @@ fn patch<K: Stored>(api: Api<K>, object: K, finalizers: Vec<String>) -> Asked {
         let body = Patch::Merge(&body);
         let parameters = PatchParams::default();
         let patched = api.patch(&name, &parameters, &body);
-        Ok(Some(call(operation, &named, patched).await?.into_object()))
+        let patched = effect(operation, &named, || by.left(), patched).await?;
+        Ok(Some(patched.into_object()))
     }
     .boxed()
 }

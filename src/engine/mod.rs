@@ -5,6 +5,8 @@
 //! process; the tests have one of their own, in which everything that can go wrong does.
 
 mod calls;
+mod claim;
+mod lease;
 mod live;
 mod locks;
 mod object;
@@ -16,6 +18,8 @@ mod world;
 mod writes;
 
 pub use calls::{Answered, CallStage, Calls};
+pub use claim::Claim;
+pub use lease::{Election, Next, Record, Timing, TimingError};
 pub use live::Live;
 pub use locks::{Guard, Locks};
 pub use object::{Object, Stored};

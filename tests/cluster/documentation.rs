@@ -6,7 +6,7 @@ use crate::support::kubernetes::root;
 
 /// Words in quotes that are no reasons: kinds and types, operators of selectors, and parts of
 /// messages.
-const NO_REASONS: [&str; 20] = [
+const NO_REASONS: [&str; 21] = [
     "AcsConnection",
     "AcsIdentities",
     "AcsIdentity",
@@ -20,6 +20,7 @@ const NO_REASONS: [&str; 20] = [
     "False",
     "In",
     "Inputs",
+    "Namespace",
     "Normal",
     "NotIn",
     "Opaque",

@@ -1,7 +1,10 @@
 //! Events, as the API server takes them.
 
 use acs_identity_operator::{
-    cluster::event::{Events, Notice},
+    cluster::{
+        CALL_TIMEOUT,
+        event::{Events, Notice},
+    },
     crd::{AcsIdentity, AcsIdentitySpec},
 };
 use k8s_openapi::api::events::v1::Event;
@@ -57,9 +60,10 @@ async fn every_text_is_an_event_of_its_own_and_a_repeat_is_counted() {
     let object = object(&world).await;
     let api = world.api::<Event>();
     let events = Events::new(world.client.clone());
+    let always = || Some(CALL_TIMEOUT);
     let long = "€".repeat(1000);
     for note in ["one", "two", "one", &long, "one"] {
-        events.publish(&notice(&object, note)).await;
+        events.publish(&notice(&object, note), always).await;
     }
     let cut = "€".repeat(341);
     let expected = seen(&[("one", 3), ("two", 1), (&cut, 1)]);
@@ -72,16 +76,17 @@ async fn an_event_that_was_deleted_is_published_anew() {
     let object = object(&world).await;
     let api = world.api::<Event>();
     let events = Events::new(world.client.clone());
-    events.publish(&notice(&object, "one")).await;
-    events.publish(&notice(&object, "one")).await;
+    let always = || Some(CALL_TIMEOUT);
+    events.publish(&notice(&object, "one"), always).await;
+    events.publish(&notice(&object, "one"), always).await;
     assert_eq!(notes(&api).await, seen(&[("one", 2)]));
     let all = (DeleteParams::default(), ListParams::default());
     api.delete_collection(&all.0, &all.1)
         .await
         .expect("deletable");
-    events.publish(&notice(&object, "one")).await;
+    events.publish(&notice(&object, "one"), always).await;
     assert_eq!(notes(&api).await, seen(&[("one", 1)]));
-    events.publish(&notice(&object, "one")).await;
+    events.publish(&notice(&object, "one"), always).await;
     assert_eq!(notes(&api).await, seen(&[("one", 2)]));
 }
 
@@ -91,7 +96,8 @@ async fn events_on_cluster_scoped_objects_are_in_the_namespace_default() {
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.client.clone());
     let object = namespaces.get(&world.namespace).await.expect("there");
     let events = Events::new(world.client.clone());
-    events.publish(&notice(&object, "one")).await;
+    let always = || Some(CALL_TIMEOUT);
+    events.publish(&notice(&object, "one"), always).await;
     let of_it = ListParams::default().fields(&format!("regarding.name={}", world.namespace));
     let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
     let found = api.list(&of_it).await.expect("readable");

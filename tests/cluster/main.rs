@@ -31,6 +31,7 @@ mod documentation;
 mod entra;
 mod events;
 mod issuing;
+mod leader;
 mod leaks;
 mod missing;
 mod monitoring;

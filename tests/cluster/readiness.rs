@@ -1,10 +1,10 @@
 //! What `/readyz` says when the network between the operator and the API server breaks.
 
-use std::{fs, net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use crate::support::{
     eventually,
-    proxy::{Network, Proxy},
+    proxy::{Network, Proxy, api_server},
     world::World,
 };
 
@@ -27,19 +27,7 @@ async fn ready_is(world: &mut World, status: u16) -> String {
 /// A world whose operator reaches the API server through a proxy.
 async fn behind_a_proxy() -> (World, Proxy) {
     let mut world = World::bare(&[], &[]).await;
-    let kubeconfig = fs::read_to_string(&world.cluster.kubeconfig).expect("a kubeconfig");
-    let start = kubeconfig.find("https://").expect("a server") + "https://".len();
-    let rest = &kubeconfig[start..];
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || ".:-".contains(c)));
-    let server = &rest[..end.unwrap_or(rest.len())];
-    let address: SocketAddr = server.parse().expect("an IP address and a port");
-    let proxy = Proxy::start(address).await;
-    let file = world
-        .cluster
-        .kubeconfig
-        .with_file_name(format!("proxy-of-{}", world.namespace));
-    let text = kubeconfig.replace(server, &proxy.address.to_string());
-    fs::write(&file, text).expect("writable");
+    let (proxy, file) = api_server(world.cluster, &world.namespace).await;
     world.connect("default", &world.emulator.connection_string.clone());
     world.start_operator_with(&file);
     ready_is(&mut world, 200).await;

@@ -38,7 +38,8 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
     let mut early = Process::start(
         Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"))
             .env("KUBECONFIG", &cluster.kubeconfig)
-            .args(["--address", "127.0.0.1:0", "--log-format", "text"]),
+            .args(["--address", "127.0.0.1:0", "--log-format", "text"])
+            .arg("--no-leader-elect"),
     );
     let address = early.wait_for("the address", |line| {
         let rest = line.split_once("/metrics address=")?.1;

@@ -70,6 +70,10 @@ fn resource_text(group: &str, resource: &str, name: &str) -> String {
     format!("{resource}{dot}{group}{space}{name}")
 }
 
+fn text_of(value: &Value) -> &str {
+    value.as_str().expect("text")
+}
+
 /// What the API server wrote down of an account: what it was allowed to do, and what it was not.
 fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
     let log = fs::read_to_string(world.cluster.kubeconfig.with_file_name("audit.log"));
@@ -95,12 +99,10 @@ fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
         if !text("subresource").is_empty() {
             resource = format!("{resource}/{}", text("subresource"));
         }
-        // Only namespaces are granted by name.
-        let name = if resource == "namespaces" {
-            text("name")
-        } else {
-            ""
-        };
+        // Only these are granted by name.
+        let is_named = resource == "namespaces"
+            || resource == "leases" && ["get", "update"].contains(&text_of(&event["verb"]));
+        let name = if is_named { text("name") } else { "" };
         let namespace = object["namespace"].as_str().map(Into::into);
         let what = resource_text(text("apiGroup"), &resource, name);
         let verb = event["verb"].as_str().expect("a verb");
@@ -141,7 +143,8 @@ async fn break_the_glass(world: &World, former: &str) -> String {
 async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let mut world = World::bare(&[], &[]).await;
     let namespace = world.namespace.clone();
-    let home = format!("{namespace}-operator");
+    // Before the Leases of other tests: the first release writes the status of ClusterAcsConnections.
+    let home = format!("a-{namespace}-operator");
     world.cluster.kubectl(&["create", "namespace", &home]);
     let values = json!({
         "watchNamespaces": [namespace],
@@ -321,7 +324,7 @@ async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it
 fn no_right_is_a_wildcard_and_secrets_elsewhere_are_not_even_read() {
     let rights = |values: Value| granted(&objects(&template("home", &values).expect("rendered")));
     let listed = rights(json!({"watchNamespaces": ["a", "b"]}));
-    let all = rights(json!({}));
+    let mut all = rights(json!({}));
     for (namespace, what, verb) in listed.iter().chain(&all) {
         assert!(
             !what.contains('*') && !verb.contains('*'),
@@ -341,8 +344,28 @@ fn no_right_is_a_wildcard_and_secrets_elsewhere_are_not_even_read() {
         let every = ["create", "delete", "get", "list", "update", "watch"];
         assert_eq!(of_secrets(Some(watched)), every);
     }
+    // The Lease is in the release's namespace, whatever is watched.
+    let is_of_lease = |(namespace, what, _): &Right| {
+        namespace.as_deref() == Some("home") && what.starts_with("leases")
+    };
+    let of_lease = |rights: &BTreeSet<Right>| -> Vec<_> {
+        let rights = rights.iter().filter(|right| is_of_lease(right));
+        rights
+            .map(|(_, what, verb)| format!("{verb} {what}"))
+            .collect()
+    };
+    let lease = "leases.coordination.k8s.io story-acs-identity-operator";
+    let expected = [
+        "create leases.coordination.k8s.io".to_owned(),
+        format!("get {lease}"),
+        format!("update {lease}"),
+    ];
+    assert_eq!(of_lease(&listed), expected);
+    assert_eq!(of_lease(&all), expected);
+    all.retain(|right| !is_of_lease(right));
     // To watch all namespaces takes the same rights, everywhere.
-    let everywhere = listed.into_iter().map(|(_, what, verb)| {
+    let listed = listed.into_iter().filter(|right| !is_of_lease(right));
+    let everywhere = listed.map(|(_, what, verb)| {
         let what = what.split(' ').next().expect("a resource").to_owned();
         (None, what, verb)
     });

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::{Context as Task, Poll, Waker},
     time::Duration,
 };
@@ -386,5 +386,6 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
         requeue,
         memory: Memory::default(),
         metrics: Arc::clone(metrics),
+        leads_cluster: Arc::new(AtomicBool::new(true)),
     }
 }

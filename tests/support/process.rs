@@ -74,15 +74,30 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
-    pub fn terminate(&mut self) -> std::process::ExitStatus {
+    /// Sends it a signal, by its name without SIG.
+    pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill")
-            .args(["-TERM", &id])
+            .args([&format!("-{name}"), &id])
             .status()
             .expect("kill runs");
         assert!(sent.success());
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        self.signal("TERM");
         self.child.wait().expect("a child can be waited for")
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let child = Mutex::new(&mut self.child);
+        super::eventually("the program ends", || async {
+            let mut child = child.lock().unwrap();
+            child.try_wait().expect("a child can be asked")
+        })
+        .await
     }
 }
 

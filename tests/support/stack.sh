@@ -61,7 +61,7 @@ start_stack() {
     --dry-run=client -o yaml | kubectl apply -f - >/dev/null
   say "starting the operator"
   start operator.log target/debug/acs-identity-operator run --address 127.0.0.1:0 --log-format text \
-    --allow-insecure-endpoint 127.0.0.1
+    --allow-insecure-endpoint 127.0.0.1 --no-leader-elect
   await_line "$stack/operator.log" 'reconciling begins'
 }
 

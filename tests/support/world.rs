@@ -124,6 +124,14 @@ impl World {
 
     /// Starts the operator with another kubeconfig.
     pub fn start_operator_with(&mut self, kubeconfig: &std::path::Path) {
+        let mut command = self.operator_command(kubeconfig);
+        // Nobody else acts here, and nobody waits for one that was killed.
+        command.arg("--no-leader-elect");
+        self.operator = Some(Operator::start(&mut command));
+    }
+
+    /// The operator's command, for this namespace only.
+    pub fn operator_command(&self, kubeconfig: &std::path::Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
         command
             .env("KUBECONFIG", kubeconfig)
@@ -137,7 +145,7 @@ impl World {
             .args(["--allow-insecure-endpoint", "127.0.0.1"])
             .args(&self.arguments)
             .envs(self.environment.iter().cloned());
-        self.operator = Some(Operator::start(&mut command));
+        command
     }
 
     /// Kills the operator without warning.

@@ -245,6 +245,8 @@ fn start_operator(cluster: &Cluster, namespace: &str) -> Operator {
                 "text",
                 "--allow-insecure-endpoint",
                 "127.0.0.1",
+                // A restart is measured, not the wait for a Lease.
+                "--no-leader-elect",
             ]),
     )
 }

@@ -94,7 +94,7 @@ impl Failure {
                 object,
                 source,
             } => Self::of(operation, &object, &source, server),
-            cluster::Error::Timeout { .. } => Self::new(
+            cluster::Error::Timeout { .. } | cluster::Error::Withheld => Self::new(
                 Exit::Unreachable,
                 format!("{error}; is {server} the right cluster (--context), and is it up?"),
             ),

@@ -1,0 +1,121 @@
+//! When runs begin: once all is known that they need, and this process may act.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use kube::{Resource, runtime::reflector::ObjectRef};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::info;
+
+use super::reconcile;
+use crate::{
+    cluster::{
+        ObjectKey,
+        view::{Indexed, View},
+    },
+    context::Context,
+    engine::{Claim, Stop, run_all},
+    health::Health,
+};
+
+/// Looks at objects once everything is known that every run needs. A kind that can't be listed,
+/// because its CRD or a right is missing, holds up only what needs it (`dispatch`).
+pub(super) async fn control(
+    context: Arc<Context>,
+    health: Health,
+    claim: Claim,
+    mut requeued: UnboundedReceiver<ObjectKey>,
+    stop: Stop,
+) {
+    let views = &context.views;
+    tokio::select! {
+        () = async {
+            views.ready().await;
+            or_missing(&health, &views.cluster_connections).await;
+            or_missing(&health, &views.revocations).await;
+            or_missing(&health, &views.cluster_revocations).await;
+        } => {}
+        () = stop.clone() => return,
+    }
+    tokio::select! {
+        () = stand_by(&context, &claim, &mut requeued) => {}
+        () = stop.clone() => return,
+    }
+    info!(
+        identities = views.identities.all().len(),
+        tokens = views.tokens.all().len(),
+        "reconciling begins"
+    );
+    let world = Arc::clone(&context.world);
+    let metrics = Arc::clone(&context.metrics);
+    let calls = context.calls.clone();
+    let late = Arc::clone(&context);
+    let run = move |key, attempts| reconcile(Arc::clone(&context), key, attempts);
+    tokio::select! {
+        () = run_all(requeued, calls, metrics, stop, move || world.now(), run) => {}
+        () = release_held_back(&late) => {}
+    }
+}
+
+/// Returns when this process may act. Until then the views are kept current, and what is requeued is
+/// dropped: everything is looked at afterwards.
+async fn stand_by(context: &Context, claim: &Claim, requeued: &mut UnboundedReceiver<ObjectKey>) {
+    if claim.held().now_or_never().is_some() {
+        return;
+    }
+    tokio::select! {
+        () = claim.held() => {}
+        () = async { while requeued.recv().await.is_some() {} } => {}
+    }
+    while requeued.try_recv().is_ok() {}
+    let views = &context.views;
+    requeue_all(context, &views.connections);
+    requeue_all(context, &views.cluster_connections);
+    requeue_all(context, &views.identities);
+    requeue_all(context, &views.tokens);
+    requeue_all(context, &views.revocations);
+    requeue_all(context, &views.cluster_revocations);
+}
+
+/// Requeues what was held back, as soon as a kind that was missing is known. Never ends.
+async fn release_held_back(context: &Context) {
+    let views = &context.views;
+    let connections = async {
+        views.cluster_connections.ready().await;
+        requeue_all(context, &views.cluster_connections);
+        requeue_all(context, &views.identities);
+        requeue_all(context, &views.tokens);
+    };
+    let revocations = async {
+        views.revocations.ready().await;
+        requeue_all(context, &views.revocations);
+    };
+    let cluster_revocations = async {
+        views.cluster_revocations.ready().await;
+        requeue_all(context, &views.cluster_revocations);
+    };
+    tokio::join!(connections, revocations, cluster_revocations);
+    std::future::pending::<()>().await;
+}
+
+fn requeue_all<K>(context: &Context, view: &View<K>)
+where
+    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+    ObjectKey: From<ObjectRef<K>>,
+{
+    for object in view.all() {
+        context.requeue.send(ObjectRef::from_obj(object.as_ref()));
+    }
+}
+
+/// Waits until a kind is known, or can't be.
+async fn or_missing<K>(health: &Health, view: &View<K>)
+where
+    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+{
+    let plural = K::plural(&());
+    tokio::select! {
+        () = view.ready() => {}
+        () = health.is_missing(&plural) => {}
+    }
+}

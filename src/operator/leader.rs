@@ -1,0 +1,354 @@
+//! Keeps the Lease of the release: stands by until it is free, renews it, releases it (K2).
+//!
+//! Written here because no crate fences as K2 asks: `kube` has no election, `kube-lease-manager` goes
+//! on leading while the API server can't be reached and frees Leases without a precondition, and
+//! `kubert` is of an older `kube` and believes other machines' clocks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    lease::{Failed, Kept, LeaseConfig, sentence},
+    releases::{Releases, Rival},
+};
+use crate::{
+    cluster::{
+        CALL_TIMEOUT,
+        event::{Events, Notice},
+    },
+    engine::{Claim, Election, Next, Timing},
+    health::Health,
+    metrics::Metrics,
+};
+
+/// Pause between two looks for other releases, while this one leads.
+const LOOKING: Duration = Duration::from_secs(10);
+
+/// How this process comes to act.
+#[derive(Debug)]
+pub struct Leadership {
+    /// What it asks before each effect.
+    pub claim: Claim,
+    /// The Lease that gives the claim; without one nobody else acts.
+    pub lease: Option<LeaseConfig>,
+}
+
+/// What a leader shares with the rest of the process.
+pub(super) struct Shared {
+    pub claim: Claim,
+    pub health: Health,
+    pub metrics: Arc<Metrics>,
+    /// Whether the statuses of `ClusterAcsConnection`s are ours to write.
+    pub leads_cluster: Arc<AtomicBool>,
+}
+
+/// Keeps the Lease.
+pub(super) struct Leader {
+    lease: Kept,
+    others: Releases,
+    events: Events,
+    shared: Shared,
+    /// What stood in the way at the last look.
+    told: String,
+    /// When the last renewal that succeeded was begun.
+    renewed: Instant,
+}
+
+impl Leader {
+    pub(super) fn new(
+        client: &Client,
+        config: LeaseConfig,
+        watched: &[String],
+        shared: Shared,
+    ) -> Self {
+        Self {
+            others: Releases::new(client.clone(), &config, watched),
+            lease: Kept::new(client.clone(), config, watched),
+            events: Events::new(client.clone()),
+            shared,
+            told: String::new(),
+            renewed: Instant::now(),
+        }
+    }
+
+    /// Leads until the Lease is lost, or all is done that was begun: then the Lease is released.
+    pub(super) async fn run(mut self, is_done: oneshot::Receiver<()>) {
+        tokio::select! {
+            () = self.lead() => return,
+            Ok(()) = is_done => {}
+        }
+        self.release().await;
+    }
+
+    /// Waits for the Lease and renews it, until it is lost.
+    async fn lead(&mut self) {
+        self.stand_by().await;
+        self.shared.metrics.leader.set(1);
+        self.shared.health.stands_by(None);
+        info!(
+            lease = self.named(),
+            holder = self.lease.config.holder,
+            "leading"
+        );
+        self.renew().await;
+        self.shared.metrics.leader.set(0);
+    }
+
+    /// Releases the Lease, if it is held: the next process takes it at once.
+    async fn release(&mut self) {
+        let is_held = self.shared.claim.left(Instant::now()).is_some();
+        self.shared.claim.lose();
+        if !is_held {
+            return;
+        }
+        for _ in 0..3 {
+            match self.lease.write("").await {
+                Ok(()) => {
+                    info!(lease = self.named(), "released the Lease");
+                    return;
+                }
+                Err(Failed::Changed) => {
+                    if !matches!(self.lease.read().await, Ok(Some(record)) if record.holder == self.lease.config.holder)
+                    {
+                        return;
+                    }
+                }
+                Err(Failed::Other(why)) => {
+                    warn!(
+                        lease = self.named(),
+                        error = why,
+                        "the Lease was not released"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Returns when the Lease is ours, and no other release leads in our namespaces.
+    async fn stand_by(&mut self) {
+        let mut election = Election::new(self.lease.config.holder.clone());
+        // Twice in a period, so that a Lease that was released is taken within one.
+        let period = self.lease.config.timing.retry_period / 2;
+        loop {
+            let pause = match self.lease.read().await {
+                Ok(record) => match election.saw(record, Instant::now()) {
+                    Next::Take => match self.take_if_alone().await {
+                        Ok(true) => return,
+                        Ok(false) => self.apart(period),
+                        Err(Failed::Changed) => Duration::ZERO,
+                        Err(Failed::Other(why)) => {
+                            self.cannot(&why);
+                            period
+                        }
+                    },
+                    Next::Wait(until) => {
+                        let holder = election.holder().unwrap_or_default();
+                        self.stands_by(&format!("{holder} leads ({})", self.named()));
+                        period.min(until.saturating_duration_since(Instant::now()))
+                    }
+                },
+                Err(why) => {
+                    self.cannot(&why);
+                    period
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Takes the Lease unless another release leads in our namespaces; whether it is ours now.
+    async fn take_if_alone(&mut self) -> Result<bool, Failed> {
+        self.look().await?;
+        if let Some(rival) = self.others.rival() {
+            self.yields_to(&rival).await;
+            return Ok(false);
+        }
+        let begin = Instant::now();
+        let holder = self.lease.config.holder.clone();
+        self.lease.write(&holder).await?;
+        self.look().await?;
+        if let Some(rival) = self.others.rival() {
+            self.lease.write("").await?;
+            self.yields_to(&rival).await;
+            return Ok(false);
+        }
+        self.extend(begin);
+        Ok(true)
+    }
+
+    /// Looks for other releases.
+    async fn look(&mut self) -> Result<(), Failed> {
+        let looked = self.lease.bounded(self.others.look()).await;
+        let is_first = match looked.map_err(Failed::Other)? {
+            Ok(()) => self.others.are_behind_us(),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                if self.told != status.message {
+                    warn!(
+                        error = status.message,
+                        "no right to list Leases, so that another release in the same namespaces is not noticed"
+                    );
+                    self.told.clone_from(&status.message);
+                }
+                true
+            }
+            Err(error) => return Err(Failed::Other(sentence(&error))),
+        };
+        self.shared.leads_cluster.store(is_first, Relaxed);
+        Ok(())
+    }
+
+    /// Tells that another release leads.
+    async fn yields_to(&mut self, rival: &Rival) {
+        let Rival {
+            lease,
+            holder,
+            namespace,
+        } = rival;
+        let why = format!(
+            "another release manages the same namespaces: {holder} leads (Lease {lease}); uninstall one of \
+             the two, or give them different watchNamespaces"
+        );
+        if self.stands_by(&why) {
+            let about = ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Namespace".to_owned()),
+                name: Some(namespace.clone()),
+                ..ObjectReference::default()
+            };
+            let notice = Notice {
+                about,
+                is_warning: true,
+                reason: "AnotherReleaseLeads".to_owned(),
+                note: why,
+            };
+            self.events.publish(&notice, || Some(CALL_TIMEOUT)).await;
+        }
+    }
+
+    /// Tells why this process stands by; whether that is new.
+    fn stands_by(&mut self, why: &str) -> bool {
+        self.shared.health.stands_by(Some(why.to_owned()));
+        let is_new = self.told != why;
+        if is_new {
+            info!(lease = self.named(), why, "standing by");
+            why.clone_into(&mut self.told);
+        }
+        is_new
+    }
+
+    /// Tells that the Lease can't be had, once.
+    fn cannot(&mut self, why: &str) {
+        let named = self.named();
+        self.shared
+            .health
+            .stands_by(Some(format!("the Lease {named} can't be had: {why}")));
+        if self.told != why {
+            warn!(lease = named, error = why, "the Lease can't be had yet");
+            why.clone_into(&mut self.told);
+        }
+    }
+
+    /// Two releases that were in each other's way must not try again at the same moment.
+    fn apart(&self, period: Duration) -> Duration {
+        let bytes = self.lease.config.holder.bytes();
+        let spread = bytes.fold(0, |sum: u32, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        period + period * (spread % 16) / 8
+    }
+
+    /// Renews the Lease, until it is lost.
+    async fn renew(&mut self) {
+        let Timing {
+            renew_deadline,
+            retry_period,
+            ..
+        } = self.lease.config.timing;
+        let mut looked = Instant::now();
+        loop {
+            let deadline = self.renewed + renew_deadline;
+            let left = deadline.saturating_duration_since(Instant::now());
+            sleep(retry_period.min(left)).await;
+            if self.shared.claim.left(Instant::now()).is_none() {
+                let deadline = renew_deadline.as_secs_f64();
+                error!(
+                    lease = self.named(),
+                    deadline, "the Lease could not be renewed in time"
+                );
+                return;
+            }
+            if !self.others.is_everything() && looked.elapsed() > LOOKING {
+                // Who can't look keeps what it knows.
+                let _ = self.look().await;
+                looked = Instant::now();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(taken) = timeout(left, self.take()).await else {
+                continue;
+            };
+            match taken {
+                Ok(()) => {}
+                Err(Failed::Changed) => match self.lease.read().await {
+                    Ok(Some(record)) if record.holder != self.lease.config.holder => {
+                        let holder = record.holder;
+                        error!(
+                            lease = self.named(),
+                            holder, "another process has taken the Lease"
+                        );
+                        self.shared.claim.lose();
+                        return;
+                    }
+                    // It was deleted, or only edited: the next attempt knows.
+                    _ => {}
+                },
+                Err(Failed::Other(why)) => {
+                    warn!(
+                        lease = self.named(),
+                        error = why,
+                        "the Lease could not be renewed yet"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Writes our name and extends the claim.
+    async fn take(&mut self) -> Result<(), Failed> {
+        let begin = Instant::now();
+        let holder = self.lease.config.holder.clone();
+        self.lease.write(&holder).await?;
+        self.extend(begin);
+        Ok(())
+    }
+
+    /// Extends the claim by a renewal that was begun then: whoever sees it later, waits longer.
+    fn extend(&mut self, begin: Instant) {
+        let Timing {
+            duration,
+            renew_deadline,
+            ..
+        } = self.lease.config.timing;
+        self.renewed = begin;
+        self.shared
+            .claim
+            .extend(begin + renew_deadline, begin + duration);
+    }
+
+    fn named(&self) -> String {
+        self.lease.config.named()
+    }
+}

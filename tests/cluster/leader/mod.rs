@@ -1,0 +1,176 @@
+//! Two processes of one release: one leads, and no other begins anything.
+//!
+//! Each process has a way of its own to the emulator, so that a test knows who called it when.
+
+mod rounds;
+mod takeover;
+
+use std::{
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, READY};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret, events::v1::Event};
+use kube::{ResourceExt, api::ListParams};
+
+use crate::support::{
+    eventually,
+    proxy::{Network, Proxy, api_server},
+    world::{Operator, World, condition, token_manifest},
+};
+
+/// Short times, for tests in which the defaults are not the point.
+const SHORT: [&str; 4] = [
+    "--lease-duration=5s",
+    "--lease-renew-deadline=3s",
+    "--lease-retry-period=500ms",
+    "--lease-name=story",
+];
+
+/// A process of the operator, with proxies before everything that it can reach.
+struct Replica {
+    operator: Operator,
+    /// Its way to the API server.
+    cluster: Proxy,
+    /// Its way to ACS.
+    acs: Proxy,
+}
+
+impl Replica {
+    /// Starts one and waits until it serves `/readyz`.
+    async fn start(world: &World, arguments: &[&str]) -> Self {
+        let (cluster, kubeconfig) = api_server(world.cluster, &world.namespace).await;
+        let emulator = world.emulator.url.trim_start_matches("http://");
+        let acs = Proxy::start(emulator.parse().expect("an address")).await;
+        let mut command = world.operator_command(&kubeconfig);
+        command
+            .args(["--lease-namespace", &world.namespace])
+            .args(arguments)
+            .env("HTTP_PROXY", format!("http://{}", acs.address))
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy");
+        let operator = Operator::start_unready(&mut command);
+        Self {
+            operator,
+            cluster,
+            acs,
+        }
+    }
+
+    /// Waits until its `/readyz` is fine and says this.
+    async fn says(&self, what: &str) {
+        eventually(&format!("/readyz says {what}"), || async {
+            let (status, body) = self.operator.get("/readyz").await;
+            (status == 200 && body.starts_with(what)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it leads and works.
+    fn leads(&mut self) {
+        let process = &mut self.operator.process;
+        process.wait_for("it leads", |line| {
+            line.contains("reconciling begins").then_some(())
+        });
+    }
+
+    /// Waits until it has ended by itself because it has lost its Lease.
+    async fn ends(&mut self) {
+        let status = self.operator.process.ended().await;
+        assert_eq!(status.code(), Some(3), "{}", self.operator.process.output());
+        let log = self.operator.process.output();
+        assert!(log.contains("the Lease is lost"), "{log}");
+    }
+
+    async fn metric(&self, name: &str) -> String {
+        let (_, text) = self.operator.get("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.expect("the metric").trim().to_owned()
+    }
+}
+
+/// Who holds the Lease, by what it says.
+async fn holder(world: &World, name: &str) -> String {
+    let lease = world.api::<Lease>().get(name).await.expect("the Lease");
+    let spec = lease.spec.expect("a spec");
+    spec.holder_identity.unwrap_or_default()
+}
+
+/// Makes so many identities with a token each.
+fn load(world: &World, round: usize, number: usize) {
+    let objects = (0..number).map(|index| {
+        let name = format!("r{round}-{index}");
+        format!(
+            "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{}}\n---\n{}",
+            token_manifest(&name, &name, "scopes: [chat]")
+        )
+    });
+    world.apply(&objects.collect::<Vec<_>>().join("---\n"));
+}
+
+/// What the tokens, identities and Secrets add up to.
+struct Sum {
+    /// Objects of identities.
+    objects: usize,
+    /// Identities that ACS made.
+    created: usize,
+    /// Creates whose outcome is unknown.
+    unknown: usize,
+    /// Tokens that ACS issued.
+    issued: usize,
+}
+
+/// Waits until every token is Ready, and checks that each has a live token in its Secret and that
+/// no object tells of a call that was withheld.
+async fn settle(world: &World) -> Sum {
+    let all = ListParams::default();
+    eventually("every token is Ready", || async {
+        let tokens = world.api::<AcsToken>().list(&all).await.expect("readable");
+        let mut ready = tokens.items.iter().map(|token| {
+            let status = token.status.clone().unwrap_or_default();
+            condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True")
+        });
+        ready.all(|is_ready| is_ready).then_some(())
+    })
+    .await;
+    let secrets = world.api::<Secret>().list(&all).await.expect("readable");
+    for secret in secrets.items {
+        let Some(token) = secret.data.as_ref().and_then(|data| data.get("token")) else {
+            continue;
+        };
+        let token = String::from_utf8(token.0.clone()).expect("text");
+        let check = world.emulator.check(&token).await;
+        assert!(
+            check.valid,
+            "{} holds a dead token: {check:?}",
+            secret.name_any()
+        );
+    }
+    let events = world.api::<Event>().list(&all).await.expect("readable");
+    for event in events {
+        let note = event.note.unwrap_or_default();
+        assert!(!note.contains("no longer act"), "{note}");
+    }
+    let identities = world
+        .api::<AcsIdentity>()
+        .list(&all)
+        .await
+        .expect("readable")
+        .items;
+    let mut unknown = 0;
+    for identity in &identities {
+        let status = identity.status.clone().unwrap_or_default();
+        unknown += usize::try_from(status.unknown_creates.unwrap_or(0)).expect("a count");
+        for condition in status.conditions {
+            assert_ne!(condition.reason, "Withheld");
+        }
+    }
+    let made = world.emulator.identities().await;
+    Sum {
+        objects: identities.len(),
+        created: made.len(),
+        unknown,
+        issued: made.iter().map(|identity| identity.tokens.len()).sum(),
+    }
+}

@@ -1,0 +1,112 @@
+//! The leader is disturbed again and again while tokens are made. `LEADER_ROUNDS` says how often
+//! (`make test-leader`: 50), `LEADER_TOKENS` how many tokens are made in a round.
+
+use super::{Duration, Instant, Network, Replica, SHORT, Sum, World, load, settle};
+
+/// What happens to the leader.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disturbance {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM.
+    Stop,
+    /// SIGSTOP until another process leads, then SIGCONT.
+    Freeze,
+    /// Its network to the API server swallows everything.
+    Cut,
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    let value = std::env::var(variable).ok();
+    value.map_or(default, |value| value.parse().expect("a number"))
+}
+
+/// Disturbs the leader in every round; what all adds up to.
+async fn rounds(disturbance: Disturbance) -> Sum {
+    let world = World::bare(&[], &[]).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    let slow = serde_json::json!([
+        {"operation": "createIdentity", "effect": "delay", "delay": "300ms", "probability": 0.3},
+        {"operation": "issueToken", "effect": "delay", "delay": "300ms", "probability": 0.3},
+    ]);
+    world.emulator.faults(slow).await;
+    let mut leader = Replica::start(&world, &SHORT).await;
+    leader.leads();
+    for round in 0..number("LEADER_ROUNDS", 2) {
+        let mut next = Replica::start(&world, &SHORT).await;
+        next.says("standby: ").await;
+        load(&world, round, number("LEADER_TOKENS", 20));
+        // A moment within the work, another one in each round.
+        let moment = Duration::from_millis(u64::try_from(round * 137 % 600).expect("few"));
+        tokio::time::sleep(moment).await;
+        disturb(disturbance, &mut leader, &mut next).await;
+        let (last, first) = (leader.acs.last_sent(), next.acs.first_sent());
+        let of_both = last.zip(first);
+        assert!(
+            of_both.is_none_or(|(last, first)| last < first),
+            "round {round}: {of_both:?}"
+        );
+        leader = next;
+    }
+    world.emulator.heal().await;
+    let sum = settle(&world).await;
+    let most = sum.objects + sum.unknown;
+    assert!(
+        sum.created <= most,
+        "{} created, {} objects, {} unknown",
+        sum.created,
+        sum.objects,
+        sum.unknown
+    );
+    println!(
+        "{} objects, {} created, {} unknown, {} tokens",
+        sum.objects, sum.created, sum.unknown, sum.issued
+    );
+    sum
+}
+
+async fn disturb(disturbance: Disturbance, leader: &mut Replica, next: &mut Replica) {
+    match disturbance {
+        Disturbance::Kill => leader.operator.process.kill(),
+        Disturbance::Stop => {
+            let status = leader.operator.process.terminate();
+            assert!(status.success(), "{}", leader.operator.process.output());
+        }
+        Disturbance::Freeze => leader.operator.process.signal("STOP"),
+        Disturbance::Cut => leader.cluster.set(Network::Silent),
+    }
+    let began = Instant::now();
+    next.leads();
+    println!("another leads after {:?}", began.elapsed());
+    match disturbance {
+        Disturbance::Kill | Disturbance::Stop => {}
+        Disturbance::Freeze => {
+            leader.operator.process.signal("CONT");
+            leader.ends().await;
+        }
+        Disturbance::Cut => leader.ends().await,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leader_leaves_nothing_that_nobody_counts() {
+    let sum = rounds(Disturbance::Kill).await;
+    assert!(sum.issued >= sum.objects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_leaves_nothing_to_do_twice() {
+    let sum = rounds(Disturbance::Stop).await;
+    assert_eq!((sum.created, sum.unknown), (sum.objects, 0));
+    assert_eq!(sum.issued, sum.objects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_frozen_does_nothing_afterwards() {
+    rounds(Disturbance::Freeze).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_the_api_server_does_nothing_once_another_may_lead() {
+    rounds(Disturbance::Cut).await;
+}

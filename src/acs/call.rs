@@ -65,7 +65,7 @@ impl Call<'_> {
             request.is_repeatable,
         );
         let Turn {
-            deadline,
+            urgency,
             permit: mut first,
         } = turn;
         loop {
@@ -73,7 +73,12 @@ impl Call<'_> {
             self.bearer_token(&effort).await?;
             let permit = match first.take() {
                 Some(permit) => permit,
-                None => resource.queue.turn(request.operation, deadline).await,
+                None => {
+                    resource
+                        .queue
+                        .turn(request.operation, urgency.clone())
+                        .await
+                }
             };
             let token = self.bearer_token(&effort).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {

@@ -11,7 +11,7 @@ use super::call::{Call, Done};
 use super::error::Details;
 use super::request::{BadId, Request};
 use super::service::{Resource, Shared};
-use super::{ApiVersion, Credential, Error, Kind, Operation, Turn};
+use super::{ApiVersion, Credential, Error, Kind, Operation, Turn, Urgency};
 
 /// The operations of one ACS resource, with one credential.
 ///
@@ -202,15 +202,15 @@ impl Client {
     }
 
     /// Waits until a call of `operation` may go out. May be dropped at any time.
-    pub async fn turn(&self, operation: Operation, deadline: Timestamp) -> Turn {
+    pub async fn turn(&self, operation: Operation, urgency: Urgency) -> Turn {
         if let Credential::Entra(bearer) = &self.credential {
             // Before the turn, so that nobody waits in a place that others could use. What it lacks,
             // the call will say.
             let _ = Box::pin(bearer.token()).await;
         }
-        let permit = self.resource.queue.turn(operation, deadline).await;
+        let permit = self.resource.queue.turn(operation, urgency.clone()).await;
         Turn {
-            deadline,
+            urgency,
             permit: Some(permit),
         }
     }

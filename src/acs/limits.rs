@@ -32,6 +32,8 @@ pub(super) struct Window {
     under_way: usize,
     ended: VecDeque<Instant>,
     closed_until: Option<Instant>,
+    /// When the service last asked for a pause, and how many calls in 30 s it got from then on.
+    throttled: Option<(Instant, usize)>,
 }
 
 /// How much of the window a call may use.
@@ -61,7 +63,19 @@ impl Window {
             under_way: 0,
             ended: VecDeque::new(),
             closed_until: None,
+            throttled: None,
         }
+    }
+
+    /// The limit, or what is left of it: a service that goes on asking for pauses is asked half as
+    /// often each time, and a tenth of the limit more with each span without one.
+    fn limit_at(&self, now: Instant) -> usize {
+        let Some((since, lowered)) = self.throttled else {
+            return self.limit;
+        };
+        let spans = now.saturating_duration_since(since).as_secs() / SPAN.as_secs();
+        let grown = usize::try_from(spans).unwrap_or(self.limit) * self.limit.div_ceil(10);
+        lowered.saturating_add(grown).min(self.limit)
     }
 
     /// Whether a call may go out at `now`.
@@ -75,9 +89,10 @@ impl Window {
         while self.ended.front().is_some_and(|&ended| ended + SPAN <= now) {
             self.ended.pop_front();
         }
+        let limit = self.limit_at(now);
         let limit = match share {
-            Share::Whole => self.limit,
-            Share::Routine => self.limit - self.limit / 10,
+            Share::Whole => limit,
+            Share::Routine => limit - limit / 10,
         };
         let Some(excess) = (self.under_way + self.ended.len()).checked_sub(limit) else {
             return Opening::Now;
@@ -85,6 +100,11 @@ impl Window {
         self.ended
             .get(excess)
             .map_or(Opening::AfterACall, |&ended| Opening::At(ended + SPAN))
+    }
+
+    /// Calls that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
     }
 
     /// A call goes out.
@@ -106,6 +126,13 @@ impl Window {
     /// The service asked for a pause. One of more than the span is left to the callers, who then
     /// say so instead of waiting in silence.
     pub(super) fn close(&mut self, now: Instant, pause: Duration) {
+        // Those that were on the wire together are one.
+        if self.closed_until.is_none_or(|until| until <= now) {
+            let again = self.throttled.is_some_and(|(at, _)| now < at + 2 * SPAN);
+            let limit = self.limit_at(now);
+            let lowered = if again { (limit / 2).max(1) } else { limit };
+            self.throttled = Some((now, lowered));
+        }
         let until = now + pause.min(SPAN);
         self.closed_until = Some(self.closed_until.map_or(until, |closed| closed.max(until)));
     }
@@ -199,6 +226,21 @@ mod tests {
         window.give_back();
         assert_eq!(window.opening(now, Share::Whole), Opening::Now);
         assert!(window.is_idle(now));
+    }
+
+    #[test]
+    fn pauses_that_go_on_halve_the_rate_and_it_grows_back() {
+        let start = Instant::now();
+        let mut window = Window::new(100);
+        window.close(start, seconds(1));
+        window.close(start, seconds(1));
+        assert_eq!(window.limit_at(start), 100, "once may be chance");
+        for (second, limit) in [(10, 50), (20, 25), (30, 12)] {
+            window.close(start + seconds(second), seconds(1));
+            assert_eq!(window.limit_at(start + seconds(second)), limit);
+        }
+        assert_eq!(window.limit_at(start + seconds(30 + 60)), 32);
+        assert_eq!(window.limit_at(start + seconds(30 + 600)), 100);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub use error::{Error, Kind, Outcome};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
 pub use pasted::{PastedError, clean as clean_credential, text as credential_text};
-pub use queue::Turn;
+pub use queue::{Turn, Urgency};
 pub use resolved::Resolved;
 pub use service::{Service, ServiceConfig, ServiceError};
 pub use user_token::{UserToken, UserTokenError};

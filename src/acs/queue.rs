@@ -41,16 +41,26 @@ pub(super) struct Permit {
 /// When a call goes out: its turn has come, or it waits for it. Dropping it gives the turn back.
 #[derive(Debug)]
 pub struct Turn {
-    /// How urgent the call is: the earliest deadline goes first, also when it is repeated.
-    pub(super) deadline: Timestamp,
+    /// Whose place it takes, also when the call is repeated.
+    pub(super) urgency: Urgency,
     /// The turn, if it has come.
     pub(super) permit: Option<Permit>,
 }
 
+/// Who waits, and how urgently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Urgency {
+    /// The earliest goes first.
+    pub deadline: Timestamp,
+    /// Those whose calls take turns with those of others, so that nobody's many hold up another's one.
+    pub tenant: String,
+}
+
 impl From<Timestamp> for Turn {
     fn from(deadline: Timestamp) -> Self {
+        let tenant = String::new();
         Self {
-            deadline,
+            urgency: Urgency { deadline, tenant },
             permit: None,
         }
     }
@@ -60,6 +70,7 @@ impl From<Timestamp> for Turn {
 struct Waiting {
     queue: Queue,
     operation: Operation,
+    tenant: String,
     place: Place,
     is_over: bool,
 }
@@ -78,19 +89,21 @@ impl Queue {
     }
 
     /// Waits for the turn of a call. May be dropped at any time.
-    pub(super) async fn turn(&self, operation: Operation, deadline: Timestamp) -> Permit {
+    pub(super) async fn turn(&self, operation: Operation, urgency: Urgency) -> Permit {
+        let Urgency { deadline, tenant } = urgency;
         let (sender, turn) = oneshot::channel();
         let place = {
             let mut state = self.lock();
             state.runtime = Some(Handle::current());
             let is_due = deadline <= Timestamp::now() + SOON;
-            let place = state.schedule.join(operation, deadline, is_due);
+            let place = state.schedule.join(operation, &tenant, deadline, is_due);
             state.waiting.insert(place, sender);
             place
         };
         let mut waiting = Waiting {
             queue: self.clone(),
             operation,
+            tenant,
             place,
             is_over: false,
         };
@@ -171,7 +184,10 @@ impl Drop for Waiting {
         {
             let mut state = self.queue.lock();
             state.waiting.remove(&self.place);
-            if !state.schedule.leave(self.operation, self.place) {
+            if !state
+                .schedule
+                .leave(self.operation, &self.tenant, self.place)
+            {
                 state.schedule.give_back(self.operation);
             }
         }
@@ -187,8 +203,11 @@ mod tests {
     use super::Operation::{IssueToken, RevokeTokens};
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    fn at(second: i64) -> Urgency {
+        Urgency {
+            deadline: Timestamp::from_second(second).unwrap(),
+            tenant: String::new(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -289,7 +308,8 @@ mod tests {
             if step % 5 < 3 && !waiting.is_empty() {
                 drop(waiting.swap_remove(step * 7 % waiting.len()));
             }
-            assert!(held.len() <= slots);
+            let issues = held.iter().filter(|permit| permit.operation == IssueToken);
+            assert!(issues.count() <= slots);
         }
         drop(waiting);
         held.clear();

@@ -1,6 +1,6 @@
 //! Who goes next. Pure: told the time, never asks for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,13 +14,15 @@ pub(super) type Place = (Timestamp, u64);
 
 /// The calls that wait for one endpoint, and those under way.
 ///
-/// A call goes out when a slot is free and its operation's window is open. Of all that could, the
-/// one with the earliest deadline does; an operation at its limit holds up no other. Calls that are
-/// not due yet, of which a change of key makes thousands, leave a tenth of the window to those that
-/// are.
+/// A call goes out when its operation has a free slot and its window is open: one that hangs or is at
+/// its limit holds up no other operation. Of those that could, the one with the earliest deadline
+/// goes. Within an operation those that are due and those that are not, of which a change of key makes
+/// thousands, take turns, so that neither keeps the other waiting; what is not due leaves a tenth of
+/// the window besides. Within each of the two the tenants take turns, so that one namespace's
+/// thousands hold up nobody else's one.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    free_slots: usize,
+    slots: usize,
     lanes: BTreeMap<Operation, Lane>,
     arrivals: u64,
 }
@@ -29,31 +31,81 @@ pub(super) struct Schedule {
 struct Lane {
     window: Window,
     /// Whose deadline had come when they joined.
-    due: BTreeSet<Place>,
-    ahead: BTreeSet<Place>,
+    due: Line,
+    ahead: Line,
+    /// Whether one that was due went last.
+    was_due: bool,
+}
+
+/// Those who wait, by tenant, in the order in which the tenants have their turns.
+#[derive(Debug, Default)]
+struct Line {
+    tenants: VecDeque<(String, BTreeSet<Place>)>,
+}
+
+impl Line {
+    fn join(&mut self, tenant: &str, place: Place) {
+        let waiting = self.tenants.iter_mut().find(|(name, _)| name == tenant);
+        match waiting {
+            Some((_, places)) => {
+                places.insert(place);
+            }
+            None => self
+                .tenants
+                .push_back((tenant.to_owned(), BTreeSet::from([place]))),
+        }
+    }
+
+    fn leave(&mut self, tenant: &str, place: Place) -> bool {
+        let waiting = self.tenants.iter_mut().find(|(name, _)| name == tenant);
+        let has_left = waiting.is_some_and(|(_, places)| places.remove(&place));
+        self.tenants.retain(|(_, places)| !places.is_empty());
+        has_left
+    }
+
+    fn head(&self) -> Option<Place> {
+        self.tenants.front()?.1.first().copied()
+    }
+
+    /// The head goes; the next tenant's turn comes.
+    fn advance(&mut self) {
+        if let Some((tenant, mut places)) = self.tenants.pop_front() {
+            places.pop_first();
+            if !places.is_empty() {
+                self.tenants.push_back((tenant, places));
+            }
+        }
+    }
 }
 
 impl Lane {
-    /// The first of those that are due and of those that are not, with when their turn may come.
-    fn heads(&mut self, now: Instant) -> impl Iterator<Item = (Place, Opening)> {
-        let due = self.due.first().copied();
-        let ahead = self.ahead.first().copied();
+    /// Who goes next, and when that may be: of those who are due, and of those who are not, each
+    /// with whether it is due; who is preferred comes first.
+    fn heads(&mut self, now: Instant) -> [Option<(Place, bool, Opening)>; 2] {
         let opening = self.window.opening(now, Share::Whole);
         let opening_ahead = self.window.opening(now, Share::Routine);
-        let due = due.map(|place| (place, opening));
-        let ahead = ahead.map(|place| (place, opening_ahead));
-        due.into_iter().chain(ahead)
+        let due = self.due.head().map(|place| (place, true, opening));
+        let ahead = self.ahead.head().map(|place| (place, false, opening_ahead));
+        if self.was_due {
+            [ahead, due]
+        } else {
+            [due, ahead]
+        }
     }
 
-    fn remove(&mut self, place: Place) -> bool {
-        self.due.remove(&place) || self.ahead.remove(&place)
+    /// Who goes now, if anyone may.
+    fn next(&mut self, now: Instant) -> Option<(Place, bool)> {
+        let mut heads = self.heads(now).into_iter().flatten();
+        let (place, is_due, _) = heads.find(|(_, _, opening)| *opening == Opening::Now)?;
+        Some((place, is_due))
     }
 }
 
 impl Schedule {
+    /// With so many slots for each operation.
     pub(super) fn new(slots: usize) -> Self {
         Self {
-            free_slots: slots,
+            slots,
             lanes: BTreeMap::new(),
             arrivals: 0,
         }
@@ -63,6 +115,7 @@ impl Schedule {
     pub(super) fn join(
         &mut self,
         operation: Operation,
+        tenant: &str,
         deadline: Timestamp,
         is_due: bool,
     ) -> Place {
@@ -74,39 +127,39 @@ impl Schedule {
         } else {
             &mut lane.ahead
         };
-        waiting.insert(place);
+        waiting.join(tenant, place);
         place
     }
 
     /// Gives up a place. False if its turn has come already.
-    pub(super) fn leave(&mut self, operation: Operation, place: Place) -> bool {
-        self.lane(operation).remove(place)
+    pub(super) fn leave(&mut self, operation: Operation, tenant: &str, place: Place) -> bool {
+        let lane = self.lane(operation);
+        lane.due.leave(tenant, place) || lane.ahead.leave(tenant, place)
     }
 
     /// Whose turn has come at `now`, if anyone's; from then on that call is under way.
     pub(super) fn next(&mut self, now: Instant) -> Option<(Operation, Place)> {
-        self.free_slots.checked_sub(1)?;
-        let (place, operation) = self
-            .lanes
-            .iter_mut()
-            .flat_map(|(&operation, lane)| lane.heads(now).map(move |head| (operation, head)))
-            .filter(|(_, (_, opening))| *opening == Opening::Now)
-            .map(|(operation, (place, _))| (place, operation))
-            .min()?;
+        let ((place, is_due), operation) = self
+            .with_slots()
+            .filter_map(|(&operation, lane)| Some((lane.next(now)?, operation)))
+            .min_by_key(|((place, _), _)| *place)?;
         let lane = self.lane(operation);
-        lane.remove(place);
+        if is_due {
+            lane.due.advance();
+        } else {
+            lane.ahead.advance();
+        }
+        lane.was_due = is_due;
         lane.window.begin();
-        self.free_slots -= 1;
         Some((operation, place))
     }
 
     /// When to ask again after [`next`](Self::next) had no one, unless something happens before.
     pub(super) fn next_opening(&mut self, now: Instant) -> Option<Instant> {
-        self.free_slots.checked_sub(1)?;
-        self.lanes
-            .values_mut()
-            .flat_map(|lane| lane.heads(now))
-            .filter_map(|(_, opening)| match opening {
+        self.with_slots()
+            .flat_map(|(_, lane)| lane.heads(now))
+            .flatten()
+            .filter_map(|(_, _, opening)| match opening {
                 Opening::Now => Some(now),
                 Opening::At(instant) => Some(instant),
                 Opening::AfterACall => None,
@@ -117,13 +170,11 @@ impl Schedule {
     /// A call under way has ended.
     pub(super) fn end(&mut self, operation: Operation, now: Instant) {
         self.lane(operation).window.end(now);
-        self.free_slots += 1;
     }
 
     /// A call whose turn had come didn't go out.
     pub(super) fn give_back(&mut self, operation: Operation) {
         self.lane(operation).window.give_back();
-        self.free_slots += 1;
     }
 
     /// The service asked for a pause of one operation.
@@ -133,16 +184,25 @@ impl Schedule {
 
     /// Whether nothing of it matters any more.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.lanes.values().all(|lane| {
+            let is_empty = lane.due.tenants.is_empty() && lane.ahead.tenants.is_empty();
+            is_empty && lane.window.is_idle(now)
+        })
+    }
+
+    fn with_slots(&mut self) -> impl Iterator<Item = (&Operation, &mut Lane)> {
+        let slots = self.slots;
         self.lanes
-            .values()
-            .all(|lane| lane.due.is_empty() && lane.ahead.is_empty() && lane.window.is_idle(now))
+            .iter_mut()
+            .filter(move |(_, lane)| lane.window.under_way() < slots)
     }
 
     fn lane(&mut self, operation: Operation) -> &mut Lane {
         self.lanes.entry(operation).or_insert_with(|| Lane {
             window: Window::new(operation.limit()),
-            due: BTreeSet::new(),
-            ahead: BTreeSet::new(),
+            due: Line::default(),
+            ahead: Line::default(),
+            was_due: false,
         })
     }
 }
@@ -160,10 +220,10 @@ mod tests {
     fn the_earliest_deadline_goes_first_whatever_the_operation() {
         let now = Instant::now();
         let mut schedule = Schedule::new(10);
-        let late = schedule.join(IssueToken, at(30), true);
-        let early = schedule.join(RevokeTokens, at(10), true);
-        let middle = schedule.join(IssueToken, at(20), true);
-        let middle_too = schedule.join(RevokeTokens, at(20), true);
+        let late = schedule.join(IssueToken, "", at(30), true);
+        let early = schedule.join(RevokeTokens, "", at(10), true);
+        let middle = schedule.join(IssueToken, "", at(20), true);
+        let middle_too = schedule.join(RevokeTokens, "", at(20), true);
         let order: Vec<_> = std::iter::from_fn(|| schedule.next(now)).collect();
         assert_eq!(
             order,
@@ -181,7 +241,7 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(2);
         for second in 0..3 {
-            schedule.join(IssueToken, at(second), true);
+            schedule.join(IssueToken, "", at(second), true);
         }
         assert!(schedule.next(now).is_some());
         assert!(schedule.next(now).is_some());
@@ -203,9 +263,9 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(2000);
         for _ in 0..501 {
-            schedule.join(RevokeTokens, at(0), true);
+            schedule.join(RevokeTokens, "", at(0), true);
         }
-        let issue = schedule.join(IssueToken, at(1_000_000), true);
+        let issue = schedule.join(IssueToken, "", at(1_000_000), true);
         let mut revokes = 0;
         while let Some((operation, place)) = schedule.next(now) {
             match operation {
@@ -224,11 +284,11 @@ mod tests {
     fn a_place_can_be_given_up_until_its_turn_has_come() {
         let now = Instant::now();
         let mut schedule = Schedule::new(1);
-        let first = schedule.join(IssueToken, at(1), true);
-        let second = schedule.join(IssueToken, at(2), true);
-        assert!(schedule.leave(IssueToken, first));
+        let first = schedule.join(IssueToken, "", at(1), true);
+        let second = schedule.join(IssueToken, "", at(2), true);
+        assert!(schedule.leave(IssueToken, "", first));
         assert_eq!(schedule.next(now), Some((IssueToken, second)));
-        assert!(!schedule.leave(IssueToken, second));
+        assert!(!schedule.leave(IssueToken, "", second));
     }
 
     #[test]
@@ -236,8 +296,8 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(10);
         schedule.pause(IssueToken, now, Duration::from_secs(5));
-        schedule.join(IssueToken, at(1), true);
-        let revoke = schedule.join(RevokeTokens, at(2), true);
+        schedule.join(IssueToken, "", at(1), true);
+        let revoke = schedule.join(RevokeTokens, "", at(2), true);
         assert_eq!(schedule.next(now), Some((RevokeTokens, revoke)));
         assert_eq!(schedule.next(now), None);
         assert_eq!(
@@ -247,11 +307,56 @@ mod tests {
     }
 
     #[test]
+    fn what_hangs_takes_no_slot_of_another_operation() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(2);
+        for _ in 0..5 {
+            schedule.join(IssueToken, "", at(0), true);
+        }
+        let revoke = schedule.join(RevokeTokens, "", at(9), true);
+        let served: Vec<_> = std::iter::from_fn(|| schedule.next(now)).collect();
+        assert_eq!(served.len(), 3);
+        assert!(served.contains(&(RevokeTokens, revoke)));
+    }
+
+    #[test]
+    fn one_tenants_thousands_hold_up_nobody_elses_one() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(2000);
+        for second in 0..500 {
+            schedule.join(IssueToken, "importer", at(second), true);
+        }
+        let other = schedule.join(IssueToken, "other", at(1000), true);
+        let third = schedule.join(IssueToken, "third", at(2000), true);
+        let order: Vec<_> = std::iter::from_fn(|| schedule.next(now)).take(3).collect();
+        assert_eq!(order[1..], [(IssueToken, other), (IssueToken, third)]);
+        assert!(schedule.leave(IssueToken, "importer", (at(499), 500)));
+        assert!(!schedule.leave(IssueToken, "other", other));
+    }
+
+    #[test]
+    fn first_tokens_and_renewals_take_turns() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(2000);
+        for _ in 0..400 {
+            schedule.join(IssueToken, "", at(0), true);
+            schedule.join(IssueToken, "", at(700), false);
+        }
+        let served: Vec<_> = std::iter::from_fn(|| schedule.next(now))
+            .take(100)
+            .collect();
+        let firsts = served
+            .iter()
+            .filter(|(_, (deadline, _))| *deadline == at(0));
+        assert_eq!(firsts.count(), 50);
+    }
+
+    #[test]
     fn calls_that_are_not_due_leave_room_for_those_that_are() {
         let now = Instant::now();
         let mut schedule = Schedule::new(2000);
         for _ in 0..2000 {
-            schedule.join(IssueToken, at(5), false);
+            schedule.join(IssueToken, "", at(5), false);
         }
         let mut served = 0;
         while let Some((operation, _)) = schedule.next(now) {
@@ -260,11 +365,11 @@ mod tests {
         }
         assert_eq!(served, 900);
         // Those that are due get the rest, although their deadline is later by now.
-        let first = schedule.join(IssueToken, at(10), true);
+        let first = schedule.join(IssueToken, "", at(10), true);
         assert_eq!(schedule.next(now), Some((IssueToken, first)));
         schedule.end(IssueToken, now);
         for _ in 0..100 {
-            schedule.join(IssueToken, at(10), true);
+            schedule.join(IssueToken, "", at(10), true);
         }
         let mut firsts = 0;
         while let Some((operation, _)) = schedule.next(now) {

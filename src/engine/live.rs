@@ -17,7 +17,7 @@ use super::{
     AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IssueOrder, Object, Stored, World,
 };
 use crate::{
-    acs::{self, AssertionSource, Endpoint, Service, Turn},
+    acs::{self, AssertionSource, Endpoint, Service, Turn, Urgency},
     cluster::{
         Error, call, effect,
         event::Events,
@@ -133,8 +133,12 @@ impl World for Live {
 
     fn turn(&self, call: &AcsCall) -> BoxFuture<'static, Turn> {
         let client = self.client_of(call);
-        let (operation, deadline) = (call.operation.kind(), call.deadline);
-        async move { client.turn(operation, deadline).await }.boxed()
+        let operation = call.operation.kind();
+        let urgency = Urgency {
+            deadline: call.deadline,
+            tenant: call.by.namespace.clone().unwrap_or_default(),
+        };
+        async move { client.turn(operation, urgency).await }.boxed()
     }
 
     fn call(&self, call: AcsCall, turn: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {

@@ -49,7 +49,7 @@ pub enum Rested {
     Until(Option<Timestamp>),
     /// Something has changed since the decision. A watch event usually requeues the object.
     Overtaken,
-    /// What the step of this name does has no effect: the decision after it was the same.
+    /// What the step of this name does has no effect, it seems: the decision after it was the same.
     NoProgress(&'static str),
 }
 
@@ -97,9 +97,9 @@ pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
             let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
             wait.min(LONGEST_TIMER) + LATER
         })),
-        Ok(Rested::Overtaken) => Ended::Overtaken,
+        Ok(Rested::Overtaken | Rested::NoProgress(_)) => Ended::Overtaken,
         Err(error) if error.is_conflict() => Ended::Overtaken,
-        Ok(Rested::NoProgress(_)) | Err(_) => Ended::Failed,
+        Err(_) => Ended::Failed,
     }
 }
 
@@ -190,7 +190,8 @@ fn end(
     let attempts = queue.ended(key, how, at);
     let kind = key.kind.as_str();
     let stuck_at = match ran {
-        Ok(Ok(Rested::NoProgress(step))) => Some(*step),
+        // Once, something may have changed between the two.
+        Ok(Ok(Rested::NoProgress(step))) if attempts > 1 => Some(*step),
         Ok(Ok(Rested::Overtaken)) if attempts > 1 => Some("overtaken"),
         _ => None,
     };

@@ -52,7 +52,7 @@ pub struct Observed<'a> {
     /// A Secret of ours under another name (T6).
     pub former: Option<FormerSecret>,
     /// Another `AcsToken` that names the same Secret and goes first.
-    pub rival: Option<String>,
+    pub rival: Option<Rival>,
     /// A label or annotation that the operator's flags forbid on Secrets.
     pub forbidden_key: Option<String>,
     /// When edits of the Secret were repaired within the last hour, latest first.
@@ -67,6 +67,15 @@ pub struct Observed<'a> {
     pub call: CallStage,
     /// When a deletion goes on without ACS (I3).
     pub deletion_deadline: Timestamp,
+}
+
+/// Another `AcsToken` that names the same Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name.
+    pub name: String,
+    /// It waits for a Secret of ours in its turn, and nobody moves unless we let that go.
+    pub gives_way: bool,
 }
 
 /// The identity of a token, or its Teams user, as far as the token cares.

@@ -6,7 +6,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     decide::{
-        ConnectionView, FormerSecret, IdentityView, Observed, REPAIR_INTERVAL, SecretView,
+        ConnectionView, FormerSecret, IdentityView, Observed, REPAIR_INTERVAL, Rival, SecretView,
         UsableIdentity,
     },
     limits::Limits,
@@ -22,6 +22,9 @@ use crate::{
     memory::{Remembered, UserTokenView},
     renewal,
 };
+
+/// Circles of tokens that want each other's Secret are no longer than this.
+const LONGEST_CIRCLE: usize = 16;
 
 /// What a run has found out by itself; good for this run only.
 #[derive(Clone, Debug, Default)]
@@ -286,32 +289,67 @@ fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
 
 /// The other `AcsToken` that names the same Secret and has it: who holds it keeps it, for creation
 /// times have whole seconds; while nobody does, the oldest gets it.
-fn rival(context: &Context, token: &AcsToken) -> Option<String> {
-    let rank = |token: &AcsToken| {
-        (
-            token
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| time.0),
-            token.name_any(),
-        )
-    };
+fn rival(context: &Context, token: &AcsToken) -> Option<Rival> {
     let namespace = token.namespace().unwrap_or_default();
     let key = index::into_secret(&namespace, &token.secret_name());
+    if let Some(holder) = holder_of_wanted(context, token) {
+        if holder.uid() == token.uid() {
+            return None;
+        }
+        // Who wants another name lets this one go; unless that waits for us in its turn.
+        let gives_way = is_last_of_circle(context, token, &holder);
+        return Some(Rival {
+            name: holder.name_any(),
+            gives_way,
+        });
+    }
     if context.views.tokens.count(&key) < 2 {
         return None;
     }
     let others = context.views.tokens.find(&key);
+    let oldest = others.iter().map(|other| rank(other)).min()?;
+    (oldest < rank(token)).then_some(Rival {
+        name: oldest.1,
+        gives_way: false,
+    })
+}
+
+fn rank(token: &AcsToken) -> (Option<Timestamp>, String) {
+    let created = token.metadata.creation_timestamp.as_ref();
+    (created.map(|time| time.0), token.name_any())
+}
+
+/// The token that has the Secret whose name `token` wants.
+fn holder_of_wanted(context: &Context, token: &AcsToken) -> Option<Arc<AcsToken>> {
     let reference = object_ref(token.namespace().as_deref(), &token.secret_name());
-    if let Some(secret) = context.views.secrets.get(&reference) {
-        let is_held_by = |token: &AcsToken| owner(&secret.metadata, token) == Owner::Ours;
-        if let Some(holder) = others.iter().find(|other| is_held_by(other)) {
-            return (holder.uid() != token.uid()).then(|| holder.name_any());
+    let secret = context.views.secrets.get(&reference)?;
+    let owner = secret.metadata.owner_references.iter().flatten();
+    let mut owner = owner.filter(|owner| owner.controller == Some(true));
+    let name = owner.next()?.name.clone();
+    let holder = context
+        .views
+        .tokens
+        .get(&object_ref(token.namespace().as_deref(), &name))?;
+    (self::owner(&secret.metadata, &holder) == Owner::Ours).then_some(holder)
+}
+
+/// Whether tokens wait in a circle for each other's Secret, of which `token` is the youngest: that one
+/// lets its own Secret go, and has a new token when it is its turn.
+fn is_last_of_circle(context: &Context, token: &AcsToken, holder: &Arc<AcsToken>) -> bool {
+    let mut next = Arc::clone(holder);
+    for _ in 0..LONGEST_CIRCLE {
+        if next.uid() == token.uid() {
+            return true;
+        }
+        if rank(&next) > rank(token) {
+            return false;
+        }
+        match holder_of_wanted(context, &next) {
+            Some(further) if further.uid() != next.uid() => next = further,
+            _ => return false,
         }
     }
-    let oldest = others.iter().map(|other| rank(other)).min()?;
-    (oldest < rank(token)).then_some(oldest.1)
+    false
 }
 
 /// A label or annotation of the template whose prefix is, or ends in `.` plus, a forbidden one.

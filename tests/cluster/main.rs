@@ -51,3 +51,4 @@ mod rotation;
 mod secrets;
 mod teams;
 mod user_roles;
+mod waiting;

@@ -66,6 +66,8 @@ pub struct Cluster {
     pub is_terminating: bool,
     /// What becomes of Secrets that the operator writes.
     pub admission: Admission,
+    /// A policy denies updates of our own objects.
+    pub denies_ours: bool,
     /// Writes that changed something, by the operator.
     pub writes: usize,
     version: u64,

@@ -60,6 +60,12 @@ pub enum Event {
     Copy(u8),
     /// Somebody edits one annotation of a Secret.
     Annotate(u8, u8),
+    /// Users swap the names of the Secrets of two tokens.
+    Swap,
+    /// A policy denies every update of our own objects, or does so no longer.
+    DenyOurs(bool),
+    /// Somebody takes our finalizer off an object.
+    StripFinalizer(u8),
     /// For so many seconds no call has its turn: those of other namespaces go first.
     Busy(i64),
     /// The service's clock steps, in seconds.
@@ -296,7 +302,13 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
             1 => SignIn::AsAnother,
             _ => SignIn::For(pick(&[20, 70, 400, 4500, 90_000], b)),
         }),
-        254 => Event::Busy(pick(&[2, 8, 20, 90], a)),
+        254 => match a % 8 {
+            0 | 1 => Event::Swap,
+            2 => Event::DenyOurs(true),
+            3 => Event::DenyOurs(false),
+            4 => Event::StripFinalizer(b % 6),
+            _ => Event::Busy(pick(&[2, 8, 20, 90], b)),
+        },
         _ => Event::Jump(pick(&[-1, 1, -20, 20, -400, 400, -4000, 4000], a)),
     }
 }

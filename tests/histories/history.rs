@@ -23,9 +23,9 @@ use crate::{
     world::World,
 };
 
-const IDENTITIES: [&str; 2] = ["alice", "bob"];
+pub const IDENTITIES: [&str; 2] = ["alice", "bob"];
 /// The first two share an identity; the last is a Teams user's.
-const TOKENS: [(&str, Option<&str>); 4] = [
+pub const TOKENS: [(&str, Option<&str>); 4] = [
     ("t0", Some("alice")),
     ("t1", Some("alice")),
     ("t2", Some("bob")),
@@ -287,6 +287,22 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             let now = world.time();
             let _ = world.cluster.create(AcsRevocation::new(&name, spec), now);
         }
+        Event::Swap => {
+            for (number, name) in [(0, TOKENS[1].0), (1, TOKENS[0].0)] {
+                let token = TOKENS[number].0;
+                let _ = world.cluster.update::<AcsToken>(token, None, |token| {
+                    let secret = token.spec.secret.get_or_insert_default();
+                    secret.name = Some(name.to_owned());
+                    token.metadata.generation = token.metadata.generation.map(|g| g + 1);
+                });
+                reconsider(world, token, Cause::Edited);
+            }
+        }
+        Event::DenyOurs(is_denied) => {
+            world.cluster.denies_ours = is_denied;
+            world.truth.came_back = world.now;
+        }
+        Event::StripFinalizer(number) => others::strip_finalizer(world, number),
         Event::SignIn(how) => teams::sign_in(world, how),
         Event::Admission(admission) => world.cluster.admission = admission,
         Event::Copy(number) => others::copy(world, TOKENS[usize::from(number)].0),

@@ -307,9 +307,27 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
     Ok(())
 }
 
+/// Whether tokens wait in a circle for each other's Secret.
+fn is_in_circle(world: &World, object: &AcsToken) -> bool {
+    let holder_of_wanted = |token: &AcsToken| {
+        let secret = world.cluster.secrets.get(&token.secret_name())?;
+        let mut tokens = world.cluster.tokens.values();
+        tokens.find(|holder| is_ours(&secret.metadata, holder))
+    };
+    let mut next = holder_of_wanted(object).filter(|holder| holder.uid() != object.uid());
+    for _ in 0..world.cluster.tokens.len() {
+        match next {
+            Some(holder) if holder.uid() == object.uid() => return true,
+            Some(holder) => next = holder_of_wanted(holder),
+            None => return false,
+        }
+    }
+    false
+}
+
 /// K5: who disagrees with the operator is somebody: a policy, a watch that lags, a lost answer.
 pub fn on_no_progress(world: &World, by: &Key, step: &str) -> Checked {
-    let is_undone = world.cluster.admission != Admission::Open;
+    let is_undone = world.cluster.admission != Admission::Open || world.cluster.denies_ours;
     let is_untold = !is_all_told(world) || world.truth.unanswered.is_some();
     hold!(
         is_undone || is_untold,
@@ -623,6 +641,10 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
         || !is_all_told(world)
         || facts_in(former).is_none()
     {
+        return Ok(());
+    }
+    if is_in_circle(world, object) {
+        // One of those who want each other's Secret has to let its own go.
         return Ok(());
     }
     let new = world.cluster.secrets.get(&name);

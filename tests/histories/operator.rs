@@ -335,13 +335,14 @@ impl Operator {
         };
         self.runs.remove(key);
         let now = self.world.borrow().local();
-        if let Ok(Rested::NoProgress(step)) = &result {
+        let how = ended(&result, now);
+        let attempts = self.queue.ended(key, how, self.elapsed());
+        // Once, something may have changed between the two.
+        if let (Ok(Rested::NoProgress(step)), true) = (&result, attempts > 1) {
             let mut world = self.world.borrow_mut();
             let checked = invariants::on_no_progress(&world, key, step);
             world.check(checked);
         }
-        let how = ended(&result, now);
-        self.queue.ended(key, how, self.elapsed());
     }
 }
 

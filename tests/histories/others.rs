@@ -1,9 +1,16 @@
-//! What others do to Secrets of ours beside editing their bytes: replicators, people, backups.
+//! What others do to Secrets and objects of ours: replicators, people, backups.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use crate::{truth::Truth, world::World};
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+
+use crate::{
+    cluster::Kind,
+    history::{IDENTITIES, TOKENS},
+    truth::Truth,
+    world::World,
+};
 
 /// Copies of Secrets end like this: they lie in another namespace, as far as owners go.
 pub const COPY: &str = "-copy";
@@ -48,4 +55,29 @@ pub fn annotate(world: &mut World, name: &str, how: u8) {
             value.clone_into(held);
         }
     });
+}
+
+/// Somebody takes the finalizers off an object; one that was being deleted is gone, and with it what it
+/// was owed.
+pub fn strip_finalizer(world: &mut World, number: u8) {
+    let number = usize::from(number);
+    if let Some(name) = IDENTITIES.get(number) {
+        let identity = world.cluster.identities.get(*name).cloned();
+        strip::<AcsIdentity>(world, name);
+        let identity = identity.filter(|it| it.metadata.deletion_timestamp.is_some());
+        if let Some(identity) = identity {
+            world.truth.let_go(&identity, true);
+        }
+    } else if let Some((name, _)) = TOKENS.get(number - IDENTITIES.len()) {
+        strip::<AcsToken>(world, name);
+        let objects = &world.cluster.tokens;
+        let is_gone = |uid: &String| objects.values().all(|it| it.uid().as_ref() != Some(uid));
+        world.truth.duties.retain(|duty| !is_gone(&duty.uid));
+    }
+}
+
+fn strip<K: Kind>(world: &mut World, name: &str) {
+    let _ = world
+        .cluster
+        .update::<K>(name, None, |object| object.meta_mut().finalizers = None);
 }

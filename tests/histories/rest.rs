@@ -38,7 +38,8 @@ const QUIET: Millis = 3_100;
 /// Nothing more happens without time: what every user may rely on, whatever hangs.
 pub fn check(history: &History) {
     let mut world = history.world.borrow_mut();
-    let is_rest = is_all_told(&world) && !world.is_api_down && history.operator.is_idle();
+    let is_deaf = world.is_api_down || world.cluster.denies_ours;
+    let is_rest = is_all_told(&world) && !is_deaf && history.operator.is_idle();
     if is_rest {
         let checked = at_rest(&world, &history.operator);
         world.check(checked);
@@ -196,6 +197,9 @@ pub fn conclude(history: &mut History) {
         world.faults.clear();
         world.api_faults.clear();
         world.cluster.admission = Admission::Open;
+        if std::mem::take(&mut world.cluster.denies_ours) {
+            world.truth.came_back = world.now;
+        }
     }
     history.apply(Event::Free);
     history.apply(Event::SignIn(SignIn::For(90_000)));

@@ -495,6 +495,11 @@ impl World {
     }
 
     fn write(&mut self, by: &Key, request: ApiCall) -> Result<ApiAnswer, Refused> {
+        if self.cluster.denies_ours
+            && matches!(request, ApiCall::Status(_) | ApiCall::Finalizers(..))
+        {
+            return Err(Refused::Denied);
+        }
         let now = self.time();
         let former = self.cluster.version();
         // A write whose answer was lost is repeated, as long as no watch tells it.

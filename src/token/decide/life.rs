@@ -32,11 +32,18 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
         return Decision::step(Step::Record(facts.clone()));
     }
     if let Some(rival) = &observed.rival {
+        if let (true, Some(former)) = (rival.gives_way, &observed.former) {
+            return Decision::step(Step::DeleteSecret {
+                name: former.name.clone(),
+                only_without_identity: false,
+            });
+        }
         let conflict = stalled(
             "SecretConflict",
             format!(
-                "Secret {} belongs to AcsToken {rival}; give this one another secret.name",
-                observed.token.secret_name()
+                "Secret {} belongs to AcsToken {}; give this one another secret.name",
+                observed.token.secret_name(),
+                rival.name
             ),
         );
         // A rival that never had the Secret and takes another name tells nobody.

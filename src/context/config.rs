@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use jiff::SignedDuration;
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.
     pub forbidden_metadata: Vec<String>,
+    /// Labels of every Secret that holds a token.
+    pub secret_labels: BTreeMap<String, String>,
     /// Whether an `AcsConnection` may use the credentials of the operator itself.
     pub namespaced_ambient_credentials: bool,
     /// The audience of `ServiceAccount` tokens that prove an identity to Entra ID.

@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +36,13 @@ struct Call {
     /// Since when ACS is waited for.
     since: Timestamp,
     stage: Stage,
+}
+
+/// Nobody knows what came of the call.
+fn lost(call: &AcsCall) -> acs::Error {
+    let operation = call.operation.kind();
+    acs::Error::of_kind(operation, &call.via.endpoint, acs::Kind::NoAnswer)
+        .after(acs::Outcome::Unknown, true)
 }
 
 /// How the call of an object stands.
@@ -233,7 +241,11 @@ impl Calls {
         let answer = world.call(call.clone(), turn);
         world.spawn(
             async move {
-                let result = answer.await;
+                let result = match AssertUnwindSafe(answer).catch_unwind().await {
+                    Ok(result) => result,
+                    // Else the object would wait for ever.
+                    Err(_) => Err(lost(&call)),
+                };
                 if matches!(&result, Err(error) if error.kind() == acs::Kind::Withheld) {
                     // Another process may act: nothing is told, and this one is about to end (K2).
                     lock(&all.of_objects).remove(&call.by);

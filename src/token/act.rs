@@ -245,6 +245,7 @@ async fn rewrite(
         token,
         facts: &facts,
         endpoint: &endpoint,
+        labels: &context.config.secret_labels,
     };
     match secrets.write(&wanted, &bytes, existing).await {
         Ok(Some(seen)) => {

@@ -265,6 +265,7 @@ fn secret(
             token,
             facts,
             endpoint,
+            labels: &context.config.secret_labels,
         }
         .is_met_by(&found.metadata, read),
         _ => false,

@@ -54,6 +54,7 @@ pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
         token,
         facts: &record,
         endpoint: "",
+        labels: &context.config.secret_labels,
     };
     wanted.disagreement(&found.metadata)
 }
@@ -72,6 +73,8 @@ pub struct Wanted<'a> {
     pub facts: &'a TokenRecord,
     /// The resource's endpoint.
     pub endpoint: &'a str,
+    /// Labels that the operator's flags put on every Secret.
+    pub labels: &'a BTreeMap<String, String>,
 }
 
 impl Wanted<'_> {
@@ -148,6 +151,9 @@ impl Wanted<'_> {
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
         let template = template.into_iter().flatten();
+        for (key, value) in self.labels {
+            labels.insert(key.clone(), value.clone());
+        }
         labels.extend(template.map(|(key, value)| (key.clone(), value.0.clone())));
         labels.insert(MANAGED_BY_LABEL.to_owned(), OPERATOR.to_owned());
         labels.insert(TOKEN_UID_LABEL.to_owned(), uid);
@@ -199,7 +205,10 @@ impl Wanted<'_> {
             all.and_then(|all| all.get(key)).map(String::as_str) != Some(value)
         };
         let (labels, annotations) = (self.labels(), self.annotations());
-        let mut wanted = labels.iter().filter(|(key, _)| !is_description(key));
+        // What the flags add comes with the next token: another flag is no reason to write them all.
+        let mut wanted = labels
+            .iter()
+            .filter(|(key, value)| !is_description(key) && self.labels.get(*key) != Some(*value));
         let is_label = |(key, value): &(&String, &String)| {
             differs(metadata.labels.as_ref(), (key.as_str(), value.as_str()))
         };

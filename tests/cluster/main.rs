@@ -45,6 +45,7 @@ mod reported;
 mod requests;
 mod rest;
 mod restart;
+mod restored;
 mod revocation;
 mod rights;
 mod rotation;

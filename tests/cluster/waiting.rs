@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     eventually,
-    world::{World, condition, spec},
+    world::{World, spec},
 };
 
 /// What the operator may take to tell that a token has ended, on a machine that is busy.
@@ -51,12 +51,7 @@ async fn a_first_token_that_waits_says_what_for() {
     world.patch::<AcsToken>("web", suspended).await;
     world.token_says("web", "Suspended").await;
     world.delete::<AcsToken>("web").await;
-    let token = world.token_where("web", |token| {
-        let conditions = token.status.as_ref().map(|status| &status.conditions);
-        let ready = conditions.and_then(|all| condition(all, "Ready"));
-        ready.is_some_and(|ready| ready.reason == "Deleting")
-    });
-    token.await;
+    world.token_says("web", "Deleting").await;
     world.emulator.heal().await;
     world.gone::<AcsToken>("web").await;
     world.delete::<AcsIdentity>("alice").await;
@@ -113,7 +108,7 @@ async fn two_tokens_may_swap_the_names_of_their_secrets() {
     }
     for (name, other) in [("blue", "green"), ("green", "blue")] {
         world
-            .token_where(name, |token| {
+            .token_where("has moved", name, |token| {
                 let status = token.status.as_ref();
                 status.is_some_and(|status| {
                     is_ready(&status.conditions) && status.secret_name.as_deref() == Some(other)

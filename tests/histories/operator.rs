@@ -377,6 +377,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
             pods_reread_within: SignedDuration::from_mins(5),
             allowed: Allowed::new(Vec::new(), Vec::new()).unwrap(),
             forbidden_metadata: vec!["argocd.argoproj.io".to_owned()],
+            secret_labels: BTreeMap::new(),
             namespaced_ambient_credentials: false,
             service_account_token_audience: String::new(),
         },

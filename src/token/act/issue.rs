@@ -270,6 +270,7 @@ async fn is_still_refused(
         token,
         facts: &record,
         endpoint: resolved.endpoint.as_str(),
+        labels: &context.config.secret_labels,
     };
     let secrets = Secrets::of(&*context.world, &namespace);
     match secrets.probe(&wanted, existing(context, token)).await {
@@ -322,6 +323,7 @@ async fn store(
         token,
         facts: record,
         endpoint: &held.endpoint,
+        labels: &context.config.secret_labels,
     };
     let written = secrets
         .write(&wanted, &held.token, existing(context, token))

@@ -30,7 +30,7 @@ build: prerequisites ## Build the operator, the emulator and the kubectl plugin
 
 .PHONY: plugin
 plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
-	$(CARGO) install --locked --path . --bin kubectl-acs --root $(PLUGIN_ROOT)
+	$(CARGO) install --locked --path . --no-default-features --features plugin --bin kubectl-acs --root $(PLUGIN_ROOT)
 	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
@@ -43,9 +43,10 @@ histories: prerequisites ## Search 100000 random histories for one that breaks a
 	HISTORIES_SEED=$$RANDOM$$RANDOM HISTORIES=100000 $(CARGO) test --locked --test histories -- --nocapture
 
 .PHONY: check
-check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
+check: prerequisites $(DENY) ## Formatting, lints, features, dependencies, generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check
 	@echo "==> clippy"; $(CARGO) clippy --locked --all-targets -- -D warnings
+	@echo "==> each program alone"; CARGO=$(CARGO) .ci/features.sh
 	@echo "==> cargo-deny"; $(DENY) --log-level error check bans licenses sources
 	@echo "==> documentation"; RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --no-deps --document-private-items
 	@echo "==> generated files are current"

@@ -2,6 +2,7 @@
 
 mod dispatch;
 pub mod events;
+mod inventory;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,6 +36,7 @@ use events::{
     connection_changed, identity_changed, namespace_changed, revocation_changed, secret_changed,
     token_changed,
 };
+use inventory::Inventory;
 
 /// After the request to stop, runs have this long to end.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -52,6 +54,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The certificate can't be used, or the address is taken or not ours.
+    #[error("could not serve /metrics over TLS: {0}")]
+    SecureMetrics(std::io::Error),
     /// A task ended that never should.
     #[error("a task of the operator ended unexpectedly: please report this")]
     Ended,
@@ -62,7 +67,7 @@ pub async fn run(
     client: Client,
     config: Config,
     acs: Service,
-    metrics: Arc<Metrics>,
+    mut metrics: Metrics,
     stop: Stop,
 ) -> Result<(), Error> {
     let health = Health::default();
@@ -78,21 +83,23 @@ pub async fn run(
     let inputs = Inputs::new(for_watches, move |key: &ObjectKey| {
         for_inputs.send(key.clone());
     });
-    let address = config.address;
+    let views = Views::new(scopes.len());
+    metrics.collect(Box::new(Inventory::new(&views)));
+    let metrics = Arc::new(metrics);
     let context = Arc::new(Context {
         world: Arc::new(Live::new(client.clone(), acs.clone(), inputs)),
         acs,
-        views: Views::new(scopes.len()),
+        views,
         requeue,
         registry: Registry::default(),
         locks: Locks::default(),
         memory: Memory::default(),
-        metrics: Arc::clone(&metrics),
+        metrics,
         config,
     });
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(health::serve(address, health.clone(), metrics));
+    serve(&mut tasks, &client, &context, &health);
     for scope in scopes {
         watch_scope(&mut tasks, &client, &context, &health, scope.as_deref());
     }
@@ -110,7 +117,7 @@ pub async fn run(
         _ = &mut runs => return Err(Error::Ended),
         ended = tasks.join_next() => {
             return match ended {
-                Some(Ok(Err(source))) => Err(Error::Serve { address, source }),
+                Some(Ok(Err(error))) => Err(error),
                 _ => Err(Error::Ended),
             };
         }
@@ -200,7 +207,21 @@ where
     }
 }
 
-type Tasks = JoinSet<std::io::Result<()>>;
+type Tasks = JoinSet<Result<(), Error>>;
+
+/// Serves health and metrics.
+fn serve(tasks: &mut Tasks, client: &Client, context: &Context, health: &Health) {
+    let mut metrics = Some(Arc::clone(&context.metrics));
+    if let Some(secure) = context.config.secure_metrics.clone()
+        && let Some(metrics) = metrics.take()
+    {
+        let served = health::serve_securely(secure, client.clone(), metrics);
+        tasks.spawn(served.map(|ended| ended.map_err(Error::SecureMetrics)));
+    }
+    let address = context.config.address;
+    let served = health::serve(address, health.clone(), metrics);
+    tasks.spawn(served.map(move |ended| ended.map_err(|source| Error::Serve { address, source })));
+}
 
 /// The watches of one namespace, or of all, and which objects their events concern.
 fn watch_scope(

@@ -71,7 +71,9 @@ impl Call<'_> {
         loop {
             // Before the turn, so that nobody waits in a place that others could use.
             self.bearer_token(&effort).await?;
+            let waiting = config.metrics.wait(request.operation);
             let permit = resource.queue.turn(request.operation, deadline).await;
+            drop(waiting);
             let token = self.bearer_token(&effort).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {
                 return Err(self

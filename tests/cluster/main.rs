@@ -48,5 +48,7 @@ mod revocation;
 mod rights;
 mod rotation;
 mod secrets;
+mod secure_metrics;
 mod teams;
+mod trying_out;
 mod user_roles;

@@ -41,7 +41,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
             .args(["--address", "127.0.0.1:0", "--log-format", "text"]),
     );
     let address = early.wait_for("the address", |line| {
-        let rest = line.split_once("/metrics address=")?.1;
+        let rest = line.split_once("/readyz address=")?.1;
         Some(rest.split_whitespace().next()?.to_owned())
     });
     let ready = || async {

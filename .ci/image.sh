@@ -18,7 +18,10 @@ tools)
     tar -xf vendor.tar
     rm vendor.tar
   fi
-  command -v cargo-auditable > /dev/null || cargo install --locked --version "$auditable" cargo-auditable
+  # cargo install does not look for this file itself.
+  set --
+  [ ! -f .cargo/config.toml ] || set -- --config .cargo/config.toml
+  command -v cargo-auditable > /dev/null || cargo install "$@" --locked --version "$auditable" cargo-auditable
   ;;
 dependencies)
   mkdir -p src/bin/kubectl-acs

@@ -1,37 +1,74 @@
-# A static binary, the certificate authorities, and nothing else.
+# Two images of static binaries, the certificate authorities, and nothing else:
 #
-#   make image          or: docker build -t acs-identity-operator .
+#   docker build .                     the operator, and the plugin for Jobs and `helm test`
+#   docker build --target emulator .   the emulator, for trying it out
 #
-# The version is that of rust-toolchain.toml. For another platform build on it, or let the builder
-# emulate it (docker build --platform linux/arm64): the target is that of the machine.
+# `make image` and `make emulator-image` do so, with labels. .ci/image.sh holds the steps.
 #
-# Another base, such as a mirror's or one pinned by its digest (Debian with this version of Rust):
-#   docker build --build-arg BUILD_IMAGE=mirror.example/rust:1.95.0-slim-bookworm@sha256:... .
-ARG BUILD_IMAGE=rust:1.95.0-slim-bookworm
+# The version is that of rust-toolchain.toml. Alpine's own target is static, and the image has the C compiler
+# that ring needs: neither apt nor rustup is called. The binaries are for the machine's architecture; for another
+# one build on it, or let the builder emulate it (docker build --platform linux/arm64).
+#
+# Another base, such as a mirror's or one pinned by its digest (Alpine with this version of Rust):
+#   docker build --build-arg BUILD_IMAGE=mirror.example/rust:1.95.0-alpine@sha256:... .
+# Without network: `make vendor.tar` first, where there is one. Dependencies then come from that file.
+ARG BUILD_IMAGE=rust:1.95.0-alpine
 FROM ${BUILD_IMAGE} AS build
-# musl: glibc's resolver needs its shared libraries even in a static binary. musl-gcc is for ring.
-RUN apt-get update && apt-get install -y --no-install-recommends musl-tools \
- && rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
-COPY src src
-RUN target="$(uname -m)-unknown-linux-musl" \
- && cargo build --locked --release --bin acs-identity-operator --target "$target" \
- && mv "target/$target/release/acs-identity-operator" /acs-identity-operator \
- && if readelf --dynamic /acs-identity-operator | grep NEEDED; then echo "not static" >&2; exit 1; fi
+COPY .ci/image.sh vendor.tar* ./
+RUN ./image.sh tools
 
-FROM scratch
-# `make image` sets them.
+# Dependencies change less often than sources: their layers are built from the two files alone.
+FROM build AS build-emulator
+COPY Cargo.toml Cargo.lock ./
+RUN ./image.sh dependencies emulator acs-emulator
+COPY src src
+RUN ./image.sh program emulator acs-emulator /out \
+ && if readelf --dynamic /out/* | grep NEEDED; then echo "not static" >&2; exit 1; fi \
+ && mkdir --mode=1777 /out/tmp
+
+FROM build AS build-operator
+COPY Cargo.toml Cargo.lock ./
+RUN ./image.sh dependencies operator acs-identity-operator \
+ && ./image.sh dependencies plugin kubectl-acs
+COPY src src
+RUN ./image.sh program operator acs-identity-operator /out \
+ && ./image.sh program plugin kubectl-acs /out \
+ && if readelf --dynamic /out/* | grep NEEDED; then echo "not static" >&2; exit 1; fi
+
+FROM scratch AS emulator
+# The make targets set them.
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="acs-emulator" \
+      org.opencontainers.image.description="Emulator of the Azure Communication Services identity service, for tests" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY LICENSE /LICENSE
+COPY --from=build-emulator /out/ /
+# Reached from outside, unlike on a developer's machine.
+ENV ACS_EMULATOR_LISTEN=0.0.0.0:8765 ACS_EMULATOR_TLS_LISTEN=0.0.0.0:8766
+USER 65532:65532
+EXPOSE 8765 8766
+ENTRYPOINT ["/acs-emulator"]
+
+FROM scratch AS operator
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="acs-identity-operator" \
       org.opencontainers.image.description="Short-lived Azure Communication Services credentials as Kubernetes resources" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+COPY LICENSE /LICENSE
 # The certificate authorities to trust; the chart's value caBundle adds others.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /acs-identity-operator /acs-identity-operator
+COPY --from=build-operator /out/ /
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/acs-identity-operator"]

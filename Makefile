@@ -10,11 +10,13 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/acs-identity-operator
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 CHART := charts/acs-identity-operator
+CHARTS := acs-identity-operator acs-emulator
 # A template can read only files of its own chart.
 CRDS := crds/acs-identity.dev.yaml $(CHART)/files/crds.yaml
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 IMAGE ?= acs-identity-operator:$(VERSION)
-IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD)
+EMULATOR_IMAGE ?= acs-emulator:$(VERSION)
+IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) $(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE))
 # `make plugin` installs into bin/ of this folder.
 PLUGIN_ROOT ?= $(or $(CARGO_HOME),$(HOME)/.cargo)
 # How many identities and tokens `make bench` makes.
@@ -22,7 +24,7 @@ N ?= 1000
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: prerequisites ## Build the operator, the emulator and the kubectl plugin
@@ -30,7 +32,7 @@ build: prerequisites ## Build the operator, the emulator and the kubectl plugin
 
 .PHONY: plugin
 plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
-	$(CARGO) install --locked --path . --bin kubectl-acs --root $(PLUGIN_ROOT)
+	$(CARGO) install --locked --path . --no-default-features --features plugin --bin kubectl-acs --root $(PLUGIN_ROOT)
 	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
@@ -43,25 +45,26 @@ histories: prerequisites ## Search 100000 random histories for one that breaks a
 	HISTORIES_SEED=$$RANDOM$$RANDOM HISTORIES=100000 $(CARGO) test --locked --test histories -- --nocapture
 
 .PHONY: check
-check: prerequisites $(DENY) ## Formatting, lints, dependencies, generated files
+check: prerequisites $(DENY) ## Formatting, lints, features, dependencies, generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check
 	@echo "==> clippy"; $(CARGO) clippy --locked --all-targets -- -D warnings
+	@echo "==> each program alone"; CARGO=$(CARGO) .ci/features.sh
 	@echo "==> cargo-deny"; $(DENY) --log-level error check bans licenses sources
 	@echo "==> documentation"; RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --no-deps --document-private-items
 	@echo "==> generated files are current"
 	@for copy in $(CRDS); do $(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | diff -u $$copy - \
 		|| { echo "$$copy differs from the types: run make generate and commit"; exit 1; }; done
-	@.ci/chart-readme.py | diff -u $(CHART)/README.md - \
-		|| { echo "$(CHART)/README.md differs from values.yaml: run make generate and commit"; exit 1; }
+	@for chart in $(CHARTS); do .ci/chart-readme.py $$chart | diff -u charts/$$chart/README.md - \
+		|| { echo "charts/$$chart/README.md differs from values.yaml: run make generate and commit"; exit 1; }; done
 
 .PHONY: advisories
 advisories: $(DENY) ## Look for known vulnerabilities (needs the advisory database)
 	$(DENY) check advisories
 
 .PHONY: generate
-generate: prerequisites ## Write the CRDs from the Rust types, and the chart's README from its values
+generate: prerequisites ## Write the CRDs from the Rust types, and the charts' READMEs from their values
 	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | tee $(CRDS) > /dev/null
-	readme=$$(.ci/chart-readme.py) && printf '%s\n' "$$readme" > $(CHART)/README.md
+	for chart in $(CHARTS); do readme=$$(.ci/chart-readme.py $$chart) && printf '%s\n' "$$readme" > charts/$$chart/README.md; done
 
 .PHONY: install-manifest
 install-manifest: ## Write target/install.yaml with the image IMAGE, for clusters without Helm
@@ -69,13 +72,29 @@ install-manifest: ## Write target/install.yaml with the image IMAGE, for cluster
 	@.ci/install-manifest.sh "$(IMAGE)" > target/install.yaml
 	@echo "target/install.yaml installs $(IMAGE): kubectl apply --server-side -f target/install.yaml"
 
-.PHONY: image
-image: ## Build the container image IMAGE with docker, podman or buildah
+# Builds the target $(1) of the Dockerfile as $(2).
+define build-image
 	@for tool in docker podman buildah; do \
 		if command -v $$tool > /dev/null && $$tool info > /dev/null 2>&1; then \
-			echo "==> building $(IMAGE) with $$tool"; exec $$tool build $(IMAGE_ARGS) -t $(IMAGE) .; \
+			echo "==> building $(2) with $$tool"; exec $$tool build $(IMAGE_ARGS) --target $(1) -t $(2) .; \
 		fi; \
 	done; echo "nothing here builds images: install podman or buildah, or start docker"; exit 1
+endef
+
+.PHONY: image
+image: ## Build the container image IMAGE of the operator and the plugin with docker, podman or buildah
+	$(call build-image,operator,$(IMAGE))
+
+.PHONY: emulator-image
+emulator-image: ## Build the container image EMULATOR_IMAGE of the emulator
+	$(call build-image,emulator,$(EMULATOR_IMAGE))
+
+vendor.tar: Cargo.lock .ci/image.sh .ci/vendor.sh ## Collect all dependencies, for images without network
+	.ci/vendor.sh
+
+.PHONY: release-dry-run
+release-dry-run: prerequisites ## Make a release as far as that goes without network, into dist; 15 minutes
+	@.ci/release-dry-run.sh
 
 .PHONY: demo
 demo: build control-plane ## Show the main job, from nothing to a renewed token, in a minute

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the chart's README with its table of values, made from the comments in values.yaml.
+"""Prints the README of the chart CHART with its table of values, made from the comments in values.yaml.
 
 Each value has its description in the comment line right above it. A key without a value is a group.
 """
@@ -8,7 +8,9 @@ import pathlib
 import re
 import sys
 
-chart = pathlib.Path(__file__).parent.parent / "charts/acs-identity-operator"
+if len(sys.argv) != 2:
+    sys.exit("usage: chart-readme.py CHART")
+chart = pathlib.Path(__file__).parent.parent / "charts" / sys.argv[1]
 table = ["| value | default | description |", "|---|---|---|"]
 groups: list[str] = []
 description = ""
@@ -22,13 +24,13 @@ for number, line in enumerate((chart / "values.yaml").read_text().splitlines(), 
         continue
     match = re.fullmatch(r"(\w+):(?: (.+))?", text)
     if not match:
-        sys.exit(f"values.yaml:{number}: write one `name: value` a line, lists and maps in flow style")
+        sys.exit(f"{chart}/values.yaml:{number}: write one `name: value` a line, lists and maps in flow style")
     name, default = match.groups()
     groups = groups[: indent // 2] + [name]
     if default is None:
         continue
     if not description:
-        sys.exit(f"values.yaml:{number}: describe {name} in a comment line above it")
+        sys.exit(f"{chart}/values.yaml:{number}: describe {name} in a comment line above it")
     table.append(f"| `{'.'.join(groups)}` | `{default}` | {description} |")
     description = ""
 

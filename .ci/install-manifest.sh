@@ -13,5 +13,5 @@ metadata:
   name: acs-identity-operator
   labels: {pod-security.kubernetes.io/enforce: restricted}
 YAML
-"$helm" template acs-identity-operator charts/acs-identity-operator --namespace acs-identity-operator \
+"$helm" template acs-identity-operator charts/acs-identity-operator --skip-tests --namespace acs-identity-operator \
   --set "image.repository=${BASH_REMATCH[1]}" --set-string "image.tag=${BASH_REMATCH[2]}"

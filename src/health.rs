@@ -1,5 +1,7 @@
 //! Health of the process and its watches, served as `/livez`, `/readyz` and `/metrics`.
 
+mod secure_metrics;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -15,6 +17,7 @@ use axum::{
     routing::get,
 };
 use kube::Client;
+pub use secure_metrics::{SecureMetrics, serve as serve_securely};
 use tokio::{
     net::TcpListener,
     sync::watch::Sender,
@@ -234,13 +237,14 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` at `address`. Never returns but with an error.
+/// Serves `/livez` and `/readyz` at `address`, and `/metrics` where they are given. Never returns but
+/// with an error.
 pub async fn serve(
     address: SocketAddr,
     health: Health,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
 ) -> std::io::Result<()> {
-    let router = Router::new()
+    let mut router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route(
             "/readyz",
@@ -250,13 +254,16 @@ pub async fn serve(
                     Some(problems) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problems}\n")),
                 }
             }),
-        )
-        .route(
-            "/metrics",
-            get(move || async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()) }),
         );
+    let mut served = "/livez and /readyz";
+    if let Some(metrics) = metrics {
+        served = "/metrics, /livez and /readyz";
+        let text =
+            get(move || async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()) });
+        router = router.route("/metrics", text);
+    }
     let listener = bind(address).await?;
-    tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
+    info!(address = %listener.local_addr()?, "serving {served}");
     axum::serve(listener, router).await
 }
 

@@ -9,6 +9,7 @@
 //! - [`crd`]: what users write.
 //! - [`token`], [`identity`], [`connection`], [`revocation`]: a slice per kind, each read alone.
 //! - [`acs`]: the client of the service; knows nothing of Kubernetes.
+//! - [`pasted`]: credentials as people paste them.
 //! - [`cluster`]: the API server: calls, watches, views and their indexes.
 //! - [`engine`]: the queue, the runs, and the door to the world.
 //! - [`renewal`]: when something is due.
@@ -18,20 +19,41 @@
 //!
 //! `src/bin/kubectl-acs/` is a program of its own, `kubectl acs`: a client of the API server that
 //! knows [`crd`] and no more of the controllers than a user does.
+//!
+//! Each program has a feature of its name, so that it compiles only what it needs: `operator`,
+//! `emulator` and `plugin`. All are on by default.
 
+#[cfg(feature = "operator")]
 pub mod acs;
+#[cfg(any(feature = "operator", feature = "plugin"))]
 pub mod cluster;
+#[cfg(feature = "operator")]
 pub mod connection;
+#[cfg(feature = "operator")]
 pub mod context;
+#[cfg(any(feature = "operator", feature = "plugin"))]
 pub mod crd;
+#[cfg(feature = "operator")]
 pub mod credentials;
+#[cfg(feature = "emulator")]
 pub mod emulator;
+#[cfg(feature = "operator")]
 pub mod engine;
+#[cfg(feature = "operator")]
 pub mod health;
+#[cfg(feature = "operator")]
 pub mod identity;
+#[cfg(feature = "operator")]
 pub mod memory;
+#[cfg(feature = "operator")]
 pub mod metrics;
+#[cfg(feature = "operator")]
 pub mod operator;
+#[cfg(any(feature = "operator", feature = "plugin"))]
+pub mod pasted;
+#[cfg(feature = "operator")]
 pub mod renewal;
+#[cfg(feature = "operator")]
 pub mod revocation;
+#[cfg(feature = "operator")]
 pub mod token;

@@ -16,6 +16,7 @@ use acs_identity_operator::{
     context::Config,
     crd,
     engine::{Claim, Timing},
+    health::SecureMetrics,
     metrics::Metrics,
     operator::{self, Leadership, LeaseConfig},
 };
@@ -64,6 +65,18 @@ struct Run {
         default_value = "[::]:8080"
     )]
     address: SocketAddr,
+    /// Folder with tls.crt and tls.key, with which /metrics is served over TLS instead, to callers whose
+    /// ServiceAccount may get it [default: none]
+    #[arg(long, value_name = "DIR", env = "ACS_OPERATOR_SECURE_METRICS_FOLDER")]
+    secure_metrics_folder: Option<PathBuf>,
+    /// Address on which /metrics is served over TLS
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ACS_OPERATOR_SECURE_METRICS_ADDRESS",
+        default_value = "[::]:8443"
+    )]
+    secure_metrics_address: SocketAddr,
     /// How log lines are written
     #[arg(long, value_enum, env = "ACS_OPERATOR_LOG_FORMAT", default_value_t = LogFormat::Json)]
     log_format: LogFormat,
@@ -308,7 +321,7 @@ async fn start(run: Run) -> Result<(), Failure> {
     } else {
         Claim::waiting()
     };
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Metrics::new();
     let asked = claim.clone();
     let acs = Service::new(ServiceConfig {
         metrics: metrics.acs.clone(),
@@ -327,6 +340,10 @@ async fn start(run: Run) -> Result<(), Failure> {
     let config = Config {
         watch_namespaces: run.watch_namespaces,
         address: run.address,
+        secure_metrics: run.secure_metrics_folder.map(|folder| SecureMetrics {
+            address: run.secure_metrics_address,
+            folder,
+        }),
         cluster_resource_namespace: run.cluster_resource_namespace,
         deletion_deadline: run.deletion_deadline,
         pods_reread_within: run.pods_reread_within,

@@ -2,11 +2,10 @@
 
 mod process;
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::{
+    collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
@@ -14,6 +13,9 @@ use crate::acs;
 
 /// Content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What begins the names of all metrics but those of the process.
+const PREFIX: &str = "acs_identity_operator";
 
 /// Labels of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub acs: acs::Metrics,
     /// Runs of a reconcile, by kind.
     pub reconciles: Family<KindLabels, Counter>,
+    /// How long runs took, by kind.
+    pub reconcile_durations: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Steps that failed, by kind and reason.
     pub failures: Family<ReasonLabels, Counter>,
     /// Steps that had no effect and are repeated later, by kind and step.
@@ -64,8 +68,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Tokens of former credentials that Secrets still hold.
     pub former_tokens: Gauge,
-    /// Seconds by which the last renewal came after its planned time.
-    pub renewal_lateness: Gauge<f64, AtomicU64>,
+    /// Seconds by which renewals came after their planned time.
+    pub renewal_lateness: Histogram,
 }
 
 impl Metrics {
@@ -74,13 +78,22 @@ impl Metrics {
     pub fn new() -> Self {
         let mut all = Registry::default();
         all.register_collector(Box::new(process::Process));
-        let registry = all.sub_registry_with_prefix("acs_identity_operator");
+        let registry = all.sub_registry_with_prefix(PREFIX);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the running program", build);
         let acs = acs::Metrics::default();
         acs.register(registry);
         let reconciles = Family::default();
         registry.register("reconciles", "Reconciles", reconciles.clone());
+        let durations: fn() -> Histogram =
+            || Histogram::new([0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0]);
+        let reconcile_durations = Family::new_with_constructor(durations);
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time from the start of a reconcile to its end, calls included",
+            Unit::Seconds,
+            reconcile_durations.clone(),
+        );
         let failures = Family::default();
         registry.register("failures", "Failed steps of reconciles", failures.clone());
         let no_progress = Family::default();
@@ -125,10 +138,11 @@ impl Metrics {
             "Tokens in Secrets that were issued with a credential no longer in use",
             former_tokens.clone(),
         );
-        let renewal_lateness = Gauge::default();
+        let renewal_lateness =
+            Histogram::new([1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0]);
         registry.register_with_unit(
             "renewal_lateness",
-            "Time between the planned and the actual time of the latest renewal",
+            "Time between the planned and the actual time of a renewal",
             Unit::Seconds,
             renewal_lateness.clone(),
         );
@@ -136,6 +150,7 @@ impl Metrics {
             registry: all,
             acs,
             reconciles,
+            reconcile_durations,
             failures,
             no_progress,
             issued,
@@ -146,6 +161,12 @@ impl Metrics {
             former_tokens,
             renewal_lateness,
         }
+    }
+
+    /// Adds metrics that are collected at each scrape.
+    pub fn collect(&mut self, collector: Box<dyn Collector>) {
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(collector);
     }
 
     /// All metrics as `OpenMetrics` text, see [`CONTENT_TYPE`].

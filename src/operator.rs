@@ -3,6 +3,7 @@
 mod control;
 mod dispatch;
 pub mod events;
+mod inventory;
 mod leader;
 mod lease;
 mod releases;
@@ -14,7 +15,10 @@ use std::{
 
 use futures::FutureExt;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -28,7 +32,7 @@ use crate::{
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
     credentials::Registry,
-    engine::{Calls, Live, Locks, Requeue, Stop},
+    engine::{Calls, Claim, Live, Locks, Requeue, Stop},
     health::{self, Health},
     memory::Memory,
     metrics::Metrics,
@@ -39,6 +43,7 @@ use events::{
     connection_changed, identity_changed, namespace_changed, revocation_changed, secret_changed,
     token_changed,
 };
+use inventory::Inventory;
 pub use leader::Leadership;
 use leader::{Leader, Shared};
 pub use lease::LeaseConfig;
@@ -64,6 +69,9 @@ pub enum Error {
     /// Another process may lead.
     #[error("the Lease is lost, so this process ends at once; another one leads, or will")]
     LeaseLost,
+    /// The certificate can't be used, or the address is taken or not ours.
+    #[error("could not serve /metrics over TLS: {0}")]
+    SecureMetrics(std::io::Error),
     /// A task ended that never should.
     #[error("a task of the operator ended unexpectedly: please report this")]
     Ended,
@@ -75,7 +83,7 @@ pub async fn run(
     config: Config,
     leadership: Leadership,
     acs: Service,
-    metrics: Arc<Metrics>,
+    mut metrics: Metrics,
     stop: Stop,
 ) -> Result<(), Error> {
     let health = Health::default();
@@ -92,25 +100,27 @@ pub async fn run(
     let inputs = Inputs::new(for_watches, move |key: &ObjectKey| {
         for_inputs.send(key.clone());
     });
-    let address = config.address;
     let live = Live::new(client.clone(), claim.clone(), acs.clone(), inputs);
     let locks = Locks::new(requeue.clone());
+    let views = Views::new(scopes.len());
+    metrics.collect(Box::new(Inventory::new(&views)));
+    let metrics = Arc::new(metrics);
     let context = Arc::new(Context {
         world: Arc::new(live),
         acs,
-        views: Views::new(scopes.len()),
+        views,
         registry: Registry::default(),
         calls: Calls::new(locks.clone(), requeue.clone()),
         locks,
         requeue,
         memory: Memory::default(),
-        metrics: Arc::clone(&metrics),
+        metrics,
         leads_cluster: Arc::new(AtomicBool::new(lease.is_none())),
         config,
     });
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(health::serve(address, health.clone(), Arc::clone(&metrics)));
+    serve(&mut tasks, &client, &context, &health);
     for scope in scopes {
         watch_scope(&mut tasks, &client, &context, &health, scope.as_deref());
     }
@@ -124,21 +134,7 @@ pub async fn run(
         stop.clone(),
     ));
     let (done, is_done) = oneshot::channel();
-    let leader = match lease {
-        Some(lease) => {
-            let shared = Shared {
-                claim: claim.clone(),
-                health,
-                metrics,
-                leads_cluster: Arc::clone(&context.leads_cluster),
-            };
-            let leader = Leader::new(&client, lease, &context.config.watch_namespaces, shared);
-            tokio::spawn(leader.run(is_done))
-        }
-        None => tokio::spawn(async move {
-            metrics.leader.set(1);
-        }),
-    };
+    let leader = lead(&client, lease, &context, (claim.clone(), health), is_done);
     tokio::select! {
         biased;
         () = claim.lost() => return Err(Error::LeaseLost),
@@ -146,7 +142,7 @@ pub async fn run(
         _ = &mut runs => return Err(Error::Ended),
         ended = tasks.join_next() => {
             return match ended {
-                Some(Ok(Err(source))) => Err(Error::Serve { address, source }),
+                Some(Ok(Err(error))) => Err(error),
                 _ => Err(Error::Ended),
             };
         }
@@ -166,7 +162,44 @@ pub async fn run(
     Ok(())
 }
 
-type Tasks = JoinSet<std::io::Result<()>>;
+/// Keeps the Lease until `is_done`, where there is one.
+fn lead(
+    client: &Client,
+    lease: Option<LeaseConfig>,
+    context: &Context,
+    (claim, health): (Claim, Health),
+    is_done: oneshot::Receiver<()>,
+) -> JoinHandle<()> {
+    let metrics = Arc::clone(&context.metrics);
+    let Some(lease) = lease else {
+        metrics.leader.set(1);
+        return tokio::spawn(async {});
+    };
+    let shared = Shared {
+        claim,
+        health,
+        metrics,
+        leads_cluster: Arc::clone(&context.leads_cluster),
+    };
+    let leader = Leader::new(client, lease, &context.config.watch_namespaces, shared);
+    tokio::spawn(leader.run(is_done))
+}
+
+type Tasks = JoinSet<Result<(), Error>>;
+
+/// Serves health and metrics.
+fn serve(tasks: &mut Tasks, client: &Client, context: &Context, health: &Health) {
+    let mut metrics = Some(Arc::clone(&context.metrics));
+    if let Some(secure) = context.config.secure_metrics.clone()
+        && let Some(metrics) = metrics.take()
+    {
+        let served = health::serve_securely(secure, client.clone(), metrics);
+        tasks.spawn(served.map(|ended| ended.map_err(Error::SecureMetrics)));
+    }
+    let address = context.config.address;
+    let served = health::serve(address, health.clone(), metrics);
+    tasks.spawn(served.map(move |ended| ended.map_err(|source| Error::Serve { address, source })));
+}
 
 /// The watches of one namespace, or of all, and which objects their events concern.
 fn watch_scope(

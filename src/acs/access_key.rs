@@ -4,10 +4,10 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest::{Context, SHA256};
-use ring::hmac;
+use hmac::{Hmac, Mac as _};
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
+use sha2::{Digest as _, Sha256};
 
 use super::{PastedError, clean_credential};
 
@@ -17,7 +17,7 @@ const FINGERPRINT_DOMAIN: &[u8] = b"acs-identity-operator/credential:";
 /// An access key of an ACS resource. Can't be printed.
 #[derive(Clone)]
 pub struct AccessKey {
-    key: hmac::Key,
+    key: Hmac<Sha256>,
     fingerprint: [u8; 8],
 }
 
@@ -43,17 +43,17 @@ impl AccessKey {
         if bytes.is_empty() {
             return Err(AccessKeyError::Empty);
         }
-        let mut context = Context::new(&SHA256);
-        context.update(FINGERPRINT_DOMAIN);
-        context.update(&bytes);
+        let hash = Sha256::new()
+            .chain_update(FINGERPRINT_DOMAIN)
+            .chain_update(&bytes)
+            .finalize();
         let mut fingerprint = [0; 8];
-        for (to, from) in fingerprint.iter_mut().zip(context.finish().as_ref()) {
-            *to = *from;
+        for (to, from) in fingerprint.iter_mut().zip(hash) {
+            *to = from;
         }
-        Ok(Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
-            fingerprint,
-        })
+        // HMAC takes keys of every length.
+        let key = Hmac::new_from_slice(&bytes).map_err(|_| AccessKeyError::Empty)?;
+        Ok(Self { key, fingerprint })
     }
 
     /// Tells keys apart without telling the key: 16 hexadecimal digits.
@@ -62,8 +62,9 @@ impl AccessKey {
         format!("{:016x}", u64::from_be_bytes(self.fingerprint))
     }
 
-    pub(super) fn hmac_sha256(&self, message: &[u8]) -> hmac::Tag {
-        hmac::sign(&self.key, message)
+    pub(super) fn hmac_sha256(&self, message: &[u8]) -> [u8; 32] {
+        let mac = self.key.clone().chain_update(message);
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -74,10 +74,11 @@ impl Call<'_> {
             let permit = match first.take() {
                 Some(permit) => permit,
                 None => {
-                    resource
-                        .queue
-                        .turn(request.operation, urgency.clone())
-                        .await
+                    let waiting = config.metrics.wait(request.operation);
+                    let turn = resource.queue.turn(request.operation, urgency.clone());
+                    let permit = turn.await;
+                    drop(waiting);
+                    permit
                 }
             };
             let token = self.bearer_token(&effort).await?;

@@ -208,7 +208,9 @@ impl Client {
             // the call will say.
             let _ = Box::pin(bearer.token()).await;
         }
+        let waiting = self.shared.config.metrics.wait(operation);
         let permit = self.resource.queue.turn(operation, urgency.clone()).await;
+        drop(waiting);
         Turn {
             urgency,
             permit: Some(permit),

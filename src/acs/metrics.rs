@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -13,7 +14,11 @@ use super::Operation;
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     seconds: Family<OperationLabel, Histogram, fn() -> Histogram>,
+    waiting: Family<OperationLabel, Gauge>,
 }
+
+/// A call that waits for its turn, counted until this is dropped.
+pub(super) struct Waiting(Gauge);
 
 /// What an attempt asked for and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,8 +37,8 @@ pub struct OperationLabel {
 }
 
 impl Metrics {
-    /// Makes the numbers visible: `acs_calls_total` and `acs_call_duration_seconds`, behind the
-    /// registry's own prefix.
+    /// Makes the numbers visible: `acs_calls_total`, `acs_call_duration_seconds` and
+    /// `acs_queue_depth`, behind the registry's own prefix.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "acs_calls",
@@ -45,6 +50,11 @@ impl Metrics {
             "Time from sending a request to the ACS identity service to the end of its answer",
             Unit::Seconds,
             self.seconds.clone(),
+        );
+        registry.register(
+            "acs_queue_depth",
+            "Requests that wait for their turn at the ACS identity service, by operation",
+            self.waiting.clone(),
         );
     }
 
@@ -58,6 +68,15 @@ impl Metrics {
         self.calls.get(&labels).map_or(0, |counter| counter.get())
     }
 
+    pub(super) fn wait(&self, operation: Operation) -> Waiting {
+        let operation = operation.label();
+        let waiting = self
+            .waiting
+            .get_or_create_owned(&OperationLabel { operation });
+        waiting.inc();
+        Waiting(waiting)
+    }
+
     pub(super) fn record(&self, operation: Operation, outcome: &'static str, seconds: f64) {
         let operation = operation.label();
         self.calls
@@ -69,6 +88,12 @@ impl Metrics {
     }
 }
 
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         // From what a service nearby needs to the total timeout.
@@ -77,6 +102,7 @@ impl Default for Metrics {
         Self {
             calls: Family::default(),
             seconds: Family::new_with_constructor(histogram),
+            waiting: Family::default(),
         }
     }
 }

@@ -37,7 +37,6 @@ mod local_token;
 mod meaning;
 mod metrics;
 mod operation;
-mod pasted;
 mod queue;
 mod refusal;
 mod request;
@@ -48,8 +47,10 @@ mod scrub;
 mod service;
 pub mod signing;
 mod transport;
-mod user_token;
 
+pub use crate::pasted::{
+    PastedError, UserToken, UserTokenError, clean as clean_credential, text as credential_text,
+};
 pub use access_key::{AccessKey, AccessKeyError};
 pub use allowed::{Allowed, AllowedError, NotAllowed};
 pub use api_version::{ApiVersion, ApiVersionError};
@@ -65,8 +66,6 @@ pub use entra::{
 pub use error::{Error, Kind, Outcome};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
-pub use pasted::{PastedError, clean as clean_credential, text as credential_text};
 pub use queue::{Turn, Urgency};
 pub use resolved::Resolved;
 pub use service::{Service, ServiceConfig, ServiceError};
-pub use user_token::{UserToken, UserTokenError};

@@ -6,7 +6,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use ring::digest::{SHA256, digest};
+use sha2::{Digest as _, Sha256};
 
 use super::AccessKey;
 
@@ -38,7 +38,7 @@ impl Signature {
         body: &[u8],
     ) -> Self {
         let date = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        let content_sha256 = STANDARD.encode(digest(&SHA256, body));
+        let content_sha256 = STANDARD.encode(Sha256::digest(body));
         let message = format!("{method}\n{target}\n{date};{host};{content_sha256}");
         let signature = STANDARD.encode(key.hmac_sha256(message.as_bytes()));
         let authorization = format!(

@@ -1,17 +1,26 @@
 //! The API server: calls, watches, and what is known of its objects. Knows no slice.
 
+#[cfg(feature = "operator")]
 pub mod event;
+#[cfg(feature = "operator")]
 pub mod index;
+#[cfg(feature = "operator")]
 pub mod input;
+#[cfg(feature = "operator")]
 mod key;
+#[cfg(feature = "operator")]
 pub mod service_account;
+#[cfg(feature = "operator")]
 pub mod view;
+#[cfg(feature = "operator")]
 pub mod watch;
+#[cfg(feature = "operator")]
 pub(crate) mod watch_client;
 
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
+#[cfg(feature = "operator")]
 pub use key::{Kind, ObjectKey};
 use kube::{Resource, ResourceExt, core::Status};
 use tokio::sync::Semaphore;

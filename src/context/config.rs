@@ -2,15 +2,17 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use jiff::SignedDuration;
 
-use crate::acs::Allowed;
+use crate::{acs::Allowed, health::SecureMetrics};
 
 /// What a person can set.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The namespaces to watch; none means all.
     pub watch_namespaces: Vec<String>,
-    /// Where `/metrics`, `/livez` and `/readyz` are served.
+    /// Where `/livez` and `/readyz` are served, and `/metrics` unless they are served securely.
     pub address: SocketAddr,
+    /// Where `/metrics` is served over TLS, if it is.
+    pub secure_metrics: Option<SecureMetrics>,
     /// Where `ClusterAcsConnection`s find their Secrets.
     pub cluster_resource_namespace: String,
     /// After this long a deletion goes on without ACS (I3).

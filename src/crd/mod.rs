@@ -58,7 +58,7 @@ pub use token::{
     Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus,
 };
 pub use token_parameters::TokenParameters;
-pub use token_record::{Exchange, FORMER, TokenRecord, scopes_text};
+pub use token_record::{Exchange, FORMER, TOKEN_KEY, TokenRecord, fingerprint, scopes_text};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "acs-identity.dev";

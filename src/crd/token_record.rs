@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 
 use super::{AcsTokenStatus, ConnectionRef, FormerToken, Scope, TokenParameters};
 
@@ -16,6 +19,8 @@ const SCOPES: &str = "acs-identity.dev/scopes";
 const EXPIRES_IN: &str = "acs-identity.dev/expires-in";
 const FINGERPRINT: &str = "acs-identity.dev/fingerprint";
 const CREDENTIAL: &str = "acs-identity.dev/credential";
+/// Names the key that holds the token: bytes under another key are not the token.
+pub const TOKEN_KEY: &str = "acs-identity.dev/token-key";
 /// Beside them, while a token of a former credential that stood here may be alive.
 pub const FORMER: [&str; 2] = [
     "acs-identity.dev/former-expires-at",
@@ -236,6 +241,16 @@ pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
     let mut names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
     names.sort_unstable();
     names.join(",")
+}
+
+/// A fingerprint of a token: enough to recognise it, of no use to a thief.
+#[must_use]
+pub fn fingerprint(token: &SecretString) -> String {
+    let digest = Sha256::new()
+        .chain_update("acs-identity-operator/token:")
+        .chain_update(token.expose_secret())
+        .finalize();
+    URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest))
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac as _};
 use hyper::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use ring::{
-    digest::{SHA256, digest},
-    hmac,
-};
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     answer::{Answer, Content, Refusal},
@@ -91,7 +89,7 @@ fn by_key(call: &Call, parameters: &str, state: &State) -> Result<Signer, String
     let date = dates.iter().find(|name| signs(name));
     let date = date.ok_or("SignedHeaders has neither x-ms-date nor date")?;
     check_date(call.header(date), state)?;
-    let hash = STANDARD.encode(digest(&SHA256, &call.body));
+    let hash = STANDARD.encode(Sha256::digest(&call.body));
     if call.header("x-ms-content-sha256") != Some(&hash) {
         return Err(WRONG_HASH.to_owned());
     }
@@ -108,8 +106,9 @@ fn by_key(call: &Call, parameters: &str, state: &State) -> Result<Signer, String
         (&state.secondary, Signer::Secondary),
     ] {
         let key = STANDARD.decode(&key.value).unwrap_or_default();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-        if hmac::verify(&key, signed.as_bytes(), &signature).is_ok() {
+        let verified = Hmac::<Sha256>::new_from_slice(&key)
+            .is_ok_and(|mac| mac.chain_update(&signed).verify_slice(&signature).is_ok());
+        if verified {
             return Ok(signer);
         }
     }

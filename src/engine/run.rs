@@ -171,9 +171,18 @@ where
     let kind = key.kind.as_str();
     let runs = metrics.reconciles.get_or_create_owned(&KindLabels { kind });
     runs.inc();
+    let durations = metrics
+        .reconcile_durations
+        .get_or_create_owned(&KindLabels { kind });
+    let began = Instant::now();
     let span = info_span!("reconcile", object = %key);
     let run = AssertUnwindSafe(reconcile).catch_unwind();
-    async move { (key, run.await.map_err(drop)) }.instrument(span)
+    async move {
+        let ran = run.await.map_err(drop);
+        durations.observe(began.elapsed().as_secs_f64());
+        (key, ran)
+    }
+    .instrument(span)
 }
 
 fn end(

@@ -27,4 +27,3 @@ pub use controller::reconcile;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
 pub use limits::{Limits, rank};
 pub use observe::limits_of;
-pub use record::fingerprint;

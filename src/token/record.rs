@@ -1,13 +1,10 @@
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 
 use crate::engine::{IssueOrder, Why};
 use crate::{
     acs::{IssuedToken, Resolved},
-    crd::{AcsToken, ConnectionKey, Exchange, FormerToken, TokenRecord},
+    crd::{AcsToken, ConnectionKey, Exchange, FormerToken, TokenRecord, fingerprint},
     renewal,
 };
 
@@ -113,14 +110,4 @@ fn former(
         })),
         replaced_at: Time(now),
     })
-}
-
-/// A fingerprint of a token: enough to recognise it, of no use to a thief.
-#[must_use]
-pub fn fingerprint(token: &SecretString) -> String {
-    let digest = Sha256::new()
-        .chain_update("acs-identity-operator/token:")
-        .chain_update(token.expose_secret())
-        .finalize();
-    URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest))
 }

@@ -7,15 +7,13 @@ use kube::{ResourceExt, core::PartialObjectMeta};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-use super::{record::fingerprint, wanted::Wanted};
+use super::wanted::Wanted;
 use crate::{
     cluster::Error,
+    crd::{TOKEN_KEY, fingerprint},
     engine::{ApiRequest, Object, World},
     memory::ReadSecret,
 };
-
-/// Names the key that holds the token: bytes under another key are not the token.
-pub const TOKEN_KEY: &str = "acs-identity.dev/token-key";
 
 /// A Secret without its data, and what was seen of the data.
 pub type SeenSecret = (PartialObjectMeta<Secret>, ReadSecret);

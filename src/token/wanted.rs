@@ -13,13 +13,14 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     decide::renew_at,
     owner::{Owner, owner},
-    secret::{TOKEN_KEY, digest},
+    secret::digest,
 };
 use crate::{
     cluster::view::object_ref,
     context::Context,
     crd::{
-        AcsToken, FORMER, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL, TokenRecord, scopes_text,
+        AcsToken, FORMER, MANAGED_BY_LABEL, OPERATOR, TOKEN_KEY, TOKEN_UID_LABEL, TokenRecord,
+        scopes_text,
     },
     memory::ReadSecret,
 };

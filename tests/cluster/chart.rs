@@ -10,6 +10,8 @@ use crate::support::{
     kubernetes::{cluster, root},
 };
 
+const CHARTS: [&str; 2] = ["charts/acs-identity-operator", "charts/acs-emulator"];
+
 /// Nothing but defaults, everything at once, and an account that somebody else made.
 pub fn value_sets(namespace: &str) -> [Value; 3] {
     let digest = format!("sha256:{}", "0f".repeat(32));
@@ -233,10 +235,12 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
 
 #[test]
 fn chart_image_and_program_are_of_one_version() {
-    let about: BTreeMap<String, Value> =
-        serde_saphyr::from_str(&read("charts/acs-identity-operator/Chart.yaml")).expect("YAML");
-    assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
+    for chart in CHARTS {
+        let about: BTreeMap<String, Value> =
+            serde_saphyr::from_str(&read(&format!("{chart}/Chart.yaml"))).expect("YAML");
+        assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"), "{chart}");
+        assert_eq!(about["version"], env!("CARGO_PKG_VERSION"), "{chart}");
+    }
     let crds = read("crds/acs-identity.dev.yaml");
     assert_eq!(
         crds,
@@ -312,7 +316,12 @@ fn leaves(values: &Value, schema: &Value, path: &str, found: &mut BTreeMap<Strin
 
 #[test]
 fn the_documentation_and_the_schema_know_every_value_and_its_default() {
-    let chart = "charts/acs-identity-operator";
+    for chart in CHARTS {
+        every_value_is_known(chart);
+    }
+}
+
+fn every_value_is_known(chart: &str) {
     let values: Value =
         serde_saphyr::from_str(&read(&format!("{chart}/values.yaml"))).expect("YAML");
     let schema = read(&format!("{chart}/values.schema.json"));
@@ -331,15 +340,17 @@ fn the_documentation_and_the_schema_know_every_value_and_its_default() {
             Some((name.to_owned(), default))
         })
         .collect();
-    assert_eq!(told, defaults, "run make generate");
+    assert_eq!(told, defaults, "{chart}: run make generate");
 }
 
 #[test]
-fn without_an_image_the_chart_says_how_to_get_one() {
-    let template = ["template", "story", &chart()];
-    let said = helm(None, &template, &Value::Null).expect_err("no image");
-    assert!(said.contains("make image"), "{said}");
-    assert!(said.contains("--set image.repository="), "{said}");
+fn without_an_image_the_charts_say_how_to_get_one() {
+    for (chart, target) in CHARTS.iter().zip(["make image", "make emulator-image"]) {
+        let template = ["template", "story", &root(chart)];
+        let said = helm(None, &template, &Value::Null).expect_err("no image");
+        assert!(said.contains(target), "{said}");
+        assert!(said.contains("--set image.repository="), "{said}");
+    }
 }
 
 fn read(path: &str) -> String {

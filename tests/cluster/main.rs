@@ -50,6 +50,8 @@ mod revocation;
 mod rights;
 mod rotation;
 mod secrets;
+mod secure_metrics;
 mod teams;
+mod trying_out;
 mod user_roles;
 mod waiting;

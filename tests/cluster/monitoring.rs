@@ -205,6 +205,37 @@ fn the_alerts_fire_when_they_should_and_only_then() {
     }
 }
 
+/// Grafana's variables are given values; the panels don't cover each other.
+#[test]
+fn the_queries_of_the_dashboard_are_promql_and_its_panels_have_places_of_their_own() {
+    let text = read("charts/acs-identity-operator/files/dashboard.json");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut rules = Vec::new();
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        for target in panel["targets"].as_array().expect("targets") {
+            let query = target["expr"].as_str().expect("a query");
+            let query = query.replace("$__rate_interval", "5m");
+            let query = query.replace("$namespace", "acs");
+            assert!(!query.contains('$'), "{query}");
+            let record = format!("query:{}", rules.len());
+            rules.push(json!({"record": record, "expr": query}));
+        }
+        let place = |name: &str| panel["gridPos"][name].as_u64().expect("a number");
+        assert!(place("x") + place("w") <= 24, "{panel}");
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(taken.insert((x, y)), "{} covers another", panel["title"]);
+            }
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    fs::write(folder.path().join("rules.yaml"), rules.to_string()).expect("written");
+    promtool(folder.path(), &["check", "rules", "rules.yaml"]);
+}
+
 /// Logs are for clusters with nodes; everything else is tried as it stands.
 #[tokio::test]
 async fn the_commands_of_the_runbooks_are_commands() {

@@ -42,7 +42,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
             .arg("--no-leader-elect"),
     );
     let address = early.wait_for("the address", |line| {
-        let rest = line.split_once("/metrics address=")?.1;
+        let rest = line.split_once("/readyz address=")?.1;
         Some(rest.split_whitespace().next()?.to_owned())
     });
     let ready = || async {

@@ -735,6 +735,6 @@ pub fn is_ours(metadata: &ObjectMeta, object: &AcsToken) -> bool {
 pub fn facts_in(secret: &Secret) -> Option<TokenRecord> {
     let facts = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
     let text = SecretString::from(text_in(secret, "token")?);
-    let is_true = acs_identity_operator::token::fingerprint(&text) == facts.fingerprint;
+    let is_true = acs_identity_operator::crd::fingerprint(&text) == facts.fingerprint;
     is_true.then_some(facts)
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 /// The modules from below to above: each may import those before it only.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
+    &["pasted"],
     &["acs"],
     &["renewal"],
     &["crd"],

@@ -372,6 +372,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
         config: Config {
             watch_namespaces: Vec::new(),
             address: ([127, 0, 0, 1], 0).into(),
+            secure_metrics: None,
             cluster_resource_namespace: NAMESPACE.to_owned(),
             deletion_deadline: DEADLINE,
             pods_reread_within: SignedDuration::from_mins(5),

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acs_identity_operator::{
     acs::{Kind, Outcome},
-    crd::TokenParameters,
-    token::fingerprint,
+    crd::{TokenParameters, fingerprint},
 };
 use jiff::SignedDuration;
 use secrecy::SecretString;

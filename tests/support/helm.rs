@@ -87,9 +87,10 @@ pub fn with_image(values: &Value) -> Value {
     with_defaults(values, &json!({"image": {"repository": repository}}))
 }
 
-/// The chart rendered for a release in `namespace`, as YAML.
+/// The chart rendered for a release in `namespace`, as YAML, without what `helm test` adds.
 pub fn template(namespace: &str, values: &Value) -> Result<String, String> {
-    let arguments = ["template", "story", &chart(), "--namespace", namespace];
+    let template = ["template", "story", &chart(), "--skip-tests"];
+    let arguments = [&template[..], &["--namespace", namespace]].concat();
     helm(None, &arguments, &with_image(values))
 }
 
@@ -181,7 +182,23 @@ impl<'a> Release<'a> {
 
     /// The same, with further variables in its environment.
     pub fn start_operator_with(&self, environment: &[(String, String)]) -> Operator {
+        self.start_operator_instead(("", ""), environment)
+    }
+
+    /// The same, with another argument `own` instead of that of a folder that only a pod has.
+    pub fn start_operator_instead(
+        &self,
+        (mounted, own): (&str, &str),
+        environment: &[(String, String)],
+    ) -> Operator {
         let deployment = only(&self.objects, "Deployment");
+        let arguments = arguments(deployment).into_iter().map(|argument| {
+            if argument == mounted {
+                own.to_owned()
+            } else {
+                argument
+            }
+        });
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
         for variable in container["env"].as_array().expect("variables") {
@@ -194,7 +211,7 @@ impl<'a> Release<'a> {
         }
         command
             .env("KUBECONFIG", &self.kubeconfig)
-            .args(arguments(deployment))
+            .args(arguments)
             .args(["--address", "127.0.0.1:0"])
             .envs(environment.iter().cloned());
         Operator::start(&mut command)

@@ -443,7 +443,7 @@ impl Operator {
     pub fn start_unready(command: &mut Command) -> Self {
         let mut process = Process::start(command);
         let url = process.wait_for("the operator's address", |line| {
-            let address = line.split_once("/metrics address=")?.1;
+            let address = line.split_once("/readyz address=")?.1;
             Some(format!("http://{}", address.split_whitespace().next()?))
         });
         Self { process, url }

@@ -3,8 +3,8 @@
 use std::{fs::File, io::Read as _};
 
 use acs_identity_operator::{
-    acs::{UserToken, UserTokenError, credential_text},
     crd::{AcsToken, SecretKeyRef, TeamsUser},
+    pasted::{self, UserToken, UserTokenError},
 };
 use clap::{
     Args,
@@ -134,7 +134,7 @@ fn read(given: &SecretString) -> Result<SecretString, Failure> {
     };
     let wrong = |message: String| Failure::new(Exit::Usage, message);
     read.map_err(|error| wrong(format!("can't read what --aad-token names: {error}")))?;
-    credential_text(&bytes)
+    pasted::text(&bytes)
         .map(SecretString::from)
         .map_err(|what| wrong(format!("what --aad-token gives {what}")))
 }

@@ -1,9 +1,6 @@
 //! The token that a Secret holds.
 
-use acs_identity_operator::{
-    crd::TokenRecord,
-    token::{fingerprint, secret::TOKEN_KEY},
-};
+use acs_identity_operator::crd::{TOKEN_KEY, TokenRecord, fingerprint};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;

@@ -370,6 +370,9 @@ fn count(context: &Context, token: &AcsToken, why: Why) {
         .and_then(|status| status.renew_at.as_ref());
     if let (Why::Renewal, Some(planned)) = (why, planned) {
         let late = context.now().duration_since(planned.0);
-        context.metrics.renewal_lateness.set(late.as_secs_f64());
+        context
+            .metrics
+            .renewal_lateness
+            .observe(late.as_secs_f64().max(0.0));
     }
 }

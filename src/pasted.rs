@@ -1,5 +1,7 @@
 //! Cleaning of credentials that a person pasted, and the names of what was pasted by mistake.
 
+mod user_token;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -8,6 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use serde::de::IgnoredAny;
+pub use user_token::{UserToken, UserTokenError};
 
 /// The least length, in bytes, of an encoded credential within another encoding. Shorter texts may
 /// decode to readable characters by chance.

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{PastedError, clean_credential};
+use super::{PastedError, clean};
 
 /// A Teams user's access token of Microsoft Entra ID, which the service exchanges for one of its
 /// own. Its signature is the service's to check.
@@ -49,7 +49,7 @@ impl UserToken {
     /// with the application `app_id`. Nothing else is ever sent for an exchange, so that naming any
     /// other secret brings it nowhere.
     pub fn parse(text: &str, app_id: &str, user_id: &str) -> Result<Self, UserTokenError> {
-        let cleaned = clean_credential(text).map_err(UserTokenError::Pasted)?;
+        let cleaned = clean(text).map_err(UserTokenError::Pasted)?;
         let text = cleaned.expose_secret();
         let claims = claims(text).ok_or(UserTokenError::NoUserToken)?;
         let expires_on =

@@ -13,7 +13,7 @@ use acs_identity_operator::{
         Allowed, EntraConfig, EntraConfigError, PUBLIC_AUDIENCE, PUBLIC_AUTHORITY, Service,
         ServiceConfig,
     },
-    context::Config,
+    context::{Config, SecretLabel},
     crd,
     engine::{Claim, Timing},
     health::SecureMetrics,
@@ -132,10 +132,9 @@ struct Run {
         value_name = "KEY=VALUE",
         env = "ACS_OPERATOR_SECRET_LABEL",
         value_delimiter = ',',
-        value_parser = label,
         default_value = "velero.io/exclude-from-backup=true"
     )]
-    secret_labels: Vec<Label>,
+    secret_labels: Vec<SecretLabel>,
     /// Let AcsConnections use the operator's own credentials: managed identity, workload identity
     #[arg(long, env = "ACS_OPERATOR_NAMESPACED_AMBIENT_CREDENTIALS")]
     namespaced_ambient_credentials: bool,
@@ -243,32 +242,6 @@ enum LogFormat {
     Json,
 }
 
-/// A label that a flag names; none where the flag is empty.
-#[derive(Clone, Debug)]
-struct Label(Option<(String, String)>);
-
-fn label(text: &str) -> Result<Label, String> {
-    let is_fit = |part: &str| {
-        let is_end =
-            |letter: Option<char>| letter.is_none_or(|letter| letter.is_ascii_alphanumeric());
-        let is_inner = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-        let mut letters = part.chars();
-        part.len() <= 63
-            && part.chars().all(is_inner)
-            && is_end(letters.next())
-            && is_end(letters.next_back())
-    };
-    if text.is_empty() {
-        return Ok(Label(None));
-    }
-    let parts = text.split_once('=').filter(|(key, value)| {
-        let name = key.rsplit('/').next().unwrap_or_default();
-        !name.is_empty() && is_fit(name) && key.matches('/').count() < 2 && is_fit(value)
-    });
-    let (key, value) = parts.ok_or("write a label as KEY=VALUE, such as team=chat")?;
-    Ok(Label(Some((key.to_owned(), value.to_owned()))))
-}
-
 fn duration(text: &str) -> Result<SignedDuration, String> {
     match text.parse::<SignedDuration>() {
         Ok(duration) if duration.is_positive() => Ok(duration),
@@ -352,7 +325,7 @@ async fn start(run: Run) -> Result<(), Failure> {
         secret_labels: run
             .secret_labels
             .into_iter()
-            .flat_map(|label| label.0)
+            .filter_map(|label| label.0)
             .collect(),
         namespaced_ambient_credentials: run.namespaced_ambient_credentials,
         service_account_token_audience: run.service_account_token_audience,

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, str::FromStr};
 
 use jiff::SignedDuration;
 
@@ -29,4 +29,70 @@ pub struct Config {
     pub namespaced_ambient_credentials: bool,
     /// The audience of `ServiceAccount` tokens that prove an identity to Entra ID.
     pub service_account_token_audience: String,
+}
+
+/// A label of every Secret that holds a token, as a person writes it; an empty text is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretLabel(pub Option<(String, String)>);
+
+/// The text is no label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write a label as KEY=VALUE, such as team=chat; letters, digits, -, _ and . are allowed, up to 63 of \
+     them, and a key may have a prefix that ends in /"
+)]
+pub struct SecretLabelError;
+
+impl FromStr for SecretLabel {
+    type Err = SecretLabelError;
+
+    fn from_str(text: &str) -> Result<Self, SecretLabelError> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let (key, value) = text.split_once('=').ok_or(SecretLabelError)?;
+        let (prefix, name) = key.rsplit_once('/').unwrap_or(("", key));
+        let is_fit = !name.is_empty() && is_label_text(name) && is_label_text(value);
+        if !is_fit || prefix.contains('/') {
+            return Err(SecretLabelError);
+        }
+        Ok(Self(Some((key.to_owned(), value.to_owned()))))
+    }
+}
+
+/// Whether Kubernetes takes the text as the value of a label.
+fn is_label_text(text: &str) -> bool {
+    let is_end = |letter: Option<char>| letter.is_none_or(|letter| letter.is_ascii_alphanumeric());
+    let is_inner = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    text.len() <= 63
+        && text.chars().all(is_inner)
+        && is_end(text.chars().next())
+        && is_end(text.chars().next_back())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_as_kubernetes_takes_them() {
+        let label = |text: &str| text.parse::<SecretLabel>().map(|label| label.0);
+        let pair = |key: &str, value: &str| Ok(Some((key.to_owned(), value.to_owned())));
+        assert_eq!(
+            label("velero.io/exclude-from-backup=true"),
+            pair("velero.io/exclude-from-backup", "true")
+        );
+        assert_eq!(label("team="), pair("team", ""));
+        assert_eq!(label(""), Ok(None));
+        for bad in [
+            "team",
+            "=x",
+            "a/b/c=x",
+            "team=two words",
+            "team=-x",
+            "-team=x",
+        ] {
+            assert_eq!(label(bad), Err(SecretLabelError), "{bad}");
+        }
+    }
 }

@@ -139,7 +139,7 @@ impl Calls {
         }
     }
 
-    /// The process stops: no object has its turn any longer.
+    /// The process stops: no object gets a turn any longer.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
@@ -151,11 +151,6 @@ impl Calls {
             operation: call.operation.kind(),
             deadline: call.deadline,
         };
-        // A recorded intent to create that nothing follows would count as a call without an answer.
-        let is_create = wanted.operation == Operation::CreateIdentity;
-        if self.is_closed.load(Ordering::Relaxed) && !is_create {
-            return false;
-        }
         let mut calls = lock(&self.of_objects);
         let since = match calls.get(&call.by) {
             None => world.now(),
@@ -170,6 +165,9 @@ impl Calls {
                 Stage::Turn { .. } | Stage::Locked => *since,
             },
         };
+        if self.is_closed.load(Ordering::Relaxed) {
+            return false;
+        }
         let (turn, waits) = abortable(world.turn(call));
         // What nobody is before in the queue has no need to be run once more.
         let mut turn = Box::pin(turn);

@@ -1,0 +1,249 @@
+//! What ACS has answered is recorded.
+
+use jiff::SignedDuration;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use tracing::{info, warn};
+
+use super::{
+    super::{observe::observe, report, tell},
+    let_go, write,
+};
+use crate::{
+    acs, cluster,
+    context::Context,
+    crd::{AcsIdentity, AcsIdentityStatus},
+    engine::{AcsAnswer, AcsCall, AcsOperation, Answered, Outcome},
+    memory::Created,
+    renewal, revocation,
+};
+
+/// An identity whose object is gone is tried to be deleted this far apart.
+const UNRECORDED: SignedDuration = SignedDuration::from_secs(30);
+
+/// Records what ACS has answered; an answer that can't be recorded yet is kept.
+pub async fn absorb(
+    context: &Context,
+    identity: &AcsIdentity,
+    answered: Answered,
+) -> Result<Outcome, cluster::Error> {
+    let absorbed = match &answered.call.operation {
+        AcsOperation::CreateIdentity {
+            custom_id,
+            is_first,
+        } => created(context, identity, &answered, custom_id.is_some(), *is_first).await,
+        AcsOperation::RevokeTokens { identity_id } => {
+            revoked(context, identity, identity_id, &answered).await
+        }
+        AcsOperation::DeleteIdentity { identity_id } => {
+            deleted(context, identity, identity_id, &answered).await
+        }
+        AcsOperation::IssueToken(_) | AcsOperation::ExchangeTeamsToken { .. } => Ok(Outcome::Done),
+    };
+    if absorbed.is_err() {
+        context.calls.keep(answered);
+    }
+    absorbed
+}
+
+/// The answer to the one call of the object's life (I1): the intent is in the status, the id goes
+/// there before anything else.
+async fn created(
+    context: &Context,
+    identity: &AcsIdentity,
+    answered: &Answered,
+    has_custom_id: bool,
+    is_first: bool,
+) -> Result<Outcome, cluster::Error> {
+    let AcsCall {
+        via,
+        connection,
+        by,
+        uid,
+        ..
+    } = &answered.call;
+    match &answered.result {
+        Ok(AcsAnswer::Created(created)) => {
+            context.note_success(connection, via);
+            info!(identity_id = created.id, "created an identity");
+            let unrecorded = Created {
+                uid: uid.clone(),
+                id: created.id.clone(),
+                via: via.clone(),
+                connection: connection.clone(),
+            };
+            context.memory.remember_created(by.clone(), unrecorded);
+            record_created(context, identity, &created.id).await?;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            context.note_failure(connection, via, error);
+            let next = tell::create_failed(identity, error.outcome(), has_custom_id, is_first);
+            let unknown =
+                next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
+            report::failed(context, identity, next, error).await?;
+            if unknown {
+                report::unknown_create(context, identity).await;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// The id goes into the status; it stays in memory until it is there.
+pub(super) async fn record_created(
+    context: &Context,
+    identity: &AcsIdentity,
+    id: &str,
+) -> Result<(), cluster::Error> {
+    report::ready(context, identity, tell::created(identity, id)).await?;
+    let key = ObjectRef::from_obj(identity).into();
+    context.memory.forget_created(&key);
+    Ok(())
+}
+
+/// Takes in an answer whose object is gone, or has left its name to another one.
+pub fn absorb_of_gone(context: &Context, answered: Answered) -> Outcome {
+    let AcsCall {
+        via,
+        connection,
+        by,
+        uid,
+        operation,
+        ..
+    } = answered.call;
+    match (operation, answered.result) {
+        (AcsOperation::CreateIdentity { .. }, Ok(AcsAnswer::Created(created))) => {
+            let unrecorded = Created {
+                uid,
+                id: created.id,
+                via,
+                connection,
+            };
+            context.memory.remember_created(by, unrecorded);
+        }
+        (AcsOperation::DeleteIdentity { identity_id }, result) => {
+            if context.memory.created(&by).is_none() {
+                return Outcome::Done;
+            }
+            match result {
+                Err(error) if error.kind() != acs::Kind::IdentityNotOwned => {
+                    warn!(identity_id, %error, "an identity of an object that is gone could not be deleted yet");
+                    return Outcome::Rest(Some(renewal::add(context.now(), UNRECORDED)));
+                }
+                _ => {
+                    info!(
+                        identity_id,
+                        "deleted the identity of an object that is gone"
+                    );
+                    context.memory.forget_created(&by);
+                }
+            }
+        }
+        _ => {}
+    }
+    Outcome::Done
+}
+
+/// All tokens are revoked, or not: the answer is in the status before one is issued again (R3).
+async fn revoked(
+    context: &Context,
+    identity: &AcsIdentity,
+    id: &str,
+    answered: &Answered,
+) -> Result<Outcome, cluster::Error> {
+    let AcsCall {
+        via, connection, ..
+    } = &answered.call;
+    let revoked = match &answered.result {
+        Ok(AcsAnswer::Revoked(revoked)) => {
+            context.note_success(connection, via);
+            context.note_existence(id, via.endpoint.as_str(), false);
+            *revoked
+        }
+        // Of an identity that does not exist no token works: a revocation of it is done (T8).
+        Err(error) if error.kind() == acs::Kind::IdentityNotFound => {
+            context.note_success(connection, via);
+            context.note_existence(id, via.endpoint.as_str(), true);
+            let now = context.service_now(Some(via.endpoint.as_str()));
+            acs::Revoked {
+                date: now.unwrap_or_else(|| context.now()),
+                earlier_attempt_lost: false,
+            }
+        }
+        Ok(_) => return Ok(Outcome::Done),
+        Err(error) => {
+            context.note_failure(connection, via, error);
+            let now = context.now();
+            let next = tell::revoke_failed(identity, error.outcome(), error.is_lost(), now);
+            report::failed(context, identity, next, error).await?;
+            return Ok(Outcome::Done);
+        }
+    };
+    let now = context.now();
+    let claims = observe(context, identity, now).claims;
+    let newest = claims.iter().map(|claim| claim.newest_issue).max();
+    let next = tell::revoked(identity, &revoked, newest, now);
+    let is_over = next.pending_revocation.is_none();
+    let reason = next
+        .last_revocation
+        .as_ref()
+        .map(|last| last.reason.clone());
+    let reason = reason.unwrap_or_default();
+    let orders = next.last_revocation.as_ref().map(|last| &last.orders);
+    let mut ordered_by = revocation::orders_of(context, identity);
+    ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
+    info!(reason, is_over, "revoked all tokens of the identity");
+    write_siblings(context, identity, &next).await?;
+    report::ready(context, identity, next).await?;
+    if is_over {
+        report::revoked(context, identity, &reason, &ordered_by).await;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Where an id is shared, the tokens of the other objects died too: they look at their own object.
+async fn write_siblings(
+    context: &Context,
+    identity: &AcsIdentity,
+    told: &AcsIdentityStatus,
+) -> Result<(), cluster::Error> {
+    let (Some(id), Some(endpoint)) = (&told.identity_id, &told.endpoint) else {
+        return Ok(());
+    };
+    for sibling in context.views.siblings(id, endpoint) {
+        if sibling.uid() == identity.uid() {
+            continue;
+        }
+        write(context, &sibling, tell::revoked_beside(&sibling, told)).await?;
+    }
+    Ok(())
+}
+
+/// The identity is deleted in ACS, or not.
+async fn deleted(
+    context: &Context,
+    identity: &AcsIdentity,
+    id: &str,
+    answered: &Answered,
+) -> Result<Outcome, cluster::Error> {
+    let AcsCall {
+        via, connection, ..
+    } = &answered.call;
+    match &answered.result {
+        Ok(_) => {
+            context.note_success(connection, via);
+            info!(identity_id = id, "deleted the identity in ACS");
+        }
+        // At the recorded endpoint, and only there, this means that there is nothing to delete (I4).
+        Err(error) if error.kind() == acs::Kind::IdentityNotOwned => {
+            info!(identity_id = id, %error, "the identity does not exist in ACS any longer");
+        }
+        Err(error) => {
+            context.note_failure(connection, via, error);
+            let next = identity.status.clone().unwrap_or_default();
+            report::failed(context, identity, next, error).await?;
+            return Ok(Outcome::Done);
+        }
+    }
+    let_go(context, identity, None).await
+}

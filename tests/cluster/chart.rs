@@ -219,6 +219,7 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
         "--allow-endpoint=acs.example --allow-endpoint=gateway.example",
         "--allow-insecure-endpoint=127.0.0.1 --allow-insecure-endpoint=[::1]",
         "--forbid-secret-metadata=argocd.argoproj.io --forbid-secret-metadata=fluxcd.io",
+        "--secret-label=velero.io/exclude-from-backup=true",
         "--namespaced-ambient-credentials",
         "--federated-token-file=/var/run/secrets/acs-identity.dev/entra/token",
         "--entra-authority=https://login.microsoftonline.us",

@@ -8,7 +8,7 @@ use acs_identity_operator::{
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use crate::{cluster::Cluster, world::World};
+use crate::{cluster::Cluster, service::Millis, world::World};
 
 pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 
@@ -26,6 +26,8 @@ pub struct Connection {
     pub policy: TokenPolicy,
     /// The same as the operator was told last: of more it can't know when it lets a token go.
     pub told: TokenPolicy,
+    /// When its policy was last changed.
+    pub changed_at: Millis,
     /// The version of the Secret that the operator has read last; `None` before it has read it, or
     /// that there is none.
     pub read: Option<Option<String>>,
@@ -126,6 +128,7 @@ pub fn remake(world: &mut World) {
 
 /// Its owner allows other things.
 pub fn write_policy(world: &mut World) {
+    world.connection.changed_at = world.now;
     let policy = world.connection.policy();
     let _ = world
         .cluster

@@ -89,6 +89,7 @@ impl History {
             allows_adoption: true,
             policy: TokenPolicy::default(),
             told: TokenPolicy::default(),
+            changed_at: 0,
             read: None,
         };
         let mut world = World::new(service, connection);

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use acs_identity_operator::{
     acs::UserToken,
     crd::{
-        AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, TokenParameters,
-        TokenRecord, is_ready,
+        AcsConnection, AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL,
+        TokenParameters, TokenRecord, is_ready,
     },
     engine::Object,
     token::renew_at,
@@ -16,6 +16,7 @@ use kube::ResourceExt;
 use secrecy::SecretString;
 
 use crate::{
+    cluster::Kind as _,
     connection::SECRET,
     events::Admission,
     operator::DEADLINE,
@@ -651,8 +652,10 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
     let is_written =
         new.is_some_and(|new| is_ours(&new.metadata, object) && facts_in(new).is_some());
     let is_moved = is_written && name != former.name_any();
-    if object.spec.teams_user.is_some() && is_denied(world, object) {
-        // Nobody can revoke it, so its Secret goes at once.
+    let is_untold = !world.cluster.untold[AcsConnection::WATCH].is_empty();
+    let is_late = is_untold || world.now - world.connection.changed_at < 1000;
+    if object.spec.teams_user.is_some() && (is_denied(world, object) || is_late) {
+        // Nobody can revoke it, so its Secret goes at once: by the policy that the watch had told.
         return Ok(());
     }
     if is_suspended(world, object) || is_denied(world, object) {

@@ -25,7 +25,7 @@ RUN ./image.sh dependencies emulator acs-emulator
 COPY src src
 RUN ./image.sh program emulator acs-emulator /out \
  && if readelf --dynamic /out/* | grep NEEDED; then echo "not static" >&2; exit 1; fi \
- && mkdir --mode=1777 /out/tmp
+ && mkdir -m 1777 /out/tmp
 
 FROM build AS build-operator
 COPY Cargo.toml Cargo.lock ./

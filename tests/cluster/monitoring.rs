@@ -50,15 +50,32 @@ async fn every_metric_of_the_alerts_and_the_dashboard_is_served() {
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat]");
     world.ready("web").await;
-    let answer = reqwest::get(format!("{}/metrics", world.operator().url)).await;
-    let answer = answer.expect("an answer");
-    let kind = answer.headers()["content-type"].to_str().expect("text");
-    assert_eq!(
-        kind,
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    );
-    let served = answer.text().await.expect("text");
+    let url = format!("{}/metrics", world.operator().url);
+    let served = eventually("the token is counted as Ready", || async {
+        let answer = reqwest::get(&url).await.expect("an answer");
+        let kind = answer.headers()["content-type"].to_str().expect("text");
+        assert_eq!(
+            kind,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        );
+        let served = answer.text().await.expect("text");
+        let ready = "acs_identity_operator_tokens{ready=\"True\"} 1\n";
+        served.contains(ready).then_some(served)
+    })
+    .await;
     assert!(served.ends_with("# EOF\n"), "{served}");
+    let expiry = "acs_identity_operator_token_expiry_min_timestamp_seconds";
+    for sample in [
+        format!(
+            "{expiry}{{connection=\"AcsConnection {}/default\"}} 1",
+            world.namespace
+        ),
+        "acs_identity_operator_connections{kind=\"AcsConnection\",ready=\"True\"} 1\n".to_owned(),
+        "acs_identity_operator_tokens_overdue 0\n".to_owned(),
+        "acs_identity_operator_acs_queue_depth{operation=\"issue_token\"} 0\n".to_owned(),
+    ] {
+        assert!(served.contains(&sample), "{sample} is not in {served}");
+    }
     let chart = "charts/acs-identity-operator/files";
     let served = samples(&served);
     for file in ["alerts.yaml", "dashboard.json"] {

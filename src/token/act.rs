@@ -246,7 +246,7 @@ async fn rewrite(
         facts: &facts,
         endpoint: &endpoint,
     };
-    match secrets.write(&wanted, &bytes, existing).await {
+    match secrets.write(&wanted, &bytes, existing.as_ref()).await {
         Ok(Some(seen)) => {
             remember(context, token, seen, findings);
             info!(

@@ -127,17 +127,23 @@ fn pass(world: &Rc<RefCell<World>>, span: Millis) {
 fn outstanding(world: &Rc<RefCell<World>>) -> Vec<(u64, Reply)> {
     let world = world.borrow();
     let replies = world.calls.iter().map(|call| {
-        let reply = match (&call.state, &call.message) {
-            (State::Answered(reply), _) => reply.clone(),
-            (_, Message::Api(_)) => Reply::Api(Err(Refused::NoAnswer)),
-            (_, Message::Acs(..)) => {
-                let lost = Failure::of(Wrong::NoAnswer, Outcome::Unknown);
-                Reply::Acs(Err(lost), None)
-            }
+        let reply = match &call.state {
+            State::Answered(reply) => reply.clone(),
+            _ => no_answer(&call.message),
         };
         (call.id, reply)
     });
     replies.collect()
+}
+
+fn no_answer(to: &Message) -> Reply {
+    match to {
+        Message::Api(_) => Reply::Api(Err(Refused::NoAnswer)),
+        Message::Acs(..) => {
+            let lost = Failure::of(Wrong::NoAnswer, Outcome::Unknown);
+            Reply::Acs(Err(lost), None)
+        }
+    }
 }
 
 /// The former process goes on as if nothing had happened: it hears its answers, and whatever it wants
@@ -154,7 +160,7 @@ fn go_on(mut former: Operator, outstanding: Vec<(u64, Reply)>, world: &Rc<RefCel
         let World { calls, replies, .. } = &mut *world;
         // What it reads it is not told, as a process that has lost the network.
         for read in calls.extract_if(.., |call| !of_next.contains(&call.id)) {
-            replies.insert(read.id, Reply::Api(Err(Refused::NoAnswer)));
+            replies.insert(read.id, no_answer(&read.message));
         }
     }
 }

@@ -47,6 +47,8 @@ struct State {
     returns: u64,
     /// Why this process does not act, where another one does.
     stands_by: Option<String>,
+    /// Why this process could not act either if nobody else did.
+    lacks_lease: Option<String>,
 }
 
 #[derive(Debug)]
@@ -105,17 +107,22 @@ impl Health {
                 Watch::Starting => Some(format!("watch of {what}: its first list is not complete")),
                 Watch::Failing(problem) => Some(format!("watch of {what}: {problem}")),
             });
-        let problems: Vec<_> = problems.collect();
+        let problems: Vec<_> = problems.chain(state.lacks_lease.clone()).collect();
         (!problems.is_empty()).then(|| problems.join("\n"))
     }
 
     /// Records why this process stands by; `None` when it acts.
     pub fn stands_by(&self, why: Option<String>) {
-        self.state.send_if_modified(|state| {
-            let is_new = state.stands_by != why;
+        self.state.send_modify(|state| {
             state.stands_by = why;
-            is_new
+            state.lacks_lease = None;
         });
+    }
+
+    /// Records why the Lease can't be read or written.
+    pub fn lacks_lease(&self, why: String) {
+        self.state
+            .send_modify(|state| state.lacks_lease = Some(why));
     }
 
     /// What `/readyz` says while all works.
@@ -325,12 +332,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stands_by_says_so() {
+    fn one_that_stands_by_says_so_and_one_that_could_never_act_is_not_ready() {
         let health = Health::default();
+        let watch = health.watch("acstokens in team".to_owned());
+        watch.works();
         assert_eq!(health.role(), "ok\n");
         health.stands_by(Some("a leads".to_owned()));
         assert_eq!(health.role(), "standby: a leads\n");
+        health.lacks_lease("forbidden".to_owned());
+        assert_eq!(health.problems().unwrap(), "forbidden");
         health.stands_by(None);
+        assert_eq!(health.problems(), None);
         assert_eq!(health.role(), "ok\n");
     }
 

@@ -71,15 +71,14 @@ impl Call<'_> {
         loop {
             // Before the turn, so that nobody waits in a place that others could use.
             self.bearer_token(&effort).await?;
-            let permit = match first.take() {
-                Some(permit) => permit,
-                None => {
-                    let waiting = config.metrics.wait(request.operation);
-                    let turn = resource.queue.turn(request.operation, urgency.clone());
-                    let permit = turn.await;
-                    drop(waiting);
-                    permit
-                }
+            let permit = if let Some(permit) = first.take() {
+                permit
+            } else {
+                let waiting = config.metrics.wait(request.operation);
+                let turn = resource.queue.turn(request.operation, urgency.clone());
+                let permit = turn.await;
+                drop(waiting);
+                permit
             };
             let token = self.bearer_token(&effort).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {

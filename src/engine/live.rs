@@ -79,9 +79,6 @@ impl World for Live {
         };
         match request {
             ApiRequest::ReadSecret { namespace, name } => read_secret(client, namespace, name),
-            ApiRequest::ReadSecretMetadata { namespace, name } => {
-                read_secret_metadata(client, namespace, name)
-            }
             ApiRequest::ReadIdentity { namespace, name } => async move {
                 let api: Api<AcsIdentity> = Api::namespaced(client, &namespace);
                 let object = format!("AcsIdentity {namespace}/{name}");
@@ -220,19 +217,6 @@ fn read_secret(client: Client, namespace: String, name: String) -> Asked {
         let (api, object) = secrets(client, &namespace, &name);
         let found = call("read", &object, api.get_opt(&name)).await?;
         Ok(found.map(|found| Object::Secret(Box::new(found))))
-    }
-    .boxed()
-}
-
-fn read_secret_metadata(client: Client, namespace: String, name: String) -> Asked {
-    async move {
-        let (api, object) = secrets(client, &namespace, &name);
-        let found = call("read", &object, api.get_metadata_opt(&name)).await?;
-        let without_data = |metadata| Secret {
-            metadata,
-            ..Secret::default()
-        };
-        Ok(found.map(|found| Object::Secret(Box::new(without_data(found.metadata)))))
     }
     .boxed()
 }

@@ -72,13 +72,6 @@ pub enum ApiRequest {
         /// Its name.
         name: String,
     },
-    /// Reads a Secret without its data.
-    ReadSecretMetadata {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
     /// Reads an `AcsIdentity`.
     ReadIdentity {
         /// Its namespace.

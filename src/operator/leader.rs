@@ -95,6 +95,8 @@ impl Leader {
 
     /// Waits for the Lease and renews it, until it is lost.
     async fn lead(&mut self) {
+        let why = format!("the Lease {} is being read", self.named());
+        self.shared.health.stands_by(Some(why));
         self.stand_by().await;
         self.shared.metrics.leader.set(1);
         self.shared.health.stands_by(None);
@@ -253,9 +255,8 @@ impl Leader {
     /// Tells that the Lease can't be had, once.
     fn cannot(&mut self, why: &str) {
         let named = self.named();
-        self.shared
-            .health
-            .stands_by(Some(format!("the Lease {named} can't be had: {why}")));
+        let problem = format!("the Lease {named} can't be had: {why}");
+        self.shared.health.lacks_lease(problem);
         if self.told != why {
             warn!(lease = named, error = why, "the Lease can't be had yet");
             why.clone_into(&mut self.told);

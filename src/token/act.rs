@@ -247,7 +247,7 @@ async fn rewrite(
         endpoint: &endpoint,
         labels: &context.config.secret_labels,
     };
-    match secrets.write(&wanted, &bytes, existing).await {
+    match secrets.write(&wanted, &bytes, existing.as_ref()).await {
         Ok(Some(seen)) => {
             remember(context, token, seen, findings);
             info!(

@@ -52,31 +52,26 @@ impl<'a> Secrets<'a> {
         Ok(token.filter(|token| fingerprint(token) == wanted))
     }
 
-    /// Writes the wanted Secret around `token`: a new one, or over one of ours that was last seen
-    /// with the metadata `existing`. Someone else's is never touched; that is `None`.
+    /// Writes the wanted Secret around `token`: a new one, or over one of ours that is as it was seen
+    /// with the metadata `existing`. `None` where the name is someone else's, or the Secret has
+    /// changed since: what to do about that is decided anew (K2).
     pub async fn write(
         &self,
         wanted: &Wanted<'_>,
         token: &SecretString,
-        existing: Option<ObjectMeta>,
+        existing: Option<&ObjectMeta>,
     ) -> Result<Option<SeenSecret>, Error> {
-        let mut existing = existing;
-        // Who else writes the Secret does so rarely; a token in hand is worth more than one try.
-        for _ in 0..4 {
-            let Some(secret) = wanted.build(token, existing.as_ref()) else {
-                return Ok(None);
-            };
-            match self.put(secret, existing.is_none(), false).await {
-                Ok(secret) => return Ok(secret.map(see)),
-                Err(error)
-                    if error.is_conflict() || error.is_already_exists() || error.is_not_found() =>
-                {
-                    existing = self.metadata(&wanted.token.secret_name()).await?;
-                }
-                Err(error) => return Err(error),
+        let Some(secret) = wanted.build(token, existing) else {
+            return Ok(None);
+        };
+        match self.put(secret, existing.is_none(), false).await {
+            Err(error)
+                if error.is_conflict() || error.is_already_exists() || error.is_not_found() =>
+            {
+                Ok(None)
             }
+            put => Ok(put?.map(see)),
         }
-        Ok(None)
     }
 
     /// Whether the API server would take the wanted Secret, with another token in it.
@@ -113,14 +108,6 @@ impl<'a> Secrets<'a> {
             ApiRequest::ReplaceSecret { secret, is_dry_run }
         };
         Ok(secret_in(self.world.ask(request).await?))
-    }
-
-    async fn metadata(&self, name: &str) -> Result<Option<ObjectMeta>, Error> {
-        let request = ApiRequest::ReadSecretMetadata {
-            namespace: self.namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        Ok(secret_in(self.world.ask(request).await?).map(|found| found.metadata))
     }
 
     /// Deletes the Secret of ours with this UID, and none that took its place; without a UID, none.

@@ -21,7 +21,7 @@ use acs_identity_operator::{
         input::{Follower, Presence},
     },
     crd::{TeamsUser, TokenParameters},
-    engine::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Object, Requeue, World as Door},
+    engine::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, Object, Requeue, World as Door},
 };
 use futures::future::{BoxFuture, FutureExt, ready};
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +31,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     cluster::Refused,
     service::{Failure, Request, Success},
+    successor::{self, instant},
     teams,
     world::{ApiAnswer, ApiCall, Key, Message, Reply, World, timestamp},
 };
@@ -60,6 +61,9 @@ fn world() -> Rc<RefCell<World>> {
 /// What one process has of its door.
 #[derive(Clone)]
 pub struct ProcessDoor {
+    /// The number of the process.
+    pub process: u64,
+    pub claim: Claim,
     pub requeue: Requeue,
     /// What goes on beside the runs.
     pub spawned: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,
@@ -87,6 +91,18 @@ impl ProcessDoor {
                 self.requeue.send(follower.key.clone());
             }
         }
+    }
+
+    /// Whether an effect may begin now; one that begins must be the leader's (K2).
+    fn may_begin(&self) -> bool {
+        let world = world();
+        let mut world = world.borrow_mut();
+        let is_held = self.claim.left(instant(world.now)).is_some();
+        if is_held {
+            let checked = successor::check(&world, self.process);
+            world.check(checked);
+        }
+        is_held
     }
 
     /// What goes on beside the runs goes on.
@@ -126,6 +142,13 @@ impl Door for ProcessDoor {
         &self,
         request: ApiRequest,
     ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>> {
+        let is_read = matches!(
+            request,
+            ApiRequest::ReadSecret { .. } | ApiRequest::ReadIdentity { .. }
+        );
+        if !is_read && !self.may_begin() {
+            return ready(Err(cluster::Error::Withheld)).boxed();
+        }
         if let ApiRequest::Publish(notice) = request {
             let told = format!("{} {}", notice.reason, notice.note);
             world().borrow_mut().tell(|| format!("Event {told}"));
@@ -163,6 +186,10 @@ impl Door for ProcessDoor {
     fn call(&self, call: AcsCall, _: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
         let (endpoint, credential) = (call.via.endpoint.clone(), call.via.credential.clone());
         let (request, operation) = request_of(call);
+        if !self.may_begin() {
+            let withheld = acs::Error::of_kind(operation, &endpoint, acs::Kind::Withheld);
+            return ready(Err(withheld)).boxed();
+        }
         let reply = send(Message::Acs(request, credential));
         async move {
             match reply.await {
@@ -218,7 +245,6 @@ fn send(message: Message) -> BoxFuture<'static, Reply> {
 fn call_of(request: ApiRequest) -> ApiCall {
     match request {
         ApiRequest::ReadSecret { name, .. } => ApiCall::ReadSecret(name),
-        ApiRequest::ReadSecretMetadata { name, .. } => ApiCall::ReadSecretMetadata(name),
         ApiRequest::ReadIdentity { name, .. } => ApiCall::ReadIdentity(name),
         ApiRequest::CreateSecret { secret, is_dry_run } => {
             ApiCall::CreateSecret(secret, is_dry_run)

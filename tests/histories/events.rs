@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use crate::{cluster::WATCHES, world::Fault};
+use crate::{cluster::WATCHES, successor::Succession, world::Fault};
 
 /// How the world is at the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Event {
     Wait(i64),
     /// The process ends; bits say which calls on the wire get there.
     Crash(u8),
+    /// Another process takes over; bits say which calls of the former one get there.
+    TakeOver(Succession, u8),
     /// The operator's clock jumps, in seconds.
     Jump(i64),
     CreateIdentity(u8),
@@ -256,7 +258,14 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
                 b,
             ),
         ),
-        172..=185 => Event::Crash(a),
+        172..=181 => Event::Crash(a),
+        182..=185 => Event::TakeOver(
+            pick(
+                &[Succession::Stopped, Succession::Frozen, Succession::Cut],
+                b,
+            ),
+            a,
+        ),
         186..=205 => Event::Fault(match a % 8 {
             0 => Fault::Unreachable,
             1 | 2 => Fault::Silence {

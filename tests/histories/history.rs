@@ -18,7 +18,7 @@ use crate::{
     operator::Operator,
     others, rest,
     service::{Identity, Millis, Revoker, Service},
-    teams,
+    successor, teams,
     truth::{Cause, Truth},
     world::World,
 };
@@ -178,6 +178,7 @@ impl History {
             Event::Wait(seconds) if self.setup.is_fast => self.wait(seconds.min(1500) * 1000),
             Event::Wait(seconds) => self.wait(seconds * 1000),
             Event::Crash(fates) => self.operator.crash(fates),
+            Event::TakeOver(how, fates) => successor::take_over(self, how, fates),
             Event::Hold(watch) => {
                 let mut world = self.world.borrow_mut();
                 let until = world.now + LONGEST_SILENCE;

@@ -6,7 +6,7 @@
 //!
 //! - `events`: what a history is made of; `history`: lets it happen.
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
-//! - `operator`: a process of the operator; `door`: its way to the world.
+//! - `operator`: a process of the operator; `door`: its way to the world; `successor`: another process.
 //! - `connection`: the connection and its keys.
 //! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets.
 //! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
@@ -46,6 +46,7 @@ mod others;
 mod rest;
 mod service;
 mod story;
+mod successor;
 mod teams;
 mod truth;
 mod world;

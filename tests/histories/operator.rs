@@ -17,7 +17,7 @@ use acs_identity_operator::{
     context::{Config, Context, Views},
     crd::AcsConnection,
     credentials::Registry,
-    engine::{Calls, Locks, Queue, Requeue, Rested, ended},
+    engine::{Calls, Claim, Locks, Queue, Requeue, Rested, ended},
     memory::Memory,
     metrics::Metrics,
     operator::{
@@ -40,6 +40,7 @@ use crate::{
     door::{self, ProcessDoor},
     invariants,
     service::{Millis, Success},
+    successor,
     truth::Truth,
     world::{ApiAnswer, ApiCall, BEGIN, Key, Message, Reply, State, TRIP, World},
 };
@@ -51,6 +52,9 @@ type Run = Pin<Box<dyn Future<Output = Result<Rested, cluster::Error>>>>;
 
 pub struct Operator {
     pub context: Arc<Context>,
+    /// Whether it reaches the Lease.
+    pub renews: bool,
+    is_stopping: bool,
     world: Rc<RefCell<World>>,
     door: ProcessDoor,
     requeued: UnboundedReceiver<ObjectKey>,
@@ -76,13 +80,22 @@ impl Operator {
     /// A process that has just listed everything.
     pub fn start(world: &Rc<RefCell<World>>) -> Self {
         let (requeue, requeued) = Requeue::channel();
+        let process = {
+            let mut world = world.borrow_mut();
+            world.lease.holder += 1;
+            world.lease.holder
+        };
         let door = ProcessDoor {
+            process,
+            claim: Claim::waiting(),
             requeue: requeue.clone(),
             spawned: Arc::default(),
             followed: Arc::default(),
         };
         let mut operator = Self {
             context: Arc::new(context(requeue, door.clone())),
+            renews: true,
+            is_stopping: false,
             world: Rc::clone(world),
             door,
             requeued,
@@ -153,6 +166,37 @@ impl Operator {
         *self = Self::start(&Rc::clone(&self.world));
     }
 
+    /// Is asked to stop: no call is begun any more.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+        self.context.calls.close();
+    }
+
+    /// Whether everything that was begun is recorded.
+    pub fn is_stopped(&self) -> bool {
+        self.runs.is_empty() && self.context.calls.is_idle()
+    }
+
+    /// While it stops, what was answered is recorded.
+    fn record_answers(&mut self) {
+        let calls = self.context.calls.clone();
+        while let Some((key, attempts)) = self.queue.start_where(|key| calls.has_answer(key)) {
+            self.run(key, attempts);
+        }
+    }
+
+    /// Goes on with all that it wants to do, as far as that needs no answer.
+    pub fn go_on(&mut self) {
+        self.drain();
+        let keys: Vec<Key> = self.runs.keys().cloned().collect();
+        for key in keys {
+            self.poll(&key);
+        }
+        for _ in 0..self.queue.tick(self.elapsed()) {
+            self.start_run(0);
+        }
+    }
+
     /// Has every object looked at.
     pub fn resync(&self) {
         let world = self.world.borrow();
@@ -163,7 +207,14 @@ impl Operator {
 
     /// Does one of the things that may happen next; false when there is none.
     pub fn step(&mut self, choice: usize) -> bool {
+        if self.renews {
+            let mut world = self.world.borrow_mut();
+            successor::renew(&mut world, self.door.process, &self.door.claim);
+        }
         self.drain();
+        if self.is_stopping {
+            self.record_answers();
+        }
         let actions = self.actions();
         if actions.is_empty() {
             return false;
@@ -197,7 +248,9 @@ impl Operator {
                 actions.push(Action::Tell(watch));
             }
         }
-        actions.extend((0..queued).map(Action::Start));
+        if !self.is_stopping {
+            actions.extend((0..queued).map(Action::Start));
+        }
         if actions.is_empty() && world.cluster.garbage().is_some() {
             actions.push(Action::CollectGarbage);
         }
@@ -281,9 +334,12 @@ impl Operator {
     }
 
     fn start_run(&mut self, place: usize) {
-        let Some((key, attempts)) = self.queue.start(place) else {
-            return;
-        };
+        if let Some((key, attempts)) = self.queue.start(place) {
+            self.run(key, attempts);
+        }
+    }
+
+    fn run(&mut self, key: Key, attempts: i32) {
         let run = reconcile(Arc::clone(&self.context), key.clone(), attempts);
         self.started += 1;
         self.runs.insert(key.clone(), Box::pin(run));

@@ -18,7 +18,6 @@ pub fn of_call(call: &ApiCall) -> String {
     match call {
         ApiCall::ReadSecret(name) => format!("reads Secret {name}"),
         ApiCall::ReadIdentity(name) => format!("reads AcsIdentity {name}"),
-        ApiCall::ReadSecretMetadata(name) => format!("reads the metadata of Secret {name}"),
         ApiCall::CreateSecret(secret, _) | ApiCall::ReplaceSecret(secret, _) => {
             let text = text_in(secret, "token").unwrap_or_default();
             let version = secret.resource_version();

@@ -19,6 +19,7 @@ use crate::{
     invariants,
     service::{Failure, Millis, Request, Revoker, Service, Success},
     story,
+    successor::Lease,
     truth::Truth,
 };
 
@@ -55,7 +56,6 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     ReadSecret(String),
-    ReadSecretMetadata(String),
     /// Whether the API server only says if it would.
     CreateSecret(Box<Secret>, bool),
     ReplaceSecret(Box<Secret>, bool),
@@ -127,6 +127,7 @@ pub struct World {
     pub stepped: Millis,
     /// The `Date` of the last answer that the process has had, and when that was.
     pub learned: Option<(Millis, Millis)>,
+    pub lease: Lease,
     pub cluster: Cluster,
     pub connection: Connection,
     pub service: Service,
@@ -160,6 +161,10 @@ impl World {
             stepped: 0,
             has_stepped_unseen: false,
             learned: None,
+            lease: Lease {
+                holder: 0,
+                renewed: BEGIN,
+            },
             cluster: Cluster::default(),
             connection,
             service,
@@ -521,15 +526,6 @@ impl World {
             ApiCall::ReadSecret(name) => {
                 let found = self.cluster.secrets.get(&name).cloned();
                 return Ok(ApiAnswer::Secret(found.map(Box::new)));
-            }
-            ApiCall::ReadSecretMetadata(name) => {
-                let found = self.cluster.secrets.get(&name);
-                let metadata = found.map(|found| found.metadata.clone());
-                let without_data = |metadata| Secret {
-                    metadata,
-                    ..Secret::default()
-                };
-                return Ok(ApiAnswer::Secret(metadata.map(without_data).map(Box::new)));
             }
             ApiCall::ReadIdentity(name) => {
                 let found = self.cluster.identities.get(&name).cloned();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use secrecy::SecretString;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{read_secret, read_user_token, remember};
 use crate::{
@@ -325,15 +325,15 @@ async fn store(
         endpoint: &held.endpoint,
         labels: &context.config.secret_labels,
     };
-    let written = secrets
-        .write(&wanted, &held.token, existing(context, token))
-        .await;
-    match written {
+    let existing = existing(context, token);
+    let written = secrets.write(&wanted, &held.token, existing.as_ref());
+    match written.await {
         Ok(Some(seen)) => remember(context, token, seen, findings),
         Ok(None) => {
-            warn!(
+            // The token is in hand.
+            info!(
                 secret = token.secret_name(),
-                "someone else took the Secret's name; its token is kept"
+                "the Secret has changed meanwhile, so it is read again"
             );
             return read_secret(context, token, &secrets, findings).await;
         }

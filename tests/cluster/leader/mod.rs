@@ -2,6 +2,7 @@
 //!
 //! Each process has a way of its own to the emulator, so that a test knows who called it when.
 
+mod releases;
 mod rounds;
 mod takeover;
 

@@ -98,7 +98,7 @@ impl Context {
     /// in a namespace that is being deleted our rights may go before our objects, and no deletion
     /// waits for rights past its deadline. Kubernetes deletes the Secret with its owner.
     #[must_use]
-    pub fn is_moot(&self, error: &cluster::Error, metadata: &ObjectMeta) -> bool {
+    pub fn is_ignorable(&self, error: &cluster::Error, metadata: &ObjectMeta) -> bool {
         let now = self.now();
         let is_late = || {
             metadata.deletion_timestamp.is_some() && now >= self.deletion_deadline(metadata, now)

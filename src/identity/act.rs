@@ -11,8 +11,9 @@ use tracing::info;
 
 use super::{
     decide::{Decision, Observed, Step},
+    next_status,
     observe::connection_of,
-    report, tell,
+    report,
 };
 use crate::{
     acs::Resolved,
@@ -51,7 +52,8 @@ pub async fn carry_out(
             if !context.calls.has_turn(&*context.world, &call) {
                 return Ok(Outcome::Waits);
             }
-            let next = tell::creating(identity, reference, endpoint, *was_lost, observed.now);
+            let next =
+                next_status::creating(identity, reference, endpoint, *was_lost, observed.now);
             let intent = next.pending_create.clone();
             write(context, identity, next).await?;
             remember_intent(context, identity, intent);
@@ -74,20 +76,26 @@ pub async fn carry_out(
             endpoint,
             id,
         } => {
-            let next = tell::adopted(identity, reference, endpoint, id);
+            let next = next_status::adopted(identity, reference, endpoint, id);
             info!(identity_id = id, "adopted an identity");
             report::ready(context, identity, next).await?;
             report::fallback(context, identity, reference, endpoint).await;
         }
         Step::FollowConnection { reference } => {
-            write(context, identity, tell::following(identity, reference)).await?;
+            write(
+                context,
+                identity,
+                next_status::following(identity, reference),
+            )
+            .await?;
         }
         Step::RecordRevocation {
             reason,
             unsettled_until,
         } => {
             let orders = &observed.orders;
-            let next = tell::revoking(identity, reason, orders, *unsettled_until, observed.now);
+            let next =
+                next_status::revoking(identity, reason, orders, *unsettled_until, observed.now);
             let intent = next
                 .pending_revocation
                 .as_ref()
@@ -96,7 +104,7 @@ pub async fn carry_out(
             remember_intent(context, identity, intent);
         }
         Step::RefuseRequest { request } => {
-            write(context, identity, tell::refused(identity, request)).await?;
+            write(context, identity, next_status::refused(identity, request)).await?;
             report::refused(context, identity).await;
         }
         Step::Revoke { id } => {
@@ -249,7 +257,7 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
             let name = secret.name_any();
             match secrets.delete(&name, secret.uid()).await {
                 Ok(()) => info!(secret = name, token = token.name_any(), "deleted a Secret"),
-                Err(error) if context.is_moot(&error, &identity.metadata) => {}
+                Err(error) if context.is_ignorable(&error, &identity.metadata) => {}
                 Err(error) => return Err(error),
             }
             context

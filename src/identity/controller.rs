@@ -92,10 +92,9 @@ fn remember_asking(
         .status
         .as_ref()
         .and_then(|status| status.tokens_valid_after.as_ref());
-    let asks = observed
-        .claims
-        .iter()
-        .any(|claim| claim.asks.is_some() && after.is_none_or(|after| claim.issued_at > after.0));
+    let asks = observed.demands.iter().any(|demand| {
+        demand.asks.is_some() && after.is_none_or(|after| demand.issued_at > after.0)
+    });
     let former = observed.asked_since.filter(|since| *since <= observed.now);
     let since = asks.then(|| former.unwrap_or(observed.now));
     if since != observed.asked_since {

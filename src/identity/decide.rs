@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use deletion::decide_deletion;
 pub use revocation::{CALL, INTENT, is_urgent};
-use revocation::{decide_outcast, decide_revocation, decide_without_connection};
+use revocation::{decide_denied, decide_revocation, decide_without_connection};
 
 use crate::{
     crd::{
@@ -19,7 +19,7 @@ use crate::{
     credentials::Unusable,
     engine::CallStage,
     renewal,
-    token::{Claim, POLICY_DENIED},
+    token::{POLICY_DENIED, RevocationDemand},
 };
 
 /// All that the decision depends on.
@@ -38,11 +38,11 @@ pub struct Observed<'a> {
     /// Its connection.
     pub connection: ConnectionView,
     /// What its tokens ask for; with a shared id, those of all its objects.
-    pub claims: Vec<Claim>,
+    pub demands: Vec<RevocationDemand>,
     /// Secrets that its tokens own.
     pub secrets: Vec<String>,
     /// One of them holds a token that no status tells, and whose end asks for a revocation.
-    pub has_untold: bool,
+    pub has_unrecorded: bool,
     /// Other objects that use the same id, and whether this one may use it too.
     pub others: Others,
     /// The UIDs of the orders that have this object, or another of the same id, as an open target.
@@ -301,7 +301,7 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
 fn decide_life(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
     if let (Some(id), Some(verdict)) = (&status.identity_id, denial(observed, &status)) {
-        return decide_outcast(observed, id, verdict);
+        return decide_denied(observed, id, verdict);
     }
     let (reference, endpoint, allows_adoption, knows_custom_id) = match &observed.connection {
         ConnectionView::Usable {

@@ -8,8 +8,8 @@
 mod act;
 mod controller;
 pub mod decide;
+pub mod next_status;
 mod observe;
 mod report;
-pub mod tell;
 
 pub use controller::reconcile;

@@ -11,7 +11,7 @@ use crate::{
     crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef},
     credentials::Unusable,
     revocation,
-    token::{self, Claim, POLICY_DENIED, claim, is_untold_claim, owner::owned_by},
+    token::{self, POLICY_DENIED, RevocationDemand, demand, is_unrecorded_demand, owner::owned_by},
 };
 
 /// Reads everything that the decision depends on: all of it from memory.
@@ -47,9 +47,9 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         },
     };
     let connection_key = ConnectionKey::of(&reference, &namespace);
-    let mut claims = Vec::new();
+    let mut demands = Vec::new();
     let mut secrets = Vec::new();
-    let mut has_untold = false;
+    let mut has_unrecorded = false;
     let mut orders = BTreeSet::new();
     let mut is_ordered = false;
     for member in with_itself(identity, &group) {
@@ -63,17 +63,17 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         let key = index::of_identity(&member.namespace().unwrap_or_default(), &member.name_any());
         for token in context.views.tokens.find(&key) {
             let limits = token::limits_of(context, &connection_key, &group, &token);
-            let claimed = id.as_ref().and_then(|id| claim(&token, id, &limits));
-            claims.extend(claimed.map(|claim| Claim {
+            let demanded = id.as_ref().and_then(|id| demand(&token, id, &limits));
+            demands.extend(demanded.map(|demand| RevocationDemand {
                 is_own: is_itself,
-                ..claim
+                ..demand
             }));
             if is_itself {
                 let owned: Vec<_> = owned_by(&context.views, &token).collect();
                 secrets.extend(owned.iter().map(|secret| secret.name_any()));
-                has_untold |= owned.iter().any(|secret| {
+                has_unrecorded |= owned.iter().any(|secret| {
                     let id = id.as_ref();
-                    id.is_some_and(|id| is_untold_claim(&token, id, &secret.metadata, &limits))
+                    id.is_some_and(|id| is_unrecorded_demand(&token, id, &secret.metadata, &limits))
                 });
             }
         }
@@ -90,9 +90,9 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         service_now: context.service_now(endpoint.as_deref()),
         identity,
         connection,
-        claims,
+        demands,
         secrets,
-        has_untold,
+        has_unrecorded,
         orders: orders.into_iter().collect(),
         is_ordered,
         others: others(context, identity, &group, &reference, &namespace),

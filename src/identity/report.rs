@@ -4,7 +4,7 @@ use tracing::warn;
 use super::{
     act,
     decide::{Decision, OTHER_DEFAULT},
-    tell,
+    next_status,
 };
 use crate::{
     acs, cluster,
@@ -25,7 +25,7 @@ pub async fn rest(
     identity: &AcsIdentity,
     decision: &Decision,
 ) -> Result<(), cluster::Error> {
-    let news = tell::rested(identity, decision, context.now());
+    let news = next_status::rested(identity, decision, context.now());
     let since = |status: Option<&AcsIdentityStatus>| status?.denied_since.clone();
     let is_first = since(identity.status.as_ref()).is_none();
     let denied = since(news.as_ref()).filter(|_| is_first);
@@ -67,7 +67,7 @@ pub async fn ready(
     write(
         context,
         identity,
-        tell::ready(identity, next, context.is_missing(identity), context.now()),
+        next_status::ready(identity, next, context.is_missing(identity), context.now()),
     )
     .await
 }
@@ -101,7 +101,7 @@ pub async fn failed(
         .last_failure
         .as_ref()
         .is_none_or(|failure| failure.reason != reason);
-    let next = tell::failed(identity, next, reason, &message, now);
+    let next = next_status::failed(identity, next, reason, &message, now);
     write(context, identity, next).await?;
     if is_news {
         context.warn(identity, "CallFailed", message).await;

@@ -75,7 +75,7 @@ pub async fn carry_out(
             match secrets.delete(name, uid.clone()).await {
                 Ok(()) => info!(secret = name, "deleted a Secret"),
                 // It goes with its owner, and isn't looked for again.
-                Err(error) if context.is_moot(&error, &token.metadata) => {
+                Err(error) if context.is_ignorable(&error, &token.metadata) => {
                     findings.found(name.clone(), SecretView::Absent);
                 }
                 Err(error) => return Err(error),
@@ -150,7 +150,7 @@ async fn read_secret(
 ) -> Result<(), cluster::Error> {
     let name = token.secret_name();
     let read = match secrets.read(&name).await {
-        Err(error) if context.is_moot(&error, &token.metadata) => None,
+        Err(error) if context.is_ignorable(&error, &token.metadata) => None,
         read => read?,
     };
     let found = match read {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use issue::{is_stillborn, ready, renew_at};
+pub use issue::{is_issued_before_revocation, ready, renew_at};
 
 use super::limits::Limits;
 use crate::{

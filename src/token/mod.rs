@@ -8,22 +8,22 @@
 //! the status is rebuilt from there. Revocation itself belongs to the identity.
 
 mod act;
-mod claim;
 mod controller;
 pub mod decide;
 mod limits;
+pub mod next_status;
 mod observe;
 pub mod owner;
 mod parameters;
 mod record;
 mod report;
+mod revocation_demand;
 pub mod secret;
 mod teams;
-pub mod tell;
 mod wanted;
 
-pub use claim::{Claim, POLICY_DENIED, claim, is_untold_claim};
 pub use controller::reconcile;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
 pub use limits::{Limits, rank};
 pub use observe::limits_of;
+pub use revocation_demand::{POLICY_DENIED, RevocationDemand, demand, is_unrecorded_demand};

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt;
 use tracing::{info, warn};
 
-use super::{claim::POLICY_DENIED, decide::Decision, tell, wanted};
+use super::{decide::Decision, next_status, revocation_demand::POLICY_DENIED, wanted};
 use crate::{
     cluster,
     context::Context,
@@ -27,7 +27,7 @@ pub async fn rest(
         // The object is about to go with its namespace; nobody reads what it says.
         return Ok(());
     }
-    let news = tell::rested(token, decision, context.now());
+    let news = next_status::rested(token, decision, context.now());
     let since = |status: Option<&AcsTokenStatus>| status?.denied_since.clone();
     let is_first = since(token.status.as_ref()).is_none();
     let denied = since(news.as_ref()).filter(|_| is_first);
@@ -55,7 +55,12 @@ pub async fn record(
         .change(&token.uid().unwrap_or_default(), |memory| {
             memory.retry_after = None;
         });
-    write(context, token, tell::recorded(token, facts, context.now())).await
+    write(
+        context,
+        token,
+        next_status::recorded(token, facts, context.now()),
+    )
+    .await
 }
 
 /// Tells that no token could be had: durable, so that the pause before the next try survives us.
@@ -83,7 +88,12 @@ pub async fn failed(
         .as_ref()
         .and_then(|status| status.last_failure.as_ref())
         .is_none_or(|failure| failure.reason != reason);
-    write(context, token, tell::failed(token, reason, message, now)).await?;
+    write(
+        context,
+        token,
+        next_status::failed(token, reason, message, now),
+    )
+    .await?;
     if is_news {
         context.warn(token, "IssueFailed", message).await;
     }
@@ -96,7 +106,12 @@ pub async fn refused(
     token: &AcsToken,
     request: &str,
 ) -> Result<(), cluster::Error> {
-    write(context, token, tell::refused(token, request, context.now())).await?;
+    write(
+        context,
+        token,
+        next_status::refused(token, request, context.now()),
+    )
+    .await?;
     let note = format!(
         "{REQUESTED_AT} asks for nothing that an AcsToken can do; without {REQUEST} a new value asks \
          for a renewal. Tokens are revoked through their AcsIdentity"

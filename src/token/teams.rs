@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::{
-    claim::POLICY_DENIED,
     decide::{ConnectionView, UsableIdentity},
     limits::Limits,
+    revocation_demand::POLICY_DENIED,
 };
 use crate::{
     acs::UserToken,

@@ -121,7 +121,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     );
     let is_told_denied = identity.is_some_and(|it| {
         let status = it.status.as_ref();
-        status.is_some_and(|status| status.denied_since.is_some()) && world.is_outcast(it)
+        status.is_some_and(|status| status.denied_since.is_some()) && world.is_denied_identity(it)
     });
     hold!(
         !is_told_denied,
@@ -696,11 +696,11 @@ pub fn is_denied(world: &World, object: &AcsToken) -> bool {
         .cluster
         .identities
         .get(object.identity_name().unwrap_or_default());
-    let is_outcast = identity.is_some_and(|it| {
+    let is_denied_identity = identity.is_some_and(|it| {
         let status = it.status.as_ref();
-        world.is_outcast(it) || status.is_some_and(|status| status.denied_since.is_some())
+        world.is_denied_identity(it) || status.is_some_and(|status| status.denied_since.is_some())
     });
-    is_outcast
+    is_denied_identity
         || limits
             .denial(&TokenParameters::wanted(object, &limits))
             .is_some()

@@ -307,14 +307,14 @@ fn at_the_end(world: &World) -> Checked {
         let status = object.status.clone().unwrap_or_default();
         let is_suspended = object.spec.suspend == Some(true);
         let reason = ready_reason(&status.conditions);
-        let is_outcast = world.is_outcast(object);
+        let is_denied_identity = world.is_denied_identity(object);
         hold!(
-            is_outcast == status.denied_since.is_some(),
+            is_denied_identity == status.denied_since.is_some(),
             "AcsIdentity {name} is denied since {:?} in the end, and says {reason}",
             status.denied_since
         );
         let is_refused = ["PolicyDenied", "IdentityInUse"].contains(&reason);
-        if is_outcast || status.identity_id.is_none() && is_refused {
+        if is_denied_identity || status.identity_id.is_none() && is_refused {
             hold!(
                 is_refused,
                 "AcsIdentity {name} says {reason} in the end although it is denied"
@@ -483,7 +483,8 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
             is_told || ready && is_allowed && !is_suspended,
             "AcsToken {name} says {reason} in the end although it is withheld"
         );
-        let is_outcast = identity.is_some_and(|identity| world.is_outcast(identity));
+        let is_denied_identity =
+            identity.is_some_and(|identity| world.is_denied_identity(identity));
         let lives = held.is_some_and(|held| world.service.lets_in(held, world.service_time()));
         hold!(
             ready
@@ -494,7 +495,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
                 || world.jumped > 0,
             "AcsToken {name} is suspended and not Ready although its token works"
         );
-        let stays = is_allowed && !is_outcast || is_suspended;
+        let stays = is_allowed && !is_denied_identity || is_suspended;
         hold!(
             !lives || stays,
             "Secret {wanted} holds a token that the policy denies"

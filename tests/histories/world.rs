@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Whether the policy has ceased to allow the identity.
-    pub fn is_outcast(&self, identity: &AcsIdentity) -> bool {
+    pub fn is_denied_identity(&self, identity: &AcsIdentity) -> bool {
         let status = identity.status.clone().unwrap_or_default();
         let Some(id) = status.identity_id else {
             return false;

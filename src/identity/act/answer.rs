@@ -5,7 +5,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
 use super::{
-    super::{observe::observe, report, tell},
+    super::{next_status, observe::observe, report},
     let_go, write,
 };
 use crate::{
@@ -77,7 +77,8 @@ async fn created(
         Ok(_) => {}
         Err(error) => {
             context.note_failure(connection, via, error);
-            let next = tell::create_failed(identity, error.outcome(), has_custom_id, is_first);
+            let next =
+                next_status::create_failed(identity, error.outcome(), has_custom_id, is_first);
             let unknown =
                 next.unknown_creates != identity.status.as_ref().and_then(|s| s.unknown_creates);
             report::failed(context, identity, next, error).await?;
@@ -95,7 +96,7 @@ pub(super) async fn record_created(
     identity: &AcsIdentity,
     id: &str,
 ) -> Result<(), cluster::Error> {
-    report::ready(context, identity, tell::created(identity, id)).await?;
+    report::ready(context, identity, next_status::created(identity, id)).await?;
     let key = ObjectRef::from_obj(identity).into();
     context.memory.forget_created(&key);
     Ok(())
@@ -174,15 +175,15 @@ async fn revoked(
         Err(error) => {
             context.note_failure(connection, via, error);
             let now = context.now();
-            let next = tell::revoke_failed(identity, error.outcome(), error.is_lost(), now);
+            let next = next_status::revoke_failed(identity, error.outcome(), error.is_lost(), now);
             report::failed(context, identity, next, error).await?;
             return Ok(Outcome::Done);
         }
     };
     let now = context.now();
-    let claims = observe(context, identity, now).claims;
-    let newest = claims.iter().map(|claim| claim.newest_issue).max();
-    let next = tell::revoked(identity, &revoked, newest, now);
+    let demands = observe(context, identity, now).demands;
+    let newest = demands.iter().map(|demand| demand.newest_issue).max();
+    let next = next_status::revoked(identity, &revoked, newest, now);
     let is_over = next.pending_revocation.is_none();
     let reason = next
         .last_revocation
@@ -214,7 +215,12 @@ async fn write_siblings(
         if sibling.uid() == identity.uid() {
             continue;
         }
-        write(context, &sibling, tell::revoked_beside(&sibling, told)).await?;
+        write(
+            context,
+            &sibling,
+            next_status::revoked_beside(&sibling, told),
+        )
+        .await?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
-    if status.pending_revocation.is_none() && observed.has_untold {
+    if status.pending_revocation.is_none() && observed.has_unrecorded {
         // With the Secrets goes the only trace of what there is to revoke (R3).
         return ending();
     }
@@ -42,9 +42,9 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let owes_revocation = status.pending_revocation.is_some()
         || observed.is_ordered
         || observed
-            .claims
+            .demands
             .iter()
-            .any(|claim| claim.asks_at_the_end && !is_dead(claim.issued_at, &status))
+            .any(|demand| demand.asks_at_the_end && !is_dead(demand.issued_at, &status))
         || observed
             .identity
             .open_request()

@@ -7,7 +7,7 @@ use crate::{
     crd::{AcsIdentityStatus, POLICY_GRACE, Verdict},
     credentials::Unusable,
     renewal,
-    token::{Claim, POLICY_DENIED},
+    token::{POLICY_DENIED, RevocationDemand},
 };
 
 /// A revocation waits this long after the first change that asks for it, so that it covers all
@@ -31,7 +31,7 @@ pub const ORDERED: &str = "Ordered";
 /// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).
 pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
     let status = status(observed);
-    let alive = |claim: &&Claim| !is_dead(claim.issued_at, &status);
+    let alive = |demand: &&RevocationDemand| !is_dead(demand.issued_at, &status);
     if let Some(pending) = &status.pending_revocation {
         if let Some(wait) = clock_behind(observed, &status) {
             return Some(wait);
@@ -52,10 +52,10 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
             }));
         }
         let marked = observed
-            .claims
+            .demands
             .iter()
             .filter(alive)
-            .all(|claim| claim.is_marked);
+            .all(|demand| demand.is_marked);
         if marked || age >= MARKING || age.is_negative() {
             return Some(Decision::step(Step::Revoke { id: id.to_owned() }));
         }
@@ -79,10 +79,10 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
         return Some(record_revocation(observed, ORDERED));
     }
     let reason = observed
-        .claims
+        .demands
         .iter()
         .filter(alive)
-        .find_map(|claim| claim.asks)?;
+        .find_map(|demand| demand.asks)?;
     let due = renewal::add(observed.asked_since.unwrap_or(observed.now), GATHERING);
     if observed.now < due {
         return Some(Decision {
@@ -142,7 +142,7 @@ pub fn is_urgent(status: &AcsIdentityStatus) -> bool {
 
 /// The policy has ceased to allow the identity: nothing is issued, and after a while its tokens are
 /// revoked. What else asks for a revocation goes on.
-pub(super) fn decide_outcast(observed: &Observed<'_>, id: &str, verdict: Verdict) -> Decision {
+pub(super) fn decide_denied(observed: &Observed<'_>, id: &str, verdict: Verdict) -> Decision {
     let status = status(observed);
     let over = status
         .denied_since
@@ -152,8 +152,8 @@ pub(super) fn decide_outcast(observed: &Observed<'_>, id: &str, verdict: Verdict
         if let Some(decision) = decide_revocation(observed, id) {
             return decision;
         }
-        let mut claims = observed.claims.iter();
-        let lives = claims.any(|claim| claim.is_own && !is_dead(claim.issued_at, &status));
+        let mut demands = observed.demands.iter();
+        let lives = demands.any(|demand| demand.is_own && !is_dead(demand.issued_at, &status));
         if lives && over.is_some_and(|over| observed.now >= over) {
             return record_revocation(observed, POLICY_DENIED);
         }

@@ -136,7 +136,7 @@ pub async fn absorb(
     context.note_existence(&order.identity_id, via.endpoint.as_str(), false);
     let observed = observe(context, token, findings, context.now());
     let record = TokenRecord::issued(token, order, issued, connection, via);
-    if observed.service_now.is_none() && decide::is_stillborn(&observed, &record) {
+    if observed.service_now.is_none() && decide::is_issued_before_revocation(&observed, &record) {
         info!("a token of the second of the revocation is dropped");
         return Ok(Outcome::Done);
     }
@@ -224,15 +224,17 @@ fn hold(
         endpoint: via.endpoint.to_string(),
     });
     let uid = token.uid().unwrap_or_default();
-    context
-        .memory
-        .change(&uid, |memory| memory.held = Some(Arc::clone(&held)));
+    context.memory.change(&uid, |memory| {
+        memory.held = Some(Arc::clone(&held));
+        // What fails from now on is not the Entra token's fault.
+        memory.failed_user_token = None;
+    });
     held
 }
 
 /// Why a token that was just issued is good for nothing: it is tried again later, not at once.
 fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(&'static str, String)> {
-    if decide::is_stillborn(observed, record) {
+    if decide::is_issued_before_revocation(observed, record) {
         let message = format!(
             "the service dated the token {}, which is not after the last revocation of the identity, so \
              it may be revoked; the service's clocks may differ. It is tried again",

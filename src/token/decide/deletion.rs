@@ -3,7 +3,7 @@
 use super::{Decision, IdentityView, Observed, SecretView, Step, is_dead};
 use crate::{
     crd::{AcsToken, TokenRecord, Verdict},
-    token::claim::claim,
+    token::revocation_demand::demand,
 };
 
 pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
@@ -46,8 +46,8 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
         IdentityView::Deleting => {
             let status = observed.token.status.as_ref();
             let id = status.and_then(|status| status.identity_id.as_deref());
-            let claim = id.and_then(|id| claim(observed.token, id, &observed.limits));
-            if claim.is_some_and(|claim| claim.asks_at_the_end) {
+            let demand = id.and_then(|id| demand(observed.token, id, &observed.limits));
+            if demand.is_some_and(|demand| demand.asks_at_the_end) {
                 Owed::Revocation { can_be_sent: true }
             } else {
                 Owed::Nothing
@@ -57,9 +57,9 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
             // While a revocation is under way, an older token may yet live: the service's clock may
             // have stepped back since it was issued.
             let lives =
-                claim(observed.token, &identity.id, &observed.limits).is_some_and(|claim| {
-                    let is_dead = is_dead(claim.issued_at, identity) && !identity.is_revoking;
-                    claim.asks.is_some() && !is_dead
+                demand(observed.token, &identity.id, &observed.limits).is_some_and(|demand| {
+                    let is_dead = is_dead(demand.issued_at, identity) && !identity.is_revoking;
+                    demand.asks.is_some() && !is_dead
                 });
             if lives {
                 Owed::Revocation {
@@ -79,17 +79,17 @@ pub(super) fn record_or_delete(
 ) -> Option<Step> {
     let name = match &observed.secret {
         SecretView::Ours { facts, .. } => {
-            let untold = facts
+            let unrecorded = facts
                 .as_ref()
-                .filter(|facts| is_untold(observed.token, facts));
-            if let Some(facts) = untold {
+                .filter(|facts| is_unrecorded(observed.token, facts));
+            if let Some(facts) = unrecorded {
                 return Some(Step::Record(facts.clone()));
             }
             observed.token.secret_name()
         }
         SecretView::Unknown => return Some(Step::ReadSecret),
         SecretView::Absent | SecretView::Foreign { .. } => {
-            if let Some(facts) = untold_former(observed) {
+            if let Some(facts) = unrecorded_former(observed) {
                 return Some(Step::Record(facts.clone()));
             }
             observed.former.as_ref()?.name.clone()
@@ -102,7 +102,7 @@ pub(super) fn record_or_delete(
 }
 
 /// A token that is in a former Secret only, and that the status does not tell.
-pub(super) fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenRecord> {
+pub(super) fn unrecorded_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenRecord> {
     let facts = observed.former.as_ref()?.facts.as_ref()?;
     let is_moved = matches!(&observed.secret, SecretView::Ours { facts: Some(_), .. });
     let status = observed.token.status.as_ref();
@@ -112,7 +112,7 @@ pub(super) fn untold_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenR
 }
 
 /// Whether the Secret knows of a token that the status does not.
-pub(super) fn is_untold(token: &AcsToken, facts: &TokenRecord) -> bool {
+pub(super) fn is_unrecorded(token: &AcsToken, facts: &TokenRecord) -> bool {
     let Some(status) = &token.status else {
         return true;
     };

@@ -282,7 +282,7 @@ pub fn renew_at(token: &AcsToken, facts: &TokenRecord) -> Timestamp {
 /// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
 /// is not known, nothing but the answer tells, and that is dated when it is sent.
 #[must_use]
-pub fn is_stillborn(observed: &Observed<'_>, facts: &TokenRecord) -> bool {
+pub fn is_issued_before_revocation(observed: &Observed<'_>, facts: &TokenRecord) -> bool {
     let IdentityView::Usable(identity) = &observed.identity else {
         return false;
     };

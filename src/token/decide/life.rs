@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     ConnectionView, Decision, IdentityView, Observed, SecretView, Step, UsableIdentity,
-    deletion::{is_untold, record_or_delete, untold_former},
+    deletion::{is_unrecorded, record_or_delete, unrecorded_former},
     is_dead, is_good,
     issue::{
         after, created_at, issue_or_wait, local_time, ready, renew_at, retry_at, unable, why_issue,
@@ -16,7 +16,7 @@ use crate::{
     crd::{AcsToken, IDENTITY_NOT_FOUND, TokenRecord, Verdict},
     memory::UserTokenView,
     renewal,
-    token::claim::{POLICY_DENIED, claim},
+    token::revocation_demand::{POLICY_DENIED, demand},
 };
 
 /// Whether a Secret's name is free again is looked at this far apart.
@@ -27,7 +27,7 @@ const RIVAL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
-    if let Some(facts) = untold_former(observed) {
+    if let Some(facts) = unrecorded_former(observed) {
         // Renamed between Secret and status; whatever comes, a revocation may depend on it.
         return Decision::step(Step::Record(facts.clone()));
     }
@@ -116,7 +116,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             is_immutable,
         } => (facts.as_ref(), *is_outdated, *is_immutable, true),
     };
-    if let Some(facts) = facts.filter(|facts| is_untold(observed.token, facts)) {
+    if let Some(facts) = facts.filter(|facts| is_unrecorded(observed.token, facts)) {
         return Decision::step(Step::Record(facts.clone()));
     }
     if let (Some(former), false) = (&observed.former, is_there) {
@@ -143,8 +143,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if identity.is_revoking {
         return Decision::rest(revoking(), facts, None);
     }
-    if claim(observed.token, &identity.id, &observed.limits)
-        .is_some_and(|claim| claim.asks.is_some() && !is_dead(claim.issued_at, identity))
+    if demand(observed.token, &identity.id, &observed.limits)
+        .is_some_and(|demand| demand.asks.is_some() && !is_dead(demand.issued_at, identity))
     {
         return wait_for_revocation(&name, identity, facts, good);
     }

@@ -11,7 +11,7 @@ pub const POLICY_DENIED: &str = "PolicyDenied";
 
 /// What the identity must know of one of its tokens to coordinate a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct RevocationDemand {
     /// The `AcsToken`'s name.
     pub name: String,
     /// When its last recorded token was issued, by the service's clock.
@@ -31,7 +31,7 @@ pub struct Claim {
 /// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued. What
 /// is beyond `limits` has to go, whatever the object says.
 #[must_use]
-pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Claim> {
+pub fn demand(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<RevocationDemand> {
     if token.spec.teams_user.is_some() {
         // Nobody can revoke it.
         return None;
@@ -64,7 +64,7 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
     } else {
         None
     };
-    Some(Claim {
+    Some(RevocationDemand {
         name: token.metadata.name.clone().unwrap_or_default(),
         issued_at,
         newest_issue: newest_issue.map_or(issued_at, |newest| newest.max(issued_at)),
@@ -78,7 +78,7 @@ pub fn claim(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Cla
 /// Whether the Secret with this metadata holds a token of the identity that `token`'s status does
 /// not tell, and whose end asks for a revocation: with the Secret the only trace of it goes.
 #[must_use]
-pub fn is_untold_claim(
+pub fn is_unrecorded_demand(
     token: &AcsToken,
     identity_id: &str,
     secret: &ObjectMeta,

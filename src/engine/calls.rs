@@ -38,13 +38,6 @@ struct Call {
     stage: Stage,
 }
 
-/// Nobody knows what came of the call.
-fn lost(call: &AcsCall) -> acs::Error {
-    let operation = call.operation.kind();
-    acs::Error::of_kind(operation, &call.via.endpoint, acs::Kind::NoAnswer)
-        .after(acs::Outcome::Unknown, true)
-}
-
 /// How the call of an object stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallStage {
@@ -211,12 +204,13 @@ impl Calls {
         let Some(former) = calls.get_mut(&call.by) else {
             return false;
         };
-        if !matches!(former.stage, Stage::Turn { .. }) {
-            return false;
-        }
         // The turn goes back if the lock is not free.
-        let Stage::Turn { turn, .. } = std::mem::replace(&mut former.stage, Stage::Locked) else {
-            return false;
+        let turn = match std::mem::replace(&mut former.stage, Stage::Locked) {
+            Stage::Turn { turn, .. } => turn,
+            stage => {
+                former.stage = stage;
+                return false;
+            }
         };
         let guard = match &call.operation {
             AcsOperation::CreateIdentity { .. } => None,
@@ -339,4 +333,11 @@ impl Calls {
         let is_open = |call: &Call| matches!(call.stage, Stage::OnTheWire | Stage::Answered(_));
         !lock(&self.of_objects).values().any(is_open)
     }
+}
+
+/// The error of a call whose outcome nobody knows.
+fn lost(call: &AcsCall) -> acs::Error {
+    let operation = call.operation.kind();
+    acs::Error::of_kind(operation, &call.via.endpoint, acs::Kind::NoAnswer)
+        .after(acs::Outcome::Unknown, true)
 }

@@ -6,8 +6,8 @@ use std::{
 use super::Requeue;
 use crate::cluster::{ObjectKey, view::lock};
 
-/// One lock per identity in ACS: many may issue side by side, one may revoke alone (R3). Nobody waits
-/// for one inside a run: whom it was refused to is requeued when it is free.
+/// One lock per identity in ACS: many may issue side by side, one may revoke alone (R3). No run
+/// waits for one: an object that does not get it is requeued when it is free.
 #[derive(Clone, Debug)]
 pub struct Locks {
     held: Arc<Mutex<HashMap<String, Held>>>,

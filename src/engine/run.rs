@@ -58,7 +58,8 @@ pub trait Reconcile: Send {
     /// What it decides to do.
     type Step: PartialEq + Send;
 
-    /// Observes and decides, and carries the step out; `None` for what no decision led to.
+    /// Observes, decides, and carries out the decided step. The step is `None` where nothing was
+    /// decided, as when an answer is recorded.
     fn step(&mut self)
     -> impl Future<Output = Result<(Option<Self::Step>, Outcome), Error>> + Send;
 

@@ -43,7 +43,7 @@ impl Reconcile for Run {
                 Some(identity) if uid.as_ref() == Some(&answered.call.uid) => {
                     act::absorb(context, identity, answered).await?
                 }
-                _ => act::absorb_of_gone(context, answered),
+                _ => act::absorb_of_gone(context, &answered),
             };
             return Ok((None, outcome));
         }

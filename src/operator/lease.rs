@@ -19,7 +19,7 @@ use crate::{
 
 const NO_ANSWER: &str = "no answer from the API server in time";
 
-/// Which Lease is held, by whom, and how it is kept.
+/// Name, namespace, holder and timing of the Lease.
 #[derive(Clone, Debug)]
 pub struct LeaseConfig {
     /// The Lease's namespace.

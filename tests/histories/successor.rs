@@ -1,5 +1,5 @@
 //! A second process of the operator: it takes over by the Lease, and the former one goes on later, or
-//! ends its calls first. What asks for the claim, and what becomes of a call without it, is what ships.
+//! ends its calls first. The check of the claim, and the error of a call without it, are the shipped code.
 
 use std::{cell::RefCell, rc::Rc, sync::OnceLock, time::Duration, time::Instant};
 

@@ -55,23 +55,13 @@ async fn created(
     is_first: bool,
 ) -> Result<Outcome, cluster::Error> {
     let AcsCall {
-        via,
-        connection,
-        by,
-        uid,
-        ..
+        via, connection, ..
     } = &answered.call;
     match &answered.result {
         Ok(AcsAnswer::Created(created)) => {
             context.note_success(connection, via);
             info!(identity_id = created.id, "created an identity");
-            let unrecorded = Created {
-                uid: uid.clone(),
-                id: created.id.clone(),
-                via: via.clone(),
-                connection: connection.clone(),
-            };
-            context.memory.remember_created(by.clone(), unrecorded);
+            remember_created(context, &answered.call, &created.id);
             record_created(context, identity, &created.id).await?;
         }
         Ok(_) => {}
@@ -90,6 +80,17 @@ async fn created(
     Ok(Outcome::Done)
 }
 
+/// Keeps the id of the identity that the call has created in memory, until a status tells it (I6).
+fn remember_created(context: &Context, call: &AcsCall, id: &str) {
+    let created = Created {
+        uid: call.uid.clone(),
+        id: id.to_owned(),
+        via: call.via.clone(),
+        connection: call.connection.clone(),
+    };
+    context.memory.remember_created(call.by.clone(), created);
+}
+
 /// The id goes into the status; it stays in memory until it is there.
 pub(super) async fn record_created(
     context: &Context,
@@ -103,27 +104,14 @@ pub(super) async fn record_created(
 }
 
 /// Takes in an answer whose object is gone, or has left its name to another one.
-pub fn absorb_of_gone(context: &Context, answered: Answered) -> Outcome {
-    let AcsCall {
-        via,
-        connection,
-        by,
-        uid,
-        operation,
-        ..
-    } = answered.call;
-    match (operation, answered.result) {
+pub fn absorb_of_gone(context: &Context, answered: &Answered) -> Outcome {
+    let by = &answered.call.by;
+    match (&answered.call.operation, &answered.result) {
         (AcsOperation::CreateIdentity { .. }, Ok(AcsAnswer::Created(created))) => {
-            let unrecorded = Created {
-                uid,
-                id: created.id,
-                via,
-                connection,
-            };
-            context.memory.remember_created(by, unrecorded);
+            remember_created(context, &answered.call, &created.id);
         }
         (AcsOperation::DeleteIdentity { identity_id }, result) => {
-            if context.memory.created(&by).is_none() {
+            if context.memory.created(by).is_none() {
                 return Outcome::Done;
             }
             match result {
@@ -136,7 +124,7 @@ pub fn absorb_of_gone(context: &Context, answered: Answered) -> Outcome {
                         identity_id,
                         "deleted the identity of an object that is gone"
                     );
-                    context.memory.forget_created(&by);
+                    context.memory.forget_created(by);
                 }
             }
         }

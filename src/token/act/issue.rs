@@ -45,20 +45,18 @@ pub(super) async fn issue(
         note_use(context, token, &connection, &via);
         return Ok(Outcome::Done);
     }
+    let user = token.spec.teams_user.as_ref();
     let mut call = AcsCall {
         via,
         connection,
         by: ObjectRef::from_obj(token).into(),
         uid: token.uid().unwrap_or_default(),
-        operation: AcsOperation::IssueToken(order.clone()),
+        operation: match user {
+            // The Entra token is read when the turn has come.
+            Some(user) => exchange(user, order, SecretString::default()),
+            None => AcsOperation::IssueToken(order.clone()),
+        },
         deadline: order.deadline,
-    };
-    let user_token = match &token.spec.teams_user {
-        Some(user) => {
-            call.operation = exchange(user, order, SecretString::default());
-            Some(user)
-        }
-        None => None,
     };
     if !context.calls.has_turn(&*context.world, &call) {
         return Ok(Outcome::Waits);
@@ -66,7 +64,7 @@ pub(super) async fn issue(
     if let Some(error) = is_still_refused(context, token, order, &call.via).await? {
         return refused(context, token, &error, findings).await;
     }
-    if let Some(user) = user_token {
+    if let Some(user) = user {
         let Some(found) = read_user_token(context, token, findings).await? else {
             return Ok(Outcome::Done);
         };

@@ -105,6 +105,12 @@ impl Error {
         is_refusal(self.reason())
     }
 
+    /// The API server gave no answer at all.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.status().is_none() && !matches!(self, Self::Withheld)
+    }
+
     /// One word for conditions and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -106,10 +106,9 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
         );
     }
     let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
-    context.memory.change(&uid, |memory| {
-        memory.counted = Some(now);
-        measure(context, memory, left);
-    });
+    context
+        .memory
+        .change(&uid, |memory| measure(context, memory, left));
     let settling = context.config.pods_reread_within;
     let regeneration =
         former::regeneration(next.former_tokens.as_ref(), is_accepted, settling, now);
@@ -125,13 +124,22 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
         .into_iter()
         .chain(regeneration.changes_at)
         .min();
+    // Only what is written is told: a failed write is repeated as the failure that it is (K4).
+    let told = || {
+        context
+            .memory
+            .change(&uid, |memory| memory.counted = Some(now));
+    };
     if next == former {
+        told();
         return Ok(wake);
     }
     if !context.tells_of(key) {
+        told();
         return Ok(Some(renewal::add(now, TOLD_BY_ANOTHER)));
     }
     write_status(&*context.world, view, &connection.with_status(next)).await?;
+    told();
     warn(context, connection, &former, &current, &verdict).await;
     Ok(wake)
 }

@@ -50,7 +50,7 @@ pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, POLICY_GRACE, Policy,
 pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
 pub use revocation::{
     AcsRevocation, AcsRevocationSpec, ClusterAcsRevocation, ClusterAcsRevocationSpec,
-    RevocationStatus, RevocationTarget, RevokedConnection,
+    QueuedTargets, RevocationStatus, RevocationTarget, RevokedConnection,
 };
 pub use scope::Scope;
 pub use token::{

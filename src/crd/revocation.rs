@@ -185,9 +185,13 @@ pub struct RevocationStatus {
     /// Of how many the service has answered that their tokens are revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<i64>,
-    /// Whom the order selected when it was first seen.
+    /// Whom the order selected when it was first seen. Of more than 4000 it is those whose turn has
+    /// come, at most 1000 at a time; the service's answer of the others is counted in `revoked` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<RevocationTarget>,
+    /// Whom else it selected then, until they become `targets`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queued: Vec<QueuedTargets>,
     /// The generation of the spec that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -218,6 +222,16 @@ pub struct RevocationTarget {
     /// Why there is nothing to revoke.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// Targets of an order that have not had their turn, of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueuedTargets {
+    /// The namespace of the `AcsIdentities`; none where it is the order's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The names of the `AcsIdentities`.
+    pub names: Vec<String>,
 }
 
 impl RevocationTarget {

@@ -322,6 +322,9 @@ pub struct AcsTokenStatus {
     /// When the token ends, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// How long the token lives from its issue on, as the service said, in seconds: `86400s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub life: Option<String>,
     /// When the token will be renewed, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<Time>,

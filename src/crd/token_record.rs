@@ -83,7 +83,7 @@ impl TokenRecord {
             (ISSUED_AT, self.issued_at.to_string()),
             (EXPIRES_AT, self.expires_at.to_string()),
             (RENEW_AT, renew_at.to_string()),
-            (LIFE, format!("{}s", self.life.as_secs())),
+            (LIFE, self.life_text()),
             (IDENTITY_ID, self.identity_id.clone()),
             (SCOPES, scopes_text(&self.shape.scopes)),
             (EXPIRES_IN, self.shape.expires_in.clone()),
@@ -120,6 +120,12 @@ impl TokenRecord {
         all
     }
 
+    /// Its life, in seconds: `86400s`.
+    #[must_use]
+    pub fn life_text(&self) -> String {
+        format!("{}s", self.life.as_secs())
+    }
+
     /// The record as the `status` of its object tells it, where that is of the same token: whoever edits
     /// an annotation can't make a token end later, nor be another (T9).
     #[must_use]
@@ -143,6 +149,14 @@ impl TokenRecord {
         if let Some(told) = &status.credential {
             self.credential.clone_from(told);
         }
+        if let Some(told) = status.life.as_deref().and_then(life_in) {
+            self.life = told;
+        }
+        if let (Some(exchange), Some(told)) = (&mut self.exchange, &status.user_token) {
+            exchange.user_token.clone_from(&told.fingerprint);
+            exchange.user_token_expires_at = told.expires_at.0;
+        }
+        self.former = status.former_token.clone().map(Box::new);
         self.revision = status.revision.unwrap_or(self.revision);
         self
     }
@@ -164,7 +178,7 @@ impl TokenRecord {
             },
             issued_at: whole_second(text(ISSUED_AT)?.parse().ok()?)?,
             expires_at: whole_second(text(EXPIRES_AT)?.parse().ok()?)?,
-            life: text(LIFE)?.parse().ok().filter(is_life)?,
+            life: life_in(&text(LIFE)?)?,
             fingerprint: text(FINGERPRINT)?,
             credential: text(CREDENTIAL)?,
             former: former_in(annotations)?,
@@ -194,9 +208,9 @@ fn whole_second(time: Timestamp) -> Option<Timestamp> {
 /// is a Teams user's.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(26);
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "for Option::filter")]
-fn is_life(life: &SignedDuration) -> bool {
-    life.is_positive() && *life <= LONGEST_LIFE
+fn life_in(text: &str) -> Option<SignedDuration> {
+    let life: SignedDuration = text.parse().ok()?;
+    (life.is_positive() && life <= LONGEST_LIFE).then_some(life)
 }
 
 /// The former token that the annotations tell, if any; `None` when they were edited into nonsense.
@@ -258,9 +272,8 @@ mod tests {
     use super::*;
     use crate::crd::ConnectionKind;
 
-    #[test]
-    fn facts_survive_the_way_through_annotations() {
-        let facts = TokenRecord {
+    fn facts() -> TokenRecord {
+        TokenRecord {
             identity_id: "8:acs:a_b".to_owned(),
             shape: TokenParameters {
                 scopes: [Scope::Voip, Scope::ChatJoin].into(),
@@ -286,9 +299,32 @@ mod tests {
                 },
                 endpoint: "https://contoso.communication.azure.com".to_owned(),
             })),
-        };
+        }
+    }
+
+    #[test]
+    fn facts_survive_the_way_through_annotations() {
+        let facts = facts();
         let annotations = facts.annotations(facts.issued_at);
         assert_eq!(TokenRecord::from_annotations(&annotations), Some(facts));
+    }
+
+    #[test]
+    fn what_the_status_tells_of_the_token_counts_whoever_edits_the_annotations() {
+        let status = AcsTokenStatus {
+            fingerprint: Some("abc".to_owned()),
+            life: Some("5400s".to_owned()),
+            ..AcsTokenStatus::default()
+        };
+        let mut facts = facts();
+        facts.life = SignedDuration::from_secs(1);
+        assert_eq!(
+            facts.clone().bounded_by(&status).life,
+            SignedDuration::from_mins(90)
+        );
+        assert_eq!(facts.clone().bounded_by(&status).former, None);
+        facts.fingerprint = "another".to_owned();
+        assert_eq!(facts.clone().bounded_by(&status), facts);
     }
 
     #[test]

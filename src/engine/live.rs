@@ -8,13 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::{ClusterResourceScope, NamespaceResourceScope},
 };
 use serde_json::json;
 
 use super::{
-    AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IssueOrder, Object, Stored, World,
+    AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IdentityPage, IssueOrder, Object, Stored,
+    World,
 };
 use crate::{
     acs::{self, AssertionSource, Endpoint, Service, Turn, Urgency},
@@ -26,6 +27,9 @@ use crate::{
     },
     crd::AcsIdentity,
 };
+
+/// Objects of a page of a list: as many are in memory at a time.
+const PAGE: u32 = 250;
 
 /// The world of a process: the API server, ACS, and the machine's clock. No effect begins without
 /// the claim (K2); the ACS client asks for it itself, before each attempt.
@@ -86,6 +90,9 @@ impl World for Live {
                 Ok(found.map(Stored::into_object))
             }
             .boxed(),
+            ApiRequest::ListIdentities { namespace, after } => {
+                list_identities(client, namespace, after)
+            }
             ApiRequest::CreateSecret { secret, is_dry_run } => {
                 put_secret(by, *secret, true, is_dry_run)
             }
@@ -104,7 +111,7 @@ impl World for Live {
                 Object::Token(object) => write_status(by, of_namespace, *object),
                 Object::Revocation(object) => write_status(by, of_namespace, *object),
                 Object::ClusterRevocation(object) => write_status(by, of_cluster, *object),
-                Object::Secret(_) => async { Ok(None) }.boxed(),
+                Object::Secret(_) | Object::Identities(_) => async { Ok(None) }.boxed(),
             },
             ApiRequest::WriteFinalizers {
                 object, finalizers, ..
@@ -113,9 +120,10 @@ impl World for Live {
                 Object::ClusterConnection(object) => patch(by, of_cluster, *object, finalizers),
                 Object::Identity(object) => patch(by, of_namespace, *object, finalizers),
                 Object::Token(object) => patch(by, of_namespace, *object, finalizers),
-                Object::Revocation(_) | Object::ClusterRevocation(_) | Object::Secret(_) => {
-                    async { Ok(None) }.boxed()
-                }
+                Object::Revocation(_)
+                | Object::ClusterRevocation(_)
+                | Object::Secret(_)
+                | Object::Identities(_) => async { Ok(None) }.boxed(),
             },
             ApiRequest::Publish(notice) => {
                 let events = Arc::clone(&self.events);
@@ -217,6 +225,22 @@ fn read_secret(client: Client, namespace: String, name: String) -> Asked {
         let (api, object) = secrets(client, &namespace, &name);
         let found = call("read", &object, api.get_opt(&name)).await?;
         Ok(found.map(|found| Object::Secret(Box::new(found))))
+    }
+    .boxed()
+}
+
+fn list_identities(client: Client, namespace: Option<String>, after: Option<String>) -> Asked {
+    async move {
+        let api: Api<AcsIdentity> = match &namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        let mut parameters = ListParams::default().limit(PAGE);
+        parameters.continue_token = after;
+        let page = call("list", "AcsIdentities", api.list(&parameters)).await?;
+        let next = page.metadata.continue_.filter(|next| !next.is_empty());
+        let items = page.items;
+        Ok(Some(Object::Identities(IdentityPage { items, next })))
     }
     .boxed()
 }

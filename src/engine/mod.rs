@@ -22,7 +22,7 @@ pub use claim::Claim;
 pub use lease::{Election, Next, Record, Timing, TimingError};
 pub use live::Live;
 pub use locks::{Guard, Locks};
-pub use object::{Object, Stored};
+pub use object::{IdentityPage, Object, Stored};
 pub use order::{IssueOrder, Why};
 pub use queue::{Ended, Queue};
 pub use requeue::Requeue;

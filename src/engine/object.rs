@@ -1,4 +1,4 @@
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -23,6 +23,17 @@ pub enum Object {
     ClusterRevocation(Box<ClusterAcsRevocation>),
     /// A Secret.
     Secret(Box<Secret>),
+    /// A page of `AcsIdentities`.
+    Identities(IdentityPage),
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityPage {
+    /// The objects.
+    pub items: Vec<AcsIdentity>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
 }
 
 /// A kind whose status and finalizers the operator writes.
@@ -41,6 +52,8 @@ pub trait Stored:
     fn into_object(self) -> Object;
     /// The object, if it is one of this kind.
     fn from_object(object: Object) -> Option<Self>;
+    /// What its status says of it, once it has one.
+    fn conditions_mut(&mut self) -> Option<&mut Vec<Condition>>;
 }
 
 macro_rules! stored {
@@ -56,6 +69,9 @@ macro_rules! stored {
                         _ => None,
                     }
                 }
+                fn conditions_mut(&mut self) -> Option<&mut Vec<Condition>> {
+                    self.status.as_mut().map(|status| &mut status.conditions)
+                }
             }
         )*
 
@@ -69,6 +85,7 @@ macro_rules! stored {
                         let namespace = secret.namespace().unwrap_or_default();
                         format!("Secret {namespace}/{}", secret.name_any())
                     }
+                    Self::Identities(_) => "AcsIdentities".to_owned(),
                 }
             }
         }

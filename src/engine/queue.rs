@@ -16,6 +16,10 @@ pub struct Queue {
     entries: HashMap<ObjectKey, Entry>,
     ready: VecDeque<ObjectKey>,
     timers: BTreeMap<Duration, BTreeSet<ObjectKey>>,
+    /// Those whose last run could not reach the API server.
+    unreached: BTreeSet<ObjectKey>,
+    /// Which of them finds out next whether it is back, and when.
+    probe: Option<(ObjectKey, Duration)>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,13 @@ pub enum Ended {
     Overtaken,
     /// It failed.
     Failed,
+    /// It failed because the API server could not be reached.
+    Unreachable,
 }
+
+/// While the API server is away, one of the objects that wait for it is run again after this at the
+/// latest: once that succeeds, all of them are.
+const PROBE: Duration = Duration::from_secs(8);
 
 impl Queue {
     /// Asks for a run of the object.
@@ -103,9 +113,12 @@ impl Queue {
         entry.state = State::Idle;
         entry.failures = match how {
             Ended::Rested(_) => 0,
-            Ended::Overtaken | Ended::Failed => entry.failures.saturating_add(1),
+            Ended::Overtaken | Ended::Failed | Ended::Unreachable => {
+                entry.failures.saturating_add(1)
+            }
         };
         let failures = entry.failures;
+        self.note_reach(key, how);
         if is_dirty {
             self.add(key.clone());
             return failures;
@@ -113,14 +126,13 @@ impl Queue {
         let pause = match how {
             Ended::Rested(pause) => pause,
             Ended::Overtaken => Some(after_overtaken(failures)),
-            Ended::Failed => renewal::backoff(failures, None, &key.to_string())
-                .try_into()
-                .ok(),
+            Ended::Failed => Some(after_failed(failures, key)),
+            Ended::Unreachable => Some(self.after_unreachable(failures, key, now)),
         };
         match pause {
             Some(pause) => {
                 let at = now.saturating_add(pause);
-                entry.timer = Some(at);
+                self.entries.entry(key.clone()).or_default().timer = Some(at);
                 self.timers.entry(at).or_default().insert(key.clone());
             }
             None => {
@@ -128,6 +140,28 @@ impl Queue {
             }
         }
         failures
+    }
+
+    /// Once an object reaches the API server that did not before, all others try again.
+    fn note_reach(&mut self, key: &ObjectKey, how: Ended) {
+        if how == Ended::Unreachable {
+            self.unreached.insert(key.clone());
+        } else if self.unreached.remove(key) {
+            for key in std::mem::take(&mut self.unreached) {
+                self.add(key);
+            }
+        }
+    }
+
+    fn after_unreachable(&mut self, failures: i32, key: &ObjectKey, now: Duration) -> Duration {
+        let usual = after_failed(failures, key);
+        let mut probe = self.probe.iter();
+        if probe.any(|(other, at)| other != key && (now..=now + PROBE).contains(at)) {
+            return usual;
+        }
+        let pause = usual.min(PROBE);
+        self.probe = Some((key.clone(), now + pause));
+        pause
     }
 
     /// When the next object is run by itself.
@@ -151,6 +185,12 @@ fn forget(timers: &mut BTreeMap<Duration, BTreeSet<ObjectKey>>, at: Duration, ke
             timers.remove(&at);
         }
     }
+}
+
+/// How long to wait when this many runs in a row have failed: a second, doubling to a minute.
+fn after_failed(failures: i32, key: &ObjectKey) -> Duration {
+    let wait = renewal::backoff(failures, None, &key.to_string());
+    wait.try_into().unwrap_or_default()
 }
 
 /// How long to wait when this many runs in a row were overtaken: 200 ms, doubling to a minute.
@@ -226,5 +266,27 @@ mod tests {
         queue.ended(&key("a"), Ended::Rested(Some(second(60))), second(0));
         assert!(queue.is_settled());
         assert_eq!(fail(&mut queue), waits[0]);
+    }
+
+    #[test]
+    fn one_object_finds_that_the_api_server_is_back_and_all_try_again() {
+        let mut queue = Queue::default();
+        let names = ["a", "b", "c"].map(key);
+        names.iter().cloned().for_each(|key| queue.add(key));
+        let (mut now, mut runs) = (Duration::ZERO, 0);
+        while now < second(3600) {
+            while let Some((key, _)) = queue.start(0) {
+                queue.ended(&key, Ended::Unreachable, now);
+                runs += 1;
+            }
+            let next = queue.next_timer().unwrap();
+            assert!(next <= now + PROBE, "{next:?} after {now:?}");
+            now = next;
+            queue.tick(now);
+        }
+        assert!(runs < 3600 / 5, "{runs} runs");
+        let (key, _) = queue.start(0).unwrap();
+        queue.ended(&key, Ended::Rested(None), now);
+        assert_eq!(queue.tick(now), 2);
     }
 }

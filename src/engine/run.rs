@@ -100,6 +100,7 @@ pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
         })),
         Ok(Rested::Overtaken | Rested::NoProgress(_)) => Ended::Overtaken,
         Err(error) if error.is_conflict() => Ended::Overtaken,
+        Err(error) if error.is_unreachable() => Ended::Unreachable,
         Err(_) => Ended::Failed,
     }
 }
@@ -212,7 +213,7 @@ fn end(
         return;
     }
     let (reason, text) = match ran {
-        Ok(Err(error)) if how == Ended::Failed => (error.reason(), error.to_string()),
+        Ok(Err(error)) if !error.is_conflict() => (error.reason(), error.to_string()),
         Ok(_) => return,
         Err(()) => ("Panic", "the run panicked: please report this".to_owned()),
     };

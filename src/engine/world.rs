@@ -79,6 +79,13 @@ pub enum ApiRequest {
         /// Its name.
         name: String,
     },
+    /// Reads a page of the `AcsIdentities` as they are now, which a watch may not have told.
+    ListIdentities {
+        /// Of this namespace, or of all.
+        namespace: Option<String>,
+        /// Where the former page ended.
+        after: Option<String>,
+    },
     /// Creates a Secret.
     CreateSecret {
         /// The Secret.

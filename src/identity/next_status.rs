@@ -125,12 +125,14 @@ pub fn refused(identity: &AcsIdentity, request: &str) -> AcsIdentityStatus {
 const MOST_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(24);
 
 /// All tokens are revoked, as the service answered at `now` of the operator's clock. The `newest`
-/// token was issued before, whatever the service's clock said then.
+/// token was issued before, whatever the service's clock said then. With a shared id, a lost call of
+/// another object may take effect until `beside`, by the operator's clock.
 #[must_use]
 pub fn revoked(
     identity: &AcsIdentity,
     answer: &Revoked,
     newest: Option<Timestamp>,
+    beside: Option<Timestamp>,
     now: Timestamp,
 ) -> AcsIdentityStatus {
     let mut next = identity.status.clone().unwrap_or_default();
@@ -151,6 +153,7 @@ pub fn revoked(
     let known = pending
         .as_ref()
         .and_then(|pending| Some(pending.unsettled_until.as_ref()?.0))
+        .max(beside)
         .map(|until| until.duration_since(now).min(INTENT + CALL) + missing)
         .map(|left| renewal::add(date, left));
     // With a shared id, what another object's revocation left unsettled still is.
@@ -182,9 +185,7 @@ pub fn revoked_beside(sibling: &AcsIdentity, told: &AcsIdentityStatus) -> AcsIde
     next.tokens_valid_after.clone_from(&told.tokens_valid_after);
     next.last_revocation.clone_from(&told.last_revocation);
     let is_over = told.pending_revocation.is_none();
-    let pending = next
-        .pending_revocation
-        .take_if(|pending| is_over && pending.unsettled_until.is_none());
+    let pending = next.pending_revocation.take_if(|_| is_over);
     if let (Some(pending), Some(last)) = (pending, &mut next.last_revocation) {
         last.orders.extend(pending.orders);
         if pending.request.is_some() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
@@ -11,11 +12,13 @@ use crate::{
     },
     connection,
     context::{Context, Views},
-    crd::{AcsIdentity, ConnectionKey, ConnectionKind},
-    engine::{Rested, Stored},
-    identity, revocation, token,
+    crd::{AcsIdentity, Conditions, ConnectionKey, ConnectionKind, RECONCILING},
+    engine::{Rested, Stored, write_status},
+    identity, renewal, revocation, token,
 };
 
+/// The reason of an object that the operator can't bring to rest.
+const NO_PROGRESS: &str = "NoProgress";
 /// After so many runs of an object without progress it is told; they begin with 0.
 const TOLD_AFTER: i32 = 2;
 
@@ -34,9 +37,11 @@ pub async fn reconcile(
         }
         Ok(Rested::NoProgress(step)) if attempts == TOLD_AFTER => {
             let text = format!(
-                "the operator has done the same thing several times and it had no effect ({step}): an                  admission policy, another controller or another operator may undo it. It is tried                  again, more and more slowly"
+                "the operator has done the same thing several times and it had no effect ({step}): an \
+                 admission policy, another controller or another operator may undo it. It is tried \
+                 again, more and more slowly"
             );
-            warn(&context, &key, "NoProgress", &text).await;
+            warn(&context, &key, NO_PROGRESS, &text).await;
         }
         _ => {}
     }
@@ -114,9 +119,35 @@ async fn warn_on<K: Stored + Indexed>(
     reason: &str,
     text: &str,
 ) {
-    if let Some(object) = view.get(&key.reference()) {
-        context.warn(object.as_ref(), reason, text).await;
+    let Some(object) = view.get(&key.reference()) else {
+        return;
+    };
+    context.warn(object.as_ref(), reason, text).await;
+    if reason == NO_PROGRESS
+        && let Some(next) = with_no_progress(object.as_ref(), text, context.now())
+    {
+        // Where that is refused, too, the Event has said it.
+        let _ = write_status(&*context.world, view, &next).await;
     }
+}
+
+/// The object with a condition that says so; the next run that comes to rest takes it away.
+fn with_no_progress<K: Stored>(object: &K, text: &str, now: Timestamp) -> Option<K> {
+    let mut next = object.clone();
+    let generation = object.meta().generation;
+    let conditions = next.conditions_mut()?;
+    let told = Conditions {
+        former: conditions,
+        generation,
+        now: renewal::whole_seconds(now),
+    }
+    .one(RECONCILING, true, NO_PROGRESS, text);
+    if conditions.contains(&told) {
+        return None;
+    }
+    conditions.retain(|condition| condition.type_ != RECONCILING);
+    conditions.push(told);
+    Some(next)
 }
 
 async fn dispatch(context: Arc<Context>, key: ObjectKey) -> Result<Rested, Error> {

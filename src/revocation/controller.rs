@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
@@ -43,7 +45,7 @@ pub async fn reconcile<R: AnyRevocation>(
         return Ok(Rested::Until(None));
     }
     let next = if is_new {
-        let Some(seen) = first_sight(context, order.as_ref(), now) else {
+        let Some(seen) = first_sight(context, order.as_ref(), now).await? else {
             if !was_told(context, &uid) {
                 elsewhere(context, order.as_ref()).await;
             }
@@ -54,7 +56,9 @@ pub async fn reconcile<R: AnyRevocation>(
         let Some(seen) = progress(context, order.as_ref(), now) else {
             return Ok(Rested::Until(None));
         };
-        requeue_targets(context, order.as_ref());
+        if !was_told(context, &uid) {
+            requeue_targets(context, order.as_ref(), &RevocationStatus::default());
+        }
         decide::go_on(&former, &seen)
     };
     let is_over = next.is_over();
@@ -79,7 +83,8 @@ pub async fn reconcile<R: AnyRevocation>(
         context.memory.forget(&uid);
         return Ok(Rested::Until(None));
     }
-    requeue_targets(context, &order);
+    was_told(context, &uid);
+    requeue_targets(context, &order, &former);
     Ok(Rested::Until(Some(renewal::add(now, LOOKING))))
 }
 
@@ -103,14 +108,15 @@ fn told<R: AnyRevocation>(
     }
 }
 
-/// Asks for a run of the open targets, once in the life of this process: from then on each finds
-/// the order by itself.
-fn requeue_targets<R: AnyRevocation>(context: &Context, order: &R) {
-    if was_told(context, &order.uid().unwrap_or_default()) {
-        return;
-    }
+/// Asks for a run of the open targets that were none before, once in the life of this process: from
+/// then on each finds the order by itself.
+fn requeue_targets<R: AnyRevocation>(context: &Context, order: &R, former: &RevocationStatus) {
     let own = order.namespace();
-    for target in order.open_targets() {
+    let known: HashSet<_> = former.open_targets().map(|target| &target.uid).collect();
+    let new = order
+        .open_targets()
+        .filter(|target| !known.contains(&target.uid));
+    for target in new {
         let namespace = namespace_of(target, own.as_deref());
         let identity: ObjectRef<AcsIdentity> = object_ref(Some(namespace), &target.name);
         context.requeue.send(identity);
@@ -129,7 +135,7 @@ fn was_told(context: &Context, uid: &str) -> bool {
 async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_new: bool) {
     let message = next.verdict.message();
     if is_new && !next.is_over() {
-        let total = next.status.targets.len();
+        let total = next.status.total.unwrap_or(0);
         info!(total, "an order to revoke was begun");
         let note = format!("all tokens of {total} targets are being revoked");
         context.inform(order, "RevocationStarted", note).await;

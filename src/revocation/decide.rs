@@ -5,14 +5,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::kinds::Terms;
 use crate::{
-    crd::{RevocationStatus, RevocationTarget, Verdict},
+    crd::{QueuedTargets, RevocationStatus, RevocationTarget, Verdict},
     renewal,
 };
 
-/// More targets than this are not recorded: etcd takes no object over 1.5 MiB.
-pub const MOST_TARGETS: usize = 4000;
-/// Nor are targets whose JSON is longer, in bytes: each grows by its time.
+/// More targets than this are recorded by name only until it is their turn: etcd takes no object over
+/// 1.5 MiB.
+const MOST_TARGETS: usize = 4000;
+/// Of so many, as many have their turn at a time. The service revokes fewer in the time that it takes
+/// to write that down.
+pub const AT_A_TIME: usize = 1000;
+/// A longer record is not made, in bytes of JSON: each target grows by its time.
 const MOST_BYTES: usize = 1_000_000;
+/// What is noted of a target that is gone before its turn.
+pub const DELETED_MEANWHILE: &str = "the AcsIdentity was deleted meanwhile";
 /// So many names stand in a message.
 const NAMED: usize = 3;
 
@@ -34,6 +40,8 @@ pub struct Progress {
     pub now: Timestamp,
     /// What has become of its open targets, in their order.
     pub seen: Vec<Seen>,
+    /// The first of its queued targets, as they are now: at least as many as can have their turn.
+    pub queued: Vec<RevocationTarget>,
 }
 
 /// What has become of an open target.
@@ -84,22 +92,16 @@ pub fn begin(order: &FirstSight) -> Next {
         Ok(targets) => targets.clone(),
         Err(why) => return never(Verdict::stalled("InvalidSelector", why.clone())),
     };
-    let bytes = serde_json::to_vec(&targets).map_or(0, |json| json.len());
-    if targets.len() > MOST_TARGETS || bytes > MOST_BYTES {
+    let status = recorded(targets, now.clone());
+    let bytes = serde_json::to_vec(&status).map_or(0, |json| json.len());
+    if bytes > MOST_BYTES {
         let message = format!(
-            "the order selects {} AcsIdentities, more than one object can record (at most \
-             {MOST_TARGETS}): nothing is revoked; make several orders that select less",
-            targets.len()
+            "the order selects {} AcsIdentities, whose names are more than one object can record: \
+             nothing is revoked; make several orders that select less, as by namespace",
+            status.total.unwrap_or(0)
         );
         return never(Verdict::stalled("TooManyTargets", message));
     }
-    let status = RevocationStatus {
-        started_at: now.clone(),
-        total: i64::try_from(targets.len()).ok(),
-        revoked: Some(0),
-        targets,
-        ..RevocationStatus::default()
-    };
     if order.terms.is_dry_run {
         let verdict = of_dry_run(&status);
         let status = RevocationStatus {
@@ -111,6 +113,57 @@ pub fn begin(order: &FirstSight) -> Next {
     conclude(status, order.now, &[])
 }
 
+/// A status that has all targets on record.
+fn recorded(mut targets: Vec<RevocationTarget>, now: Option<Time>) -> RevocationStatus {
+    let total = i64::try_from(targets.len()).ok();
+    let is_too_many = targets.len() > MOST_TARGETS;
+    let later =
+        targets.split_off(
+            targets
+                .len()
+                .min(if is_too_many { AT_A_TIME } else { MOST_TARGETS }),
+        );
+    let mut queued: Vec<QueuedTargets> = Vec::new();
+    for RevocationTarget {
+        namespace, name, ..
+    } in later
+    {
+        match queued.last_mut() {
+            Some(last) if last.namespace == namespace => last.names.push(name),
+            _ => queued.push(QueuedTargets {
+                namespace,
+                names: vec![name],
+            }),
+        }
+    }
+    RevocationStatus {
+        started_at: now,
+        total,
+        revoked: Some(0),
+        targets,
+        queued,
+        ..RevocationStatus::default()
+    }
+}
+
+/// Gives queued targets their turn in place of those that are done with.
+fn next_turn(status: &mut RevocationStatus, queued: &[RevocationTarget]) {
+    if status.queued.is_empty() {
+        return;
+    }
+    status.targets.retain(RevocationTarget::is_open);
+    for target in queued {
+        if status.targets.len() >= AT_A_TIME {
+            break;
+        }
+        status.targets.push(target.clone());
+        if let Some(first) = status.queued.first_mut() {
+            first.names.remove(0);
+        }
+        status.queued.retain(|group| !group.names.is_empty());
+    }
+}
+
 /// Takes in what has become of the open targets.
 #[must_use]
 pub fn go_on(former: &RevocationStatus, order: &Progress) -> Next {
@@ -120,39 +173,44 @@ pub fn go_on(former: &RevocationStatus, order: &Progress) -> Next {
         ..former.clone()
     };
     let mut waiting = Vec::new();
+    let mut revoked = former.revoked.unwrap_or(0);
     let open = status.targets.iter_mut().filter(|target| target.is_open());
     for (target, seen) in open.zip(&order.seen) {
         match seen {
             Seen::Waiting(None) => waiting.push(called(target)),
             Seen::Waiting(Some(why)) => waiting.push(format!("{} ({why})", called(target))),
-            Seen::Revoked(time) => target.revoked_at = Some(time.clone()),
-            Seen::Gone => {
-                target.note = Some("the AcsIdentity was deleted meanwhile".to_owned());
+            Seen::Revoked(time) => {
+                target.revoked_at = Some(time.clone());
+                revoked += 1;
             }
+            Seen::Gone => target.note = Some(DELETED_MEANWHILE.to_owned()),
         }
     }
-    let revoked = status.targets.iter().filter(|it| it.revoked_at.is_some());
-    status.revoked = i64::try_from(revoked.count()).ok();
+    status.revoked = Some(revoked);
+    next_turn(&mut status, &order.queued);
     conclude(status, order.now, &waiting)
 }
 
 fn conclude(status: RevocationStatus, now: Timestamp, waiting: &[String]) -> Next {
-    if status.open_targets().next().is_some() {
-        let (revoked, total) = (status.revoked.unwrap_or(0), status.targets.len());
+    let (revoked, total) = (status.revoked.unwrap_or(0), status.total.unwrap_or(0));
+    if status.open_targets().next().is_some() || !status.queued.is_empty() {
         let mut message = format!("{revoked} of {total} revoked");
         if !waiting.is_empty() {
-            message = format!("{message}; waiting for {}", list(waiting));
+            message = format!("{message}; waiting for {}", list(waiting, waiting.len()));
         }
         let verdict = Verdict::reconciling("Revoking", message);
         return Next { status, verdict };
     }
     let verdict = in_vain(&status).unwrap_or_else(|| {
-        let revoked = status.revoked.unwrap_or(0);
-        let had_none = status.targets.iter().filter(|it| it.note.is_some());
-        let had_none: Vec<_> = had_none.map(called).collect();
+        let named = status.targets.iter().filter(|it| it.note.is_some());
+        let named: Vec<_> = named.map(called).collect();
         let mut message = format!("all tokens of {} are revoked", identities(revoked));
-        if !had_none.is_empty() {
-            message = format!("{message}; nothing was to revoke of {}", list(&had_none));
+        let had_none = usize::try_from(total - revoked).unwrap_or(0);
+        if had_none > 0 {
+            message = format!(
+                "{message}; nothing was to revoke of {}",
+                list(&named, had_none)
+            );
         }
         Verdict::ready("Revoked", message)
     });
@@ -165,10 +223,11 @@ fn conclude(status: RevocationStatus, now: Timestamp, waiting: &[String]) -> Nex
 
 fn of_dry_run(status: &RevocationStatus) -> Verdict {
     in_vain(status).unwrap_or_else(|| {
-        let open = status.open_targets().count();
+        let had_none = status.targets.len() - status.open_targets().count();
+        let had_none = i64::try_from(had_none).unwrap_or(0);
         let message = format!(
             "dryRun is true: nothing is revoked; without it, all tokens of {} would be",
-            identities(i64::try_from(open).unwrap_or_default())
+            identities(status.total.unwrap_or(0) - had_none)
         );
         Verdict::ready("DryRun", message)
     })
@@ -190,7 +249,7 @@ fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
     let message = format!(
         "there is no AcsIdentity {}: look at the names, and make another order; of the other \
          {others}, {} revoked",
-        list(&missing),
+        list(&missing, missing.len()),
         status.revoked.unwrap_or(0)
     );
     Some(Verdict::stalled("IdentityNotFound", message))
@@ -213,12 +272,13 @@ fn identities(count: i64) -> String {
     format!("{count} {noun}")
 }
 
-/// The first few of them, and how many more there are.
-fn list(names: &[String]) -> String {
+/// The first few names of `count` targets, and how many more there are.
+fn list(names: &[String], count: usize) -> String {
     let first: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
     let first = first.join(", ");
-    match names.len().saturating_sub(NAMED) {
+    match count.saturating_sub(names.len().min(NAMED)) {
         0 => first,
+        more if first.is_empty() => more.to_string(),
         more => format!("{first} and {more} more"),
     }
 }
@@ -239,6 +299,12 @@ mod tests {
             identity_id: Some(format!("8:acs:r_{name}")),
             ..RevocationTarget::default()
         }
+    }
+
+    fn targets(count: i32, name: &str) -> Vec<RevocationTarget> {
+        (0..count)
+            .map(|number| target(&format!("{name}-{number}")))
+            .collect()
     }
 
     fn first_sight(targets: Vec<RevocationTarget>) -> FirstSight {
@@ -273,6 +339,7 @@ mod tests {
                 Seen::Waiting(Some("Throttled".to_owned())),
                 Seen::Revoked(Time(at(4))),
             ],
+            queued: Vec::new(),
         };
         let next = go_on(&next.status, &order);
         assert!(!next.is_over());
@@ -284,6 +351,7 @@ mod tests {
         let order = Progress {
             now: at(9),
             seen: vec![Seen::Revoked(Time(at(8)))],
+            queued: Vec::new(),
         };
         let next = go_on(&next.status, &order);
         assert_eq!((reason(&next), next.is_over()), ("Revoked", true));
@@ -334,6 +402,7 @@ mod tests {
         let order = Progress {
             now: at(1),
             seen: vec![Seen::Gone],
+            queued: Vec::new(),
         };
         let next = go_on(&next.status, &order);
         assert_eq!((reason(&next), next.is_over()), ("IdentityNotFound", true));
@@ -351,26 +420,78 @@ mod tests {
     }
 
     #[test]
-    fn more_targets_than_an_object_can_hold_are_refused_by_number_and_by_size() {
-        let many = |count: usize, name: &str| {
-            let name = |number| format!("{name}-{number}");
-            let targets = (0..count).map(|number| target(&name(number)));
-            begin(&first_sight(targets.collect()))
-        };
-        assert_eq!(reason(&many(MOST_TARGETS, "a")), "Revoking");
-        let next = many(MOST_TARGETS + 1, "a");
-        assert_eq!((reason(&next), next.is_over()), ("TooManyTargets", true));
-        assert!(next.status.targets.is_empty());
+    fn names_of_more_targets_than_an_object_can_hold_are_refused() {
         let long = "a".repeat(240);
-        assert_eq!(reason(&many(1500, &long)), "TooManyTargets");
+        let many = |count: i32| begin(&first_sight(targets(count, &long)));
+        assert_eq!(reason(&many(1000)), "Revoking");
+        let next = many(6000);
+        assert_eq!((reason(&next), next.is_over()), ("TooManyTargets", true));
+        assert!(next.status.targets.is_empty() && next.status.queued.is_empty());
         let message = next.verdict.message();
-        assert!(message.contains("selects 4001 AcsIdentities"), "{message}");
+        assert!(message.contains("selects 6000 AcsIdentities"), "{message}");
+    }
+
+    #[test]
+    fn of_many_targets_as_many_as_fit_have_their_turn_and_all_are_revoked_or_told() {
+        let all = targets(10_000, "an-identity-of-a-usual-name");
+        let mut next = begin(&first_sight(all.clone()));
+        assert_eq!(next.status.targets, all[..AT_A_TIME]);
+        assert_eq!(next.status.total, Some(10_000));
+        let mut revoked = Vec::new();
+        while !next.is_over() {
+            assert!(next.status.targets.len() <= AT_A_TIME);
+            let open: Vec<_> = next.status.open_targets().cloned().collect();
+            let names = next.status.queued.iter().flat_map(|group| &group.names);
+            let is_later = |name: &&String| open.iter().all(|target| target.name != **name);
+            let queued = names.filter(is_later).take(AT_A_TIME);
+            let gone = |name: &str| name.ends_with('7').then(|| DELETED_MEANWHILE.to_owned());
+            let queued = queued.map(|name| RevocationTarget {
+                note: gone(name),
+                ..target(name)
+            });
+            // The first of each look is held up; nobody waits for it.
+            let seen = open.iter().enumerate().map(|(place, target)| match place {
+                0 if open.len() > 1 => Seen::Waiting(None),
+                _ => {
+                    revoked.push(target.name.clone());
+                    Seen::Revoked(Time(at(4)))
+                }
+            });
+            let order = Progress {
+                now: at(5),
+                seen: seen.collect(),
+                queued: queued.collect(),
+            };
+            next = go_on(&next.status, &order);
+        }
+        let gone = |target: &&RevocationTarget| {
+            let number: usize = target.name.rsplit('-').next().unwrap().parse().unwrap();
+            number >= AT_A_TIME && number % 10 == 7
+        };
+        revoked.sort();
+        let mut wanted: Vec<_> = all
+            .iter()
+            .filter(|it| !gone(it))
+            .map(|it| it.name.clone())
+            .collect();
+        wanted.sort();
+        assert_eq!(revoked, wanted);
+        assert_eq!(next.status.revoked, Some(9100));
+        assert_eq!(reason(&next), "Revoked");
+        let message = next.verdict.message();
+        assert!(
+            message.starts_with("all tokens of 9100 AcsIdentities"),
+            "{message}"
+        );
+        assert!(message.contains("nothing was to revoke of"), "{message}");
     }
 
     #[test]
     fn a_message_names_a_few_and_counts_the_others() {
         let names: Vec<_> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
-        assert_eq!(list(&names), "a, b, c and 2 more");
-        assert_eq!(list(&names[..3]), "a, b, c");
+        assert_eq!(list(&names, 5), "a, b, c and 2 more");
+        assert_eq!(list(&names[..3], 3), "a, b, c");
+        assert_eq!(list(&names[..1], 7), "a and 6 more");
+        assert_eq!(list(&[], 7), "7");
     }
 }

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
@@ -9,16 +8,17 @@ use kube::{
 };
 
 use super::{
-    decide::{FirstSight, Progress, Seen},
+    decide::{AT_A_TIME, DELETED_MEANWHILE, FirstSight, Progress, Seen},
     kinds::{AnyRevocation, Selection, namespace_of},
 };
 use crate::{
     cluster::{
-        index, named,
+        self, index, named,
         view::{View, object_ref},
     },
     context::Context,
     crd::{AcsIdentity, ConnectionKey, RevocationTarget},
+    engine::{ApiRequest, IdentityPage, Object},
 };
 
 /// An order that has an identity as an open target.
@@ -63,16 +63,19 @@ fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Or
         .collect()
 }
 
-/// What a new order selects now; `None` where another operator may know better: one that watches
-/// some namespaces only, and finds nobody in them, can't tell that there is nobody.
-#[must_use]
-pub fn first_sight<R: AnyRevocation>(
+/// What a new order selects now, by the API server's own word, since a watch may lag behind a label
+/// that was set right before the order was made; `None` where another operator may know better: one
+/// that watches some namespaces only, and finds nobody in them, can't tell that there is nobody.
+pub async fn first_sight<R: AnyRevocation>(
     context: &Context,
     order: &R,
     now: Timestamp,
-) -> Option<FirstSight> {
+) -> Result<Option<FirstSight>, cluster::Error> {
     let selection = order.selection();
-    let selected = select(context, order, &selection);
+    let selected = match understood(&selection) {
+        Ok(selector) => Ok(select(context, order, &selection, selector.as_ref()).await?),
+        Err(why) => Err(why),
+    };
     let watched = &context.config.watch_namespaces;
     let is_known = |namespace: &String| watched.contains(namespace);
     let is_ours = order.namespace().is_some()
@@ -83,70 +86,91 @@ pub fn first_sight<R: AnyRevocation>(
             (_, Selection::Connection(key)) => key.namespace.as_ref().is_some_and(is_known),
             (selected, _) => selected.is_err(),
         };
-    is_ours.then(|| FirstSight {
+    Ok(is_ours.then(|| FirstSight {
         now,
         terms: order.terms(),
         selected,
-    })
+    }))
 }
 
-fn select<R: AnyRevocation>(
+async fn select<R: AnyRevocation>(
     context: &Context,
     order: &R,
     selection: &Selection<'_>,
-) -> Result<Vec<RevocationTarget>, String> {
+    selector: Option<&Selector>,
+) -> Result<Vec<RevocationTarget>, cluster::Error> {
     let own = order.namespace();
-    let identities = &context.views.identities;
-    let selected: Vec<ObjectRef<AcsIdentity>> = match selection {
-        Selection::Names(names) => {
-            let names: BTreeSet<_> = names.iter().collect();
-            let names = names.into_iter();
-            return Ok(names
-                .map(|name| {
-                    let found = identities.get(&object_ref(own.as_deref(), name));
-                    found.map_or_else(
-                        || missing(name),
-                        |identity| target(&identity, own.as_deref()),
-                    )
-                })
-                .collect());
-        }
-        Selection::Namespaces(namespaces) => {
-            let namespaces: BTreeSet<_> = namespaces.iter().collect();
-            let namespaces = namespaces.into_iter();
-            namespaces
-                .flat_map(|namespace| identities.find_refs(&index::in_namespace(namespace)))
-                .collect()
-        }
-        Selection::Labels(_) if own.is_some() => {
-            let key = index::in_namespace(own.as_deref().unwrap_or_default());
-            identities.find_refs(&key)
-        }
-        Selection::Labels(_) | Selection::Connection(_) => {
-            let all = identities.all();
-            all.iter()
-                .map(|it| ObjectRef::from_obj(it.as_ref()))
-                .collect()
-        }
-    };
-    let selector = match selection {
-        Selection::Labels(selector) => Some(understood(selector)?),
-        _ => None,
+    let names: BTreeSet<_> = match selection {
+        Selection::Names(names) => names.iter().cloned().collect(),
+        _ => BTreeSet::new(),
     };
     let is_selected = |identity: &AcsIdentity| match selection {
+        Selection::Names(_) => names.contains(&identity.name_any()),
         Selection::Connection(key) => uses(identity, key),
-        _ => selector
-            .as_ref()
-            .is_none_or(|selector| selector.matches(identity.labels())),
+        Selection::Namespaces(_) => true,
+        Selection::Labels(_) => selector.is_some_and(|it| it.matches(identity.labels())),
     };
-    let mut targets: Vec<_> = selected
-        .iter()
-        .filter_map(|key| identities.get(key))
-        .filter(|identity| is_selected(identity))
-        .map(|identity| target(&identity, own.as_deref()))
-        .collect();
+    let mut targets = Vec::new();
+    for namespace in places(context, own.as_ref(), selection) {
+        let mut after = None;
+        loop {
+            let page = page(context, namespace.clone(), after).await?;
+            for identity in page.items.into_iter().filter(is_selected) {
+                targets.push(target(&identity, own.as_deref()));
+                learn(context, identity);
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    let found: BTreeSet<_> = targets.iter().map(|target| target.name.clone()).collect();
+    targets.extend(names.difference(&found).map(|name| missing(name)));
     targets.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(targets)
+}
+
+/// The watched namespaces that can have somebody whom it selects; `None` for all of the cluster.
+fn places(
+    context: &Context,
+    own: Option<&String>,
+    selection: &Selection<'_>,
+) -> Vec<Option<String>> {
+    let watched = &context.config.watch_namespaces;
+    let named: Option<BTreeSet<_>> = match (own, selection) {
+        (Some(own), _) => Some([own.clone()].into()),
+        (None, Selection::Namespaces(namespaces)) => Some(namespaces.iter().cloned().collect()),
+        (None, Selection::Connection(key)) => key.namespace.clone().map(|it| [it].into()),
+        (None, _) => None,
+    };
+    let is_watched = |namespace: &String| watched.is_empty() || watched.contains(namespace);
+    match named {
+        Some(named) => named.into_iter().filter(is_watched).map(Some).collect(),
+        None if watched.is_empty() => vec![None],
+        None => watched.iter().cloned().map(Some).collect(),
+    }
+}
+
+/// What the watch has not told yet is known from now on, or it would count as gone.
+fn learn(context: &Context, identity: AcsIdentity) {
+    let view = &context.views.identities;
+    let known = view.get(&ObjectRef::from_obj(&identity));
+    if known.is_none_or(|known| known.resource_version() != identity.resource_version()) {
+        view.wrote(identity);
+    }
+}
+
+async fn page(
+    context: &Context,
+    namespace: Option<String>,
+    after: Option<String>,
+) -> Result<IdentityPage, cluster::Error> {
+    let request = ApiRequest::ListIdentities { namespace, after };
+    match context.world.ask(request).await? {
+        Some(Object::Identities(page)) => Ok(page),
+        _ => Ok(IdentityPage::default()),
+    }
 }
 
 /// Whether the identity belongs to the connection: by what was resolved, where its tokens are from.
@@ -181,8 +205,11 @@ fn missing(name: &str) -> RevocationTarget {
     }
 }
 
-/// The selector, if it means something.
-fn understood(selector: &LabelSelector) -> Result<Selector, String> {
+/// The selector, if there is one and it means something.
+fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
+    let Selection::Labels(selector) = selection else {
+        return Ok(None);
+    };
     for requirement in selector.match_expressions.iter().flatten() {
         let needs_values = match requirement.operator.as_str() {
             "In" | "NotIn" => true,
@@ -203,7 +230,9 @@ fn understood(selector: &LabelSelector) -> Result<Selector, String> {
             ));
         }
     }
-    Selector::try_from(selector.clone()).map_err(|error| format!("selector: {error}"))
+    Selector::try_from((*selector).clone())
+        .map(Some)
+        .map_err(|error| format!("selector: {error}"))
 }
 
 /// What has become of an order's open targets; `None` where all of them are another operator's: in
@@ -234,7 +263,36 @@ pub fn progress<R: AnyRevocation>(
             }
         })
         .collect();
-    is_ours.then_some(Progress { now, seen })
+    is_ours.then(|| Progress {
+        now,
+        seen,
+        queued: queued(context, order),
+    })
+}
+
+/// The first of the queued targets, as they are now. One that was made anew under the name counts: it is
+/// better to revoke once too often.
+fn queued<R: AnyRevocation>(context: &Context, order: &R) -> Vec<RevocationTarget> {
+    let own = order.namespace();
+    let status = order.status();
+    let groups = status.into_iter().flat_map(|status| &status.queued);
+    groups
+        .flat_map(|group| group.names.iter().map(|name| (&group.namespace, name)))
+        .take(AT_A_TIME)
+        .map(|(namespace, name)| {
+            let place = namespace.as_deref().or(own.as_deref());
+            let identity = context.views.identities.get(&object_ref(place, name));
+            match identity {
+                Some(identity) => target(&identity, own.as_deref()),
+                None => RevocationTarget {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    note: Some(DELETED_MEANWHILE.to_owned()),
+                    ..RevocationTarget::default()
+                },
+            }
+        })
+        .collect()
 }
 
 fn seen(context: &Context, identity: &AcsIdentity, order: &str, now: Timestamp) -> Seen {

@@ -105,6 +105,7 @@ fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
     next.expires_in = Some(facts.shape.expires_in.clone());
     next.issued_at = Some(Time(facts.issued_at));
     next.expires_at = Some(Time(facts.expires_at));
+    next.life = Some(facts.life_text());
     next.renew_at = Some(Time(decide::renew_at(token, facts)));
     next.fingerprint = Some(facts.fingerprint.clone());
     next.credential = Some(facts.credential.clone());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::events::Admission;
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, TOKEN_UID_LABEL,
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, TOKEN_UID_LABEL,
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
@@ -39,17 +39,19 @@ pub enum Change {
     /// A Secret of this name changed, whoever owns it; at which version it is, if it is.
     Named(String, Option<String>),
     Connection(AcsConnection, bool),
+    ClusterConnection(ClusterAcsConnection, bool),
 }
 
 /// A kind that the API server keeps.
 pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
     const WATCH: usize;
+    const IS_NAMESPACED: bool = true;
     fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self>;
     fn changes(&self, former: Option<&Self>, is_there: bool) -> Option<Change>;
 }
 
 /// How many watches there are.
-pub const WATCHES: usize = 6;
+pub const WATCHES: usize = 7;
 /// The watch of single Secrets by name.
 pub const NAMED: usize = 3;
 
@@ -60,6 +62,7 @@ pub struct Cluster {
     pub secrets: BTreeMap<String, Secret>,
     pub orders: BTreeMap<String, AcsRevocation>,
     pub connections: BTreeMap<String, AcsConnection>,
+    pub cluster_connections: BTreeMap<String, ClusterAcsConnection>,
     /// What the watches have not told yet.
     pub untold: [VecDeque<Change>; WATCHES],
     /// Being deleted: nothing can be created in the namespace.
@@ -100,6 +103,15 @@ impl Cluster {
         Ok(secret)
     }
 
+    /// How many objects the operator looks after.
+    pub fn objects(&self) -> usize {
+        self.tokens.len()
+            + self.identities.len()
+            + self.orders.len()
+            + self.connections.len()
+            + self.cluster_connections.len()
+    }
+
     /// Stores a new object of this namespace.
     pub fn create_in<K: Kind>(
         &mut self,
@@ -116,7 +128,7 @@ impl Cluster {
         }
         self.uids += 1;
         let meta = object.meta_mut();
-        meta.namespace = Some(namespace.to_owned());
+        meta.namespace = K::IS_NAMESPACED.then(|| namespace.to_owned());
         meta.uid = Some(format!("uid-{}", self.uids));
         meta.creation_timestamp = Some(Time(seconds(now)));
         meta.generation = Some(1);
@@ -271,6 +283,17 @@ impl Kind for AcsConnection {
     }
     fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
         Some(Change::Connection(self.clone(), is_there))
+    }
+}
+
+impl Kind for ClusterAcsConnection {
+    const WATCH: usize = 6;
+    const IS_NAMESPACED: bool = false;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.cluster_connections
+    }
+    fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
+        Some(Change::ClusterConnection(self.clone(), is_there))
     }
 }
 

@@ -4,11 +4,19 @@ use std::sync::OnceLock;
 
 use acs_identity_operator::{
     acs::AccessKey,
-    crd::{AcsConnection, Adoption, ConnectionStatus, Policy, TokenPolicy},
+    crd::{
+        AcsConnection, Adoption, ClusterAcsConnection, ConnectionKind, ConnectionRef,
+        ConnectionStatus, Policy, TokenPolicy,
+    },
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use serde::de::DeserializeOwned;
 
-use crate::{cluster::Cluster, service::Millis, world::World};
+use crate::{
+    cluster::{Cluster, Kind, NAMESPACE},
+    service::Millis,
+    world::World,
+};
 
 pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 
@@ -20,6 +28,10 @@ pub struct Connection {
     /// Which of them is the second one, if any.
     pub spare: Option<usize>,
     pub knows_custom_id: bool,
+    /// It is a `ClusterAcsConnection`.
+    pub is_of_cluster: bool,
+    /// Its policy lets the namespace use it.
+    pub serves: bool,
     pub is_shared: bool,
     pub allows_adoption: bool,
     /// What tokens may be asked for.
@@ -74,70 +86,127 @@ impl Connection {
         self.spare.is_some() && is_spare_in_use && !is_told
     }
 
-    fn policy(&self) -> Policy {
-        Policy {
+    /// The connection as it is created.
+    fn object<K: DeserializeOwned>(&self) -> K {
+        let version = if self.knows_custom_id {
+            "2025-03-02-preview"
+        } else {
+            "2023-10-01"
+        };
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "acs-identity.dev/v1alpha1", "kind": self.reference().kind,
+            "metadata": {"name": DEFAULT},
+            "spec": {
+                "endpoint": ENDPOINT,
+                "apiVersion": version,
+                "auth": {"accessKey": {
+                    "secretRef": {"name": SECRET, "key": FIRST},
+                    "secondarySecretRef": {"name": SECRET, "key": SECOND},
+                }},
+                "policy": self.policy(),
+            },
+        }))
+        .unwrap()
+    }
+
+    /// What it allows, as either kind reads it.
+    fn policy(&self) -> serde_json::Value {
+        let mut policy = serde_json::to_value(Policy {
             tokens: self.policy.clone(),
-            adoption: (!self.allows_adoption).then_some(Adoption::Deny),
+            adoption: Some(match self.allows_adoption {
+                true => Adoption::Allow,
+                false => Adoption::Deny,
+            }),
             shared_identities: Some(self.is_shared),
+        })
+        .unwrap();
+        if self.is_of_cluster {
+            let names = if self.serves {
+                vec![NAMESPACE]
+            } else {
+                Vec::new()
+            };
+            policy["namespaces"] = serde_json::json!({"names": names});
+        }
+        policy
+    }
+
+    /// How objects name it.
+    pub fn reference(&self) -> ConnectionRef {
+        ConnectionRef {
+            kind: match self.is_of_cluster {
+                true => ConnectionKind::ClusterAcsConnection,
+                false => ConnectionKind::AcsConnection,
+            },
+            name: DEFAULT.to_owned(),
         }
     }
 }
 
 /// What the connection's status says.
 pub fn status(cluster: &Cluster) -> ConnectionStatus {
-    let connection = cluster.connections.get(DEFAULT);
-    connection
-        .and_then(|connection| connection.status.clone())
+    let own = cluster.connections.get(DEFAULT);
+    let of_cluster = cluster.cluster_connections.get(DEFAULT);
+    let own = own.and_then(|connection| connection.status.clone());
+    own.or_else(|| of_cluster.and_then(|connection| connection.status.clone()))
         .unwrap_or_default()
+}
+
+/// Whether a watch has yet to tell how the connection is.
+pub fn is_untold(world: &World) -> bool {
+    [AcsConnection::WATCH, ClusterAcsConnection::WATCH]
+        .into_iter()
+        .any(|watch| !world.cluster.untold[watch].is_empty())
 }
 
 /// Creates the connection and its Secret.
 pub fn create(world: &mut World) {
-    let version = if world.connection.knows_custom_id {
-        "2025-03-02-preview"
-    } else {
-        "2023-10-01"
-    };
-    let mut object: AcsConnection = serde_json::from_value(serde_json::json!({
-        "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsConnection",
-        "metadata": {"name": DEFAULT},
-        "spec": {
-            "endpoint": ENDPOINT,
-            "apiVersion": version,
-            "auth": {"accessKey": {
-                "secretRef": {"name": SECRET, "key": FIRST},
-                "secondarySecretRef": {"name": SECRET, "key": SECOND},
-            }},
-        },
-    }))
-    .unwrap();
-    object.spec.policy = Some(world.connection.policy());
     let now = world.time();
-    world.cluster.create(object, now).unwrap();
+    if world.connection.is_of_cluster {
+        let object: ClusterAcsConnection = world.connection.object();
+        world.cluster.create(object, now).unwrap();
+    } else {
+        let object: AcsConnection = world.connection.object();
+        world.cluster.create(object, now).unwrap();
+    }
     write_keys(world);
 }
 
 /// It is deleted, whatever it waits for, and made anew with the same Secret.
 pub fn remake(world: &mut World) {
-    let now = world.time();
-    let strip = |object: &mut AcsConnection| object.metadata.finalizers = None;
-    let _ = world.cluster.update(DEFAULT, None, strip);
-    let _ = world.cluster.delete::<AcsConnection>(DEFAULT, None, now);
+    fn delete<K: Kind>(world: &mut World) {
+        let now = world.time();
+        let strip = |object: &mut K| object.meta_mut().finalizers = None;
+        let _ = world.cluster.update(DEFAULT, None, strip);
+        let _ = world.cluster.delete::<K>(DEFAULT, None, now);
+    }
+    if world.connection.is_of_cluster {
+        delete::<ClusterAcsConnection>(world);
+    } else {
+        delete::<AcsConnection>(world);
+    }
     create(world);
 }
 
 /// Its owner allows other things.
 pub fn write_policy(world: &mut World) {
     world.connection.changed_at = world.now;
-    let policy = world.connection.policy();
-    let _ = world
-        .cluster
-        .update::<AcsConnection>(DEFAULT, None, |object| {
-            if object.spec.policy.as_ref() != Some(&policy) {
-                object.spec.policy = Some(policy.clone());
-                object.metadata.generation = object.metadata.generation.map(|it| it + 1);
-            }
-        });
+    macro_rules! write {
+        ($kind:ty) => {{
+            let wanted = world.connection.object::<$kind>().spec.policy;
+            let _ = world.cluster.update::<$kind>(DEFAULT, None, |object| {
+                if object.spec.policy != wanted {
+                    object.spec.policy.clone_from(&wanted);
+                    object.metadata.generation = object.metadata.generation.map(|it| it + 1);
+                }
+            });
+        }};
+    }
+    if world.connection.is_of_cluster {
+        write!(ClusterAcsConnection);
+    } else {
+        write!(AcsConnection);
+    }
 }
 
 /// Its Secret holds other keys, or goes.

@@ -246,6 +246,7 @@ fn call_of(request: ApiRequest) -> ApiCall {
     match request {
         ApiRequest::ReadSecret { name, .. } => ApiCall::ReadSecret(name),
         ApiRequest::ReadIdentity { name, .. } => ApiCall::ReadIdentity(name),
+        ApiRequest::ListIdentities { .. } => ApiCall::ListIdentities,
         ApiRequest::CreateSecret { secret, is_dry_run } => {
             ApiCall::CreateSecret(secret, is_dry_run)
         }

@@ -15,6 +15,8 @@ pub struct Setup {
     pub is_fast: bool,
     /// The service grants 2 h at most.
     pub is_stingy: bool,
+    /// The connection is a `ClusterAcsConnection`.
+    pub is_of_cluster: bool,
     /// The operator's clock less the API server's, in seconds.
     pub local_offset: i64,
     /// The service's clock less the API server's, in seconds.
@@ -106,6 +108,16 @@ pub enum Event {
     Disown(u8),
 }
 
+impl Event {
+    /// Whether nothing happens but what the operator does by itself.
+    pub fn is_time(self) -> bool {
+        matches!(
+            self,
+            Self::Settle | Self::Steps(..) | Self::Pass(_) | Self::Wait(_)
+        )
+    }
+}
+
 /// A change of an `AcsToken`'s spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -180,6 +192,7 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         one_in_four(),
         one_in_four(),
         one_in_four(),
+        one_in_four(),
         offsets(),
         offsets(),
         any::<u8>(),
@@ -190,6 +203,7 @@ pub fn setup() -> impl Strategy<Value = Setup> {
                 is_shared,
                 is_fast,
                 is_stingy,
+                is_of_cluster,
                 local_offset,
                 service_offset,
                 policies,
@@ -198,6 +212,7 @@ pub fn setup() -> impl Strategy<Value = Setup> {
                 is_shared,
                 is_fast,
                 is_stingy,
+                is_of_cluster,
                 local_offset,
                 service_offset,
                 policies,
@@ -220,7 +235,7 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
     match kind {
         0..=24 => Event::Settle,
         25..=60 => Event::Steps(a % 24 + 1, b),
-        61..=63 => Event::Policy(a % 8),
+        61..=63 => Event::Policy(a % 9),
         64 | 65 => Event::RequestRenewal(a % 4),
         66 | 67 => Event::RequestRevocation(a % 2),
         68 | 69 => Event::SuspendIdentity(a % 2, b < 128),

@@ -4,8 +4,8 @@ use std::{cell::RefCell, rc::Rc};
 
 use acs_identity_operator::crd::{
     AcsIdentity, AcsIdentitySpec, AcsRevocation, AcsRevocationSpec, AcsToken, AcsTokenSpec,
-    DeletionPolicy, IdentityRef, REQUEST, REQUESTED_AT, Revocation, Scope, SecretTemplate,
-    ShortText, TokenPolicy,
+    ConnectionRef, DeletionPolicy, IdentityRef, REQUEST, REQUESTED_AT, Revocation, Scope,
+    SecretTemplate, ShortText, TokenPolicy,
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
@@ -16,7 +16,7 @@ use crate::{
     door,
     events::{Edit, Event, Meddling, Setup, SignIn},
     operator::Operator,
-    others, rest,
+    others, rest, running,
     service::{Identity, Millis, Revoker, Service},
     successor, teams,
     truth::{Cause, Truth},
@@ -71,7 +71,8 @@ pub fn happen(setup: Setup, events: &[Event], with_story: bool) -> Outcome {
 }
 
 impl History {
-    fn begin(setup: Setup, with_story: bool) -> Self {
+    /// A world with a connection, an identity and two tokens, of which nothing is done yet.
+    pub fn begin(setup: Setup, with_story: bool) -> Self {
         let minute = if setup.is_fast { 1000 } else { 60_000 };
         let mut service = Service::new(minute, if setup.is_stingy { 120 } else { 1440 });
         service.keys.insert(keys()[0].0.clone());
@@ -85,6 +86,8 @@ impl History {
             key: Some(0),
             spare: None,
             knows_custom_id: setup.knows_custom_id,
+            is_of_cluster: setup.is_of_cluster,
+            serves: true,
             is_shared: setup.is_shared,
             allows_adoption: true,
             policy: TokenPolicy::default(),
@@ -95,6 +98,7 @@ impl History {
         let mut world = World::new(service, connection);
         world.local_offset = setup.local_offset * 1000;
         world.service_offset = setup.service_offset * 1000;
+        world.is_fast = setup.is_fast;
         world.story = with_story.then(Vec::new);
         let world = Rc::new(RefCell::new(world));
         door::enter(&world);
@@ -128,6 +132,7 @@ impl History {
         for _ in 0..MOST_STEPS {
             if self.is_broken() || !self.operator.step(0) {
                 rest::check(self);
+                running::check(self);
                 return;
             }
         }
@@ -143,13 +148,15 @@ impl History {
         let mut moments = 0;
         while let Some(next) = self.operator.next_moment().filter(|next| *next <= until) {
             self.world.borrow_mut().pass_to(next);
+            running::check(self);
             self.settle();
             moments += 1;
             if self.is_broken() {
                 return;
             }
-            // A renewal each third of a life, or a try each few seconds.
-            if moments > 300 + span / 5_000 {
+            // Each object: a renewal each third of a life, or a try each 20 s.
+            let objects = Millis::try_from(self.world.borrow().cluster.objects()).unwrap();
+            if moments > 300 + span / 20_000 * objects {
                 let mut world = self.world.borrow_mut();
                 world.break_with(format!("K4: {moments} wake-ups in {span} ms"));
             }
@@ -159,6 +166,9 @@ impl History {
     }
 
     pub fn apply(&mut self, event: Event) {
+        if !event.is_time() {
+            self.world.borrow_mut().truth.events += 1;
+        }
         match event {
             Event::Settle => self.settle(),
             Event::Steps(count, choice) => {
@@ -173,6 +183,7 @@ impl History {
                 let mut world = self.world.borrow_mut();
                 let then = world.now + span;
                 world.pass_to(then);
+                world.truth.stood_still = then;
             }
             // Lives that are a sixtieth need no days.
             Event::Wait(seconds) if self.setup.is_fast => self.wait(seconds.min(1500) * 1000),
@@ -258,6 +269,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             connection.policy = policy(number);
             connection.allows_adoption = number != 6;
             connection.is_shared = setup.is_shared && number != 7;
+            connection.serves = !setup.is_of_cluster || number < 8;
             connection::write_policy(world);
         }
         Event::SuspendIdentity(number, is_suspended) => {
@@ -416,6 +428,7 @@ fn reconsider(world: &mut World, name: &str, why: Cause) {
 
 fn create_identity(world: &mut World, setup: Setup, number: u8) {
     let spec = AcsIdentitySpec {
+        connection_ref: named_connection(world),
         identity_id: setup.is_shared.then(|| "8:acs:r_1".to_owned()),
         deletion_policy: match (setup.policies / 16) % 4 {
             0 | 1 => None,
@@ -429,6 +442,12 @@ fn create_identity(world: &mut World, setup: Setup, number: u8) {
     let _ = world.cluster.create(identity, now);
 }
 
+/// One of the cluster is named; one of the namespace is the default.
+fn named_connection(world: &World) -> Option<ConnectionRef> {
+    let connection = &world.connection;
+    connection.is_of_cluster.then(|| connection.reference())
+}
+
 fn create_token(world: &mut World, setup: Setup, number: u8) {
     let (name, identity) = TOKENS[usize::from(number)];
     let mut spec = AcsTokenSpec {
@@ -436,7 +455,10 @@ fn create_token(world: &mut World, setup: Setup, number: u8) {
             name: name.to_owned(),
         }),
         teams_user: identity.is_none().then(teams::user),
-        connection_ref: None,
+        connection_ref: identity
+            .is_none()
+            .then(|| named_connection(world))
+            .flatten(),
         scopes: identity.map(|_| [Scope::Chat, Scope::Voip].into()),
         expires_in: None,
         renew_before: None,

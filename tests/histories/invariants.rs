@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use acs_identity_operator::{
     acs::UserToken,
     crd::{
-        AcsConnection, AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL,
-        TokenParameters, TokenRecord, is_ready,
+        AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, TokenParameters,
+        TokenRecord, is_ready,
     },
     engine::Object,
     token::renew_at,
@@ -16,8 +16,7 @@ use kube::ResourceExt;
 use secrecy::SecretString;
 
 use crate::{
-    cluster::Kind as _,
-    connection::SECRET,
+    connection::{self, SECRET},
     events::Admission,
     operator::DEADLINE,
     service::{Millis, Request, Revoker},
@@ -611,7 +610,11 @@ pub fn is_owed(world: &World, text: &str) -> bool {
         .filter(|it| !it.is_not_owned);
     let mut tokens = ours.flat_map(|identity| &identity.tokens);
     let token = tokens.find(|token| token.text == text);
-    token.is_some_and(|token| world.service.lets_in(token, now))
+    token.is_some_and(|token| {
+        // By a clock that has jumped over the rest of its life it has ended (C3).
+        let seems_over = world.jumped - token.jumped >= token.expires - now;
+        world.service.lets_in(token, now) && !seems_over
+    })
 }
 
 /// Nothing is left behind in ACS before the time for it is over (I3).
@@ -652,7 +655,7 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
     let is_written =
         new.is_some_and(|new| is_ours(&new.metadata, object) && facts_in(new).is_some());
     let is_moved = is_written && name != former.name_any();
-    let is_untold = !world.cluster.untold[AcsConnection::WATCH].is_empty();
+    let is_untold = connection::is_untold(world);
     let is_late = is_untold || world.now - world.connection.changed_at < 1000;
     if object.spec.teams_user.is_some() && (is_denied(world, object) || is_late) {
         // Nobody can revoke it, so its Secret goes at once: by the policy that the watch had told.

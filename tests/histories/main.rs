@@ -5,11 +5,12 @@
 //! come right.
 //!
 //! - `events`: what a history is made of; `history`: lets it happen.
+//! - `small`: small worlds, searched as a whole.
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
 //! - `operator`: a process of the operator; `door`: its way to the world; `successor`: another process.
 //! - `connection`: the connection and its keys.
 //! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets.
-//! - `truth`: what is owed to users; `invariants`, `rest`: what must hold.
+//! - `truth`: what is owed to users; `invariants`, `running`, `rest`: what must hold.
 
 #![allow(
     clippy::expect_used,
@@ -44,7 +45,9 @@ mod layering;
 mod operator;
 mod others;
 mod rest;
+mod running;
 mod service;
+mod small;
 mod story;
 mod successor;
 mod teams;

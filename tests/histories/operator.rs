@@ -15,7 +15,6 @@ use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
     cluster::{self, ObjectKey},
     context::{Config, Context, Views},
-    crd::AcsConnection,
     credentials::Registry,
     engine::{Calls, Claim, Locks, Queue, Requeue, Rested, ended},
     memory::Memory,
@@ -35,8 +34,8 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{Change, Kind, NAMESPACE, WATCHES, is_labelled, without_data},
-    connection::SECRET,
+    cluster::{Change, NAMESPACE, WATCHES, is_labelled, without_data},
+    connection::{self, SECRET},
     door::{self, ProcessDoor},
     invariants,
     service::{Millis, Success},
@@ -120,6 +119,9 @@ impl Operator {
         for connection in cluster.connections.values() {
             views.connections.apply(connection);
         }
+        for connection in cluster.cluster_connections.values() {
+            views.cluster_connections.apply(connection);
+        }
         for identity in cluster.identities.values() {
             views.identities.apply(identity);
         }
@@ -141,6 +143,9 @@ impl Operator {
         views.cluster_revocations.listed();
         views.namespaces.listed();
         for connection in cluster.connections.values() {
+            connection_changed(context, connection, true);
+        }
+        for connection in cluster.cluster_connections.values() {
             connection_changed(context, connection, true);
         }
         for identity in cluster.identities.values() {
@@ -230,6 +235,12 @@ impl Operator {
             }
         }
         true
+    }
+
+    /// How many things may happen next.
+    pub fn choices(&mut self) -> usize {
+        self.drain();
+        self.actions().len()
     }
 
     fn actions(&mut self) -> Vec<Action> {
@@ -329,6 +340,11 @@ impl Operator {
                 connection_changed(context, &object, is_there);
                 knows_policy(&mut self.world.borrow_mut());
             }
+            Change::ClusterConnection(object, is_there) => {
+                views.cluster_connections.told(&object, is_there);
+                connection_changed(context, &object, is_there);
+                knows_policy(&mut self.world.borrow_mut());
+            }
             Change::Named(name, version) => self.door.changed(&name, version),
         }
     }
@@ -404,7 +420,7 @@ impl Operator {
 
 /// The operator knows the policy as it is now, unless its watch has more to tell.
 fn knows_policy(world: &mut World) {
-    if world.cluster.untold[AcsConnection::WATCH].is_empty() {
+    if !connection::is_untold(world) {
         world.connection.told = world.connection.policy.clone();
         Truth::policy_told(world);
     }

@@ -73,7 +73,7 @@ fn at_rest(world: &World, operator: &Operator) -> Checked {
 }
 
 /// T1, T5: the Secret of a Ready token holds one that works.
-fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
+pub fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
     let name = object.name_any();
     let secret = world.cluster.secrets.get(&object.secret_name());
     let Some(secret) = secret.filter(|secret| is_ours(&secret.metadata, object)) else {
@@ -255,11 +255,7 @@ fn stays_at_rest(history: &mut History) {
     history.wait(SPAN);
     let runs = history.operator.started - former;
     let mut world = history.world.borrow_mut();
-    let cluster = &world.cluster;
-    let objects = cluster.tokens.len()
-        + cluster.identities.len()
-        + cluster.orders.len()
-        + cluster.connections.len();
+    let objects = world.cluster.objects();
     if costs(&world) != before || runs > objects {
         let after = costs(&world);
         world.break_with(format!(
@@ -552,6 +548,12 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         .service
         .tokens()
         .find(|it| it.fingerprint == facts.fingerprint);
+    let is_life = |token: &Token| (token.life() - facts.life.as_millis() as Millis).abs() < 2_000;
+    hold!(
+        token.is_none_or(is_life),
+        "T9: AcsToken {name} believes in a life of {}",
+        facts.life_text()
+    );
     let works = |token: &Token| {
         let is_others_doing = token.revoked == Some(Revoker::Stranger)
             || token.revoked == Some(Revoker::Straggler) && world.jumped > 0;

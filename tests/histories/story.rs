@@ -18,6 +18,7 @@ pub fn of_call(call: &ApiCall) -> String {
     match call {
         ApiCall::ReadSecret(name) => format!("reads Secret {name}"),
         ApiCall::ReadIdentity(name) => format!("reads AcsIdentity {name}"),
+        ApiCall::ListIdentities => "lists AcsIdentities".to_owned(),
         ApiCall::CreateSecret(secret, _) | ApiCall::ReplaceSecret(secret, _) => {
             let text = text_in(secret, "token").unwrap_or_default();
             let version = secret.resource_version();
@@ -74,6 +75,11 @@ pub fn of_call(call: &ApiCall) -> String {
                 "tells {told}, credential {:?}, refused {:?}, tokens {:?}",
                 status.credential, status.refused_credentials, status.tokens
             )
+        }
+        ApiCall::Status(Object::ClusterConnection(connection)) => {
+            let status = connection.status.clone().unwrap_or_default();
+            let told = of_conditions(&status.conditions);
+            format!("tells {told}, tokens {:?}", status.tokens)
         }
         ApiCall::Status(object) => format!("writes {}", object.named()),
         ApiCall::Finalizers(_, left, why) => {

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 
 use crate::{
     service::{Millis, Request, Token},
-    world::{World, text_in},
+    world::{Key, World, text_in},
 };
 
 /// A token that must die, because of a change that asks for it (R1).
@@ -64,6 +64,14 @@ pub struct Truth {
     pub unanswered: Option<Millis>,
     /// When a watch that had told nothing, or an API server that was away, came back.
     pub came_back: Millis,
+    /// When the process last stood still.
+    pub stood_still: Millis,
+    /// Since when a statement on an object, by its UID, is not true.
+    pub untrue_since: BTreeMap<(String, &'static str), Millis>,
+    /// Calls to ACS and writes that got there, by object.
+    pub spent: BTreeMap<Key, u64>,
+    /// What has happened, but for the passing of time.
+    pub events: u64,
     /// UIDs of copies that others made of Secrets.
     pub copies: BTreeSet<String>,
     /// Every call to the service that was answered.
@@ -108,11 +116,13 @@ impl Truth {
         }
     }
 
-    /// An identity's status was written: what was asked for may be done.
+    /// An identity's status was written: what was asked for may be done, unless the intent stays.
     pub fn identity_told(&mut self, former: Option<&AcsIdentity>, identity: &AcsIdentity) {
         let after = |identity: &AcsIdentity| identity.status.clone()?.tokens_valid_after;
         let status = identity.status.as_ref();
-        if after(identity) != former.and_then(after)
+        let is_over = status.is_some_and(|status| status.pending_revocation.is_none());
+        if is_over
+            && after(identity) != former.and_then(after)
             && let Some(id) = status.and_then(|status| status.identity_id.as_ref())
         {
             self.asked.remove(id);

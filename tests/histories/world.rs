@@ -4,8 +4,11 @@ use std::collections::{HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
-    crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, Origin, TokenPolicy},
-    engine::{Object, Stored},
+    crd::{
+        AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, Origin,
+        TokenPolicy,
+    },
+    engine::{IdentityPage, Object, Stored},
     token::{Limits, rank},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -16,7 +19,7 @@ use crate::{
     cluster::{Cluster, Kind, Refused, seconds},
     connection::Connection,
     events::Admission,
-    invariants,
+    invariants, running,
     service::{Failure, Millis, Request, Revoker, Service, Success},
     story,
     successor::Lease,
@@ -61,9 +64,20 @@ pub enum ApiCall {
     ReplaceSecret(Box<Secret>, bool),
     DeleteSecret(String, String),
     ReadIdentity(String),
+    ListIdentities,
     Status(Object),
     /// The object as it was read, what is left, and why something is left behind in ACS.
     Finalizers(Object, Vec<String>, Option<String>),
+}
+
+impl ApiCall {
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::CreateSecret(_, is_dry_run) | Self::ReplaceSecret(_, is_dry_run) => !is_dry_run,
+            Self::DeleteSecret(..) | Self::Status(_) | Self::Finalizers(..) => true,
+            Self::ReadSecret(_) | Self::ReadIdentity(_) | Self::ListIdentities => false,
+        }
+    }
 }
 
 /// What the API server answers.
@@ -131,6 +145,8 @@ pub struct World {
     pub cluster: Cluster,
     pub connection: Connection,
     pub service: Service,
+    /// A minute of a token's life lasts a second.
+    pub is_fast: bool,
     pub is_api_down: bool,
     /// Until when no call has its turn, for others go first.
     pub busy_until: Millis,
@@ -168,6 +184,7 @@ impl World {
             cluster: Cluster::default(),
             connection,
             service,
+            is_fast: false,
             is_api_down: false,
             busy_until: 0,
             faults: VecDeque::new(),
@@ -256,7 +273,9 @@ impl World {
         };
         let is_first = invariants::with_id(self, &id).all(|it| age(it) >= age(identity));
         let is_adopted = status.origin == Some(Origin::Adopted);
-        is_adopted && !self.connection.allows_adoption || !self.connection.is_shared && !is_first
+        !self.connection.serves
+            || is_adopted && !self.connection.allows_adoption
+            || !self.connection.is_shared && !is_first
     }
 
     /// An answer with this `Date` has arrived.
@@ -331,6 +350,13 @@ impl World {
     /// The call gets there.
     pub fn arrive(&mut self, index: usize) {
         let call = self.calls[index].clone();
+        let is_effect = match &call.message {
+            Message::Api(call) => call.is_write() && !self.is_api_down,
+            Message::Acs(..) => true,
+        };
+        if is_effect {
+            running::spend(self, &call.by);
+        }
         self.calls[index].state = match call.message {
             Message::Api(request) => {
                 self.now += 1;
@@ -468,14 +494,7 @@ impl World {
         if self.is_api_down {
             return Err(Refused::NoAnswer);
         }
-        let is_write = matches!(
-            request,
-            ApiCall::CreateSecret(_, false)
-                | ApiCall::ReplaceSecret(_, false)
-                | ApiCall::DeleteSecret(..)
-                | ApiCall::Status(_)
-                | ApiCall::Finalizers(..)
-        );
+        let is_write = request.is_write();
         let fault = if is_write {
             self.api_faults.pop_front()
         } else {
@@ -531,6 +550,11 @@ impl World {
                 let found = self.cluster.identities.get(&name).cloned();
                 let found = found.map(Stored::into_object);
                 return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
+            }
+            ApiCall::ListIdentities => {
+                let items = self.cluster.identities.values().cloned().collect();
+                let page = IdentityPage { items, next: None };
+                return Ok(ApiAnswer::Object(Object::Identities(page)));
             }
             ApiCall::CreateSecret(secret, is_dry_run) => {
                 let secret = self.cluster.admit(*secret, true)?;
@@ -589,12 +613,18 @@ impl World {
                         former.status = it.status;
                     })
                 }
+                Object::ClusterConnection(object) => {
+                    self.status(*object, |former: &mut ClusterAcsConnection, it| {
+                        former.status = it.status;
+                    })
+                }
                 other => unreachable!("there is no {} here", other.named()),
             }?),
             ApiCall::Finalizers(object, left, _) => ApiAnswer::Object(match object {
                 Object::Identity(object) => self.finalizers(&*object, left),
                 Object::Token(object) => self.finalizers(&*object, left),
                 Object::Connection(object) => self.finalizers(&*object, left),
+                Object::ClusterConnection(object) => self.finalizers(&*object, left),
                 other => unreachable!("{} has no finalizer", other.named()),
             }?),
         };

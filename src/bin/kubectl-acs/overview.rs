@@ -73,8 +73,11 @@ pub async fn look(session: &Session, in_all_namespaces: bool) -> Result<Overview
 
 /// Whether a cluster's order has a target in the namespace.
 fn concerns(order: &ClusterAcsRevocation, namespace: &str) -> bool {
-    let targets = order.status.iter().flat_map(|status| &status.targets);
-    let mut namespaces = targets.map(|target| target.namespace.as_deref());
+    let status = order.status.as_ref();
+    let targets = status.into_iter().flat_map(|status| &status.targets);
+    let queued = status.into_iter().flat_map(|status| &status.queued);
+    let namespaces = targets.map(|target| target.namespace.as_deref());
+    let mut namespaces = namespaces.chain(queued.map(|group| group.namespace.as_deref()));
     namespaces.any(|of_target| of_target == Some(namespace))
 }
 

@@ -171,7 +171,12 @@ async fn revoked(
     let now = context.now();
     let demands = observe(context, identity, now).demands;
     let newest = demands.iter().map(|demand| demand.newest_issue).max();
-    let next = next_status::revoked(identity, &revoked, newest, now);
+    let siblings = context.views.siblings(id, via.endpoint.as_str());
+    let pending = siblings
+        .iter()
+        .filter_map(|sibling| sibling.status.as_ref()?.pending_revocation.as_ref());
+    let beside = pending.filter_map(|pending| Some(pending.unsettled_until.as_ref()?.0));
+    let next = next_status::revoked(identity, &revoked, newest, beside.max(), now);
     let is_over = next.pending_revocation.is_none();
     let reason = next
         .last_revocation

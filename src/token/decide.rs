@@ -124,6 +124,8 @@ pub struct UsableIdentity {
     /// Fingerprints of former credentials whose tokens are dead: the service refuses them, and
     /// accepts another (C1).
     pub dead_credentials: Vec<String>,
+    /// What kept its last revocation from being done, in a sentence, while that fails.
+    pub revocation_fails: Option<String>,
     /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
     pub can_revoke: bool,
 }

@@ -209,6 +209,7 @@ fn identity_view(
             .denied_since
             .and_then(|_| stalled_message(&status.conditions)),
         dead_credentials: context.registry.credential(&key).dead(),
+        revocation_fails: status.last_failure.map(|failure| failure.message),
         can_revoke,
     }))
 }

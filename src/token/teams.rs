@@ -64,6 +64,7 @@ pub(super) fn identity(
         is_suspended: false,
         denial,
         dead_credentials: context.registry.credential(&key).dead(),
+        revocation_fails: None,
         can_revoke: false,
     }
 }

@@ -314,7 +314,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         }
         Event::DenyOurs(is_denied) => {
             world.cluster.denies_ours = is_denied;
-            world.truth.came_back = world.now;
+            world.truth.came_back = world.truth.came_back.max(world.now);
         }
         Event::StripFinalizer(number) => others::strip_finalizer(world, number),
         Event::SignIn(how) => teams::sign_in(world, how),
@@ -336,7 +336,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         Event::ServiceDown(is_down) => world.service.is_down = is_down,
         Event::ApiDown(is_down) => {
             world.is_api_down = is_down;
-            world.truth.came_back = world.now;
+            world.truth.came_back = world.truth.came_back.max(world.now);
         }
         Event::UseKey(index) => {
             let (fingerprint, _) = &keys()[usize::from(index)];

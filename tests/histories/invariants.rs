@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use acs_identity_operator::{
     acs::UserToken,
     crd::{
-        AcsIdentity, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL, TokenParameters,
-        TokenRecord, is_ready,
+        AcsIdentity, AcsRevocation, AcsToken, FINALIZER, REQUESTED_AT, TOKEN_UID_LABEL,
+        TokenParameters, TokenRecord, is_ready,
     },
     engine::Object,
     token::renew_at,
@@ -568,6 +568,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             };
             moved_before(world, by, object, former)?;
         }
+        ApiCall::Status(Object::Revocation(order)) => selects_all(world, order)?,
         ApiCall::Finalizers(Object::Token(object), left, abandoned) if left.is_empty() => {
             let Some(object) = world.cluster.tokens.get(&object.name_any()) else {
                 return Ok(());
@@ -615,6 +616,24 @@ pub fn is_owed(world: &World, text: &str) -> bool {
         let seems_over = world.jumped - token.jumped >= token.expires - now;
         world.service.lets_in(token, now) && !seems_over
     })
+}
+
+/// Whoever was there when the order was made is found, whatever the watches have told.
+fn selects_all(world: &World, order: &AcsRevocation) -> Checked {
+    let number = |uid: Option<String>| -> Option<u64> { uid?.strip_prefix("uid-")?.parse().ok() };
+    let made = number(order.uid());
+    let targets = order.status.iter().flat_map(|status| &status.targets);
+    for missing in targets.filter(|target| target.uid.is_none()) {
+        let found = world.cluster.identities.get(&missing.name);
+        let was_there = found.is_some_and(|it| number(it.uid()) < made);
+        hold!(
+            !was_there,
+            "AcsRevocation {} does not find AcsIdentity {}",
+            order.name_any(),
+            missing.name
+        );
+    }
+    Ok(())
 }
 
 /// Nothing is left behind in ACS before the time for it is over (I3).
@@ -704,6 +723,7 @@ pub fn is_denied(world: &World, object: &AcsToken) -> bool {
         world.is_denied_identity(it) || status.is_some_and(|status| status.denied_since.is_some())
     });
     is_denied_identity
+        || object.spec.teams_user.is_some() && !world.connection.serves
         || limits
             .denial(&TokenParameters::wanted(object, &limits))
             .is_some()

@@ -428,7 +428,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
         // The policy does not let it be adopted.
         hold!(
-            !ready && reason == "IdentityNotReady",
+            !ready && ["IdentityNotReady", "SecretConflict"].contains(&reason.as_str()),
             "AcsToken {name} says {reason} in the end without an identity"
         );
         return Ok(());
@@ -471,8 +471,9 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         };
         let text = secret.and_then(|secret| text_in(secret, "token"));
         let held = text.and_then(|text| world.service.token(&text));
-        let is_allowed =
-            held.is_some_and(|held| world.limits(object).denial(&held.shape).is_none());
+        let is_allowed = held
+            .is_some_and(|held| world.limits(object).denial(&held.shape).is_none())
+            && world.connection.serves;
         // What is suspended stays Ready as long as its token works.
         let is_told = reason == expected && (!ready || is_suspended);
         hold!(

@@ -247,7 +247,8 @@ fn settle(
 }
 
 /// The identity revokes first (R1). Until then the old token is what the status tells, as long as it
-/// is good; where the connection can't be used, that the change waits, and for what.
+/// is good; where the connection can't be used or the revocation fails, that the change waits, and for
+/// what.
 fn wait_for_revocation(
     secret: &str,
     identity: &UsableIdentity,
@@ -263,21 +264,23 @@ fn wait_for_revocation(
             ..
         } => Some((reason, message, *retry_at)),
     };
+    let change_waits = |message: &str| {
+        let message = format!(
+            "the change waits, and Secret {secret} holds the token from before it: {message}"
+        );
+        Verdict::ready("ChangeWaits", message)
+    };
     match (good, waits) {
-        (Some(facts), None) => Decision {
-            wake: Some(facts.expires_at),
-            ..Decision::step(Step::Rest)
+        (Some(facts), None) => match &identity.revocation_fails {
+            Some(message) => Decision::rest(change_waits(message), good, Some(facts.expires_at)),
+            None => Decision {
+                wake: Some(facts.expires_at),
+                ..Decision::step(Step::Rest)
+            },
         },
         (Some(facts), Some((_, message, retry_at))) => {
-            let message = format!(
-                "the change waits, and Secret {secret} holds the token from before it: {message}"
-            );
             let wake = retry_at.map_or(facts.expires_at, |at| at.min(facts.expires_at));
-            Decision::rest(
-                Verdict::ready("ChangeWaits", message),
-                Some(facts),
-                Some(wake),
-            )
+            Decision::rest(change_waits(message), good, Some(wake))
         }
         (None, None) => Decision::rest(revoking(), facts, None),
         (None, Some((reason, message, retry_at))) => Decision::rest(

@@ -26,7 +26,8 @@ use crate::{
     cluster::{
         ObjectKey,
         input::Inputs,
-        view::{Indexed, View},
+        row::Kept,
+        view::View,
         watch, watch_client,
     },
     context::{Config, Context, Views},
@@ -311,14 +312,7 @@ fn keep<K>(
     view: &Arc<View<K>>,
     changed: impl Fn(&K, bool) + Send + 'static,
 ) where
-    K: Resource<DynamicType = ()>
-        + Indexed
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Kept,
 {
     let scope = scope.map(ToOwned::to_owned);
     let keep = watch::keep(

@@ -9,6 +9,10 @@ pub mod input;
 #[cfg(feature = "operator")]
 mod key;
 #[cfg(feature = "operator")]
+pub mod row;
+#[cfg(feature = "operator")]
+mod rows;
+#[cfg(feature = "operator")]
 pub mod service_account;
 #[cfg(feature = "operator")]
 pub mod view;

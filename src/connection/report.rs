@@ -10,7 +10,8 @@ use super::former;
 use crate::{
     cluster::{
         self, index,
-        view::{Indexed, View},
+        row::Kept,
+        view::View,
     },
     context::Context,
     crd::{
@@ -35,7 +36,7 @@ const TOLD_BY_ANOTHER: SignedDuration = SignedDuration::from_secs(30);
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Tells how the connection is, if that is something new (K4), and when to look again.
-pub async fn tell<C: AnyConnection + Stored + Indexed>(
+pub async fn tell<C: AnyConnection + Stored + Kept>(
     context: &Context,
     view: &View<C>,
     connection: &C,
@@ -93,18 +94,21 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
     if let (false, Some(due)) = (is_news, due) {
         return Ok(Some(due));
     }
-    let tokens = tokens_of(context, key);
-    next.identities = i64::try_from(users).ok();
-    next.tokens = i64::try_from(tokens.len()).ok();
+    let mut count = 0;
+    let tokens = tokens_of(context, key).inspect(|_| count += 1);
     if let Some(accepted) = &credential.accepted {
-        let told = tokens.iter().filter_map(|token| token.status.as_ref());
+        let told = tokens.filter_map(|token| token.status.clone());
         next.former_tokens = former::count(
             told,
             accepted,
             &credential.dead(),
             former.former_tokens.as_ref(),
         );
+    } else {
+        tokens.for_each(drop);
     }
+    next.identities = i64::try_from(users).ok();
+    next.tokens = Some(count);
     let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
     context.memory.change(&uid, |memory| {
         memory.counted = Some(now);
@@ -137,7 +141,7 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
 }
 
 /// Tells what the deletion of the connection waits for.
-pub async fn deleting<C: AnyConnection + Stored + Indexed>(
+pub async fn deleting<C: AnyConnection + Stored + Kept>(
     context: &Context,
     view: &View<C>,
     connection: &C,
@@ -245,23 +249,25 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
 }
 
 /// All tokens that are made through the connection: by the one that their identity was made with,
-/// not by the one that it names now.
-fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
+/// not by the one that it names now. Each is unpacked when it is its turn, as they may be thousands.
+fn tokens_of<'a>(
+    context: &'a Context,
+    key: &'a ConnectionKey,
+) -> impl Iterator<Item = Arc<AcsToken>> + 'a {
     let users = index::of_connection(key);
     let is_made_with = |kept: Option<&ConnectionRef>, namespace: Option<String>| {
         let namespace = namespace.unwrap_or_default();
         kept.is_some_and(|kept| ConnectionKey::of(kept, &namespace) == *key)
     };
-    let mut of_users = context.views.tokens.find(&users);
-    of_users.retain(|token| {
+    let of_users = context.views.tokens.find(&users).filter(move |token| {
         let kept = token.status.as_ref();
         is_made_with(
             kept.and_then(|it| it.connection_ref.as_ref()),
             token.namespace(),
         )
     });
-    let mut identities = context.views.identities.find(&users);
-    identities.retain(|identity| {
+    let identities = context.views.identities.find(&users);
+    let identities = identities.filter(move |identity| {
         let kept = identity.status.as_ref();
         is_made_with(
             kept.and_then(|it| it.connection_ref.as_ref()),
@@ -269,14 +275,12 @@ fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
         )
     });
     identities
-        .iter()
         .flat_map(|identity| {
             let namespace = identity.namespace().unwrap_or_default();
             let key = index::of_identity(&namespace, &identity.name_any());
             context.views.tokens.find(&key)
         })
         .chain(of_users)
-        .collect()
 }
 
 fn offset_text(offset: SignedDuration) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use kube::{Resource, runtime::reflector::ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::info;
 
@@ -11,7 +11,8 @@ use super::reconcile;
 use crate::{
     cluster::{
         ObjectKey,
-        view::{Indexed, View},
+        row::Kept,
+        view::View,
     },
     context::Context,
     engine::{Claim, Stop, run_all},
@@ -42,8 +43,8 @@ pub(super) async fn control(
         () = stop.clone() => return,
     }
     info!(
-        identities = views.identities.all().len(),
-        tokens = views.tokens.all().len(),
+        identities = views.identities.refs(None).len(),
+        tokens = views.tokens.refs(None).len(),
         "reconciling begins"
     );
     let world = Arc::clone(&context.world);
@@ -100,18 +101,18 @@ async fn release_held_back(context: &Context) {
 
 fn requeue_all<K>(context: &Context, view: &View<K>)
 where
-    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+    K: Kept,
     ObjectKey: From<ObjectRef<K>>,
 {
-    for object in view.all() {
-        context.requeue.send(ObjectRef::from_obj(object.as_ref()));
+    for object in view.refs(None) {
+        context.requeue.send(object);
     }
 }
 
 /// Waits until a kind is known, or can't be.
 async fn or_missing<K>(health: &Health, view: &View<K>)
 where
-    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+    K: Kept,
 {
     let plural = K::plural(&());
     tokio::select! {

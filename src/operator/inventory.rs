@@ -56,7 +56,7 @@ impl Inventory {
 
     fn tokens(&self, now: Timestamp) -> Tokens {
         let mut counted = Tokens::default();
-        for token in self.tokens.all() {
+        for token in self.tokens.all(None) {
             counted.add(&token, |token| self.connection_of(token), now);
         }
         counted
@@ -79,15 +79,14 @@ impl Inventory {
 
     /// Connections by kind, with whether they are Ready.
     fn connections(&self) -> BTreeMap<(&'static str, bool), u32> {
-        let namespaced = self.connections.all().into_iter().map(|connection| {
+        let namespaced = self.connections.all(None).map(|connection| {
             let status = connection.status.as_ref();
             let ready = status.is_some_and(|status| is_ready(&status.conditions));
             ("AcsConnection", ready)
         });
         let cluster = self
             .cluster_connections
-            .all()
-            .into_iter()
+            .all(None)
             .map(|connection| {
                 let status = connection.status.as_ref();
                 let ready = status.is_some_and(|status| is_ready(&status.conditions));

@@ -188,7 +188,7 @@ fn remember(
             let is_written =
                 |held: &Arc<HeldToken>| read.fingerprint.as_ref() == Some(&held.record.fingerprint);
             memory.held.take_if(|held| is_written(held));
-            memory.secret = Some(read);
+            memory.secret = Some(Arc::new(read));
         });
     context.views.secrets.wrote(metadata);
 }

@@ -251,7 +251,7 @@ fn secret(
     if let Owner::Other(owner) = owner(&found.metadata, token) {
         return SecretView::Foreign { owner };
     }
-    let read = remembered.secret.as_ref().filter(|read| {
+    let read = remembered.secret.as_deref().filter(|read| {
         read.name == found.name_any()
             && Some(&read.version) == found.metadata.resource_version.as_ref()
     });
@@ -308,7 +308,7 @@ fn rival(context: &Context, token: &AcsToken) -> Option<Rival> {
         return None;
     }
     let others = context.views.tokens.find(&key);
-    let oldest = others.iter().map(|other| rank(other)).min()?;
+    let oldest = others.map(|other| rank(&other)).min()?;
     (oldest < rank(token)).then_some(Rival {
         name: oldest.1,
         gives_way: false,

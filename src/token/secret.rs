@@ -170,7 +170,7 @@ pub fn see(mut secret: Secret) -> SeenSecret {
     )
 }
 
-pub(super) fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+pub(super) fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u8; 32] {
     let mut hasher = Sha256::new();
     let entries: BTreeSet<_> = entries.collect();
     for (key, value) in entries {
@@ -179,5 +179,5 @@ pub(super) fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> 
         hasher.update(value.len().to_be_bytes());
         hasher.update(value);
     }
-    format!("{:x}", hasher.finalize())
+    hasher.finalize().into()
 }

@@ -34,8 +34,10 @@ pub struct Remembered {
     pub is_missing: Option<bool>,
     /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
     pub held: Option<Arc<HeldToken>>,
-    /// The Secret as it was last read or written.
+    /// The Secret as it was last read or written, until the status tells it.
     pub secret: Option<Arc<ReadSecret>>,
+    /// The Secret may be another than the status and the watch tell, so it is read.
+    pub doubts_secret: bool,
     /// The Entra token of a Teams user as it was last read.
     pub user_token: Option<ReadUserToken>,
     /// Fingerprint of the Entra token with which the last call failed.
@@ -137,7 +139,7 @@ pub struct ReadSecret {
     /// Its resource version.
     pub version: String,
     /// Digest of its data, with the token's fingerprint in place of the token.
-    pub digest: [u8; 32],
+    pub digest: String,
     /// Fingerprint of the token's bytes, if there are any.
     pub fingerprint: Option<String>,
     /// Whether it is immutable.

@@ -23,13 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     acs::Service,
-    cluster::{
-        ObjectKey,
-        input::Inputs,
-        row::Kept,
-        view::View,
-        watch, watch_client,
-    },
+    cluster::{ObjectKey, input::Inputs, row::Kept, view::View, watch, watch_client},
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
     credentials::Registry,

@@ -9,7 +9,7 @@ use std::{
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    row::{Kept, pack, unpack},
+    row::{Kept, Packer},
     view::object_ref,
 };
 
@@ -29,6 +29,7 @@ pub struct Rows<K> {
     index: BTreeSet<(u64, Handle)>,
     hasher: RandomState,
     namespaces: HashSet<Arc<str>>,
+    packer: Packer,
     recent: Vec<Option<(Handle, Arc<K>)>>,
 }
 
@@ -52,6 +53,7 @@ impl<K> Default for Rows<K> {
             index: BTreeSet::new(),
             hasher: RandomState::new(),
             namespaces: HashSet::new(),
+            packer: Packer::default(),
             recent: vec![const { None }; RECENT],
         }
     }
@@ -112,7 +114,8 @@ impl<K: Kept> Rows<K> {
         if let Some(object) = self.recent(handle) {
             return Some(Arc::clone(object));
         }
-        let object = Arc::new(unpack(self.row(handle)?.packed.as_deref()?)?);
+        let packed = self.row(handle)?.packed.as_deref()?;
+        let object = Arc::new(self.packer.unpack(packed)?);
         self.set_recent(handle, Some(Arc::clone(&object)));
         Some(object)
     }
@@ -120,8 +123,9 @@ impl<K: Kept> Rows<K> {
     /// A watch tells the object, maybe in a list.
     pub fn put(&mut self, object: Arc<K>, list: Option<u32>) {
         let handle = self.row_of(object.namespace().as_deref(), &object.name_any());
+        let packed = self.packer.pack(object.as_ref());
         if let Some(row) = self.row_mut(handle) {
-            row.packed = Some(pack(object.as_ref()));
+            row.packed = Some(packed);
             row.list = list.unwrap_or(row.list);
         }
         self.set_recent(handle, Some(object));
@@ -187,6 +191,10 @@ impl<K: Kept> Rows<K> {
             list: 0,
         };
         let handle = self.free.pop().unwrap_or_else(|| {
+            if self.rows.len() == self.rows.capacity() {
+                // Twice as many would be too many.
+                self.rows.reserve_exact(16 + self.rows.len() / 8);
+            }
             self.rows.push(None);
             Handle::try_from(self.rows.len() - 1).unwrap_or(Handle::MAX)
         });

@@ -205,7 +205,11 @@ impl<K: Kept> View<K> {
             let gone: Vec<_> = rows.told(scope).collect();
             let gone = gone.into_iter();
             let gone = gone.filter_map(|handle| {
-                if rows.is_in_list(handle, list) { None } else { rows.get(handle) }
+                if rows.is_in_list(handle, list) {
+                    None
+                } else {
+                    rows.get(handle)
+                }
             });
             gone.collect()
         };
@@ -276,4 +280,92 @@ fn version<K: Resource>(object: &K) -> Option<u64> {
 /// A lock that a panic elsewhere does not poison: what our locks guard is never half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{cluster::index, crd::AcsToken};
+
+    fn token(namespace: &str, name: &str, version: u64) -> AcsToken {
+        let object = json!({
+            "metadata": {
+                "name": name, "namespace": namespace, "uid": format!("uid-{name}"),
+                "resourceVersion": version.to_string(),
+            },
+            "spec": {"identityRef": {"name": "alice"}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn names(found: impl IntoIterator<Item = ObjectRef<AcsToken>>) -> Vec<String> {
+        let name = |it: ObjectRef<_>| format!("{}/{}", it.namespace.unwrap_or_default(), it.name);
+        found.into_iter().map(name).collect()
+    }
+
+    fn version_of(view: &View<AcsToken>, name: &str) -> Option<String> {
+        view.get(&object_ref(Some("ns"), name))?.resource_version()
+    }
+
+    #[test]
+    fn what_a_complete_list_does_not_hold_is_gone_from_its_namespace_only() {
+        let view = View::new(2);
+        for (namespace, name) in [("ns", "a"), ("ns", "b"), ("other", "c")] {
+            view.apply(&token(namespace, name, 1));
+        }
+        // It breaks off, and what it held counts for nothing.
+        let broken = view.list();
+        view.apply_listed(&token("ns", "a", 1), broken);
+        let list = view.list();
+        view.apply_listed(&token("ns", "b", 5), list);
+        assert_eq!(version_of(&view, "a").as_deref(), Some("1"), "not complete");
+        let gone = view.end_list(list, Some("ns"));
+        assert_eq!(
+            names(gone.iter().map(|it| ObjectRef::from_obj(&**it))),
+            ["ns/a"]
+        );
+        assert_eq!(version_of(&view, "b").as_deref(), Some("5"));
+        assert_eq!(names(view.refs(None)).len(), 2);
+        assert_eq!(
+            names(view.find_refs(&index::of_identity("ns", "alice"))),
+            ["ns/b"]
+        );
+        // The free row is another's.
+        view.apply(&token("ns", "d", 6));
+        assert_eq!(version_of(&view, "a"), None);
+        assert_eq!(
+            names(view.find_refs(&index::of_identity("ns", "alice"))),
+            ["ns/b", "ns/d"]
+        );
+    }
+
+    #[test]
+    fn our_write_counts_until_the_watch_has_caught_up() {
+        let view = View::new(1);
+        view.apply(&token("ns", "a", 1));
+        view.wrote(token("ns", "a", 3));
+        view.apply(&token("ns", "a", 2));
+        assert_eq!(version_of(&view, "a").as_deref(), Some("3"));
+        view.apply(&token("ns", "a", 3));
+        assert!(lock(&view.written).is_empty());
+        view.deleted(&object_ref(Some("ns"), "a"), Some("uid-a".to_owned()));
+        view.apply(&token("ns", "a", 3));
+        assert_eq!(version_of(&view, "a"), None);
+    }
+
+    #[test]
+    fn a_list_that_is_not_complete_outdates_no_write_of_an_object_that_it_may_still_bring() {
+        let view = View::new(1);
+        let list = view.list();
+        view.apply_listed(&token("ns", "a", 9), list);
+        view.wrote(token("ns", "b", 4));
+        assert_eq!(version_of(&view, "b").as_deref(), Some("4"));
+        view.apply_listed(&token("ns", "b", 4), list);
+        assert!(view.end_list(list, None).is_empty());
+        // Now it has told all up to 9: what it does not hold has come and gone.
+        view.wrote(token("ns", "c", 8));
+        assert_eq!(version_of(&view, "c"), None);
+    }
 }

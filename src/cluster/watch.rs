@@ -14,12 +14,7 @@ use kube::{
     },
 };
 
-use super::{
-    call,
-    row::Kept,
-    view::View,
-    watch_client::reporting,
-};
+use super::{call, row::Kept, view::View, watch_client::reporting};
 use crate::health::{Health, Problem, innermost};
 
 /// Quiet watches are dropped by some load balancers after four minutes; ours end before (seconds).

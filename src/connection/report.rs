@@ -8,11 +8,7 @@ use kube::ResourceExt;
 
 use super::former;
 use crate::{
-    cluster::{
-        self, index,
-        row::Kept,
-        view::View,
-    },
+    cluster::{self, index, row::Kept, view::View},
     context::Context,
     crd::{
         AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,

@@ -55,7 +55,7 @@ pub use revocation::{
 pub use scope::Scope;
 pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,
-    Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus,
+    Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus, WrittenSecret,
 };
 pub use token_parameters::TokenParameters;
 pub use token_record::{Exchange, FORMER, TOKEN_KEY, TokenRecord, fingerprint, scopes_text};

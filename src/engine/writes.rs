@@ -4,11 +4,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{ApiRequest, Object, Stored, World};
 use crate::{
-    cluster::{
-        Error,
-        row::Kept,
-        view::View,
-    },
+    cluster::{Error, row::Kept, view::View},
     crd::FINALIZER,
 };
 

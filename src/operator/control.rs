@@ -9,11 +9,7 @@ use tracing::info;
 
 use super::reconcile;
 use crate::{
-    cluster::{
-        ObjectKey,
-        row::Kept,
-        view::View,
-    },
+    cluster::{ObjectKey, row::Kept, view::View},
     context::Context,
     engine::{Claim, Stop, run_all},
     health::Health,

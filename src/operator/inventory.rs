@@ -84,14 +84,11 @@ impl Inventory {
             let ready = status.is_some_and(|status| is_ready(&status.conditions));
             ("AcsConnection", ready)
         });
-        let cluster = self
-            .cluster_connections
-            .all(None)
-            .map(|connection| {
-                let status = connection.status.as_ref();
-                let ready = status.is_some_and(|status| is_ready(&status.conditions));
-                ("ClusterAcsConnection", ready)
-            });
+        let cluster = self.cluster_connections.all(None).map(|connection| {
+            let status = connection.status.as_ref();
+            let ready = status.is_some_and(|status| is_ready(&status.conditions));
+            ("ClusterAcsConnection", ready)
+        });
         let kinds = ["AcsConnection", "ClusterAcsConnection"];
         let none = kinds
             .iter()

@@ -35,9 +35,7 @@ pub struct Terms {
 }
 
 /// What the two kinds of order have in common.
-pub trait AnyRevocation:
-    Kept + Stored + HasStatus<Status = RevocationStatus>
-{
+pub trait AnyRevocation: Kept + Stored + HasStatus<Status = RevocationStatus> {
     /// Whose tokens.
     fn selection(&self) -> Selection<'_>;
     /// What else.

@@ -125,7 +125,7 @@ impl Wanted<'_> {
     }
 
     /// Digest of the data as it should be.
-    fn digest(&self) -> [u8; 32] {
+    fn digest(&self) -> String {
         let mut data = self.plain_data();
         data.insert(self.token_key(), self.facts.fingerprint.clone());
         digest(

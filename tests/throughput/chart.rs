@@ -30,7 +30,12 @@ pub fn draw(all: &[Measured]) -> String {
         .collect();
     panel(&mut svg, 0.0, "most memory, MiB", &memory);
     let cpu = [(("", "#2f6fb3"), points(&|it| it.cpu))];
-    panel(&mut svg, WIDTH + 2.0 * EDGE, "CPU per identity with its token, ms", &cpu);
+    panel(
+        &mut svg,
+        WIDTH + 2.0 * EDGE,
+        "CPU per identity with its token, ms",
+        &cpu,
+    );
     svg + "</svg>\n"
 }
 
@@ -45,12 +50,25 @@ fn panel(svg: &mut String, left: f64, title: &str, lines: &[Line]) {
     let x = |n: f64| left + EDGE + n / most_x * WIDTH;
     let y = |value: f64| EDGE + HEIGHT - value / most_y * HEIGHT;
     let mut add = |text: String| svg.write_str(&text).expect("a String takes all");
-    add(format!("<text x=\"{}\" y=\"{}\">{title}</text>\n", x(0.0), EDGE - 24.0));
+    add(format!(
+        "<text x=\"{}\" y=\"{}\">{title}</text>\n",
+        x(0.0),
+        EDGE - 24.0
+    ));
     for part in 0..=4 {
-        let (at_x, at_y) = (most_x * f64::from(part) / 4.0, most_y * f64::from(part) / 4.0);
+        let (at_x, at_y) = (
+            most_x * f64::from(part) / 4.0,
+            most_y * f64::from(part) / 4.0,
+        );
         add(format!(
             "<path d=\"M{} {:.1}H{}\" stroke=\"#ddd\"/>\n<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{at_y:.1}</text>\n<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{at_x:.0}</text>\n",
-            x(0.0), y(at_y), x(most_x), x(0.0) - 6.0, y(at_y) + 4.0, x(at_x), y(0.0) + 18.0
+            x(0.0),
+            y(at_y),
+            x(most_x),
+            x(0.0) - 6.0,
+            y(at_y) + 4.0,
+            x(at_x),
+            y(0.0) + 18.0
         ));
     }
     for (place, ((name, colour), points)) in lines.iter().enumerate() {
@@ -61,12 +79,15 @@ fn panel(svg: &mut String, left: f64, title: &str, lines: &[Line]) {
         let legend = f64::from(u32::try_from(place).expect("few")) * 90.0;
         add(format!(
             "<path d=\"M{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n<text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}</text>\n",
-            path.join("L"), x(0.0) + legend, EDGE - 8.0
+            path.join("L"),
+            x(0.0) + legend,
+            EDGE - 8.0
         ));
         for (n, value) in points {
             add(format!(
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>\n",
-                x(*n), y(*value)
+                x(*n),
+                y(*value)
             ));
         }
     }

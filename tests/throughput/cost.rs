@@ -94,7 +94,11 @@ impl Cost {
         let (mut reads, mut writes) = (0, 0);
         for (call, count) in &self.calls {
             let new = count - before.calls.get(call).copied().unwrap_or(0);
-            *if call.starts_with("GET") { &mut reads } else { &mut writes } += new;
+            *if call.starts_with("GET") {
+                &mut reads
+            } else {
+                &mut writes
+            } += new;
         }
         (reads, writes)
     }

@@ -45,6 +45,7 @@ pub struct Measured {
 
 /// Makes fleets of these sizes, and does to each what befalls one.
 pub async fn run(cluster: &'static Cluster, client: &Client, sizes: Vec<usize>) {
+    lateness(cluster, client).await;
     let mut all = Vec::new();
     for n in sizes {
         println!("a fleet of {n} identities with one token each");
@@ -64,6 +65,43 @@ pub async fn run(cluster: &'static Cluster, client: &Client, sizes: Vec<usize>) 
     println!("\ndrawn in {path}");
 }
 
+/// How late renewals come, by the operator's histogram. A minute of life lasts a second, so tokens of an
+/// hour are renewed each 40 seconds or sooner.
+async fn lateness(cluster: &'static Cluster, client: &Client) {
+    let n = 1000;
+    let emulators = [Emulator::start(&["--minute", "1s"])];
+    let namespace = prepare(client, "lateness", &emulators).await;
+    let operator = start_operator(cluster, &namespace);
+    connect(client, &namespace, &emulators).await;
+    operator_run(client, &namespace, n, 1).await;
+    let metric = "acs_identity_operator_renewal_lateness_seconds_bucket{le=\"";
+    let mut counts = Vec::new();
+    while counts.last().is_none_or(|(_, count)| *count < 5000.0) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (_, metrics) = operator.get("/metrics").await;
+        let buckets = metrics.lines().filter_map(|line| line.strip_prefix(metric));
+        counts = buckets
+            .filter_map(|line| {
+                let (limit, count) = line.split_once("\"} ")?;
+                Some((limit.to_owned(), count.parse::<f64>().ok()?))
+            })
+            .collect();
+        eprint!(
+            "\r  {} renewals  ",
+            counts.last().map_or(0.0, |(_, count)| *count)
+        );
+    }
+    eprintln!();
+    let all = counts.last().expect("some").1;
+    println!("{all} renewals of {n} tokens:");
+    for (limit, count) in counts.iter().take(4) {
+        println!("  {:.2} % at most {limit} s late", 100.0 * count / all);
+    }
+    println!();
+    drop(operator);
+    remove(client, &namespace, n).await;
+}
+
 async fn fleet(cluster: &'static Cluster, client: &Client, n: usize) -> Measured {
     let endpoints = n.div_ceil(PER_RESOURCE);
     let mut emulators: Vec<_> = (0..endpoints).map(|_| Emulator::start(&[])).collect();
@@ -78,7 +116,10 @@ async fn fleet(cluster: &'static Cluster, client: &Client, n: usize) -> Measured
     let took = operator_run(client, &namespace, n, endpoints).await;
     let cpu = millis_each(cost::cpu(&operator).saturating_sub(before), n);
     let made = cost::peak(&operator);
-    println!("made at {:.0}/s: at most {made:.1} MiB, {cpu:.2} ms CPU each", rate(n, took));
+    println!(
+        "made at {:.0}/s: at most {made:.1} MiB, {cpu:.2} ms CPU each",
+        rate(n, took)
+    );
 
     let rest = at_rest(&operator).await;
     drop(operator);
@@ -169,8 +210,8 @@ async fn foreign(cluster: &Cluster, client: &Client, namespace: &str, n: usize) 
                     "stringData": {"password": "x".repeat(800)},
                 });
                 let secret = serde_json::from_value(secret).expect("a Secret");
-                let created = secrets.create(&PostParams::default(), &secret);
-                created.await.expect("created");
+                let created = secrets.create(&PostParams::default(), &secret).await;
+                created.expect("created");
                 if number.is_multiple_of(1000) {
                     eprint!("\r  {number} foreign Secrets  ");
                 }
@@ -203,8 +244,8 @@ async fn key_roll(
     for (number, secondary) in secondaries.iter().enumerate() {
         let change = json!({"stringData": {"connectionString": secondary}});
         let (params, change) = (PatchParams::default(), Patch::Merge(&change));
-        let patched = api.patch(&connection_name(number), &params, &change);
-        patched.await.expect("patched");
+        let patched = api.patch(&connection_name(number), &params, &change).await;
+        patched.expect("patched");
     }
     let firsts = if n >= PER_RESOURCE { FIRSTS } else { 0 };
     let roll = roll(client, namespace, secondaries.len());

@@ -24,12 +24,11 @@ mod support;
 use std::time::Duration;
 
 use acs_identity_operator::crd::AcsToken;
-use futures::StreamExt;
 use kube::{Api, Client};
 
 use cost::Cost;
 use raw::raw_writer;
-use setup::{CLIENTS, connect, operator_run, pages, prepare, remove, start_operator};
+use setup::{CLIENTS, connect, operator_run, prepare, remove, start_operator, sum};
 use support::{
     emulator::Emulator,
     kubernetes::{Cluster, cluster},
@@ -100,22 +99,22 @@ async fn renewals(cluster: &'static Cluster, client: &Client) {
     operator_run(client, &namespace, n, 1).await;
     let before = Cost::now(client, &emulators, &operator).await;
     let first = revisions(client, &namespace).await;
-    let goal = first + i64::try_from(n).expect("few");
+    let goal = first + n;
     support::eventually("every token is renewed", || async {
         (revisions(client, &namespace).await >= goal).then_some(())
     })
     .await;
     let after = Cost::now(client, &emulators, &operator).await;
-    let renewed = usize::try_from(revisions(client, &namespace).await - first).expect("few");
+    let renewed = revisions(client, &namespace).await - first;
     println!("{renewed} renewals");
     after.print_since(&before, renewed, "renewal");
 }
 
-async fn revisions(client: &Client, namespace: &str) -> i64 {
+async fn revisions(client: &Client, namespace: &str) -> usize {
     let tokens: Api<AcsToken> = Api::namespaced(client.clone(), namespace);
-    let revision = |token: AcsToken| token.status.and_then(|status| status.revision);
-    let revisions = pages(&tokens).map(|token| revision(token).unwrap_or(0));
-    revisions.fold(0, |sum, revision| std::future::ready(sum + revision)).await
+    let revision = |token: &AcsToken| token.status.as_ref()?.revision;
+    let count = |token: &AcsToken| usize::try_from(revision(token).unwrap_or(0)).expect("few");
+    sum(&tokens, count).await
 }
 
 fn rate(n: usize, took: Duration) -> f64 {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken, is_ready};
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client,
@@ -47,8 +47,9 @@ pub async fn prepare(client: &Client, name: &str, emulators: &[Emulator]) -> Str
     let namespace = format!("bench-{}-{name}", std::process::id());
     let object: Namespace =
         serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("a namespace");
-    let created = Api::all(client.clone()).create(&PostParams::default(), &object);
-    created.await.expect("created");
+    let namespaces = Api::all(client.clone());
+    let created = namespaces.create(&PostParams::default(), &object).await;
+    created.expect("created");
     let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     for (number, emulator) in emulators.iter().enumerate() {
         let secret = json!({
@@ -56,8 +57,8 @@ pub async fn prepare(client: &Client, name: &str, emulators: &[Emulator]) -> Str
             "stringData": {"connectionString": emulator.connection_string},
         });
         let secret = serde_json::from_value(secret).expect("a Secret");
-        let created = api.create(&PostParams::default(), &secret);
-        created.await.expect("created");
+        let created = api.create(&PostParams::default(), &secret).await;
+        created.expect("created");
     }
     namespace
 }
@@ -71,8 +72,8 @@ pub async fn connect(client: &Client, namespace: &str, emulators: &[Emulator]) {
         let spec = json!({"auth": {"connectionString": secret}});
         let spec = serde_json::from_value(spec).expect("a connection");
         let connection = AcsConnection::new(&name, spec);
-        let created = api.create(&PostParams::default(), &connection);
-        created.await.expect("created");
+        let created = api.create(&PostParams::default(), &connection).await;
+        created.expect("created");
     }
 }
 
@@ -97,7 +98,12 @@ pub fn token(number: usize) -> AcsToken {
 }
 
 /// The clients create the objects; the time until the operator has made all of them Ready.
-pub async fn operator_run(client: &Client, namespace: &str, n: usize, endpoints: usize) -> Duration {
+pub async fn operator_run(
+    client: &Client,
+    namespace: &str,
+    n: usize,
+    endpoints: usize,
+) -> Duration {
     let identities: Api<AcsIdentity> = Api::namespaced(client.clone(), namespace);
     let tokens: Api<AcsToken> = Api::namespaced(client.clone(), namespace);
     let begun = Instant::now();
@@ -118,36 +124,38 @@ pub async fn operator_run(client: &Client, namespace: &str, n: usize, endpoints:
     create.await;
     let deadline = Instant::now() + Duration::from_mins(40);
     loop {
-        let ready = pages(&tokens).filter(|token| {
+        let ready = sum(&tokens, |token| {
             let status = token.status.as_ref();
-            std::future::ready(status.is_some_and(|status| is_ready(&status.conditions)))
+            usize::from(status.is_some_and(|status| is_ready(&status.conditions)))
         });
-        let ready = ready.count().await;
+        let ready = ready.await;
         eprint!("\r  {ready} of {n} tokens Ready  ");
         if ready == n {
             eprintln!();
             return begun.elapsed();
         }
-        assert!(Instant::now() < deadline, "{ready} of {n} tokens became Ready");
+        assert!(
+            Instant::now() < deadline,
+            "{ready} of {n} tokens became Ready"
+        );
         // A look takes the API server time that the operator could use.
         tokio::time::sleep(Duration::from_millis(250) * u32::try_from(1 + n / 2000).expect("few"))
             .await;
     }
 }
 
-/// All tokens, a page at a time.
-pub fn pages(tokens: &Api<AcsToken>) -> impl Stream<Item = AcsToken> + Unpin {
-    let pages = stream::try_unfold(Some(String::new()), |page| async move {
-        let Some(page) = page else { return Ok::<_, kube::Error>(None) };
-        let mut params = ListParams::default().limit(1000);
-        if !page.is_empty() {
-            params = params.continue_token(&page);
+/// What `count` says of all tokens, a page at a time.
+pub async fn sum(tokens: &Api<AcsToken>, count: impl Fn(&AcsToken) -> usize) -> usize {
+    let mut params = ListParams::default().limit(1000);
+    let mut sum = 0;
+    loop {
+        let page = tokens.list(&params).await.expect("readable");
+        sum += page.items.iter().map(&count).sum::<usize>();
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => return sum,
         }
-        let list = tokens.list(&params).await?;
-        let next = list.metadata.continue_.filter(|next| !next.is_empty());
-        Ok(Some((list.items, next)))
-    });
-    Box::pin(pages.flat_map(|page| stream::iter(page.expect("readable"))))
+    }
 }
 
 /// Deletes the namespace and all in it, and waits until it is gone: the next round starts clean.
@@ -173,8 +181,8 @@ pub async fn remove(client: &Client, namespace: &str, n: usize) {
         })
         .await;
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let deleted = namespaces.delete(namespace, &DeleteParams::default());
-    deleted.await.expect("deleted");
+    let deleted = namespaces.delete(namespace, &DeleteParams::default()).await;
+    deleted.expect("deleted");
     support::eventually("the namespace is gone", || async {
         let found = namespaces.get_opt(namespace).await.expect("readable");
         found.is_none().then_some(())

@@ -164,12 +164,12 @@ impl State {
     fn unfollow_but(&mut self, follower: &Follower, but: Vec<Key>) {
         let former = self.by_follower.remove(follower).unwrap_or_default();
         for key in former.into_iter().filter(|key| !but.contains(key)) {
-            let Some(followed) = self.followed.get_mut(&key) else {
+            let Some(secret) = self.followed.get_mut(&key) else {
                 continue;
             };
-            followed.followers.remove(follower);
-            if followed.followers.is_empty() {
-                followed.task.abort();
+            secret.followers.remove(follower);
+            if secret.followers.is_empty() {
+                secret.task.abort();
                 self.followed.remove(&key);
             }
         }

@@ -83,6 +83,7 @@ impl Packer {
     }
 
     /// The object that was packed.
+    #[must_use]
     pub fn unpack<K: DeserializeOwned>(&self, row: &[u8]) -> Option<K> {
         let (number, packed) = row.split_first()?;
         let dictionary = self.dictionaries.get(usize::from(*number))?;

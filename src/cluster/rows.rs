@@ -23,7 +23,7 @@ const RECENT: usize = 128;
 /// seed per process, two of a million are the same once in ten million processes.
 #[derive(Debug)]
 pub struct Rows<K> {
-    rows: Vec<Option<Row>>,
+    slots: Vec<Option<Row>>,
     free: Vec<Handle>,
     /// The handles of all rows, by the hash of their name and of each of their keys.
     index: BTreeSet<(u64, Handle)>,
@@ -48,7 +48,7 @@ struct Row {
 impl<K> Default for Rows<K> {
     fn default() -> Self {
         Self {
-            rows: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             index: BTreeSet::new(),
             hasher: RandomState::new(),
@@ -83,7 +83,7 @@ impl<K: Kept> Rows<K> {
 
     /// All rows that a watch has told of the namespace `scope`, or of all; in the order of handles.
     pub fn told(&self, scope: Option<&str>) -> impl Iterator<Item = Handle> {
-        let rows = (0..).zip(&self.rows);
+        let rows = (0..).zip(&self.slots);
         rows.filter_map(move |(handle, row)| {
             let row = row.as_ref()?;
             // A Namespace is in the scope that it is.
@@ -171,11 +171,11 @@ impl<K: Kept> Rows<K> {
     }
 
     fn row(&self, handle: Handle) -> Option<&Row> {
-        self.rows.get(handle as usize)?.as_ref()
+        self.slots.get(handle as usize)?.as_ref()
     }
 
     fn row_mut(&mut self, handle: Handle) -> Option<&mut Row> {
-        self.rows.get_mut(handle as usize)?.as_mut()
+        self.slots.get_mut(handle as usize)?.as_mut()
     }
 
     /// The row of this name, made if there is none.
@@ -191,14 +191,14 @@ impl<K: Kept> Rows<K> {
             list: 0,
         };
         let handle = self.free.pop().unwrap_or_else(|| {
-            if self.rows.len() == self.rows.capacity() {
+            if self.slots.len() == self.slots.capacity() {
                 // Twice as many would be too many.
-                self.rows.reserve_exact(16 + self.rows.len() / 8);
+                self.slots.reserve_exact(16 + self.slots.len() / 8);
             }
-            self.rows.push(None);
-            Handle::try_from(self.rows.len() - 1).unwrap_or(Handle::MAX)
+            self.slots.push(None);
+            Handle::try_from(self.slots.len() - 1).unwrap_or(Handle::MAX)
         });
-        if let Some(free) = self.rows.get_mut(handle as usize) {
+        if let Some(free) = self.slots.get_mut(handle as usize) {
             *free = Some(row);
         }
         self.index.insert((self.hash_name(namespace, name), handle));
@@ -206,7 +206,7 @@ impl<K: Kept> Rows<K> {
     }
 
     fn free_if_empty(&mut self, handle: Handle) {
-        let Some(slot) = self.rows.get_mut(handle as usize) else {
+        let Some(slot) = self.slots.get_mut(handle as usize) else {
             return;
         };
         let Some(row) = slot.take_if(|row| row.packed.is_none() && row.keys.is_empty()) else {

@@ -4,15 +4,16 @@ use jiff::{
     SignedDuration, Timestamp,
     fmt::friendly::{Direction, SpanPrinter},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::former;
+use super::{former, load::Load};
 use crate::{
     cluster::{self, index, row::Kept, view::View},
     context::Context,
     crd::{
         AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,
-        SAFE_TO_REGENERATE, Verdict, is_ready, ready_reason,
+        SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED, Verdict, is_ready, ready_reason,
     },
     credentials::{CredentialState, Unusable},
     engine::{Stored, write_status},
@@ -52,8 +53,11 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         generation,
         now: renewal::whole_seconds(now),
     };
-    let told_regeneration = former
-        .conditions
+    let is_counted = |told: &&Condition| {
+        [SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED].contains(&told.type_.as_str())
+    };
+    let told_counts: Vec<_> = former.conditions.iter().filter(is_counted).collect();
+    let told_regeneration = told_counts
         .iter()
         .find(|told| told.type_ == SAFE_TO_REGENERATE);
     let endpoint = context.registry.endpoint(key);
@@ -74,7 +78,7 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         conditions: conditions
             .of(&verdict)
             .into_iter()
-            .chain(told_regeneration.cloned())
+            .chain(told_counts.iter().copied().cloned())
             .collect(),
         ..former.clone()
     };
@@ -90,21 +94,8 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     if let (false, Some(due)) = (is_news, due) {
         return Ok(Some(due));
     }
-    let mut count = 0;
-    let tokens = tokens_of(context, key).inspect(|_| count += 1);
-    if let Some(accepted) = &credential.accepted {
-        let told = tokens.filter_map(|token| token.status.clone());
-        next.former_tokens = former::count(
-            told,
-            accepted,
-            &credential.dead(),
-            former.former_tokens.as_ref(),
-        );
-    } else {
-        tokens.for_each(drop);
-    }
+    let load = count(context, key, &credential, &mut next);
     next.identities = i64::try_from(users).ok();
-    next.tokens = Some(count);
     let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
     context.memory.change(&uid, |memory| {
         memory.counted = Some(now);
@@ -113,14 +104,18 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     let settling = context.config.pods_reread_within;
     let regeneration =
         former::regeneration(next.former_tokens.as_ref(), is_accepted, settling, now);
-    next.conditions
-        .retain(|condition| condition.type_ != SAFE_TO_REGENERATE);
+    next.conditions.retain(|condition| !is_counted(&condition));
     next.conditions.push(conditions.one(
         SAFE_TO_REGENERATE,
         regeneration.is_safe,
         regeneration.reason,
         &regeneration.message,
     ));
+    if let Some(warning) = load.warning() {
+        let reason = "TooManyRenewals";
+        let condition = conditions.one(SERVICE_LIMIT_EXCEEDED, true, reason, &warning);
+        next.conditions.push(condition);
+    }
     let wake = again(&current, now)
         .into_iter()
         .chain(regeneration.changes_at)
@@ -134,6 +129,30 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     write_status(&*context.world, view, &connection.with_status(next)).await?;
     warn(context, connection, &former, &current, &verdict).await;
     Ok(wake)
+}
+
+/// Counts the tokens of the connection, and what is left of a former credential; what their renewals
+/// need.
+fn count(
+    context: &Context,
+    key: &ConnectionKey,
+    credential: &CredentialState,
+    next: &mut ConnectionStatus,
+) -> Load {
+    let (mut count, mut load) = (0, Load::default());
+    let tokens = tokens_of(context, key).inspect(|token| {
+        count += 1;
+        token.status.iter().for_each(|status| load.add(status));
+    });
+    if let Some(accepted) = &credential.accepted {
+        let told = tokens.filter_map(|token| token.status.clone());
+        let former = next.former_tokens.take();
+        next.former_tokens = former::count(told, accepted, &credential.dead(), former.as_ref());
+    } else {
+        tokens.for_each(drop);
+    }
+    next.tokens = Some(count);
+    load
 }
 
 /// Tells what the deletion of the connection waits for.

@@ -32,8 +32,8 @@ pub use auth::{
     ServiceAccountRef, WorkloadIdentityAuth,
 };
 pub use condition::{
-    Conditions, IDENTITY_NOT_FOUND, READY, RECONCILING, SAFE_TO_REGENERATE, STALLED, Verdict,
-    is_ready, ready_reason,
+    Conditions, IDENTITY_NOT_FOUND, READY, RECONCILING, SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED,
+    STALLED, Verdict, is_ready, ready_reason,
 };
 pub use connection::{
     AcsConnection, AcsConnectionSpec, ClusterAcsConnection, ClusterAcsConnectionSpec,

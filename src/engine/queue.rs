@@ -52,14 +52,14 @@ pub enum Ended {
 impl Queue {
     /// Asks for a run of the object.
     pub fn add(&mut self, key: ObjectKey) {
-        let key = self.known(&key);
+        let key = self.known(&key).unwrap_or_else(|| Arc::new(key));
         self.add_known(key);
     }
 
     /// One name for all the places that the object is in.
-    fn known(&self, key: &ObjectKey) -> Arc<ObjectKey> {
-        let known = self.entries.get_key_value(key);
-        known.map_or_else(|| Arc::new(key.clone()), |(known, _)| Arc::clone(known))
+    fn known(&self, key: &ObjectKey) -> Option<Arc<ObjectKey>> {
+        let (known, _) = self.entries.get_key_value(key)?;
+        Some(Arc::clone(known))
     }
 
     fn add_known(&mut self, key: Arc<ObjectKey>) {
@@ -109,7 +109,8 @@ impl Queue {
 
     /// A run of the object has ended; how many have failed in a row.
     pub fn ended(&mut self, key: &ObjectKey, how: Ended, now: Duration) -> i32 {
-        let key = self.known(key);
+        let known = self.known(key);
+        let key = known.unwrap_or_else(|| Arc::new(key.clone()));
         let entry = self.entries.entry(Arc::clone(&key)).or_default();
         let is_dirty = entry.state == State::Dirty;
         entry.state = State::Idle;

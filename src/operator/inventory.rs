@@ -12,6 +12,7 @@ use prometheus_client::{
 
 use crate::{
     cluster::view::View,
+    connection::Load,
     context::Views,
     crd::{
         AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKey, ConnectionRef,
@@ -31,6 +32,8 @@ struct Tokens {
     overdue: u32,
     /// When the first token of each connection expires, by the connection's name.
     first_expiry: BTreeMap<String, Timestamp>,
+    /// What the renewals of each connection need of ACS's limits, by the connection's name.
+    load: BTreeMap<String, Load>,
 }
 
 /// Collects the metrics of all objects.
@@ -129,6 +132,7 @@ impl Tokens {
         if let Some(expires_at) = &status.expires_at
             && let Some(connection) = connection(token)
         {
+            self.load.entry(connection.clone()).or_default().add(status);
             let first = self.first_expiry.entry(connection).or_insert(expires_at.0);
             *first = expires_at.0.min(*first);
         }
@@ -164,6 +168,16 @@ impl Collector for Inventory {
         for (connection, expires_at) in &tokens.first_expiry {
             let gauge = ConstGauge::new(expires_at.as_second());
             gauge.encode(first_expiry.encode_family(&[("connection", connection.as_str())])?)?;
+        }
+        let mut load = encoder.encode_descriptor(
+            "renewals_limit_ratio",
+            "Share of ACS's limit that the renewals of a connection's tokens need to keep them alive",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (connection, share) in &tokens.load {
+            let gauge = ConstGauge::new(share.share());
+            gauge.encode(load.encode_family(&[("connection", connection.as_str())])?)?;
         }
         let mut connections = encoder.encode_descriptor(
             "connections",

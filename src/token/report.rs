@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
 use super::{decide::Decision, next_status, revocation_demand::POLICY_DENIED, wanted};
@@ -64,10 +64,12 @@ pub async fn record(
         resource_version: read.version.clone(),
         digest: read.digest.clone(),
     });
-    let is_told = secret.is_some();
-    let next = next_status::recorded(token, facts, secret, context.now());
+    let next = next_status::recorded(token, facts, secret.clone(), context.now());
     write(context, token, next).await?;
-    if is_told {
+    // CRDs of an earlier release don't know the field, and the API server drops it.
+    let told = context.views.tokens.get(&ObjectRef::from_obj(token));
+    let told = told.and_then(|token| token.status.as_ref()?.written_secret.clone());
+    if told.is_some() && told == secret {
         // From now on the status remembers it, also after a restart.
         context.memory.change(&uid, |memory| memory.secret = None);
     }

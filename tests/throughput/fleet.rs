@@ -45,7 +45,6 @@ pub struct Measured {
 
 /// Makes fleets of these sizes, and does to each what befalls one.
 pub async fn run(cluster: &'static Cluster, client: &Client, sizes: Vec<usize>) {
-    lateness(cluster, client).await;
     let mut all = Vec::new();
     for n in sizes {
         println!("a fleet of {n} identities with one token each");
@@ -62,7 +61,8 @@ pub async fn run(cluster: &'static Cluster, client: &Client, sizes: Vec<usize>) 
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/fleet.svg");
     std::fs::write(path, chart::draw(&all)).expect("writable");
-    println!("\ndrawn in {path}");
+    println!("\ndrawn in {path}\n");
+    lateness(cluster, client).await;
 }
 
 /// How late renewals come, by the operator's histogram. A minute of life lasts a second, so tokens of an

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::info;
@@ -16,7 +15,8 @@ use crate::{
 };
 
 /// Looks at objects once everything is known that every run needs. A kind that can't be listed,
-/// because its CRD or a right is missing, holds up only what needs it (`dispatch`).
+/// because its CRD or a right is missing, holds up only what needs it (`dispatch`). Until then the views
+/// are kept current, and what is requeued is dropped.
 pub(super) async fn control(
     context: Arc<Context>,
     health: Health,
@@ -25,19 +25,21 @@ pub(super) async fn control(
     stop: Stop,
 ) {
     let views = &context.views;
+    let may_begin = async {
+        views.ready().await;
+        or_missing(&health, &views.cluster_connections).await;
+        or_missing(&health, &views.revocations).await;
+        or_missing(&health, &views.cluster_revocations).await;
+        claim.held().await;
+    };
     tokio::select! {
-        () = async {
-            views.ready().await;
-            or_missing(&health, &views.cluster_connections).await;
-            or_missing(&health, &views.revocations).await;
-            or_missing(&health, &views.cluster_revocations).await;
-        } => {}
+        () = may_begin => {}
+        // Everything is looked at afterwards.
+        () = async { while requeued.recv().await.is_some() {} } => {}
         () = stop.clone() => return,
     }
-    tokio::select! {
-        () = stand_by(&context, &claim, &mut requeued) => {}
-        () = stop.clone() => return,
-    }
+    while requeued.try_recv().is_ok() {}
+    requeue_everything(&context);
     info!(
         identities = views.identities.refs(None).len(),
         tokens = views.tokens.refs(None).len(),
@@ -54,17 +56,7 @@ pub(super) async fn control(
     }
 }
 
-/// Returns when this process may act. Until then the views are kept current, and what is requeued is
-/// dropped: everything is looked at afterwards.
-async fn stand_by(context: &Context, claim: &Claim, requeued: &mut UnboundedReceiver<ObjectKey>) {
-    if claim.held().now_or_never().is_some() {
-        return;
-    }
-    tokio::select! {
-        () = claim.held() => {}
-        () = async { while requeued.recv().await.is_some() {} } => {}
-    }
-    while requeued.try_recv().is_ok() {}
+fn requeue_everything(context: &Context) {
     let views = &context.views;
     requeue_all(context, &views.connections);
     requeue_all(context, &views.cluster_connections);

@@ -246,6 +246,8 @@ mod tests {
             })
         });
         assert!(join_all(calls).await.iter().all(Result::is_ok));
-        assert_eq!(most.into_inner(), MOST_CALLS);
+        // Another test may hold a place.
+        let most = most.into_inner();
+        assert!((MOST_CALLS - 1..=MOST_CALLS).contains(&most), "{most}");
     }
 }

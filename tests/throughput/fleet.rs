@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long the operator is watched at rest.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 /// How many first tokens are asked for during a roll that lasts long enough, a second apart.
 const FIRSTS: usize = 200;
 /// The service's limit for issuing: so many calls in so long, per resource.

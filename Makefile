@@ -114,9 +114,9 @@ bench: prerequisites control-plane ## Make N (1000) identities and tokens; compa
 	N=$(N) $(CARGO) bench --locked --bench throughput
 
 .PHONY: bench-fleet
-bench-fleet: prerequisites control-plane ## Make N (10000) and see them rest, restart and roll a key; 15 minutes
+bench-fleet: prerequisites control-plane ## Make fleets of 1000 to 30000 (or N), see them rest, restart and roll a key; an hour
 	@echo "==> building with optimisation"
-	FLEET=1 N=$(if $(filter command line,$(origin N)),$(N),10000) $(CARGO) bench --locked --bench throughput
+	FLEET=$(if $(filter command line,$(origin N)),$(N),1000,3000,10000,30000) $(CARGO) bench --locked --bench throughput
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and helm (once)

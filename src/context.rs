@@ -111,13 +111,14 @@ impl Context {
     pub fn note_existence(&self, identity_id: &str, endpoint: &str, is_missing: bool) {
         for identity in self.views.siblings(identity_id, endpoint) {
             let uid = identity.uid().unwrap_or_default();
-            let mut is_news = false;
-            self.memory.change(&uid, |memory| {
-                is_news = memory.is_missing.unwrap_or(false) != is_missing
-                    || is_missing != is_told_missing(&identity);
-                memory.is_missing = Some(is_missing);
-            });
-            if is_news {
+            let is_told_missing = is_told_missing(&identity);
+            let known = self.memory.of(&uid).is_missing;
+            // Of most identities nothing else was ever said, and nothing is remembered.
+            if known.is_some() || is_missing || is_told_missing {
+                self.memory
+                    .change(&uid, |memory| memory.is_missing = Some(is_missing));
+            }
+            if known.unwrap_or(false) != is_missing || is_missing != is_told_missing {
                 let reference = ObjectRef::from_obj(identity.as_ref());
                 self.requeue_tokens(&reference);
                 self.requeue.send(reference);

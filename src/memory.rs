@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is remembered of one object.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remembered {
     /// The intent in the status that this process recorded, while its call is not sent yet.
     pub intent: Option<Timestamp>,
@@ -34,8 +34,10 @@ pub struct Remembered {
     pub is_missing: Option<bool>,
     /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
     pub held: Option<Arc<HeldToken>>,
-    /// The Secret as it was last read or written.
-    pub secret: Option<ReadSecret>,
+    /// The Secret as it was last read or written, until the status tells it.
+    pub secret: Option<Arc<ReadSecret>>,
+    /// The Secret may be another than the status and the watch tell, so it is read.
+    pub doubts_secret: bool,
     /// The Entra token of a Teams user as it was last read.
     pub user_token: Option<ReadUserToken>,
     /// Fingerprint of the Entra token with which the last call failed.
@@ -122,6 +124,13 @@ pub struct HeldToken {
     pub endpoint: String,
 }
 
+impl PartialEq for HeldToken {
+    fn eq(&self, other: &Self) -> bool {
+        // Which has the token's fingerprint.
+        self.record == other.record && self.endpoint == other.endpoint
+    }
+}
+
 /// What was seen of a Secret's bytes; good as long as its version is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadSecret {
@@ -165,20 +174,44 @@ pub struct Created {
 /// for the object may be gone.
 #[derive(Debug, Default)]
 pub struct Memory {
-    objects: Mutex<HashMap<String, Remembered>>,
+    objects: Mutex<HashMap<Box<str>, Kept>>,
     created: Mutex<HashMap<ObjectKey, Created>>,
+}
+
+/// What is remembered of one object. At rest that is a token's Secret, so only that has a place.
+#[derive(Debug)]
+struct Kept {
+    secret: Option<Arc<ReadSecret>>,
+    others: Option<Box<Remembered>>,
 }
 
 impl Memory {
     /// What is remembered of an object.
     #[must_use]
     pub fn of(&self, uid: &str) -> Remembered {
-        lock(&self.objects).get(uid).cloned().unwrap_or_default()
+        let objects = lock(&self.objects);
+        let Some(kept) = objects.get(uid) else {
+            return Remembered::default();
+        };
+        Remembered {
+            secret: kept.secret.clone(),
+            ..kept.others.as_deref().cloned().unwrap_or_default()
+        }
     }
 
     /// Remembers something of an object.
     pub fn change(&self, uid: &str, change: impl FnOnce(&mut Remembered)) {
-        change(lock(&self.objects).entry(uid.to_owned()).or_default());
+        let mut objects = lock(&self.objects);
+        let kept = objects.remove(uid);
+        let (secret, others) = kept.map_or((None, None), |kept| (kept.secret, kept.others));
+        let mut memory = others.map_or_else(Remembered::default, |others| *others);
+        memory.secret = secret;
+        change(&mut memory);
+        let secret = memory.secret.take();
+        let others = (memory != Remembered::default()).then(|| Box::new(memory));
+        if secret.is_some() || others.is_some() {
+            objects.insert(uid.into(), Kept { secret, others });
+        }
     }
 
     /// The identity that was created for the object of this name and is in no status.

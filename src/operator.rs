@@ -23,12 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     acs::Service,
-    cluster::{
-        ObjectKey,
-        input::Inputs,
-        view::{Indexed, View},
-        watch, watch_client,
-    },
+    cluster::{ObjectKey, input::Inputs, row::Kept, view::View, watch, watch_client},
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
     credentials::Registry,
@@ -311,14 +306,7 @@ fn keep<K>(
     view: &Arc<View<K>>,
     changed: impl Fn(&K, bool) + Send + 'static,
 ) where
-    K: Resource<DynamicType = ()>
-        + Indexed
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Kept,
 {
     let scope = scope.map(ToOwned::to_owned);
     let keep = watch::keep(

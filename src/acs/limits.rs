@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Operation;
 
 /// The span over which the service counts calls.
-const SPAN: Duration = Duration::from_secs(30);
+pub const SPAN: Duration = Duration::from_secs(30);
 
 impl Operation {
     /// Calls in 30 s that the service takes, per resource ("Service limits for Azure

@@ -64,6 +64,7 @@ pub use entra::{
     PUBLIC_AUTHORITY,
 };
 pub use error::{Error, Kind, Outcome};
+pub use limits::SPAN as LIMIT_SPAN;
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
 pub use queue::{Turn, Urgency};

@@ -1,9 +1,9 @@
-//! By what objects are found: the keys of the views' indexes.
+//! By what objects are found, and what is kept of which kind.
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
 
-use super::view::Indexed;
+use super::row::{Kept, slim_read, slim_written};
 use crate::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
     ClusterAcsRevocation, ConnectionKey, RevocationStatus, TOKEN_UID_LABEL, TeamsUser,
@@ -58,19 +58,19 @@ pub fn targeting(namespace: &str, name: &str) -> String {
     format!("target:{namespace}/{name}")
 }
 
-impl Indexed for AcsConnection {
+impl Kept for AcsConnection {
     fn index_keys(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-impl Indexed for ClusterAcsConnection {
+impl Kept for ClusterAcsConnection {
     fn index_keys(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-impl Indexed for AcsIdentity {
+impl Kept for AcsIdentity {
     fn index_keys(&self) -> Vec<String> {
         let namespace = self.namespace().unwrap_or_default();
         let status = self.status.as_ref();
@@ -89,7 +89,7 @@ impl Indexed for AcsIdentity {
     }
 }
 
-impl Indexed for AcsToken {
+impl Kept for AcsToken {
     fn index_keys(&self) -> Vec<String> {
         let namespace = self.namespace().unwrap_or_default();
         let mut keys = vec![
@@ -105,15 +105,21 @@ impl Indexed for AcsToken {
         }
         keys
     }
+
+    fn slim(&mut self) {
+        slim_read(&mut self.metadata);
+        // Only identities and namespaces are selected by theirs.
+        self.metadata.labels = None;
+    }
 }
 
-impl Indexed for AcsRevocation {
+impl Kept for AcsRevocation {
     fn index_keys(&self) -> Vec<String> {
         open_targets(self.status.as_ref(), self.namespace().as_deref())
     }
 }
 
-impl Indexed for ClusterAcsRevocation {
+impl Kept for ClusterAcsRevocation {
     fn index_keys(&self) -> Vec<String> {
         open_targets(self.status.as_ref(), None)
     }
@@ -130,14 +136,18 @@ fn open_targets(status: Option<&RevocationStatus>, own: Option<&str>) -> Vec<Str
     .collect()
 }
 
-impl Indexed for PartialObjectMeta<Secret> {
+impl Kept for PartialObjectMeta<Secret> {
     fn index_keys(&self) -> Vec<String> {
         let uid = self.labels().get(TOKEN_UID_LABEL);
         uid.map(|uid| of_token(uid)).into_iter().collect()
     }
+
+    fn slim(&mut self) {
+        slim_written(&mut self.metadata);
+    }
 }
 
-impl Indexed for PartialObjectMeta<Namespace> {
+impl Kept for PartialObjectMeta<Namespace> {
     fn index_keys(&self) -> Vec<String> {
         Vec::new()
     }

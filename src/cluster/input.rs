@@ -60,7 +60,17 @@ pub enum Presence {
 pub struct Inputs {
     client: Client,
     requeue: Arc<dyn Fn(&ObjectKey) + Send + Sync>,
-    followed: Arc<Mutex<HashMap<(String, String), Followed>>>,
+    state: Arc<Mutex<State>>,
+}
+
+/// A namespace and a Secret in it.
+type Key = (String, String);
+
+#[derive(Default)]
+struct State {
+    followed: HashMap<Key, Followed>,
+    /// What each follower follows. One that follows nothing is not in here, and costs nothing.
+    by_follower: HashMap<Follower, Vec<Key>>,
 }
 
 struct Followed {
@@ -81,7 +91,7 @@ impl Inputs {
         Self {
             client,
             requeue: Arc::new(requeue),
-            followed: Arc::default(),
+            state: Arc::default(),
         }
     }
 
@@ -92,39 +102,28 @@ impl Inputs {
             .iter()
             .map(|name| (namespace.to_owned(), (*name).to_owned()))
             .collect();
-        self.unfollow_but(follower, &keys);
-        let mut watched = lock(&self.followed);
-        let follow = |key: (String, String)| {
-            let entry = watched.entry(key.clone()).or_insert_with(|| Followed {
+        let mut state = lock(&self.state);
+        let follow = |key: &Key| {
+            let entry = state.followed.entry(key.clone());
+            let entry = entry.or_insert_with(|| Followed {
                 presence: Presence::Unknown,
                 followers: HashSet::new(),
-                task: tokio::spawn(self.clone().keep(key)).abort_handle(),
+                task: tokio::spawn(self.clone().keep(key.clone())).abort_handle(),
             });
             entry.followers.insert(follower.clone());
             entry.presence.clone()
         };
-        keys.into_iter().map(follow).collect()
+        let presences = keys.iter().map(follow).collect();
+        state.unfollow_but(follower, keys);
+        presences
     }
 
     /// Follows nothing any longer for `follower`.
     pub fn unfollow(&self, follower: &Follower) {
-        self.unfollow_but(follower, &[]);
+        lock(&self.state).unfollow_but(follower, Vec::new());
     }
 
-    fn unfollow_but(&self, follower: &Follower, but: &[(String, String)]) {
-        lock(&self.followed).retain(|key, followed| {
-            if !but.contains(key) {
-                followed.followers.remove(follower);
-            }
-            let is_needed = but.contains(key) || !followed.followers.is_empty();
-            if !is_needed {
-                followed.task.abort();
-            }
-            is_needed
-        });
-    }
-
-    async fn keep(self, key: (String, String)) {
+    async fn keep(self, key: Key) {
         let (namespace, name) = &key;
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
         let config = watch::config().fields(&format!("metadata.name={name}"));
@@ -147,8 +146,8 @@ impl Inputs {
         }
     }
 
-    fn tell(&self, key: &(String, String), presence: Presence) {
-        let followers = match lock(&self.followed).get_mut(key) {
+    fn tell(&self, key: &Key, presence: Presence) {
+        let followers = match lock(&self.state).followed.get_mut(key) {
             Some(followed) if followed.presence != presence => {
                 followed.presence = presence;
                 followed.followers.clone()
@@ -157,6 +156,25 @@ impl Inputs {
         };
         for follower in &followers {
             (self.requeue)(&follower.key);
+        }
+    }
+}
+
+impl State {
+    fn unfollow_but(&mut self, follower: &Follower, but: Vec<Key>) {
+        let former = self.by_follower.remove(follower).unwrap_or_default();
+        for key in former.into_iter().filter(|key| !but.contains(key)) {
+            let Some(secret) = self.followed.get_mut(&key) else {
+                continue;
+            };
+            secret.followers.remove(follower);
+            if secret.followers.is_empty() {
+                secret.task.abort();
+                self.followed.remove(&key);
+            }
+        }
+        if !but.is_empty() {
+            self.by_follower.insert(follower.clone(), but);
         }
     }
 }

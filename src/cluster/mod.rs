@@ -9,6 +9,10 @@ pub mod input;
 #[cfg(feature = "operator")]
 mod key;
 #[cfg(feature = "operator")]
+pub mod row;
+#[cfg(feature = "operator")]
+mod rows;
+#[cfg(feature = "operator")]
 pub mod service_account;
 #[cfg(feature = "operator")]
 pub mod view;
@@ -248,6 +252,8 @@ mod tests {
             })
         });
         assert!(join_all(calls).await.iter().all(Result::is_ok));
-        assert_eq!(most.into_inner(), MOST_CALLS);
+        // Another test may hold a place.
+        let most = most.into_inner();
+        assert!((MOST_CALLS - 1..=MOST_CALLS).contains(&most), "{most}");
     }
 }

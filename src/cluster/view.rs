@@ -1,31 +1,17 @@
 //! What the watches know, with our own writes on top.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    fmt::Debug,
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
-use kube::{
-    Resource, ResourceExt,
-    runtime::{
-        reflector::{
-            ObjectRef, Store,
-            store::{Writer, store},
-        },
-        watcher::Event,
-    },
-};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::Notify;
 
-/// An object that other objects look up by more than its name.
-pub trait Indexed {
-    /// The keys that it is found by.
-    fn index_keys(&self) -> Vec<String>;
-}
+use super::{row::Kept, rows::Rows};
 
 /// What we know of all objects of one kind: one cache for all watched namespaces, with our own
 /// writes on top.
@@ -33,16 +19,12 @@ pub trait Indexed {
 /// A watch tells us of our own write some time after the API server confirmed it. Deciding from the
 /// older object would do things twice; so a confirmed write is kept until the watch has caught up.
 #[derive(Debug)]
-pub struct View<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
-{
-    reader: Store<K>,
-    writer: Mutex<Writer<K>>,
+pub struct View<K: Kept> {
+    rows: Mutex<Rows<K>>,
     written: Mutex<HashMap<ObjectRef<K>, Written<K>>>,
-    index: Mutex<Index<K>>,
     /// The newest version that a watch has told, by namespace.
     told: Mutex<HashMap<Option<String>, u64>>,
+    lists: AtomicU32,
     lists_missing: AtomicUsize,
     lists_done: Notify,
 }
@@ -55,36 +37,15 @@ enum Written<K> {
     Deleted(Option<String>),
 }
 
-#[derive(Debug)]
-struct Index<K>
-where
-    K: Resource<DynamicType = ()> + 'static,
-{
-    by_key: HashMap<String, BTreeSet<(Option<String>, String)>>,
-    keys_of: HashMap<ObjectRef<K>, Vec<String>>,
-}
-
-impl<K> View<K>
-where
-    K: Resource<DynamicType = ()> + Indexed + Clone + Debug + 'static,
-{
+impl<K: Kept> View<K> {
     /// An empty view that `watches` watches will fill.
     #[must_use]
     pub fn new(watches: usize) -> Self {
-        let (reader, mut writer) = store();
-        // Several watches share the cache, so none of them may replace it as a whole; whether all
-        // have listed is counted here instead.
-        writer.apply_watcher_event(&Event::Init);
-        writer.apply_watcher_event(&Event::InitDone);
         Self {
-            reader,
-            writer: Mutex::new(writer),
+            rows: Mutex::default(),
             written: Mutex::default(),
-            index: Mutex::new(Index {
-                by_key: HashMap::new(),
-                keys_of: HashMap::new(),
-            }),
             told: Mutex::default(),
+            lists: AtomicU32::new(0),
             lists_missing: AtomicUsize::new(watches),
             lists_done: Notify::new(),
         }
@@ -110,7 +71,7 @@ where
     /// The newest that we know of the object.
     #[must_use]
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
-        let cached = self.reader.get(key);
+        let cached = self.cached(key);
         let mut written = lock(&self.written);
         let newest = match (cached, written.get(key)) {
             (Some(cached), Some(Written::Object(ours))) if !is_newer(&**ours, &*cached) => cached,
@@ -122,47 +83,67 @@ where
         Some(newest)
     }
 
-    /// The newest of all objects that are found by `key`.
-    #[must_use]
-    pub fn find(&self, key: &str) -> Vec<Arc<K>> {
+    fn cached(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
+        let mut rows = lock(&self.rows);
+        let handle = rows.named(key.namespace.as_deref(), &key.name)?;
+        rows.get(handle)
+    }
+
+    /// The newest of all objects that are found by `key`, by name. Each is unpacked when it is its turn.
+    pub fn find<'a>(&'a self, key: &str) -> impl Iterator<Item = Arc<K>> + use<'a, K> {
         let refs = self.find_refs(key);
-        refs.iter().filter_map(|key| self.get(key)).collect()
+        refs.into_iter().filter_map(|key| self.get(&key))
     }
 
     /// The names of all objects that are found by `key`.
     #[must_use]
     pub fn find_refs(&self, key: &str) -> Vec<ObjectRef<K>> {
-        let index = lock(&self.index);
-        let names = index.by_key.get(key).into_iter().flatten();
-        names
-            .map(|(namespace, name)| object_ref(namespace.as_deref(), name))
-            .collect()
+        let rows = lock(&self.rows);
+        let found = rows.found_by(key).into_iter();
+        found.filter_map(|handle| rows.reference(handle)).collect()
     }
 
     /// How many objects are found by `key`.
     #[must_use]
     pub fn count(&self, key: &str) -> usize {
-        lock(&self.index).by_key.get(key).map_or(0, BTreeSet::len)
+        lock(&self.rows).count(key)
     }
 
-    /// Everything that the watches hold.
+    /// The names of all objects that watches have told of the namespace `scope`, or of all.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<K>> {
-        self.reader.state()
+    pub fn refs(&self, scope: Option<&str>) -> Vec<ObjectRef<K>> {
+        let rows = lock(&self.rows);
+        let told = rows.told(scope);
+        told.filter_map(|handle| rows.reference(handle)).collect()
+    }
+
+    /// All objects that watches have told of the namespace `scope`, or of all. Each is unpacked when
+    /// it is its turn.
+    pub fn all<'a>(&'a self, scope: Option<&str>) -> impl Iterator<Item = Arc<K>> + use<'a, K> {
+        let told: Vec<_> = lock(&self.rows).told(scope).collect();
+        told.into_iter()
+            .filter_map(|handle| lock(&self.rows).get(handle))
     }
 
     /// Remembers what the API server confirmed of a write of ours.
-    pub fn wrote(&self, object: K) {
+    pub fn wrote(&self, mut object: K) {
+        object.slim();
         let key = ObjectRef::from_obj(&object);
         let told = lock(&self.told).get(&key.namespace).copied();
         // One without keys is one that its watch does not select, as a Secret that lost our label.
         let is_watched = !object.index_keys().is_empty();
-        if is_watched && self.reader.get(&key).is_none() && version(&object) <= told {
+        if is_watched && !self.is_told(&key) && version(&object) <= told {
             // The watch was faster than the answer: it has told this write, and its end as well.
             return;
         }
         self.index(&key, Some(&object));
         lock(&self.written).insert(key, Written::Object(Arc::new(object)));
+    }
+
+    fn is_told(&self, key: &ObjectRef<K>) -> bool {
+        let rows = lock(&self.rows);
+        let handle = rows.named(key.namespace.as_deref(), &key.name);
+        handle.is_some_and(|handle| rows.is_told(handle))
     }
 
     /// Forgets our write of an object that is gone.
@@ -189,15 +170,53 @@ where
     /// A watch tells an object.
     pub fn apply(&self, object: &K) {
         self.tell(object);
-        lock(&self.writer).apply_watcher_event(&Event::Apply(object.clone()));
-        self.index(&ObjectRef::from_obj(object), Some(object));
+        self.put(object, None);
     }
 
     /// A watch tells that an object is gone.
     pub fn delete(&self, object: &K) {
         self.tell(object);
-        lock(&self.writer).apply_watcher_event(&Event::Delete(object.clone()));
-        self.forget(&ObjectRef::from_obj(object));
+        let key = ObjectRef::from_obj(object);
+        self.forget(&key);
+        let mut rows = lock(&self.rows);
+        if let Some(handle) = rows.named(key.namespace.as_deref(), &key.name) {
+            rows.remove(handle);
+        }
+    }
+
+    /// A watch begins to list; the number of the list.
+    pub fn list(&self) -> u32 {
+        self.lists.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A watch tells an object of its list, which is not complete.
+    pub fn apply_listed(&self, object: &K, list: u32) {
+        self.put(object, Some(list));
+    }
+
+    /// The list of the namespace `scope`, or of all, is complete: what was not in it is gone. Returns
+    /// that.
+    pub fn end_list(&self, list: u32, scope: Option<&str>) -> Vec<Arc<K>> {
+        for object in self.all(scope) {
+            self.tell(&*object);
+        }
+        let gone: Vec<_> = {
+            let mut rows = lock(&self.rows);
+            let gone: Vec<_> = rows.told(scope).collect();
+            let gone = gone.into_iter();
+            let gone = gone.filter_map(|handle| {
+                if rows.is_in_list(handle, list) {
+                    None
+                } else {
+                    rows.get(handle)
+                }
+            });
+            gone.collect()
+        };
+        for object in &gone {
+            self.delete(object);
+        }
+        gone
     }
 
     /// A watch has listed for the first time.
@@ -214,32 +233,23 @@ where
         }
     }
 
-    fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
-        let keys = object.map(Indexed::index_keys).unwrap_or_default();
-        // An order may have thousands.
-        let stays: HashSet<_> = keys.iter().cloned().collect();
-        let mut index = lock(&self.index);
-        let name = (key.namespace.clone(), key.name.clone());
-        let former = if keys.is_empty() {
-            index.keys_of.remove(key)
-        } else {
-            index.keys_of.insert(key.clone(), keys.clone())
-        };
-        for gone in former
-            .into_iter()
-            .flatten()
-            .filter(|former| !stays.contains(former))
+    fn put(&self, object: &K, list: Option<u32>) {
+        let mut kept = object.clone();
+        kept.slim();
+        lock(&self.rows).put(Arc::new(kept), list);
+        let key = ObjectRef::from_obj(object);
+        self.index(&key, Some(object));
+        let mut written = lock(&self.written);
+        if let Some(Written::Object(ours)) = written.get(&key)
+            && !is_newer(&**ours, object)
         {
-            if let Some(names) = index.by_key.get_mut(&gone) {
-                names.remove(&name);
-                if names.is_empty() {
-                    index.by_key.remove(&gone);
-                }
-            }
+            written.remove(&key);
         }
-        for key in keys {
-            index.by_key.entry(key).or_default().insert(name.clone());
-        }
+    }
+
+    fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
+        let keys = object.map(Kept::index_keys).unwrap_or_default();
+        lock(&self.rows).index(key.namespace.as_deref(), &key.name, &keys);
     }
 }
 
@@ -270,4 +280,92 @@ fn version<K: Resource>(object: &K) -> Option<u64> {
 /// A lock that a panic elsewhere does not poison: what our locks guard is never half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{cluster::index, crd::AcsToken};
+
+    fn token(namespace: &str, name: &str, version: u64) -> AcsToken {
+        let object = json!({
+            "metadata": {
+                "name": name, "namespace": namespace, "uid": format!("uid-{name}"),
+                "resourceVersion": version.to_string(),
+            },
+            "spec": {"identityRef": {"name": "alice"}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn names(found: impl IntoIterator<Item = ObjectRef<AcsToken>>) -> Vec<String> {
+        let name = |it: ObjectRef<_>| format!("{}/{}", it.namespace.unwrap_or_default(), it.name);
+        found.into_iter().map(name).collect()
+    }
+
+    fn version_of(view: &View<AcsToken>, name: &str) -> Option<String> {
+        view.get(&object_ref(Some("ns"), name))?.resource_version()
+    }
+
+    #[test]
+    fn what_a_complete_list_does_not_hold_is_gone_from_its_namespace_only() {
+        let view = View::new(2);
+        for (namespace, name) in [("ns", "a"), ("ns", "b"), ("other", "c")] {
+            view.apply(&token(namespace, name, 1));
+        }
+        // It breaks off, and what it held counts for nothing.
+        let broken = view.list();
+        view.apply_listed(&token("ns", "a", 1), broken);
+        let list = view.list();
+        view.apply_listed(&token("ns", "b", 5), list);
+        assert_eq!(version_of(&view, "a").as_deref(), Some("1"), "not complete");
+        let gone = view.end_list(list, Some("ns"));
+        assert_eq!(
+            names(gone.iter().map(|it| ObjectRef::from_obj(&**it))),
+            ["ns/a"]
+        );
+        assert_eq!(version_of(&view, "b").as_deref(), Some("5"));
+        assert_eq!(names(view.refs(None)).len(), 2);
+        assert_eq!(
+            names(view.find_refs(&index::of_identity("ns", "alice"))),
+            ["ns/b"]
+        );
+        // The free row is another's.
+        view.apply(&token("ns", "d", 6));
+        assert_eq!(version_of(&view, "a"), None);
+        assert_eq!(
+            names(view.find_refs(&index::of_identity("ns", "alice"))),
+            ["ns/b", "ns/d"]
+        );
+    }
+
+    #[test]
+    fn our_write_counts_until_the_watch_has_caught_up() {
+        let view = View::new(1);
+        view.apply(&token("ns", "a", 1));
+        view.wrote(token("ns", "a", 3));
+        view.apply(&token("ns", "a", 2));
+        assert_eq!(version_of(&view, "a").as_deref(), Some("3"));
+        view.apply(&token("ns", "a", 3));
+        assert!(lock(&view.written).is_empty());
+        view.deleted(&object_ref(Some("ns"), "a"), Some("uid-a".to_owned()));
+        view.apply(&token("ns", "a", 3));
+        assert_eq!(version_of(&view, "a"), None);
+    }
+
+    #[test]
+    fn a_list_that_is_not_complete_outdates_no_write_of_an_object_that_it_may_still_bring() {
+        let view = View::new(1);
+        let list = view.list();
+        view.apply_listed(&token("ns", "a", 9), list);
+        view.wrote(token("ns", "b", 4));
+        assert_eq!(version_of(&view, "b").as_deref(), Some("4"));
+        view.apply_listed(&token("ns", "b", 4), list);
+        assert!(view.end_list(list, None).is_empty());
+        // Now it has told all up to 9: what it does not hold has come and gone.
+        view.wrote(token("ns", "c", 8));
+        assert_eq!(version_of(&view, "c"), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! Keeps a view current.
 
-use std::{collections::HashSet, fmt::Debug, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -9,18 +9,12 @@ use kube::{
     api::ListParams,
     runtime::{
         WatchStreamExt,
-        reflector::ObjectRef,
         utils::ResetTimerBackoff,
         watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
-use serde::de::DeserializeOwned;
 
-use super::{
-    call,
-    view::{Indexed, View},
-    watch_client::reporting,
-};
+use super::{call, row::Kept, view::View, watch_client::reporting};
 use crate::health::{Health, Problem, innermost};
 
 /// Quiet watches are dropped by some load balancers after four minutes; ours end before (seconds).
@@ -55,7 +49,7 @@ pub async fn keep<K>(
     health: Health,
     changed: impl Fn(&K, bool),
 ) where
-    K: Resource<DynamicType = ()> + Indexed + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Kept,
 {
     let what = match &scope {
         Some(namespace) => format!("{} in {namespace}", K::plural(&())),
@@ -66,7 +60,7 @@ pub async fn keep<K>(
     let reporting = reporting(&client, &health, move || established.works());
     let api = api(reporting, scope.as_deref());
     let namespaces = Api::all(client);
-    let mut listed: Option<Vec<K>> = None;
+    let mut list = view.list();
     let mut has_listed = false;
     // Two thirds of a cached object would be field managers, which no decision reads.
     let events = watcher(api, config)
@@ -83,15 +77,10 @@ pub async fn keep<K>(
                     view.listed();
                 }
             }
-            Ok(Event::Init) => listed = Some(Vec::new()),
-            Ok(Event::InitApply(object)) => listed.get_or_insert_default().push(object),
+            Ok(Event::Init) => list = view.list(),
+            Ok(Event::InitApply(object)) => view.apply_listed(&object, list),
             Ok(Event::InitDone) => {
-                take_over(
-                    &view,
-                    scope.as_deref(),
-                    &listed.take().unwrap_or_default(),
-                    &changed,
-                );
+                take_over(&view, scope.as_deref(), list, &changed);
                 if !has_listed {
                     has_listed = true;
                     view.listed();
@@ -168,32 +157,13 @@ async fn is_ending(namespaces: &Api<Namespace>, scope: Option<&str>) -> bool {
     })
 }
 
-/// Takes a complete list over: what is not in it is gone.
-fn take_over<K>(view: &View<K>, scope: Option<&str>, listed: &[K], changed: &impl Fn(&K, bool))
-where
-    K: Resource<DynamicType = ()> + Indexed + Clone + Debug + 'static,
-{
-    let there: HashSet<_> = listed.iter().map(ObjectRef::from_obj).collect();
-    let is_gone = |object: &K| {
-        let key = ObjectRef::from_obj(object);
-        // A Namespace is in the scope that it is.
-        let lies_in = key.namespace.as_deref().unwrap_or(&key.name);
-        scope.is_none_or(|scope| scope == lies_in) && !there.contains(&key)
-    };
-    let gone: Vec<_> = view
-        .all()
-        .into_iter()
-        .filter(|object| is_gone(object))
-        .collect();
-    for object in listed {
-        view.apply(object);
-    }
-    for object in gone {
-        view.delete(&object);
+/// Tells of all that a complete list held, and of what is gone because it was not in it.
+fn take_over<K: Kept>(view: &View<K>, scope: Option<&str>, list: u32, changed: &impl Fn(&K, bool)) {
+    for object in view.end_list(list, scope) {
         changed(&object, false);
     }
-    for object in listed {
-        changed(object, true);
+    for object in view.all(scope) {
+        changed(&object, true);
     }
 }
 

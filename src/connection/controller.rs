@@ -9,7 +9,8 @@ use crate::{
     cluster::{
         self, ObjectKey, index,
         input::{Follower, Presence, Role},
-        view::{Indexed, View},
+        row::Kept,
+        view::View,
     },
     context::Context,
     crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Looks at one connection; when to look again.
-pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
+pub async fn reconcile<C: AnyConnection + Stored + Kept>(
     context: &Context,
     view: &View<C>,
     reference: ObjectRef<C>,
@@ -60,7 +61,7 @@ pub async fn reconcile<C: AnyConnection + Stored + Indexed>(
 }
 
 /// Resolves the connection anew, if its spec or its Secret has changed since.
-async fn look<C: AnyConnection + Indexed>(
+async fn look<C: AnyConnection + Kept>(
     context: &Context,
     connection: &C,
     key: &ConnectionKey,

@@ -1,5 +1,7 @@
 //! What is left of credentials that a connection no longer uses (C1). Pure: no I/O, no clock.
 
+use std::borrow::Borrow;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -30,8 +32,8 @@ pub const NOT_ACCEPTED: &str = "CredentialNotAccepted";
 /// Derived from what the tokens themselves tell, so that a restart finds the same; from what was
 /// `told` it takes the times of tokens whose objects are gone. Tokens of the credentials `dead`,
 /// which the service refuses, harm nobody by their end.
-pub fn count<'a>(
-    tokens: impl IntoIterator<Item = &'a AcsTokenStatus>,
+pub fn count(
+    tokens: impl IntoIterator<Item = impl Borrow<AcsTokenStatus>>,
     accepted: &str,
     dead: &[String],
     told: Option<&FormerTokens>,
@@ -46,6 +48,7 @@ pub fn count<'a>(
         }
     };
     for token in tokens {
+        let token = token.borrow();
         if let Some(replaced) = &token.former_token {
             latest(&mut former.expire_at, &replaced.expires_at);
             latest(&mut former.last_rewrite, &replaced.replaced_at);

@@ -6,8 +6,10 @@
 
 mod controller;
 mod former;
+mod load;
 mod report;
 mod resolve;
 
 pub use controller::reconcile;
+pub use load::Load;
 pub use resolve::{Found, resolve, text_in};

@@ -4,18 +4,16 @@ use jiff::{
     SignedDuration, Timestamp,
     fmt::friendly::{Direction, SpanPrinter},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::former;
+use super::{former, load::Load};
 use crate::{
-    cluster::{
-        self, index,
-        view::{Indexed, View},
-    },
+    cluster::{self, index, row::Kept, view::View},
     context::Context,
     crd::{
         AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,
-        SAFE_TO_REGENERATE, Verdict, is_ready, ready_reason,
+        SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED, Verdict, is_ready, ready_reason,
     },
     credentials::{CredentialState, Unusable},
     engine::{Stored, write_status},
@@ -35,7 +33,7 @@ const TOLD_BY_ANOTHER: SignedDuration = SignedDuration::from_secs(30);
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Tells how the connection is, if that is something new (K4), and when to look again.
-pub async fn tell<C: AnyConnection + Stored + Indexed>(
+pub async fn tell<C: AnyConnection + Stored + Kept>(
     context: &Context,
     view: &View<C>,
     connection: &C,
@@ -55,8 +53,11 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
         generation,
         now: renewal::whole_seconds(now),
     };
-    let told_regeneration = former
-        .conditions
+    let is_counted = |told: &&Condition| {
+        [SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED].contains(&told.type_.as_str())
+    };
+    let told_counts: Vec<_> = former.conditions.iter().filter(is_counted).collect();
+    let told_regeneration = told_counts
         .iter()
         .find(|told| told.type_ == SAFE_TO_REGENERATE);
     let endpoint = context.registry.endpoint(key);
@@ -77,7 +78,7 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
         conditions: conditions
             .of(&verdict)
             .into_iter()
-            .chain(told_regeneration.cloned())
+            .chain(told_counts.iter().copied().cloned())
             .collect(),
         ..former.clone()
     };
@@ -93,18 +94,8 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
     if let (false, Some(due)) = (is_news, due) {
         return Ok(Some(due));
     }
-    let tokens = tokens_of(context, key);
+    let load = count(context, key, &credential, &mut next);
     next.identities = i64::try_from(users).ok();
-    next.tokens = i64::try_from(tokens.len()).ok();
-    if let Some(accepted) = &credential.accepted {
-        let told = tokens.iter().filter_map(|token| token.status.as_ref());
-        next.former_tokens = former::count(
-            told,
-            accepted,
-            &credential.dead(),
-            former.former_tokens.as_ref(),
-        );
-    }
     let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
     context
         .memory
@@ -112,14 +103,18 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
     let settling = context.config.pods_reread_within;
     let regeneration =
         former::regeneration(next.former_tokens.as_ref(), is_accepted, settling, now);
-    next.conditions
-        .retain(|condition| condition.type_ != SAFE_TO_REGENERATE);
+    next.conditions.retain(|condition| !is_counted(&condition));
     next.conditions.push(conditions.one(
         SAFE_TO_REGENERATE,
         regeneration.is_safe,
         regeneration.reason,
         &regeneration.message,
     ));
+    if let Some(warning) = load.warning() {
+        let reason = "TooManyRenewals";
+        let condition = conditions.one(SERVICE_LIMIT_EXCEEDED, true, reason, &warning);
+        next.conditions.push(condition);
+    }
     let wake = again(&current, now)
         .into_iter()
         .chain(regeneration.changes_at)
@@ -144,8 +139,32 @@ pub async fn tell<C: AnyConnection + Stored + Indexed>(
     Ok(wake)
 }
 
+/// Counts the tokens of the connection, and what is left of a former credential; what their renewals
+/// need.
+fn count(
+    context: &Context,
+    key: &ConnectionKey,
+    credential: &CredentialState,
+    next: &mut ConnectionStatus,
+) -> Load {
+    let (mut count, mut load) = (0, Load::default());
+    let tokens = tokens_of(context, key).inspect(|token| {
+        count += 1;
+        token.status.iter().for_each(|status| load.add(status));
+    });
+    if let Some(accepted) = &credential.accepted {
+        let told = tokens.filter_map(|token| token.status.clone());
+        let former = next.former_tokens.take();
+        next.former_tokens = former::count(told, accepted, &credential.dead(), former.as_ref());
+    } else {
+        tokens.for_each(drop);
+    }
+    next.tokens = Some(count);
+    load
+}
+
 /// Tells what the deletion of the connection waits for.
-pub async fn deleting<C: AnyConnection + Stored + Indexed>(
+pub async fn deleting<C: AnyConnection + Stored + Kept>(
     context: &Context,
     view: &View<C>,
     connection: &C,
@@ -253,23 +272,25 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
 }
 
 /// All tokens that are made through the connection: by the one that their identity was made with,
-/// not by the one that it names now.
-fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
+/// not by the one that it names now. Each is unpacked when it is its turn, as they may be thousands.
+fn tokens_of<'a>(
+    context: &'a Context,
+    key: &'a ConnectionKey,
+) -> impl Iterator<Item = Arc<AcsToken>> + 'a {
     let users = index::of_connection(key);
     let is_made_with = |kept: Option<&ConnectionRef>, namespace: Option<String>| {
         let namespace = namespace.unwrap_or_default();
         kept.is_some_and(|kept| ConnectionKey::of(kept, &namespace) == *key)
     };
-    let mut of_users = context.views.tokens.find(&users);
-    of_users.retain(|token| {
+    let of_users = context.views.tokens.find(&users).filter(move |token| {
         let kept = token.status.as_ref();
         is_made_with(
             kept.and_then(|it| it.connection_ref.as_ref()),
             token.namespace(),
         )
     });
-    let mut identities = context.views.identities.find(&users);
-    identities.retain(|identity| {
+    let identities = context.views.identities.find(&users);
+    let identities = identities.filter(move |identity| {
         let kept = identity.status.as_ref();
         is_made_with(
             kept.and_then(|it| it.connection_ref.as_ref()),
@@ -277,14 +298,12 @@ fn tokens_of(context: &Context, key: &ConnectionKey) -> Vec<Arc<AcsToken>> {
         )
     });
     identities
-        .iter()
         .flat_map(|identity| {
             let namespace = identity.namespace().unwrap_or_default();
             let key = index::of_identity(&namespace, &identity.name_any());
             context.views.tokens.find(&key)
         })
         .chain(of_users)
-        .collect()
 }
 
 fn offset_text(offset: SignedDuration) -> String {

@@ -51,12 +51,13 @@ impl Views {
     /// All identities with this id at this endpoint.
     #[must_use]
     pub fn siblings(&self, id: &str, endpoint: &str) -> Vec<Arc<AcsIdentity>> {
-        let mut found = self.identities.find(&index::with_id(id));
-        found.retain(|identity| {
-            let status = identity.status.as_ref();
-            status.and_then(|status| status.endpoint.as_deref()) == Some(endpoint)
-        });
+        let found = self.identities.find(&index::with_id(id));
         found
+            .filter(|identity| {
+                let status = identity.status.as_ref();
+                status.and_then(|status| status.endpoint.as_deref()) == Some(endpoint)
+            })
+            .collect()
     }
 
     /// Waits until all is known that every run needs; before that, absent means unknown. What only

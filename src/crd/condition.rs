@@ -15,6 +15,9 @@ pub const IDENTITY_NOT_FOUND: &str = "IdentityNotFound";
 /// Of a connection: whether keys that it no longer uses can be regenerated without harm (C1).
 pub const SAFE_TO_REGENERATE: &str = "SafeToRegenerate";
 
+/// Of a connection, present while it is True: ACS's limits don't let all its tokens be kept alive.
+pub const SERVICE_LIMIT_EXCEEDED: &str = "ServiceLimitExceeded";
+
 /// What an object's conditions say, in one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

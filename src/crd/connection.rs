@@ -260,7 +260,8 @@ pub struct ConnectionStatus {
     /// The generation of the spec that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `SafeToRegenerate`, and `Reconciling` or `Stalled` while they are True.
+    /// `Ready`, `SafeToRegenerate`, and `Reconciling`, `Stalled` or `ServiceLimitExceeded` while they
+    /// are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

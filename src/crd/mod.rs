@@ -32,8 +32,8 @@ pub use auth::{
     ServiceAccountRef, WorkloadIdentityAuth,
 };
 pub use condition::{
-    Conditions, IDENTITY_NOT_FOUND, READY, RECONCILING, SAFE_TO_REGENERATE, STALLED, Verdict,
-    is_ready, ready_reason,
+    Conditions, IDENTITY_NOT_FOUND, READY, RECONCILING, SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED,
+    STALLED, Verdict, is_ready, ready_reason,
 };
 pub use connection::{
     AcsConnection, AcsConnectionSpec, ClusterAcsConnection, ClusterAcsConnectionSpec,
@@ -55,7 +55,7 @@ pub use revocation::{
 pub use scope::Scope;
 pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,
-    Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus,
+    Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus, WrittenSecret,
 };
 pub use token_parameters::TokenParameters;
 pub use token_record::{Exchange, FORMER, TOKEN_KEY, TokenRecord, fingerprint, scopes_text};

@@ -283,6 +283,16 @@ pub struct UserTokenStatus {
     pub expires_at: Time,
 }
 
+/// A Secret as the operator wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WrittenSecret {
+    /// Its `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// Digest of its data, with the fingerprint in place of the token.
+    pub digest: String,
+}
+
 /// What the operator knows of a token; never the token itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -303,6 +313,10 @@ pub struct AcsTokenStatus {
     /// The Secret that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
+    /// The Secret as it was written with the token: while it is of this version, nobody has changed it,
+    /// and the operator has no need to read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_secret: Option<WrittenSecret>,
     /// The identity in ACS that the token is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_id: Option<String>,

@@ -1,7 +1,8 @@
 //! Which objects run next, and when. Pure: the caller brings the time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,13 +14,13 @@ use crate::{cluster::ObjectKey, renewal};
 /// Times are spans since the queue was made, by a monotonic clock.
 #[derive(Debug, Default)]
 pub struct Queue {
-    entries: HashMap<ObjectKey, Entry>,
-    ready: VecDeque<ObjectKey>,
-    timers: BTreeMap<Duration, BTreeSet<ObjectKey>>,
+    entries: HashMap<Arc<ObjectKey>, Entry>,
+    ready: VecDeque<Arc<ObjectKey>>,
+    timers: BTreeSet<(Duration, Arc<ObjectKey>)>,
     /// Those whose last run could not reach the API server.
-    unreached: BTreeSet<ObjectKey>,
+    unreached: BTreeSet<Arc<ObjectKey>>,
     /// Which of them finds out next whether it is back, and when.
-    probe: Option<(ObjectKey, Duration)>,
+    probe: Option<(Arc<ObjectKey>, Duration)>,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +62,18 @@ const PROBE: Duration = Duration::from_secs(8);
 impl Queue {
     /// Asks for a run of the object.
     pub fn add(&mut self, key: ObjectKey) {
-        let entry = self.entries.entry(key.clone()).or_default();
+        let key = self.known(&key).unwrap_or_else(|| Arc::new(key));
+        self.add_known(key);
+    }
+
+    /// One name for all the places that the object is in.
+    fn known(&self, key: &ObjectKey) -> Option<Arc<ObjectKey>> {
+        let (known, _) = self.entries.get_key_value(key)?;
+        Some(Arc::clone(known))
+    }
+
+    fn add_known(&mut self, key: Arc<ObjectKey>) {
+        let entry = self.entries.entry(Arc::clone(&key)).or_default();
         match entry.state {
             State::Queued | State::Dirty => return,
             State::Running => {
@@ -72,20 +84,20 @@ impl Queue {
         }
         // Whatever asks for it takes the place of its timer.
         if let Some(at) = entry.timer.take() {
-            forget(&mut self.timers, at, &key);
+            self.timers.remove(&(at, Arc::clone(&key)));
         }
         self.ready.push_back(key);
     }
 
     /// Queues the objects whose time has come; how many are queued in all.
     pub fn tick(&mut self, now: Duration) -> usize {
-        while let Some(due) = self.timers.first_entry().filter(|due| *due.key() <= now) {
-            for key in due.remove() {
-                if let Some(entry) = self.entries.get_mut(&key) {
-                    entry.timer = None;
-                }
-                self.add(key);
+        while self.timers.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, key)) = self.timers.pop_first()
+        {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.timer = None;
             }
+            self.add_known(key);
         }
         self.ready.len()
     }
@@ -94,21 +106,22 @@ impl Queue {
     /// how many of its runs have failed in a row.
     pub fn start(&mut self, place: usize) -> Option<(ObjectKey, i32)> {
         let key = self.ready.remove(place)?;
-        let entry = self.entries.entry(key.clone()).or_default();
+        let entry = self.entries.entry(Arc::clone(&key)).or_default();
         entry.state = State::Running;
-        let failures = entry.failures;
-        Some((key, failures))
+        Some((ObjectKey::clone(&key), entry.failures))
     }
 
     /// Takes the first object of those that are `wanted`; it runs from now on.
     pub fn start_where(&mut self, wanted: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, i32)> {
-        let place = self.ready.iter().position(wanted)?;
+        let place = self.ready.iter().position(|key| wanted(key))?;
         self.start(place)
     }
 
     /// A run of the object has ended; how many have failed in a row.
     pub fn ended(&mut self, key: &ObjectKey, how: Ended, now: Duration) -> i32 {
-        let entry = self.entries.entry(key.clone()).or_default();
+        let known = self.known(key);
+        let key = known.unwrap_or_else(|| Arc::new(key.clone()));
+        let entry = self.entries.entry(Arc::clone(&key)).or_default();
         let is_dirty = entry.state == State::Dirty;
         entry.state = State::Idle;
         entry.failures = match how {
@@ -118,56 +131,61 @@ impl Queue {
             }
         };
         let failures = entry.failures;
-        self.note_reach(key, how);
+        self.note_reach(&key, how);
         if is_dirty {
-            self.add(key.clone());
+            self.add_known(key);
             return failures;
         }
         let pause = match how {
             Ended::Rested(pause) => pause,
             Ended::Overtaken => Some(after_overtaken(failures)),
-            Ended::Failed => Some(after_failed(failures, key)),
-            Ended::Unreachable => Some(self.after_unreachable(failures, key, now)),
+            Ended::Failed => Some(after_failed(failures, &key)),
+            Ended::Unreachable => Some(self.after_unreachable(failures, &key, now)),
         };
         match pause {
             Some(pause) => {
                 let at = now.saturating_add(pause);
-                self.entries.entry(key.clone()).or_default().timer = Some(at);
-                self.timers.entry(at).or_default().insert(key.clone());
+                self.entries.entry(Arc::clone(&key)).or_default().timer = Some(at);
+                self.timers.insert((at, key));
             }
             None => {
-                self.entries.remove(key);
+                self.entries.remove(&key);
             }
         }
         failures
     }
 
     /// Once an object reaches the API server that did not before, all others try again.
-    fn note_reach(&mut self, key: &ObjectKey, how: Ended) {
+    fn note_reach(&mut self, key: &Arc<ObjectKey>, how: Ended) {
         if how == Ended::Unreachable {
-            self.unreached.insert(key.clone());
+            self.unreached.insert(Arc::clone(key));
         } else if self.unreached.remove(key) {
             for key in std::mem::take(&mut self.unreached) {
-                self.add(key);
+                self.add_known(key);
             }
         }
     }
 
-    fn after_unreachable(&mut self, failures: i32, key: &ObjectKey, now: Duration) -> Duration {
+    fn after_unreachable(
+        &mut self,
+        failures: i32,
+        key: &Arc<ObjectKey>,
+        now: Duration,
+    ) -> Duration {
         let usual = after_failed(failures, key);
         let mut probe = self.probe.iter();
         if probe.any(|(other, at)| other != key && (now..=now + PROBE).contains(at)) {
             return usual;
         }
         let pause = usual.min(PROBE);
-        self.probe = Some((key.clone(), now + pause));
+        self.probe = Some((Arc::clone(key), now + pause));
         pause
     }
 
     /// When the next object is run by itself.
     #[must_use]
     pub fn next_timer(&self) -> Option<Duration> {
-        self.timers.keys().next().copied()
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Whether no run is under way, and the last of each object was no failure.
@@ -175,15 +193,6 @@ impl Queue {
     pub fn is_settled(&self) -> bool {
         let is_settled = |entry: &Entry| entry.failures == 0 && entry.state == State::Idle;
         self.entries.values().all(is_settled)
-    }
-}
-
-fn forget(timers: &mut BTreeMap<Duration, BTreeSet<ObjectKey>>, at: Duration, key: &ObjectKey) {
-    if let Some(keys) = timers.get_mut(&at) {
-        keys.remove(key);
-        if keys.is_empty() {
-            timers.remove(&at);
-        }
     }
 }
 

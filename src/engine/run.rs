@@ -20,6 +20,8 @@ use crate::{
 /// Ends when the process is asked to stop.
 pub type Stop = Shared<futures::future::BoxFuture<'static, ()>>;
 
+/// So many objects run side by side at most (K3); as many as calls to the API server.
+const MOST_RUNS: usize = 64;
 /// No object needs more steps than this before it rests.
 const MOST_STEPS: usize = 12;
 /// A run is repeated this long after the time that it asked for, so that what is due then is due.
@@ -107,9 +109,9 @@ pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
 
 /// Runs `reconcile` for every object that is requeued, and again when it asks for it.
 ///
-/// An object is run by one task at a time, many objects side by side; what bounds them are the
-/// queue in front of ACS and the pool in front of the API server, so that nobody's failures take
-/// another's place (K3). A run that fails is repeated with growing pauses; one that panics too.
+/// An object is run by one task at a time, up to 64 objects side by side. None of them waits for ACS,
+/// and what waits for the API server waits for what all need, so nobody's failures take another's
+/// place (K3). A run that fails is repeated with growing pauses; one that panics too.
 /// After `stop` no call to ACS is begun; it ends when the answers to those on the wire are recorded.
 pub async fn run_all<F, R>(
     mut requeued: UnboundedReceiver<ObjectKey>,
@@ -131,8 +133,9 @@ pub async fn run_all<F, R>(
             queue.add(key);
         }
         queue.tick(began.elapsed());
-        while let Some((key, attempts)) =
-            queue.start_where(|key| !is_stopping || calls.has_answer(key))
+        while runs.len() < MOST_RUNS
+            && let Some((key, attempts)) =
+                queue.start_where(|key| !is_stopping || calls.has_answer(key))
         {
             runs.spawn(run(key.clone(), reconcile(key, attempts), &metrics));
         }

@@ -4,15 +4,12 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{ApiRequest, Object, Stored, World};
 use crate::{
-    cluster::{
-        Error,
-        view::{Indexed, View},
-    },
+    cluster::{Error, row::Kept, view::View},
     crd::FINALIZER,
 };
 
 /// Writes `object`'s status, on condition that nobody has changed the object since it was read (K2).
-pub async fn write_status<K: Stored + Indexed>(
+pub async fn write_status<K: Stored + Kept>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
@@ -22,7 +19,7 @@ pub async fn write_status<K: Stored + Indexed>(
 }
 
 /// Adds our finalizer, on the same condition.
-pub async fn add_finalizer<K: Stored + Indexed>(
+pub async fn add_finalizer<K: Stored + Kept>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
@@ -39,7 +36,7 @@ pub async fn add_finalizer<K: Stored + Indexed>(
 
 /// Removes our finalizer; an object that is gone already is fine. `abandoned` says why something is
 /// left behind in ACS, if anything is.
-pub async fn remove_finalizer<K: Stored + Indexed>(
+pub async fn remove_finalizer<K: Stored + Kept>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
@@ -64,15 +61,14 @@ pub async fn remove_finalizer<K: Stored + Indexed>(
     Ok(())
 }
 
-fn keep<K: Stored + Indexed>(
+fn keep<K: Stored + Kept>(
     view: &View<K>,
     object: &K,
     written: Result<Option<Object>, Error>,
 ) -> Result<(), Error> {
     match written {
         Ok(written) => {
-            if let Some(mut written) = written.and_then(K::from_object) {
-                written.meta_mut().managed_fields = None;
+            if let Some(written) = written.and_then(K::from_object) {
                 view.wrote(written);
             }
             Ok(())

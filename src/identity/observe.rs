@@ -42,7 +42,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         (Some(id), Some(endpoint)) => context.views.siblings(id, endpoint),
         _ => match &identity.spec.identity_id {
             // About to be adopted: whoever has it already counts.
-            Some(id) => context.views.identities.find(&index::with_id(id)),
+            Some(id) => context.views.identities.find(&index::with_id(id)).collect(),
             None => Vec::new(),
         },
     };

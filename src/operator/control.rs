@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
-use kube::{Resource, runtime::reflector::ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::info;
 
 use super::reconcile;
 use crate::{
-    cluster::{
-        ObjectKey,
-        view::{Indexed, View},
-    },
+    cluster::{ObjectKey, row::Kept, view::View},
     context::Context,
     engine::{Claim, Stop, run_all},
     health::Health,
 };
 
 /// Looks at objects once everything is known that every run needs. A kind that can't be listed,
-/// because its CRD or a right is missing, holds up only what needs it (`dispatch`).
+/// because its CRD or a right is missing, holds up only what needs it (`dispatch`). Until then the views
+/// are kept current, and what is requeued is dropped.
 pub(super) async fn control(
     context: Arc<Context>,
     health: Health,
@@ -28,22 +25,24 @@ pub(super) async fn control(
     stop: Stop,
 ) {
     let views = &context.views;
+    let may_begin = async {
+        views.ready().await;
+        or_missing(&health, &views.cluster_connections).await;
+        or_missing(&health, &views.revocations).await;
+        or_missing(&health, &views.cluster_revocations).await;
+        claim.held().await;
+    };
     tokio::select! {
-        () = async {
-            views.ready().await;
-            or_missing(&health, &views.cluster_connections).await;
-            or_missing(&health, &views.revocations).await;
-            or_missing(&health, &views.cluster_revocations).await;
-        } => {}
+        () = may_begin => {}
+        // Everything is looked at afterwards.
+        () = async { while requeued.recv().await.is_some() {} } => {}
         () = stop.clone() => return,
     }
-    tokio::select! {
-        () = stand_by(&context, &claim, &mut requeued) => {}
-        () = stop.clone() => return,
-    }
+    while requeued.try_recv().is_ok() {}
+    requeue_everything(&context);
     info!(
-        identities = views.identities.all().len(),
-        tokens = views.tokens.all().len(),
+        identities = views.identities.refs(None).len(),
+        tokens = views.tokens.refs(None).len(),
         "reconciling begins"
     );
     let world = Arc::clone(&context.world);
@@ -57,17 +56,7 @@ pub(super) async fn control(
     }
 }
 
-/// Returns when this process may act. Until then the views are kept current, and what is requeued is
-/// dropped: everything is looked at afterwards.
-async fn stand_by(context: &Context, claim: &Claim, requeued: &mut UnboundedReceiver<ObjectKey>) {
-    if claim.held().now_or_never().is_some() {
-        return;
-    }
-    tokio::select! {
-        () = claim.held() => {}
-        () = async { while requeued.recv().await.is_some() {} } => {}
-    }
-    while requeued.try_recv().is_ok() {}
+fn requeue_everything(context: &Context) {
     let views = &context.views;
     requeue_all(context, &views.connections);
     requeue_all(context, &views.cluster_connections);
@@ -100,18 +89,18 @@ async fn release_held_back(context: &Context) {
 
 fn requeue_all<K>(context: &Context, view: &View<K>)
 where
-    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+    K: Kept,
     ObjectKey: From<ObjectRef<K>>,
 {
-    for object in view.all() {
-        context.requeue.send(ObjectRef::from_obj(object.as_ref()));
+    for object in view.refs(None) {
+        context.requeue.send(object);
     }
 }
 
 /// Waits until a kind is known, or can't be.
 async fn or_missing<K>(health: &Health, view: &View<K>)
 where
-    K: Resource<DynamicType = ()> + Indexed + Clone + std::fmt::Debug + 'static,
+    K: Kept,
 {
     let plural = K::plural(&());
     tokio::select! {

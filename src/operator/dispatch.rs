@@ -8,7 +8,8 @@ use kube::ResourceExt;
 use crate::{
     cluster::{
         Error, Kind, ObjectKey,
-        view::{Indexed, View, object_ref},
+        row::Kept,
+        view::{View, object_ref},
     },
     connection,
     context::{Context, Views},
@@ -112,7 +113,7 @@ fn may_be_of_cluster(views: &Views, connections: &[ConnectionKey]) -> bool {
     first.is_some_and(|key| key.kind == ConnectionKind::ClusterAcsConnection)
 }
 
-async fn warn_on<K: Stored + Indexed>(
+async fn warn_on<K: Stored + Kept>(
     context: &Context,
     view: &View<K>,
     key: &ObjectKey,

@@ -12,6 +12,7 @@ use prometheus_client::{
 
 use crate::{
     cluster::view::View,
+    connection::Load,
     context::Views,
     crd::{
         AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKey, ConnectionRef,
@@ -31,6 +32,8 @@ struct Tokens {
     overdue: u32,
     /// When the first token of each connection expires, by the connection's name.
     first_expiry: BTreeMap<String, Timestamp>,
+    /// What the renewals of each connection need of ACS's limits, by the connection's name.
+    load: BTreeMap<String, Load>,
 }
 
 /// Collects the metrics of all objects.
@@ -56,7 +59,7 @@ impl Inventory {
 
     fn tokens(&self, now: Timestamp) -> Tokens {
         let mut counted = Tokens::default();
-        for token in self.tokens.all() {
+        for token in self.tokens.all(None) {
             counted.add(&token, |token| self.connection_of(token), now);
         }
         counted
@@ -79,20 +82,16 @@ impl Inventory {
 
     /// Connections by kind, with whether they are Ready.
     fn connections(&self) -> BTreeMap<(&'static str, bool), u32> {
-        let namespaced = self.connections.all().into_iter().map(|connection| {
+        let namespaced = self.connections.all(None).map(|connection| {
             let status = connection.status.as_ref();
             let ready = status.is_some_and(|status| is_ready(&status.conditions));
             ("AcsConnection", ready)
         });
-        let cluster = self
-            .cluster_connections
-            .all()
-            .into_iter()
-            .map(|connection| {
-                let status = connection.status.as_ref();
-                let ready = status.is_some_and(|status| is_ready(&status.conditions));
-                ("ClusterAcsConnection", ready)
-            });
+        let cluster = self.cluster_connections.all(None).map(|connection| {
+            let status = connection.status.as_ref();
+            let ready = status.is_some_and(|status| is_ready(&status.conditions));
+            ("ClusterAcsConnection", ready)
+        });
         let kinds = ["AcsConnection", "ClusterAcsConnection"];
         let none = kinds
             .iter()
@@ -133,6 +132,7 @@ impl Tokens {
         if let Some(expires_at) = &status.expires_at
             && let Some(connection) = connection(token)
         {
+            self.load.entry(connection.clone()).or_default().add(status);
             let first = self.first_expiry.entry(connection).or_insert(expires_at.0);
             *first = expires_at.0.min(*first);
         }
@@ -168,6 +168,16 @@ impl Collector for Inventory {
         for (connection, expires_at) in &tokens.first_expiry {
             let gauge = ConstGauge::new(expires_at.as_second());
             gauge.encode(first_expiry.encode_family(&[("connection", connection.as_str())])?)?;
+        }
+        let mut load = encoder.encode_descriptor(
+            "renewals_limit_ratio",
+            "Share of ACS's limit that the renewals of a connection's tokens need to keep them alive",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (connection, share) in &tokens.load {
+            let gauge = ConstGauge::new(share.share());
+            gauge.encode(load.encode_family(&[("connection", connection.as_str())])?)?;
         }
         let mut connections = encoder.encode_descriptor(
             "connections",

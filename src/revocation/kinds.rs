@@ -1,11 +1,10 @@
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{Resource, core::object::HasStatus};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::core::object::HasStatus;
 
 use crate::{
-    cluster::view::Indexed,
+    cluster::row::Kept,
     crd::{
         AcsRevocation, ClusterAcsRevocation, ConnectionKey, ConnectionRef, RevocationStatus,
         RevocationTarget, RevokedConnection,
@@ -36,19 +35,7 @@ pub struct Terms {
 }
 
 /// What the two kinds of order have in common.
-pub trait AnyRevocation:
-    Resource<DynamicType = ()>
-    + HasStatus<Status = RevocationStatus>
-    + Indexed
-    + Stored
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
+pub trait AnyRevocation: Kept + Stored + HasStatus<Status = RevocationStatus> {
     /// Whose tokens.
     fn selection(&self) -> Selection<'_>;
     /// What else.

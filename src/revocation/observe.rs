@@ -49,13 +49,12 @@ fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Or
             && target.uid == identity.uid()
             && namespace_of(target, order.namespace().as_deref()) == namespace
     };
-    let mut orders = view.find(&index::targeting(&namespace, &name));
-    orders.retain(|order| {
-        let mut open = order.open_targets();
-        open.any(|target| is_it(order, target))
-    });
+    let orders = view.find(&index::targeting(&namespace, &name));
     orders
-        .iter()
+        .filter(|order| {
+            let mut open = order.open_targets();
+            open.any(|target| is_it(order, target))
+        })
         .map(|order| Order {
             uid: order.uid().unwrap_or_default(),
             named: named(order.as_ref()),

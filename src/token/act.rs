@@ -188,7 +188,8 @@ fn remember(
             let is_written =
                 |held: &Arc<HeldToken>| read.fingerprint.as_ref() == Some(&held.record.fingerprint);
             memory.held.take_if(|held| is_written(held));
-            memory.secret = Some(read);
+            memory.secret = Some(Arc::new(read));
+            memory.doubts_secret = false;
         });
     context.views.secrets.wrote(metadata);
 }
@@ -223,6 +224,7 @@ async fn rewrite(
             .memory
             .change(&token.uid().unwrap_or_default(), |memory| {
                 memory.secret = None;
+                memory.doubts_secret = true;
             });
         if from != token.secret_name() {
             let uid = context

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     crd::{
         AcsToken, AcsTokenStatus, Conditions, LastFailure, TokenRecord, UserTokenStatus, Verdict,
-        handled_at_first_sight,
+        WrittenSecret, handled_at_first_sight,
     },
     renewal,
 };
@@ -44,7 +44,12 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
 
 /// The status that tells a token that is in the Secret; `None` where that is no news.
 #[must_use]
-pub fn recorded(token: &AcsToken, facts: &TokenRecord, now: Timestamp) -> Option<AcsTokenStatus> {
+pub fn recorded(
+    token: &AcsToken,
+    facts: &TokenRecord,
+    secret: Option<WrittenSecret>,
+    now: Timestamp,
+) -> Option<AcsTokenStatus> {
     let mut next = token.status.clone().unwrap_or_default();
     if let (Some(request), true) = (
         &facts.request,
@@ -53,6 +58,7 @@ pub fn recorded(token: &AcsToken, facts: &TokenRecord, now: Timestamp) -> Option
         next.last_handled_request = Some(request.clone());
     }
     tell(&mut next, token, facts);
+    next.written_secret = secret;
     next.failed_attempts = None;
     next.last_failure = None;
     let verdict = decide::ready(token);
@@ -99,6 +105,9 @@ fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
     let is_same_identity = next.identity_id.as_ref() == Some(&facts.identity_id);
     let newest = next.issued_at.take().max(next.newest_issued_at.take());
     next.newest_issued_at = newest.filter(|at| is_same_identity && at.0 > facts.issued_at);
+    if next.fingerprint.as_ref() != Some(&facts.fingerprint) {
+        next.written_secret = None;
+    }
     next.secret_name = Some(token.secret_name());
     next.identity_id = Some(facts.identity_id.clone());
     next.scopes = Some(facts.shape.scopes.clone());

@@ -19,7 +19,7 @@ use crate::{
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED},
-    memory::{Remembered, UserTokenView},
+    memory::{ReadSecret, Remembered, UserTokenView},
     renewal,
 };
 
@@ -252,11 +252,13 @@ fn secret(
     if let Owner::Other(owner) = owner(&found.metadata, token) {
         return SecretView::Foreign { owner };
     }
-    let read = remembered.secret.as_ref().filter(|read| {
+    let is_current = |read: &ReadSecret| {
         read.name == found.name_any()
             && Some(&read.version) == found.metadata.resource_version.as_ref()
-    });
-    let Some(read) = read else {
+    };
+    let read = remembered.secret.as_deref().cloned().filter(is_current);
+    let told = || as_written(token).filter(|read| !remembered.doubts_secret && is_current(read));
+    let Some(read) = read.or_else(told) else {
         return SecretView::Unknown;
     };
     let facts = record_of(&found.metadata, token)
@@ -268,7 +270,7 @@ fn secret(
             endpoint,
             labels: &context.config.secret_labels,
         }
-        .is_met_by(&found.metadata, read),
+        .is_met_by(&found.metadata, &read),
         _ => false,
     };
     SecretView::Ours {
@@ -276,6 +278,19 @@ fn secret(
         is_outdated,
         is_immutable: read.is_immutable,
     }
+}
+
+/// The Secret as the status tells that it was written.
+fn as_written(token: &AcsToken) -> Option<ReadSecret> {
+    let status = token.status.as_ref()?;
+    let written = status.written_secret.as_ref()?;
+    Some(ReadSecret {
+        name: status.secret_name.clone()?,
+        version: written.resource_version.clone(),
+        digest: written.digest.clone(),
+        fingerprint: status.fingerprint.clone(),
+        is_immutable: false,
+    })
 }
 
 /// A Secret of ours that the spec no longer names.
@@ -309,7 +324,7 @@ fn rival(context: &Context, token: &AcsToken) -> Option<Rival> {
         return None;
     }
     let others = context.views.tokens.find(&key);
-    let oldest = others.iter().map(|other| rank(other)).min()?;
+    let oldest = others.map(|other| rank(&other)).min()?;
     (oldest < rank(token)).then_some(Rival {
         name: oldest.1,
         gives_way: false,

@@ -71,7 +71,7 @@ pub fn owned_by(
     token: &AcsToken,
 ) -> impl Iterator<Item = Arc<PartialObjectMeta<Secret>>> + use<> {
     let uid = token.uid().unwrap_or_default();
-    let mut found = views.secrets.find(&index::of_token(&uid));
+    let mut found: Vec<_> = views.secrets.find(&index::of_token(&uid)).collect();
     found.retain(|secret| {
         secret.namespace() == token.namespace() && owner(&secret.metadata, token) == Owner::Ours
     });

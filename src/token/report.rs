@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
 use super::{decide::Decision, next_status, revocation_demand::POLICY_DENIED, wanted};
@@ -9,7 +9,8 @@ use crate::{
     cluster,
     context::Context,
     crd::{
-        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, TokenRecord, parse_duration,
+        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, TokenRecord, WrittenSecret,
+        parse_duration,
     },
     engine::write_status,
     memory::Rewrites,
@@ -50,17 +51,29 @@ pub async fn record(
     token: &AcsToken,
     facts: &TokenRecord,
 ) -> Result<(), cluster::Error> {
+    let uid = token.uid().unwrap_or_default();
     context
         .memory
-        .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.retry_after = None;
-        });
-    write(
-        context,
-        token,
-        next_status::recorded(token, facts, context.now()),
-    )
-    .await
+        .change(&uid, |memory| memory.retry_after = None);
+    let read = context.memory.of(&uid).secret;
+    let read = read.filter(|read| {
+        let is_it = read.name == token.secret_name() && !read.is_immutable;
+        is_it && read.fingerprint.as_ref() == Some(&facts.fingerprint)
+    });
+    let secret = read.map(|read| WrittenSecret {
+        resource_version: read.version.clone(),
+        digest: read.digest.clone(),
+    });
+    let next = next_status::recorded(token, facts, secret.clone(), context.now());
+    write(context, token, next).await?;
+    // CRDs of an earlier release don't know the field, and the API server drops it.
+    let told = context.views.tokens.get(&ObjectRef::from_obj(token));
+    let told = told.and_then(|token| token.status.as_ref()?.written_secret.clone());
+    if told.is_some() && told == secret {
+        // From now on the status remembers it, also after a restart.
+        context.memory.change(&uid, |memory| memory.secret = None);
+    }
+    Ok(())
 }
 
 /// Tells that no token could be had: durable, so that the pause before the next try survives us.

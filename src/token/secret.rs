@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, core::PartialObjectMeta};
 use secrecy::SecretString;
@@ -179,5 +180,6 @@ pub(super) fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> 
         hasher.update(value.len().to_be_bytes());
         hasher.update(value);
     }
-    format!("{:x}", hasher.finalize())
+    let digest = hasher.finalize();
+    URL_SAFE_NO_PAD.encode(digest.get(..16).unwrap_or(&digest))
 }

@@ -113,9 +113,10 @@ impl Connection {
     fn policy(&self) -> serde_json::Value {
         let mut policy = serde_json::to_value(Policy {
             tokens: self.policy.clone(),
-            adoption: Some(match self.allows_adoption {
-                true => Adoption::Allow,
-                false => Adoption::Deny,
+            adoption: Some(if self.allows_adoption {
+                Adoption::Allow
+            } else {
+                Adoption::Deny
             }),
             shared_identities: Some(self.is_shared),
         })
@@ -134,9 +135,10 @@ impl Connection {
     /// How objects name it.
     pub fn reference(&self) -> ConnectionRef {
         ConnectionRef {
-            kind: match self.is_of_cluster {
-                true => ConnectionKind::ClusterAcsConnection,
-                false => ConnectionKind::AcsConnection,
+            kind: if self.is_of_cluster {
+                ConnectionKind::ClusterAcsConnection
+            } else {
+                ConnectionKind::AcsConnection
             },
             name: DEFAULT.to_owned(),
         }
@@ -146,7 +148,7 @@ impl Connection {
 /// What the connection's status says.
 pub fn status(cluster: &Cluster) -> ConnectionStatus {
     let own = cluster.connections.get(DEFAULT);
-    let of_cluster = cluster.cluster_connections.get(DEFAULT);
+    let of_cluster = cluster.of_cluster.get(DEFAULT);
     let own = own.and_then(|connection| connection.status.clone());
     own.or_else(|| of_cluster.and_then(|connection| connection.status.clone()))
         .unwrap_or_default()

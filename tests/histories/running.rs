@@ -80,7 +80,7 @@ fn untrue(world: &World) -> Vec<Untrue> {
         cluster.tokens,
         cluster.identities,
         cluster.connections,
-        cluster.cluster_connections
+        cluster.of_cluster
     );
     found
 }

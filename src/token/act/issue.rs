@@ -303,7 +303,10 @@ async fn refused(
     // It may be there all the same: before another is issued, the Secret is read.
     findings.forget();
     let uid = token.uid().unwrap_or_default();
-    context.memory.change(&uid, |memory| memory.secret = None);
+    context.memory.change(&uid, |memory| {
+        memory.secret = None;
+        memory.doubts_secret = true;
+    });
     let text = format!("the token's Secret can't be written: {error}");
     report::failed(context, token, error.reason(), &text, None).await?;
     Ok(Outcome::Done)

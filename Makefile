@@ -44,6 +44,10 @@ test: prerequisites control-plane promtool ## Set up everything and pass all tes
 histories: prerequisites ## Search 100000 random histories for one that breaks an invariant
 	HISTORIES_SEED=$$RANDOM$$RANDOM HISTORIES=100000 $(CARGO) test --locked --test histories -- --nocapture
 
+.PHONY: small-worlds
+small-worlds: prerequisites ## Search small worlds for two deviations that break an invariant; hours
+	DEVIATIONS=2 $(CARGO) test --locked --test histories small -- --nocapture
+
 .PHONY: test-leader
 test-leader: prerequisites control-plane ## Disturb a leader 50 times in each way, while tokens are made; 30 minutes
 	LEADER_ROUNDS=50 LEADER_TOKENS=20 $(CARGO) test --locked --test cluster leader::rounds -- --nocapture --test-threads 2

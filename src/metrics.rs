@@ -96,7 +96,12 @@ impl Metrics {
         );
         let failures = Family::default();
         registry.register("failures", "Failed steps of reconciles", failures.clone());
-        let no_progress = Family::default();
+        // Starts at 0: an alert on an increase would miss a series that starts at 1.
+        let no_progress = Family::<StepLabels, Counter>::default();
+        for kind in ["AcsIdentity", "AcsToken"] {
+            let step = "overtaken";
+            let _ = no_progress.get_or_create(&StepLabels { kind, step });
+        }
         registry.register(
             "no_progress",
             "Steps without an effect, which are repeated later: somebody undoes what they do",
@@ -108,7 +113,7 @@ impl Metrics {
             "Tokens issued into Secrets",
             issued.clone(),
         );
-        // Starts at 0: an alert on an increase would miss a series that starts at 1.
+        // As above.
         let abandoned = Family::<KindLabels, Counter>::default();
         for kind in ["AcsIdentity", "AcsToken"] {
             let _ = abandoned.get_or_create(&KindLabels { kind });

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, pin::pin};
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsRevocation, RevocationStatus,
-    RevocationTarget,
+    AcsConnection, AcsIdentity, AcsIdentitySpec, AcsRevocation, AcsToken, ClusterAcsRevocation,
+    RevocationStatus, RevocationTarget,
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
-    api::{WatchEvent, WatchParams},
+    api::{PostParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
 
@@ -277,6 +277,32 @@ async fn an_order_of_the_cluster_takes_those_of_namespaces_or_of_a_label() {
     assert_eq!(names(&status.targets), ["alice", "bob"]);
     assert!(!world.emulator.check(&former["bob"]).await.valid);
     assert_eq!(world.emulator.count("revokeTokens").await, 3);
+}
+
+#[tokio::test]
+async fn an_order_takes_more_than_an_object_can_hold_in_full() {
+    const MANY: usize = 4050;
+    let world = World::new().await;
+    let api = world.api::<AcsIdentity>();
+    // They have no identity in ACS: what is tried is the record.
+    let made = futures::stream::iter(0..MANY).map(|number| {
+        let spec = AcsIdentitySpec {
+            suspend: Some(true),
+            ..AcsIdentitySpec::default()
+        };
+        let mut identity = AcsIdentity::new(&format!("user-{number}"), spec);
+        identity.labels_mut().insert("team".into(), "red".into());
+        let api = api.clone();
+        async move { api.create(&PostParams::default(), &identity).await }
+    });
+    let made: Vec<_> = made.buffer_unordered(16).try_collect().await.expect("room");
+    assert_eq!(made.len(), MANY);
+    // The last of them were made a moment ago.
+    revoke(&world, "red", "selector: {matchLabels: {team: red}}");
+    let (status, message) = order_says(&world, "red", "Revoked").await;
+    assert_eq!((status.total, status.revoked), (Some(4050), Some(0)));
+    assert!(status.targets.len() <= 1000 && status.queued.is_empty());
+    assert!(message.contains("and 4047 more"), "{message}");
 }
 
 #[tokio::test]

@@ -59,12 +59,12 @@ pub async fn console(place: &Place, command: ConsoleArgs) -> Result<(), Failure>
     let server = session.server.clone();
     let console = Console::new(session, place.clone(), door, idle.clone());
     output::print(&format!("{url}\n"));
-    anstream::eprintln!(
-        "The console of {server} is at this URL, which works once. Ctrl-C ends the console."
-    );
     if !command.no_browser && open::that_detached(&url).is_err() {
         anstream::eprintln!("No browser could be started: open the URL yourself.");
     }
+    anstream::eprintln!(
+        "The console of {server} is at this URL, which works once. Ctrl-C ends the console."
+    );
     let failed =
         |error: std::io::Error| Failure::new(Exit::Failed, format!("the console ended: {error}"));
     tokio::select! {

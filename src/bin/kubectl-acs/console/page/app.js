@@ -1,5 +1,5 @@
 // What there is, kept current, and what of it is shown.
-import { $, el, button, get, fromNow, length } from "./tools.js";
+import { $, el, button, get, fromNow, measured } from "./tools.js";
 import { newTable, overdue, needsYou, look, word } from "./table.js";
 import { newDetail } from "./detail.js";
 import { newAct, newCreate } from "./act.js";
@@ -74,13 +74,13 @@ const refresh = () => {
   summarise(all, rows, now);
   for (const tab of $("tabs").children) {
     const name = tab.dataset.tab, mine = tabs[name].kinds;
-    tab.firstChild.textContent = `${name} ${of(...mine).length}`;
+    tab.textContent = `${name} ${of(...mine).length}`;
     tab.classList.toggle("denied", mine.every((kind) => denied.has(kind)));
     tab.title = mine.map((kind) => denied.get(kind)).filter(Boolean).join("; ");
     tab.setAttribute("aria-current", String(name === state.tab));
   }
   detail.refresh();
-  performance.measure("refresh", { start });
+  measured("refresh", start);
 };
 const summarise = (all, rows, now) => {
   const late = all.filter((row) => overdue(row, now)).length, stuck = all.filter((row) => row.state === "Stalled").length;
@@ -102,6 +102,7 @@ const choose = (key) => {
   if (row?.kind === "Event") return choose(`${row.about.kind}/${row.about.namespace ?? ""}/${row.about.name}`);
   state.chosen = key; // it may be on its way
   detail.open(state.chosen);
+  document.querySelector("#detail h2")?.focus();
   stale();
 };
 
@@ -162,8 +163,7 @@ const create = newCreate(context);
 const detail = newDetail({ ...context, act, create });
 
 for (const name of Object.keys(tabs)) {
-  const tab = button("", "", () => openTab(name));
-  tab.append(el("span", "", name));
+  const tab = button(name, "", () => openTab(name));
   tab.dataset.tab = name;
   $("tabs").append(tab);
 }
@@ -175,6 +175,9 @@ $("namespace").addEventListener("change", () => {
   if (wanted || !why) return goTo(wanted);
   $("notice").textContent = `You may not see all namespaces. Missing right: ${why}.`;
   $("namespace").value = state.namespace;
+});
+$("search").addEventListener("keydown", (event) => {
+  if (event.key === "ArrowDown") { event.preventDefault(); table.start(); }
 });
 document.addEventListener("keydown", (event) => {
   const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || document.querySelector("dialog[open]");

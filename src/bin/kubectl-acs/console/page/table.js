@@ -1,5 +1,5 @@
 // A table of thousands of rows, of which only the visible ones are elements.
-import { $, el, length, fromNow } from "./tools.js";
+import { $, el, length, fromNow, measured } from "./tools.js";
 
 // A renewal is overdue a minute after its time, as the metric counts it.
 const GRACE = 60000;
@@ -124,9 +124,7 @@ export const newTable = (choose) => {
       before = tr;
     }
     table.setAttribute("aria-rowcount", rows.length + 1);
-    performance.measure("draw", { start });
-    const old = performance.getEntriesByName("draw");
-    if (old.length > 500) performance.clearMeasures("draw");
+    measured("draw", start);
   };
   let isAsked = false;
   const ask = () => {
@@ -179,6 +177,7 @@ export const newTable = (choose) => {
       scale = windowOf(rows, Date.now(), hours);
       ask();
     },
+    start: () => goTo(0),
     focus: () => goTo(rows.findIndex((row) => row.key === chosen)),
     // Time went on.
     tick: () => { scale = windowOf(rows, Date.now(), hours); ask(); },

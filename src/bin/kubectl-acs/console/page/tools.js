@@ -73,6 +73,12 @@ export const copy = async (text, what) => {
   }
 };
 
+// How long something took, for those who measure; only the last thousand are kept.
+export const measured = (name, start) => {
+  performance.measure(name, { start });
+  if (performance.getEntriesByName(name).length > 1000) performance.clearMeasures(name);
+};
+
 // The line and the YAML of an action, each with a button that copies it.
 export const showPlan = (into, plan) => {
   const part = (title, text, what) => el("div", "copy",

@@ -58,7 +58,7 @@ async fn renewing_suspending_and_resuming_do_what_their_line_and_yaml_say() {
         &yaml,
         &[
             "acs-identity.dev/request: renew",
-            "acs-identity.dev/requested-at: 20",
+            "acs-identity.dev/requested-at: \"20",
             "name: alice-web",
             "scopes:\n  - chat\n",
         ],
@@ -74,7 +74,7 @@ async fn renewing_suspending_and_resuming_do_what_their_line_and_yaml_say() {
     // The line and the YAML do the same again.
     run(&world, &line).fine();
     let third = world.live_token("alice-web", &[&former, &second]).await;
-    world.apply(&yaml.replace("requested-at: 20", "requested-at: x20"));
+    world.apply(&yaml.replace("requested-at: \"20", "requested-at: \"x20"));
     world
         .live_token("alice-web", &[&former, &second, &third])
         .await;

@@ -130,6 +130,12 @@ impl Browser {
         field.send_keys(text).await.expect("a field");
     }
 
+    /// Empties a field and leaves it.
+    pub async fn clear(&self, css: &str) {
+        let field = self.find(css).await;
+        field.clear().await.expect("a field");
+    }
+
     /// Presses a key where the focus is.
     pub async fn key(&self, key: Key) {
         let keys = self.driver.action_chain().send_keys(key);

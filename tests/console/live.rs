@@ -33,7 +33,7 @@ async fn what_is_made_changed_and_deleted_by_others_is_seen_as_it_happens() {
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat], expiresIn: 3h");
     browser.see("#rows", "TokenIssued").await;
-    browser.see("#summary", "1 tokens").await;
+    browser.see("#summary", "1 token").await;
     browser.choose(&key(&world, "AcsToken", "web")).await;
     let seen = browser.see("#detail", "TokenIssued").await;
     says(
@@ -46,23 +46,20 @@ async fn what_is_made_changed_and_deleted_by_others_is_seen_as_it_happens() {
             "Credential",
         ],
     );
-    // Its identity, by a link, with its tokens and Events.
+    // Narrower scopes: the row tells, and the identity has an Event.
+    let change = json!({"spec": {"scopes": ["voip.join"]}});
+    world.patch::<AcsToken>("web", change).await;
+    browser.see("#rows", "voip.join").await;
+    let event = world.event("alice", "TokensRevoked").await;
     browser.click("#detail dd button").await;
     browser.see("#detail h2", "alice").await;
     browser.see("#detail", "web Ready").await;
-    let event = world.event("alice", "IdentityCreated").await;
-    says(
-        &browser.see("#detail", "IdentityCreated").await,
-        &["Events", &event],
-    );
+    let seen = browser.see("#detail", "TokensRevoked").await;
+    says(&seen, &["Last revocation", "Events", &event]);
     browser.click("#tabs [data-tab='Events']").await;
-    browser.see("#rows", "IdentityCreated").await;
-    // Narrower scopes: the row tells.
+    let seen = browser.see("#rows", "TokensRevoked").await;
+    says(&seen, &["alice", &event]);
     browser.click("#tabs [data-tab='Tokens']").await;
-    world
-        .patch::<AcsToken>("web", json!({"spec": {"scopes": ["voip.join"]}}))
-        .await;
-    browser.see("#rows", "voip.join").await;
     world.delete::<AcsIdentity>("alice").await;
     browser
         .holds("document.querySelector('#detail').hidden")
@@ -174,6 +171,9 @@ async fn a_renewal_that_is_late_is_seen_on_the_timeline_and_a_suspended_one_is_n
 #[tokio::test]
 async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
     let mut world = World::new().await;
+    // The credential is told once ACS has accepted it.
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
     world.connection_says("default", "ConnectionReady").await;
     world.kill_operator();
     let now = Timestamp::now().to_string();

@@ -80,6 +80,11 @@ async fn motley() -> World {
         .patch::<AcsToken>("carol-web", json!({"spec": {"suspend": true}}))
         .await;
     world.token_says("carol-web", "Suspended").await;
+    world.apply("{apiVersion: acs-identity.dev/v1alpha1, kind: AcsRevocation, metadata: {name: lost-laptop}, spec: {names: [dora], reason: Dora lost a laptop}}");
+    world.event("dora", "TokensRevoked").await;
+    world.event("lost-laptop", "RevocationCompleted").await;
+    world.ready("dora-web").await;
+    world.ready("dora-bot").await;
     world.kill_operator();
     // As if some of them were issued a while ago.
     for (name, life, age) in [
@@ -146,7 +151,7 @@ async fn both_colour_schemes_can_be_read_and_every_control_has_a_name() {
         browser.see("#create-plan", "--scope=chat").await;
         look("create").await;
         browser.click("#create [data-close]").await;
-        for tab in ["Identities", "Connections", "Events"] {
+        for tab in ["Identities", "Connections", "Revocations", "Events"] {
             browser.click(&format!("#tabs [data-tab='{tab}']")).await;
             browser
                 .holds("document.querySelectorAll('#rows tr.row').length > 0")
@@ -206,9 +211,13 @@ async fn a_narrow_window_shows_all_without_scrolling_sideways() {
 #[tokio::test]
 async fn all_of_it_works_by_keyboard() {
     let world = World::new().await;
-    world.identity("alice", "");
-    for name in ["alice-bot", "alice-web", "other"] {
-        world.token(name, "alice", "scopes: [chat]");
+    for (name, identity) in [
+        ("alice-bot", "alice"),
+        ("alice-web", "alice"),
+        ("other", "bob"),
+    ] {
+        world.identity(identity, "");
+        world.token(name, identity, "scopes: [chat]");
         world.ready(name).await;
     }
     let console = Console::start(&world);

@@ -4,13 +4,25 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::{browser::Browser, console::Console, run::says, support::world::World};
+use crate::{
+    browser::Browser,
+    console::Console,
+    run::says,
+    support::{kubernetes::root, world::World},
+};
 
 /// The kubeconfig of a `ServiceAccount` with these rules.
 fn member(world: &World, name: &str, rules: &str) -> PathBuf {
     world.apply(&format!(
+        "{{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {{name: {name}}}, rules: [{rules}]}}"
+    ));
+    bound(world, name)
+}
+
+/// The kubeconfig of a `ServiceAccount` with the Role of its name.
+fn bound(world: &World, name: &str) -> PathBuf {
+    world.apply(&format!(
         "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}}}}}\n---\n\
-         {{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {{name: {name}}}, rules: [{rules}]}}\n---\n\
          {{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: {name}}}, \
          roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}}}, subjects: [{{kind: ServiceAccount, name: {name}}}]}}\n"
     ));
@@ -128,8 +140,7 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
         ],
     );
     // All namespaces are more than he may see; without -n the console begins with his own.
-    browser.fill("#namespace", " ").await;
-    browser.key(thirtyfour::Key::Enter).await;
+    browser.clear("#namespace").await;
     browser
         .see(
             "#notice",
@@ -142,5 +153,36 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
             world.namespace
         ))
         .await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_role_of_the_documentation_suffices_for_all_that_the_page_shows_and_does() {
+    let world = world_of_web().await;
+    let page = std::fs::read_to_string(root("docs/kubectl-acs.md")).unwrap();
+    let role = page.split("```yaml\n").nth(1).unwrap();
+    let role = role.split("```").next().unwrap();
+    let rules = role.split_once("rules:\n").unwrap().1;
+    world.apply(&format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: documented}}\nrules:\n{rules}"
+    ));
+    let person = bound(&world, "documented");
+    let console = Console::start_as(&world, &person);
+    let browser = Browser::open(&console).await;
+    for tab in ["Identities", "Revocations", "Events", "Tokens"] {
+        browser.click(&format!("#tabs [data-tab='{tab}']")).await;
+        browser
+            .holds(&format!(
+                "!document.querySelector('[data-tab={tab}]').classList.contains('denied')"
+            ))
+            .await;
+    }
+    browser
+        .choose(&format!("AcsToken/{}/web", world.namespace))
+        .await;
+    for verb in ["renew", "revoke", "suspendToken", "deleteToken", "show"] {
+        let button = format!("#detail [data-verb='{verb}']:not([aria-disabled])");
+        browser.see(&button, "").await;
+    }
     browser.close().await;
 }

@@ -29,11 +29,11 @@ async fn no_data_of_the_page_holds_a_token_or_a_key_but_the_one_answer_that_was_
         .await
         .unwrap();
     let mut told = String::new();
-    // Until each kind has been listed, with the token and the connection among them.
-    while !["AcsToken\"", "AcsConnection\"", "Event\""]
-        .iter()
-        .all(|kind| told.contains(&format!("\"kind\":\"{kind}")))
-    {
+    let is_whole = |told: &str| {
+        let mut kinds = ["AcsToken", "AcsConnection", "AcsIdentity"].into_iter();
+        kinds.all(|kind| told.contains(&format!("\"kind\":\"{kind}\"")))
+    };
+    while !is_whole(&told) {
         let chunk = stream.chunk().await.unwrap().expect("more");
         told += &String::from_utf8_lossy(&chunk);
     }

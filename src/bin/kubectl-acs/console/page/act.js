@@ -142,7 +142,7 @@ export const newCreate = ({ of, state, choose, openTab }) => {
     const needs = [...(isOld() ? [] : rights.create ?? []), ...(wanted.verb === "issue" ? rights.issue ?? [] : [])];
     $("create-missing").hidden = !needs.length;
     $("create-missing").textContent = `Your rights that are missing: ${needs.join("; ")}. The YAML is for somebody who has them.`;
-    grey(submit, needs.length ? `You may not: ${needs.join("; ")}` : "The YAML is not there yet.");
+    grey(submit, needs.length ? `You may not: ${needs.join("; ")}` : "The YAML is being made.");
     try {
       const found = await post("/api/plan", wanted);
       if (number !== asked) return;
@@ -159,6 +159,8 @@ export const newCreate = ({ of, state, choose, openTab }) => {
   const changed = () => {
     $("owner").disabled = !isOld();
     $("connection").disabled = isOld();
+    plan = null;
+    grey(submit, "The YAML is being made.");
     drawScopes();
     drawLife();
     clearTimeout(timer);

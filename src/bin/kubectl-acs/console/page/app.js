@@ -14,24 +14,24 @@ const scopesOf = (row) => (row.status?.scopes ?? row.spec?.scopes ?? []).join(",
 const place = (row) => row.namespace ?? "cluster";
 const standing = { head: "State", look: "w-state", text: (row, now) => [word(row, now), row.state === "Ready" ? row.reason : [row.reason, row.message].filter(Boolean).join(": "), look(row, now)] };
 const tabs = {
-  Tokens: { kinds: ["AcsToken"], columns: [
+  Tokens: { one: "token", kinds: ["AcsToken"], columns: [
     { head: "Token, identity", look: "w-name", text: (row) => [row.name, `${place(row)} / ${identityOf(row)}`] },
     { ...standing, look: "w-state wide" },
     { head: "Expires, scopes", look: "w-time wide", text: (row, now) => [row.status?.expiresAt ? fromNow(row.status.expiresAt, now) : "-", scopesOf(row)] },
     { head: "Issued, renewal due, expires", look: "w-line", line: true }] },
-  Identities: { kinds: ["AcsIdentity"], columns: [
+  Identities: { one: "identity", kinds: ["AcsIdentity"], columns: [
     { head: "Identity", look: "", text: (row) => [row.name, place(row)] }, standing,
     { head: "Tokens", look: "w-time", text: (row) => [tokensOf(row).length, ""] },
     { head: "Id in ACS", look: "wide", text: (row) => [row.status?.identityId ?? row.spec?.identityId ?? "-", row.status?.origin ?? ""] }] },
-  Connections: { kinds: ["AcsConnection", "ClusterAcsConnection"], columns: [
+  Connections: { one: "connection", kinds: ["AcsConnection", "ClusterAcsConnection"], columns: [
     { head: "Connection", look: "", text: (row) => [row.name, place(row)] }, standing,
     { head: "Identities, tokens", look: "w-time wide", text: (row) => [`${row.status?.identities ?? 0}, ${row.status?.tokens ?? 0}`, ""] },
     { head: "Endpoint, key roll", look: "", text: (row) => [row.status?.endpoint ?? row.spec?.endpoint ?? "-", roll(row)] }] },
-  Revocations: { kinds: ["AcsRevocation", "ClusterAcsRevocation"], columns: [
+  Revocations: { one: "revocation", kinds: ["AcsRevocation", "ClusterAcsRevocation"], columns: [
     { head: "Revocation", look: "", text: (row) => [row.name, place(row)] }, standing,
     { head: "Revoked", look: "w-time", text: (row) => [row.status?.total === undefined ? "-" : `${row.status.revoked ?? 0} of ${row.status.total}`, ""] },
     { head: "Completed, reason", look: "wide", text: (row, now) => [row.status?.completedAt ? fromNow(row.status.completedAt, now) : "-", row.spec?.reason] }] },
-  Events: { kinds: ["Event"], columns: [
+  Events: { one: "Event", kinds: ["Event"], columns: [
     { head: "Object", look: "", text: (row) => [row.about.name, row.about.kind] },
     { head: "Reason", look: "w-state", text: (row, now) => [row.reason, fromNow(row.last, now), look(row, now)] },
     { head: "Message", look: "w-line", text: (row) => [row.message, row.count > 1 ? `${row.count} times` : ""] }] },
@@ -41,6 +41,8 @@ const roll = (row) => {
   const left = row.status?.formerTokens?.left;
   return left ? `${left} tokens are still on the former credential` : "";
 };
+// Of the cluster's revocations, those with a target in the namespace.
+const concerns = (row) => row.kind !== "ClusterAcsRevocation" || !state.namespace || row.status?.targets?.some((target) => target.namespace === state.namespace);
 const of = (...kinds) => [...objects.values()].filter((row) => kinds.includes(row.kind));
 
 // What is shown.
@@ -61,12 +63,13 @@ const order = (now) => (a, b) => {
 };
 const refresh = () => {
   const start = performance.now(), now = Date.now(), { kinds } = tabs[state.tab];
-  const all = of(...kinds);
+  const all = of(...kinds).filter(concerns);
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = all.filter((row) => matches(row, words, $("state").value, now)).sort(order(now));
   table.show(rows, state.chosen, Number($("window").value));
   const why = kinds.map((kind) => denied.get(kind) ?? trouble.get(kind)).filter(Boolean);
   $("denied").hidden = !why.length;
+  $("denied").classList.toggle("soft", why.length < kinds.length);
   $("denied").textContent = why.join("; ");
   $("empty").hidden = rows.length > 0;
   $("empty").textContent = all.length ? "Nothing matches the search and the state."
@@ -85,7 +88,8 @@ const refresh = () => {
 const summarise = (all, rows, now) => {
   const late = all.filter((row) => overdue(row, now)).length, stuck = all.filter((row) => row.state === "Stalled").length;
   const alarm = [late && `${late} ${late === 1 ? "renewal is" : "renewals are"} overdue`, stuck && `${stuck} ${stuck === 1 ? "needs" : "need"} you`].filter(Boolean).join(", ");
-  const text = rows.length === all.length ? `${all.length} ${state.tab.toLowerCase()}` : `${rows.length} of ${all.length} ${state.tab.toLowerCase()}`;
+  const named = all.length === 1 ? tabs[state.tab].one : state.tab.toLowerCase();
+  const text = rows.length === all.length ? `${all.length} ${named}` : `${rows.length} of ${all.length} ${named}`;
   if ($("summary").dataset.shown === text + alarm) return;
   $("summary").dataset.shown = text + alarm;
   const show = button(alarm, "plain", () => { $("state").value = "attention"; stale(); });

@@ -92,7 +92,7 @@ export const newDetail = ({ objects, of, tokensOf, state, choose, openTab, act, 
     const now = Date.now();
     const items = mine.slice(0, EVENTS).map((event) => el("li", "", el("b", event.type === "Warning" ? "warn" : "", event.reason), " ",
       el("span", "soft", fromNow(event.last, now) + (event.count > 1 ? `, ${event.count} times` : "")), el("br"), event.message));
-    return items.length ? items : [el("li", "soft", "None of late.")];
+    return items.length ? items : [el("li", "soft", "None recently.")];
   };
 
   const showToken = async (row, into) => {

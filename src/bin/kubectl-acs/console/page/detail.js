@@ -1,6 +1,6 @@
 // The selected object: how it stands and why, what may be done, its Events, and, on request, its token.
-import { $, el, button, grey, isGrey, get, post, copy, fromNow, toast } from "./tools.js";
-import { newLine, drawLine, lineText, windowOf, look, word } from "./table.js";
+import { $, el, button, grey, isGrey, get, post, copy, fromNow, length, toast } from "./tools.js";
+import { newLine, drawLine, lineText, windowOf, look, lookOf, overdue, word } from "./table.js";
 
 const SHOWN_FOR = 30; // seconds, then a token is cleared from the page
 const EVENTS = 20;
@@ -64,7 +64,9 @@ export const newDetail = ({ objects, of, tokensOf, state, choose, openTab, act, 
   };
   const notes = (row, now) => {
     const status = row.status ?? {};
+    const late = overdue(row, now);
     return [
+      late && `The renewal is overdue by ${length(late)}. Is the operator running, and does ACS answer it? Renew asks again.`,
       row.requestedAt && row.requestedAt !== status.lastHandledRequest && (row.kind === "AcsToken" ? "A new token is asked for." : "A revocation of its tokens is asked for."),
       status.pendingRevocation && "A revocation of its tokens is under way.",
       status.refusedCredentials?.length && "ACS refuses a credential that worked before: tokens made with it may be dead.",
@@ -178,7 +180,7 @@ export const newDetail = ({ objects, of, tokensOf, state, choose, openTab, act, 
     parts.pill.className = "pill " + look(row, now);
     const why = row.reason || row.message;
     parts.why.hidden = !why;
-    parts.why.className = "why " + look(row, now);
+    parts.why.className = "why " + lookOf(row);
     once(parts.why, "why", [row.reason, row.message], () => [el("b", "", row.reason + (row.message ? ": " : "")), el("span", "", row.message)]);
     once(parts.notes, "notes", told, () => told.map((note) => el("p", "why warn", el("span", "", note))));
     once(parts.facts, "facts", list, () => factElements(list));

@@ -11,11 +11,11 @@ export const overdue = (row, now) => {
   return row.kind === "AcsToken" && row.state !== "Suspended" && row.state !== "Deleting" && now - due > GRACE ? now - due : 0;
 };
 export const needsYou = (row, now) => row.state === "Stalled" || row.state === "Missing" || overdue(row, now) > 0;
-export const look = (row, now) => {
+export const lookOf = (row) => {
   if (row.kind === "Event") return row.type === "Warning" ? "warn" : "soft";
-  if (needsYou(row, now)) return "bad";
-  return { Ready: "good", Deleting: "soft" }[row.state] ?? "warn";
+  return { Ready: "good", Deleting: "soft", Stalled: "bad", Missing: "bad" }[row.state] ?? "warn";
 };
+export const look = (row, now) => (overdue(row, now) ? "bad" : lookOf(row));
 export const word = (row, now) => {
   const late = overdue(row, now);
   return late ? `${row.word}, renewal overdue` : row.word;
@@ -24,14 +24,14 @@ export const word = (row, now) => {
 // issued ----- renewal due ----- expires, and now; one scale for all rows.
 export const newLine = () => {
   const part = (name) => el("span", name);
-  const line = el("div", "line", part("life"), part("over"), part("late"), part("renew"), part("now"));
+  const line = el("div", "line", part("life"), part("over"), part("late"), part("renew"), part("now"), part("label"));
   line.setAttribute("role", "img");
   return line;
 };
 export const drawLine = (line, row, now, [from, to]) => {
   const { issuedAt, renewAt, expiresAt } = row.status ?? {};
   const at = (time) => Math.min(100, Math.max(0, 100 * (time - from) / (to - from)));
-  const [life, over, late, renew, nowMark] = line.children;
+  const [life, over, late, renew, nowMark, label] = line.children;
   const span = (part, start, end) => {
     part.hidden = !(end > start) || end < from || start > to;
     if (part.hidden) return;
@@ -45,6 +45,10 @@ export const drawLine = (line, row, now, [from, to]) => {
   renew.hidden = !(due >= from && due <= to);
   renew.style.left = at(due) + "%";
   nowMark.style.left = at(now) + "%";
+  const lateness = overdue(row, now);
+  label.textContent = lateness ? `overdue ${length(lateness)}` : row.state === "Ready" ? "" : row.word;
+  label.className = "label " + look(row, now);
+  line.classList.toggle("overdue", lateness > 0);
   line.classList.toggle("paused", row.state === "Suspended");
   line.setAttribute("aria-label", lineText(row, now));
 };

@@ -97,7 +97,6 @@ async fn renewing_suspending_and_resuming_do_what_their_line_and_yaml_say() {
     let token = world.api::<AcsToken>().get("alice-web").await.unwrap();
     assert_eq!(token.spec.suspend, None);
     run(&world, &line).fine();
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -157,7 +156,6 @@ async fn revoking_asks_first_says_who_else_is_hit_and_may_suspend() {
             .suspend,
         None
     );
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -216,7 +214,6 @@ async fn deleting_asks_first_and_an_object_that_git_keeps_is_told() {
         )
         .await;
     assert!(world.emulator.living().await.is_empty());
-    browser.close().await;
 }
 
 #[tokio::test]

@@ -1,11 +1,21 @@
 //! A real browser: Chromium, headless, driven over WebDriver.
 
-use std::{path::Path, process::Command, time::Duration};
-
-use serde_json::{Value, json};
-use thirtyfour::{
-    By, ChromiumLikeCapabilities as _, DesiredCapabilities, Key, WebDriver, WebElement,
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::Command,
 };
+
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource as _, KeyAction, KeyActions},
+    elements::Element,
+    wd::WebDriverCompatibleCommand,
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{
     console::Console,
@@ -14,10 +24,30 @@ use crate::{
 
 /// A browser with one window.
 pub struct Browser {
-    // First: it closes the browser while the driver's process is still there.
-    driver: WebDriver,
+    client: Client,
+    session: String,
+    port: u16,
     _process: Process,
     _profile: tempfile::TempDir,
+}
+
+/// A command of Chromium's own protocol.
+#[derive(Debug)]
+struct Devtools(Value);
+
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.0.to_string()))
+    }
 }
 
 impl Browser {
@@ -42,24 +72,25 @@ impl Browser {
             let port = line.split_once("started successfully on port ")?.1;
             port.trim_end_matches('.').parse().ok()
         });
-        let mut wanted = DesiredCapabilities::chrome();
-        let folder = format!("--user-data-dir={}", profile.path().display());
-        for argument in [
+        let arguments = json!([
             "--headless=new",
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
             "--window-size=1280,860",
-            &folder,
-        ] {
-            wanted.add_arg(argument).expect("an argument");
-        }
-        let driver = WebDriver::builder(format!("http://127.0.0.1:{port}"), wanted)
-            .request_timeout(Duration::from_mins(1))
+            format!("--user-data-dir={}", profile.path().display()),
+        ]);
+        let wanted = json!({"goog:chromeOptions": {"args": arguments}});
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(wanted.as_object().expect("an object").clone())
+            .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("a browser");
+        let session = client.session_id().await.expect("a session");
         Self {
-            driver,
+            client,
+            session: session.expect("a session"),
+            port,
             _process: process,
             _profile: profile,
         }
@@ -67,14 +98,20 @@ impl Browser {
 
     /// Follows a URL.
     pub async fn go(&self, url: &str) {
-        self.driver.goto(url).await.expect("a page");
+        self.client.goto(url).await.expect("a page");
     }
 
     /// The value of a JavaScript expression.
     pub async fn eval(&self, expression: &str) -> Value {
         let script = format!("return {expression}");
-        let value = self.driver.execute(script, Vec::new()).await;
-        value.expect("a script that is fine").json().clone()
+        let value = self.client.execute(&script, Vec::new()).await;
+        value.expect("a script that is fine")
+    }
+
+    async fn devtools(&self, method: &str, parameters: Value) {
+        let command = json!({"cmd": method, "params": parameters});
+        let answer = self.client.issue_cmd(Devtools(command)).await;
+        answer.expect("a command that is fine");
     }
 
     /// Waits until a JavaScript expression is true.
@@ -96,13 +133,13 @@ impl Browser {
 
     /// The text of an element that is shown.
     pub async fn text(&self, css: &str) -> Option<String> {
-        let found = self.driver.find(By::Css(css.to_owned())).await.ok()?;
+        let found = self.client.find(Locator::Css(css)).await.ok()?;
         found.text().await.ok().filter(|text| !text.is_empty())
     }
 
-    async fn find(&self, css: &str) -> WebElement {
+    async fn find(&self, css: &str) -> Element {
         eventually(&format!("{css} is shown"), || async {
-            let found = self.driver.find(By::Css(css.to_owned())).await.ok()?;
+            let found = self.client.find(Locator::Css(css)).await.ok()?;
             found.is_displayed().await.ok()?.then_some(found)
         })
         .await
@@ -111,7 +148,7 @@ impl Browser {
     /// Clicks on an element as soon as it is shown and not covered.
     pub async fn click(&self, css: &str) {
         eventually(&format!("{css} can be clicked"), || async {
-            let found = self.driver.find(By::Css(css.to_owned())).await.ok()?;
+            let found = self.client.find(Locator::Css(css)).await.ok()?;
             found.click().await.ok()
         })
         .await;
@@ -137,15 +174,20 @@ impl Browser {
     }
 
     /// Presses a key where the focus is.
-    pub async fn key(&self, key: Key) {
-        let keys = self.driver.action_chain().send_keys(key);
-        keys.perform().await.expect("a key");
+    pub async fn key(&self, key: impl Into<char>) {
+        let value = key.into();
+        let keys = KeyActions::new("keyboard".to_owned());
+        let keys = keys
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value });
+        self.client.perform_actions(keys).await.expect("a key");
     }
 
     /// Types where the focus is.
     pub async fn type_text(&self, text: &str) {
-        let keys = self.driver.action_chain().send_keys(text);
-        keys.perform().await.expect("text");
+        for letter in text.chars() {
+            self.key(letter).await;
+        }
     }
 
     /// Opens a token or identity that is in the list.
@@ -159,29 +201,35 @@ impl Browser {
     pub async fn appear(&self, width: u32, height: u32, scheme: &str) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        let cdp = self.driver.cdp();
-        let set = cdp.send_raw("Emulation.setDeviceMetricsOverride", size);
-        set.await.expect("a size");
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        let set = cdp.send_raw("Emulation.setEmulatedMedia", features);
-        set.await.expect("a colour scheme");
+        self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
     /// Lets the page use the clipboard, as a person's browser does.
     pub async fn allow_clipboard(&self, console: &Console) {
         let rights = json!({"origin": console.origin, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
-        let cdp = self.driver.cdp();
-        let granted = cdp.send_raw("Browser.grantPermissions", rights);
-        granted.await.expect("a right");
+        self.devtools("Browser.grantPermissions", rights).await;
     }
 
     /// Keeps a picture of what is shown.
     pub async fn picture(&self, file: &Path) {
-        self.driver.screenshot(file).await.expect("a picture");
+        let picture = self.client.screenshot().await.expect("a picture");
+        std::fs::write(file, picture).expect("writable");
     }
+}
 
-    /// Closes the browser.
-    pub async fn close(self) {
-        self.driver.quit().await.expect("the browser ends");
+/// Closes the browser with its test, also with one that fails: it outlives its driver.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let request = format!(
+            "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+            self.session
+        );
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let _ = stream.write_all(request.as_bytes());
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
     }
 }

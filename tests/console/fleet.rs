@@ -2,11 +2,11 @@
 //! asserted.
 
 use acs_identity_operator::crd::AcsToken;
+use fantoccini::key::Key;
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use thirtyfour::Key;
 
 use crate::{browser::Browser, console::Console, support::world::World};
 
@@ -161,5 +161,4 @@ async fn two_thousand_tokens_are_few_elements_and_few_messages() {
         "{frames} frames of scrolling: {draws} draws, {median:.1} ms in the middle, {worst:.1} ms at worst"
     );
     few().await;
-    browser.close().await;
 }

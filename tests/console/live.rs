@@ -66,7 +66,6 @@ async fn what_is_made_changed_and_deleted_by_others_is_seen_as_it_happens() {
         .await;
     world.delete::<AcsToken>("web").await;
     browser.see("#empty", "There are no tokens").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -96,7 +95,6 @@ async fn what_needs_a_person_comes_first_and_says_what_to_do() {
         .see("#empty", "Nothing matches the search and the state.")
         .await;
     browser.see("#detail .pill", "Ready").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -165,7 +163,6 @@ async fn a_renewal_that_is_late_is_seen_on_the_timeline_and_a_suspended_one_is_n
     browser
         .holds("!document.querySelector('#summary').textContent.includes('overdue')")
         .await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -228,7 +225,6 @@ async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
     browser
         .holds("document.querySelector('#detail progress').value === 40")
         .await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -247,7 +243,6 @@ async fn revocations_are_shown_with_their_progress_and_targets() {
         .choose(&key(&world, "AcsRevocation", "leaked"))
         .await;
     browser.see("#detail", "alice: revoked").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -287,7 +282,7 @@ async fn search_state_and_namespace_narrow_what_is_shown() {
         ))
         .await;
     browser.fill("#namespace", &world.namespace).await;
-    browser.key(thirtyfour::Key::Enter).await;
+    browser.key(fantoccini::key::Key::Enter).await;
     browser.see("#summary", "2 tokens").await;
     browser
         .holds(&format!("{} === null", row(&other, "alice-web")))
@@ -298,7 +293,6 @@ async fn search_state_and_namespace_narrow_what_is_shown() {
     browser.click("#state option[value='Suspended']").await;
     browser.see("#summary", "1 of 2 tokens").await;
     browser.see("#rows", "alice-bot").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -327,7 +321,6 @@ async fn text_from_the_cluster_is_never_markup() {
     let refused =
         "(() => { try { document.body.innerHTML = '<p>'; return false } catch { return true } })()";
     assert_eq!(browser.eval(refused).await, true);
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -342,7 +335,6 @@ async fn a_console_that_has_ended_is_told_and_one_that_lost_its_cluster_too() {
             "no connection: is kubectl acs console still running?",
         )
         .await;
-    browser.close().await;
     // A cluster that cannot be reached at all.
     let file = world.cluster.kubeconfig_in(&world.namespace);
     let text = std::fs::read_to_string(&file).unwrap();
@@ -358,5 +350,4 @@ async fn a_console_that_has_ended_is_told_and_one_that_lost_its_cluster_too() {
     browser
         .see("#denied", "can't reach the API server https://127.0.0.1:1")
         .await;
-    browser.close().await;
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use acs_identity_operator::crd::AcsToken;
+use fantoccini::key::Key;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use thirtyfour::Key;
 
 use crate::{
     browser::Browser,
@@ -167,7 +167,6 @@ async fn both_colour_schemes_can_be_read_and_every_control_has_a_name() {
         );
     }
     assert_ne!(backs[0], backs[1]);
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -205,7 +204,6 @@ async fn a_narrow_window_shows_all_without_scrolling_sideways() {
     browser.click("#scopes input[value='chat']").await;
     browser.see("#create-plan", "--scope=chat").await;
     fits("create").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -261,5 +259,4 @@ async fn all_of_it_works_by_keyboard() {
         .holds("document.querySelector('#detail').hidden")
         .await;
     browser.holds(&focus("alice-web")).await;
-    browser.close().await;
 }

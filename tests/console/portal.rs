@@ -75,7 +75,6 @@ async fn a_person_picks_scopes_and_a_life_generates_both_sees_the_expiry_and_tak
         browser.eval("navigator.clipboard.readText()").await,
         held.as_str()
     );
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -107,7 +106,6 @@ async fn a_token_for_an_identity_that_exists_and_an_identity_without_a_token() {
     world.identity_says("bob", "IdentityReady").await;
     let tokens = world.api::<AcsToken>().list(&ListParams::default()).await;
     assert_eq!(tokens.unwrap().items.len(), 1);
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -147,7 +145,6 @@ async fn a_refusal_is_told_in_the_form_and_yaml_only_makes_nothing() {
     assert!(made.unwrap().items.is_empty());
     world.apply(yaml);
     world.ready("web").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -168,7 +165,6 @@ async fn scopes_that_the_connections_policy_does_not_allow_are_greyed_out() {
     browser
         .holds("!document.querySelector('#scopes input[value=chat]').disabled")
         .await;
-    browser.close().await;
 }
 
 /// Whether the page holds a token anywhere in its elements.

@@ -82,7 +82,7 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
     browser
         .holds("document.querySelector('#create-do').getAttribute('aria-disabled') === 'true'")
         .await;
-    browser.close().await;
+    drop(browser);
     // Nor does the API server, or the console, take it from who asks directly.
     let console = Console::start_as(&world, &reader);
     let cookie = console.enter().await;
@@ -117,7 +117,6 @@ async fn a_right_on_single_objects_lets_just_their_buttons_be_pressed() {
     browser.press("#act-do").await;
     world.live_token("web", &[&former]).await;
     browser.holds("document.querySelector('#detail [data-verb=deleteToken]').getAttribute('aria-disabled') === 'true'").await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -153,7 +152,6 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
             world.namespace
         ))
         .await;
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -184,5 +182,4 @@ async fn the_role_of_the_documentation_suffices_for_all_that_the_page_shows_and_
         let button = format!("#detail [data-verb='{verb}']:not([aria-disabled])");
         browser.see(&button, "").await;
     }
-    browser.close().await;
 }

@@ -135,7 +135,6 @@ async fn a_token_is_cleared_when_the_person_hides_it_or_looks_elsewhere() {
         assert!(!page.as_str().unwrap().contains(&token), "{cleared_by}");
         browser.choose(&key("web")).await;
     }
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -154,5 +153,4 @@ async fn a_token_is_cleared_by_itself_after_a_while() {
         .await;
     let page = browser.eval("document.documentElement.outerHTML").await;
     assert!(!page.as_str().unwrap().contains(&token));
-    browser.close().await;
 }

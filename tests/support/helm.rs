@@ -64,7 +64,7 @@ pub fn helm(
     if output.status.success() {
         Ok(text(&output.stdout))
     } else {
-        Err(text(&output.stderr) + text(&output.stdout).as_str())
+        Err(text(&output.stderr) + &text(&output.stdout))
     }
 }
 

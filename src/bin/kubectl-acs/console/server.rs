@@ -38,13 +38,15 @@ use crate::{
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// What the browser loads: path, content type, bytes.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html", include_str!("page/page.html")),
     ("/page.css", "text/css", include_str!("page/page.css")),
     ("/app.js", JAVASCRIPT, include_str!("page/app.js")),
     ("/table.js", JAVASCRIPT, include_str!("page/table.js")),
     ("/detail.js", JAVASCRIPT, include_str!("page/detail.js")),
     ("/act.js", JAVASCRIPT, include_str!("page/act.js")),
+    ("/create.js", JAVASCRIPT, include_str!("page/create.js")),
+    ("/dialog.js", JAVASCRIPT, include_str!("page/dialog.js")),
     ("/tools.js", JAVASCRIPT, include_str!("page/tools.js")),
 ];
 const JAVASCRIPT: &str = "text/javascript";

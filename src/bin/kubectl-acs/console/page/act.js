@@ -1,7 +1,6 @@
-// What a person does: each action shows its YAML and its `kubectl acs` line first.
-import { $, el, grey, isGrey, get, post, copy, toast, showPlan } from "./tools.js";
-
-const SETTLE = 250; // ms after the last key press, before a plan is asked for
+// What is done to an object that is there: each action shows its YAML and its `kubectl acs` line first.
+import { $, el, grey, isGrey, post, copy } from "./tools.js";
+import { failed, carryOut, showPlan } from "./dialog.js";
 
 const titles = {
   renew: ["Renew", "Issue a new token now. The former one stays valid until it ends."],
@@ -14,210 +13,57 @@ const titles = {
   deleteToken: ["Delete"],
 };
 
-const failed = (into, error) => {
-  into.textContent = error?.message ?? "";
-  into.hidden = !error;
-};
-for (const close of document.querySelectorAll("[data-close]")) close.addEventListener("click", () => close.closest("dialog").close());
-
-// Carries out an action; the dialog waits with the person, who may close it and go on.
-const carryOut = async (action, dialog, submit, error, done) => {
-  const text = submit.textContent;
-  submit.textContent = "Working\u2026";
-  grey(submit, "This is being carried out.");
-  failed(error, null);
+const dialog = $("act"), submit = $("act-do"), error = $("act-error");
+let action = null, plan = null;
+const look = async () => {
+  const asked = action;
+  plan = null;
+  grey(submit, "What it does is being looked up.");
   try {
-    const { notes } = await post("/api/do", action);
-    dialog.close();
-    toast(notes.join("; ") || "Done.");
-    done?.();
+    const found = await post("/api/plan", asked);
+    if (asked !== action) return;
+    plan = found;
+    failed(error, null);
   } catch (failure) {
-    if (dialog.open) failed(error, failure);
-    else toast(failure.message, true);
-  } finally {
-    submit.textContent = text;
-    grey(submit, null);
+    if (asked === action) failed(error, failure);
+    return;
   }
+  $("act-question").textContent = plan.question ?? titles[action.verb][1];
+  const others = plan.affected;
+  $("act-affected").replaceChildren(...(others.length ? [
+    el("p", "", action.verb === "revoke" ? `ACS revokes per identity. Who has read one of these Secrets loses access (${others.length}):` : `Tokens that are affected (${others.length}):`),
+    el("ul", "", ...others.map(({ token, secret }) => el("li", "", `AcsToken ${token}, Secret ${secret}`)))] : []));
+  $("act-keepers").hidden = !plan.keepers.length;
+  $("act-keepers").textContent = `Kept by ${plan.keepers.join(", ")}: change it in git too, or it is undone at the next sync.`;
+  showPlan($("act-plan"), plan);
+  grey(submit, null);
 };
-
-// `act(verb, row)` opens the dialog of an action on an object.
-export const newAct = () => {
-  const dialog = $("act"), submit = $("act-do"), error = $("act-error");
-  let action = null, plan = null;
-  const look = async () => {
-    const asked = action;
-    plan = null;
-    grey(submit, "What it does is being looked up.");
-    try {
-      const found = await post("/api/plan", asked);
-      if (asked !== action) return;
-      plan = found;
-      failed(error, null);
-    } catch (failure) {
-      if (asked === action) failed(error, failure);
-      return;
-    }
-    $("act-question").textContent = plan.question ?? titles[action.verb][1];
-    const others = plan.affected;
-    $("act-affected").replaceChildren(...(others.length ? [
-      el("p", "", action.verb === "revoke" ? `ACS revokes per identity. Who has read one of these Secrets loses access (${others.length}):` : `Tokens that are affected (${others.length}):`),
-      el("ul", "", ...others.map(({ token, secret }) => el("li", "", `AcsToken ${token}, Secret ${secret}`)))] : []));
-    $("act-keepers").hidden = !plan.keepers.length;
-    $("act-keepers").textContent = `Kept by ${plan.keepers.join(", ")}: change it in git too, or it is undone at the next sync.`;
-    showPlan($("act-plan"), plan);
-    grey(submit, null);
-  };
-  $("act-suspend").addEventListener("input", () => { action = { ...action, suspend: $("act-suspend").checked }; look(); });
-  $("act-yaml").addEventListener("click", async () => {
-    if (!plan) return;
-    await copy(plan.yaml, "the YAML; nothing was changed");
-    dialog.close();
-  });
-  $("act-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!isGrey(submit)) carryOut(action, dialog, submit, error);
-  });
-  return (verb, row) => {
-    const isRevoke = verb === "revoke", ofToken = row.kind === "AcsToken";
-    const name = isRevoke && ofToken ? row.spec.identityRef.name : row.name;
-    action = { verb, namespace: row.namespace, name };
-    const kind = isRevoke || !ofToken ? "AcsIdentity" : "AcsToken";
-    $("act-title").textContent = `${titles[verb][0]} ${isRevoke ? "all tokens of " : ""}${kind} ${name}`;
-    $("act-question").textContent = "";
-    $("act-affected").replaceChildren();
-    $("act-keepers").hidden = true;
-    $("act-suspend-field").hidden = !isRevoke;
-    $("act-suspend").checked = false;
-    showPlan($("act-plan"), null);
-    failed(error, null);
-    submit.textContent = isRevoke ? "Revoke all" : titles[verb][0];
-    submit.className = isRevoke || verb.startsWith("delete") ? "danger" : "main";
-    dialog.showModal();
-    look();
-  };
-};
-
-// `create(identity)` opens the form for a new token, of an identity that is there if one is given.
-export const newCreate = ({ of, state, choose, openTab }) => {
-  const dialog = $("create"), submit = $("create-do"), error = $("create-error");
-  const field = (id) => $(id).value.trim();
-  const isOld = () => document.querySelector('input[name="whose"]:checked').value === "old";
-  const scopes = () => [...document.querySelectorAll('#scopes input:checked')].map((box) => box.value);
-  let plan = null, timer = null, rights = {}, asked = 0;
-
-  const action = () => {
-    const [kind, name] = field("connection").split("/");
-    const chosen = scopes(), isToken = chosen.length > 0 || isOld();
-    const made = { verb: isToken ? "issue" : "create", namespace: field("into"), name: field("name") };
-    if (isToken) {
-      made.scopes = chosen;
-      if (field("life")) made.expiresIn = field("life");
-      if (isOld()) made.user = field("owner");
-    }
-    if (!isOld() && kind) made[kind === "AcsConnection" ? "connection" : "clusterConnection"] = name;
-    return made;
-  };
-  const policy = () => {
-    const [kind, name] = (field("connection") || "AcsConnection/default").split("/");
-    const found = of(kind).find((row) => row.name === name && (kind !== "AcsConnection" || row.namespace === field("into")));
-    return isOld() ? undefined : found?.spec?.policy?.scopes;
-  };
-  const drawScopes = () => {
-    const allowed = policy();
-    for (const box of document.querySelectorAll("#scopes input")) {
-      box.disabled = allowed !== undefined && !allowed.includes(box.value);
-      if (box.disabled) box.checked = false;
-      box.parentNode.title = box.disabled ? "The policy of the connection does not allow this scope." : "";
-    }
-  };
-  const drawLife = () => {
-    const given = /^(?:(\d+)h)?(?:(\d+)m)?$/.exec(field("life"));
-    const ms = given ? ((Number(given[1] ?? 0) * 60) + Number(given[2] ?? 0)) * 60000 : 0;
-    $("life-end").textContent = ms ? `issued now, it expires at ${new Date(Date.now() + ms).toLocaleString()}` : "write hours and minutes, such as 12h or 90m";
-  };
-  const look = async () => {
-    const number = asked += 1, wanted = action();
-    plan = null;
-    submit.textContent = wanted.verb === "create" ? "Create identity" : isOld() ? "Create token" : "Create identity and token";
-    const needs = [...(isOld() ? [] : rights.create ?? []), ...(wanted.verb === "issue" ? rights.issue ?? [] : [])];
-    $("create-missing").hidden = !needs.length;
-    $("create-missing").textContent = `Your rights that are missing: ${needs.join("; ")}. The YAML is for somebody who has them.`;
-    grey(submit, needs.length ? `You may not: ${needs.join("; ")}` : "The YAML is being made.");
-    try {
-      const found = await post("/api/plan", wanted);
-      if (number !== asked) return;
-      plan = found;
-      failed(error, null);
-      showPlan($("create-plan"), plan);
-      if (!needs.length) grey(submit, null);
-    } catch (failure) {
-      if (number !== asked) return;
-      failed(error, failure);
-      showPlan($("create-plan"), null);
-    }
-  };
-  const changed = () => {
-    $("owner").disabled = !isOld();
-    $("connection").disabled = isOld();
-    plan = null;
-    grey(submit, "The YAML is being made.");
-    drawScopes();
-    drawLife();
-    clearTimeout(timer);
-    timer = setTimeout(look, SETTLE);
-  };
-  const askRights = async () => {
-    try {
-      rights = field("into") ? await get("/api/rights", { namespace: field("into") }) : {};
-    } catch (failure) {
-      rights = {};
-    }
-    changed();
-  };
-  const fillChoices = () => {
-    const namespace = field("into");
-    const connections = [...of("AcsConnection").filter((row) => row.namespace === namespace), ...of("ClusterAcsConnection")];
-    const option = (value, text) => { const made = el("option", "", text); made.value = value; return made; };
-    $("connection").replaceChildren(option("", "default"), ...connections.map((row) => option(`${row.kind}/${row.name}`, `${row.kind} ${row.name}`)));
-    $("owners").replaceChildren(...of("AcsIdentity").filter((row) => row.namespace === namespace).map((row) => el("option", "", row.name)));
-  };
-  $("create-form").addEventListener("input", (event) => {
-    if (event.target.id === "into") { fillChoices(); askRights(); } else changed();
-  });
-  $("create-yaml").addEventListener("click", async () => {
-    if (!plan) return;
-    await copy(plan.yaml, "the YAML; nothing was changed");
-    dialog.close();
-  });
-  $("create-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (isGrey(submit) || !plan) return;
-    const wanted = action(), kind = wanted.verb === "issue" ? "AcsToken" : "AcsIdentity";
-    carryOut(wanted, dialog, submit, error, () => {
-      openTab(kind === "AcsToken" ? "Tokens" : "Identities");
-      choose(`${kind}/${wanted.namespace}/${wanted.name}`);
-    });
-  });
-  return (identity) => {
-    const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(16).padStart(8, "0");
-    $("name").value = `${identity ? identity.name : "user"}-${random}`;
-    $("into").value = identity?.namespace ?? (state.namespace || "default");
-    document.querySelector(`input[name="whose"][value="${identity ? "old" : "new"}"]`).checked = true;
-    $("owner").value = identity?.name ?? "";
-    if (!$("scopes").querySelector("input")) {
-      for (const scope of state.about.scopes) {
-        const box = el("input");
-        box.type = "checkbox";
-        box.value = scope;
-        $("scopes").append(el("label", "", box, " ", scope));
-      }
-    }
-    for (const box of $("scopes").querySelectorAll("input")) box.checked = false;
-    $("life").value = "24h";
-    fillChoices();
-    showPlan($("create-plan"), null);
-    failed(error, null);
-    dialog.showModal();
-    askRights();
-  };
+$("act-suspend").addEventListener("input", () => { action = { ...action, suspend: $("act-suspend").checked }; look(); });
+$("act-yaml").addEventListener("click", async () => {
+  if (!plan) return;
+  await copy(plan.yaml, "the YAML; nothing was changed");
+  dialog.close();
+});
+$("act-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!isGrey(submit)) carryOut(action, dialog, submit, error);
+});
+// Opens the dialog of an action on an object.
+export const act = (verb, row) => {
+  const isRevoke = verb === "revoke", ofToken = row.kind === "AcsToken";
+  const name = isRevoke && ofToken ? row.spec.identityRef.name : row.name;
+  action = { verb, namespace: row.namespace, name };
+  const kind = isRevoke || !ofToken ? "AcsIdentity" : "AcsToken";
+  $("act-title").textContent = `${titles[verb][0]} ${isRevoke ? "all tokens of " : ""}${kind} ${name}`;
+  $("act-question").textContent = "";
+  $("act-affected").replaceChildren();
+  $("act-keepers").hidden = true;
+  $("act-suspend-field").hidden = !isRevoke;
+  $("act-suspend").checked = false;
+  showPlan($("act-plan"), null);
+  failed(error, null);
+  submit.textContent = isRevoke ? "Revoke all" : titles[verb][0];
+  submit.className = isRevoke || verb.startsWith("delete") ? "danger" : "main";
+  dialog.showModal();
+  look();
 };

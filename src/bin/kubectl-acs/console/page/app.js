@@ -1,8 +1,8 @@
 // What there is, kept current, and what of it is shown.
 import { $, el, button, get, fromNow, measured } from "./tools.js";
-import { newTable, overdue, needsYou, look, word } from "./table.js";
-import { newDetail } from "./detail.js";
-import { newAct, newCreate } from "./act.js";
+import { startTable, setColumns, setRows, focusFirst, focusChosen, tickTable, overdue, needsYou, look, word } from "./table.js";
+import { startDetail, openDetail, refreshDetail } from "./detail.js";
+import { startCreate, create } from "./create.js";
 
 const EVENTS = 1000; // so many of the newest are kept
 const objects = new Map(); // by key
@@ -66,7 +66,7 @@ const refresh = () => {
   const all = of(...kinds).filter(concerns);
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = all.filter((row) => matches(row, words, $("state").value, now)).sort(order(now));
-  table.show(rows, state.chosen, Number($("window").value));
+  setRows(rows, state.chosen, Number($("window").value));
   const why = kinds.map((kind) => denied.get(kind) ?? trouble.get(kind)).filter(Boolean);
   $("denied").hidden = !why.length;
   $("denied").classList.toggle("soft", why.length < kinds.length);
@@ -82,7 +82,7 @@ const refresh = () => {
     tab.title = mine.map((kind) => denied.get(kind)).filter(Boolean).join("; ");
     tab.setAttribute("aria-current", String(name === state.tab));
   }
-  detail.refresh();
+  refreshDetail();
   measured("refresh", start);
 };
 const summarise = (all, rows, now) => {
@@ -97,7 +97,7 @@ const summarise = (all, rows, now) => {
 };
 const openTab = (name) => {
   state.tab = name;
-  table.columns(tabs[name].columns);
+  setColumns(tabs[name].columns);
   for (const id of ["window-field", "legend"]) $(id).hidden = name !== "Tokens";
   stale();
 };
@@ -105,7 +105,7 @@ const choose = (key) => {
   const row = objects.get(key);
   if (row?.kind === "Event") return choose(`${row.about.kind}/${row.about.namespace ?? ""}/${row.about.name}`);
   state.chosen = key; // it may be on its way
-  detail.open(state.chosen);
+  openDetail(state.chosen);
   document.querySelector("#detail h2")?.focus();
   stale();
 };
@@ -160,11 +160,10 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) { stream?.close(); stream = null; link("paused", "warn"); } else if (state.about.server) listen();
 });
 
-const context = { objects, of, tokensOf, state, choose, openTab };
-const table = newTable(choose);
-const act = newAct(context);
-const create = newCreate(context);
-const detail = newDetail({ ...context, act, create });
+const page = { objects, of, tokensOf, state, choose, openTab };
+startTable(choose);
+startDetail(page);
+startCreate(page);
 
 for (const name of Object.keys(tabs)) {
   const tab = button(name, "", () => openTab(name));
@@ -181,17 +180,17 @@ $("namespace").addEventListener("change", () => {
   $("namespace").value = state.namespace;
 });
 $("search").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowDown") { event.preventDefault(); table.start(); }
+  if (event.key === "ArrowDown") { event.preventDefault(); focusFirst(); }
 });
 document.addEventListener("keydown", (event) => {
   const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || document.querySelector("dialog[open]");
-  if (event.key === "Escape" && !document.querySelector("dialog[open]") && state.chosen) { table.focus(); choose(null); }
+  if (event.key === "Escape" && !document.querySelector("dialog[open]") && state.chosen) { focusChosen(); choose(null); }
   if (event.key === "/" && !isTyping) { event.preventDefault(); $("search").focus(); }
 });
 setInterval(() => {
   const now = Date.now(), count = of("AcsToken").filter((row) => needsYou(row, now)).length;
-  if (count !== attention) { attention = count; stale(); } else table.tick();
-  detail.tick();
+  if (count !== attention) { attention = count; stale(); } else tickTable();
+  refreshDetail();
 }, 1000);
 
 const begin = async () => {

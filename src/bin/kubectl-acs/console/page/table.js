@@ -73,117 +73,117 @@ export const windowOf = (rows, now, hours) => {
   return [Math.max(from - margin, now - 2 * DAY), Math.min(to + margin, now + 2 * DAY)];
 };
 
-// `choose` is called with the key of a row that a person chose.
-export const newTable = (choose) => {
-  const scroll = $("scroll"), body = $("rows"), table = $("table");
-  const above = el("tr", "space", el("td")), below = el("tr", "space", el("td"));
-  for (const space of [above, below]) space.setAttribute("aria-hidden", "true");
-  const made = new Map(); // the elements of visible rows, by key
-  let columns = [], rows = [], chosen = null, hours = 0, height = 46, scale = [0, 1];
+// The one table of the page.
+const scroll = $("scroll"), body = $("rows"), table = $("table");
+const above = el("tr", "space", el("td")), below = el("tr", "space", el("td"));
+for (const space of [above, below]) space.setAttribute("aria-hidden", "true");
+const made = new Map(); // the elements of visible rows, by key
+let choose = null; // called with the key of a row that a person chose
+let columns = [], rows = [], chosen = null, hours = 0, height = 46, scale = [0, 1];
 
-  const newRow = (row) => {
-    const tr = el("tr", "row");
-    tr.dataset.key = row.key;
-    for (const [number, column] of columns.entries()) {
-      const td = el("td", column.look);
-      if (column.line) td.append(newLine());
-      else td.append(number === 0 ? el("div", "", el("button", "plain")) : el("div"), el("div", "soft"));
-      tr.append(td);
+const newRow = (row) => {
+  const tr = el("tr", "row");
+  tr.dataset.key = row.key;
+  for (const [number, column] of columns.entries()) {
+    const td = el("td", column.look);
+    if (column.line) td.append(newLine());
+    else td.append(number === 0 ? el("div", "", el("button", "plain")) : el("div"), el("div", "soft"));
+    tr.append(td);
+  }
+  return tr;
+};
+const fill = (tr, row, now) => {
+  tr.classList.toggle("chosen", row.key === chosen);
+  for (const [number, column] of columns.entries()) {
+    const td = tr.children[number];
+    if (column.line) { drawLine(td.firstChild, row, now, scale); continue; }
+    const [first, second, style] = column.text(row, now);
+    const target = number === 0 ? td.firstChild.firstChild : td.firstChild;
+    for (const [part, text] of [[target, first], [td.lastChild, second]]) {
+      const wanted = text === undefined || text === null ? "" : String(text);
+      if (part.textContent !== wanted) { part.textContent = wanted; part.title = wanted; }
     }
-    return tr;
-  };
-  const fill = (tr, row, now) => {
-    tr.classList.toggle("chosen", row.key === chosen);
-    for (const [number, column] of columns.entries()) {
-      const td = tr.children[number];
-      if (column.line) { drawLine(td.firstChild, row, now, scale); continue; }
-      const [first, second, style] = column.text(row, now);
-      const target = number === 0 ? td.firstChild.firstChild : td.firstChild;
-      for (const [part, text] of [[target, first], [td.lastChild, second]]) {
-        const wanted = text === undefined || text === null ? "" : String(text);
-        if (part.textContent !== wanted) { part.textContent = wanted; part.title = wanted; }
-      }
-      if (number > 0) td.firstChild.className = style ?? "";
-    }
-    tr.firstChild.querySelector("button").setAttribute("aria-pressed", String(row.key === chosen));
-  };
-  const draw = () => {
-    const start = performance.now(), now = Date.now();
-    const first = Math.max(0, Math.floor(scroll.scrollTop / height) - EXTRA);
-    const last = Math.min(rows.length, Math.ceil((scroll.scrollTop + scroll.clientHeight) / height) + EXTRA);
-    const visible = rows.slice(first, last);
-    const kept = new Set(visible.map((row) => row.key));
-    for (const [key, tr] of made) if (!kept.has(key)) { tr.remove(); made.delete(key); }
-    if (above.parentNode !== body) body.replaceChildren(above, below);
-    above.firstChild.style.height = first * height + "px";
-    below.firstChild.style.height = (rows.length - last) * height + "px";
-    let before = above;
-    for (const [number, row] of visible.entries()) {
-      let tr = made.get(row.key);
-      if (!tr) made.set(row.key, tr = newRow(row));
-      fill(tr, row, now);
-      tr.setAttribute("aria-rowindex", first + number + 2);
-      // One that is in its place is not moved: it may have the focus.
-      if (before.nextSibling !== tr) before.after(tr);
-      before = tr;
-    }
-    table.setAttribute("aria-rowcount", rows.length + 1);
-    measured("draw", start);
-  };
-  let isAsked = false;
-  const ask = () => {
-    if (isAsked) return;
-    isAsked = true;
-    requestAnimationFrame(() => { isAsked = false; draw(); });
-  };
-  const measure = () => {
-    height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) || 46;
-    ask();
-  };
-  const goTo = (position) => {
-    const index = Math.min(rows.length - 1, Math.max(0, position));
-    if (index < 0) return;
-    const top = index * height, head = table.tHead.offsetHeight;
-    if (top < scroll.scrollTop) scroll.scrollTop = top;
-    else if (top + height + head > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = top + height + head - scroll.clientHeight;
-    draw();
-    made.get(rows[index].key)?.querySelector("button").focus({ preventScroll: true });
-  };
-  scroll.addEventListener("scroll", ask, { passive: true });
-  new ResizeObserver(measure).observe(scroll);
-  body.addEventListener("click", (event) => {
-    const tr = event.target.closest("tr.row");
-    if (tr) choose(tr.dataset.key);
-  });
-  scroll.addEventListener("keydown", (event) => {
-    const here = event.target.closest("tr.row");
-    const position = here ? rows.findIndex((row) => row.key === here.dataset.key) : -1;
-    const page = Math.max(1, Math.floor(scroll.clientHeight / height) - 1);
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[event.key];
-    if (step === undefined) return;
-    event.preventDefault();
-    goTo(position + step);
-  });
-  return {
-    columns: (next) => {
-      columns = next;
-      made.clear();
-      body.replaceChildren();
-      $("heads").replaceChildren(...columns.map((column) => {
-        const th = el("th", column.look, column.head);
-        th.scope = "col";
-        return th;
-      }));
-      scroll.scrollTop = 0;
-    },
-    show: (next, key, inHours) => {
-      [rows, chosen, hours] = [next, key, inHours];
-      scale = windowOf(rows, Date.now(), hours);
-      ask();
-    },
-    start: () => goTo(0),
-    focus: () => goTo(rows.findIndex((row) => row.key === chosen)),
-    // Time went on.
-    tick: () => { scale = windowOf(rows, Date.now(), hours); ask(); },
-  };
+    if (number > 0) td.firstChild.className = style ?? "";
+  }
+  tr.firstChild.querySelector("button").setAttribute("aria-pressed", String(row.key === chosen));
+};
+const draw = () => {
+  const start = performance.now(), now = Date.now();
+  const first = Math.max(0, Math.floor(scroll.scrollTop / height) - EXTRA);
+  const last = Math.min(rows.length, Math.ceil((scroll.scrollTop + scroll.clientHeight) / height) + EXTRA);
+  const visible = rows.slice(first, last);
+  const kept = new Set(visible.map((row) => row.key));
+  for (const [key, tr] of made) if (!kept.has(key)) { tr.remove(); made.delete(key); }
+  if (above.parentNode !== body) body.replaceChildren(above, below);
+  above.firstChild.style.height = first * height + "px";
+  below.firstChild.style.height = (rows.length - last) * height + "px";
+  let before = above;
+  for (const [number, row] of visible.entries()) {
+    let tr = made.get(row.key);
+    if (!tr) made.set(row.key, tr = newRow(row));
+    fill(tr, row, now);
+    tr.setAttribute("aria-rowindex", first + number + 2);
+    // One that is in its place is not moved: it may have the focus.
+    if (before.nextSibling !== tr) before.after(tr);
+    before = tr;
+  }
+  table.setAttribute("aria-rowcount", rows.length + 1);
+  measured("draw", start);
+};
+let isAsked = false;
+const ask = () => {
+  if (isAsked) return;
+  isAsked = true;
+  requestAnimationFrame(() => { isAsked = false; draw(); });
+};
+const measure = () => {
+  height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) || 46;
+  ask();
+};
+const goTo = (position) => {
+  const index = Math.min(rows.length - 1, Math.max(0, position));
+  if (index < 0) return;
+  const top = index * height, head = table.tHead.offsetHeight;
+  if (top < scroll.scrollTop) scroll.scrollTop = top;
+  else if (top + height + head > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = top + height + head - scroll.clientHeight;
+  draw();
+  made.get(rows[index].key)?.querySelector("button").focus({ preventScroll: true });
+};
+scroll.addEventListener("scroll", ask, { passive: true });
+new ResizeObserver(measure).observe(scroll);
+body.addEventListener("click", (event) => {
+  const tr = event.target.closest("tr.row");
+  if (tr) choose(tr.dataset.key);
+});
+scroll.addEventListener("keydown", (event) => {
+  const here = event.target.closest("tr.row");
+  const position = here ? rows.findIndex((row) => row.key === here.dataset.key) : -1;
+  const page = Math.max(1, Math.floor(scroll.clientHeight / height) - 1);
+  const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[event.key];
+  if (step === undefined) return;
+  event.preventDefault();
+  goTo(position + step);
+});
+export const startTable = (onChoice) => { choose = onChoice; };
+export const setColumns = (next) => {
+  columns = next;
+  made.clear();
+  body.replaceChildren();
+  $("heads").replaceChildren(...columns.map((column) => {
+    const th = el("th", column.look, column.head);
+    th.scope = "col";
+    return th;
+  }));
+  scroll.scrollTop = 0;
+};
+export const setRows = (next, key, inHours) => {
+  [rows, chosen, hours] = [next, key, inHours];
+  tickTable();
+};
+export const focusFirst = () => goTo(0);
+export const focusChosen = () => goTo(rows.findIndex((row) => row.key === chosen));
+// Time went on.
+export const tickTable = () => {
+  scale = windowOf(rows, Date.now(), hours);
+  ask();
 };

@@ -78,10 +78,3 @@ export const measured = (name, start) => {
   performance.measure(name, { start });
   if (performance.getEntriesByName(name).length > 1000) performance.clearMeasures(name);
 };
-
-// The line and the YAML of an action, each with a button that copies it.
-export const showPlan = (into, plan) => {
-  const part = (title, text, what) => el("div", "copy",
-    el("h3", "", title, button("Copy", "", () => copy(text, what))), el("pre", "", text));
-  into.replaceChildren(...(plan ? [part("In a terminal", plan.command, "the command"), part("In git", plan.yaml, "the YAML")] : []));
-};

@@ -229,7 +229,8 @@ impl Drop for Browser {
         );
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _ = stream.write_all(request.as_bytes());
-            let _ = stream.read_to_end(&mut Vec::new());
+            // The answer comes when the browser has ended; the connection stays open.
+            let _ = stream.read(&mut [0; 1]);
         }
     }
 }

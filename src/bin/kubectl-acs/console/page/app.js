@@ -170,7 +170,8 @@ for (const name of Object.keys(tabs)) {
   tab.dataset.tab = name;
   $("tabs").append(tab);
 }
-for (const id of ["search", "state", "window"]) $(id).addEventListener("input", stale);
+$("search").addEventListener("input", stale);
+for (const id of ["state", "window"]) $(id).addEventListener("change", stale);
 $("new").addEventListener("click", () => create());
 $("namespace").addEventListener("change", () => {
   const wanted = $("namespace").value.trim(), why = state.about.missingForAll;

@@ -1,4 +1,4 @@
-//! A real browser: Chromium, headless, driven over WebDriver.
+//! A real browser: Chromium, headless, driven over its `WebDriver`.
 
 use std::{
     io::{Read as _, Write as _},

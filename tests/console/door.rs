@@ -70,7 +70,7 @@ async fn a_request_without_the_cookie_is_refused_on_every_path() {
             &answer.text().await.unwrap(),
             &["Open the URL that `kubectl acs console` printed"],
         );
-        let stale = format!("{}x", cookie);
+        let stale = format!("{cookie}x");
         let answer = console.own(&stale, Method::GET, path).send().await.unwrap();
         assert_eq!(answer.status(), 401, "{path} with another cookie");
     }

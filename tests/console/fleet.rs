@@ -83,7 +83,7 @@ async fn measured(browser: &Browser, name: &str) -> (usize, f64, f64) {
     list.sort_by(f64::total_cmp);
     let at = |share: usize| {
         list.get(list.len() * share / 100)
-            .or(list.last())
+            .or_else(|| list.last())
             .copied()
             .unwrap_or_default()
     };
@@ -100,7 +100,7 @@ async fn two_thousand_tokens_are_few_elements_and_few_messages() {
     browser
         .see("#summary", "2000 tokens: 3 renewals are overdue")
         .await;
-    println!(
+    eprintln!(
         "{TOKENS} tokens are shown {:?} after the page was opened",
         begun.elapsed()
     );
@@ -142,7 +142,7 @@ async fn two_thousand_tokens_are_few_elements_and_few_messages() {
         .see("#summary", &format!("{BURST} of 2000 tokens"))
         .await;
     let (refreshes, median, worst) = measured(&browser, "refresh").await;
-    println!(
+    eprintln!(
         "{BURST} changes: {refreshes} refreshes, {median:.1} ms in the middle, {worst:.1} ms at worst"
     );
     assert!(
@@ -157,7 +157,7 @@ async fn two_thousand_tokens_are_few_elements_and_few_messages() {
                   await new Promise(requestAnimationFrame); frames += 1; } return frames; })()";
     let frames = browser.eval(scroll).await;
     let (draws, median, worst) = measured(&browser, "draw").await;
-    println!(
+    eprintln!(
         "{frames} frames of scrolling: {draws} draws, {median:.1} ms in the middle, {worst:.1} ms at worst"
     );
     few().await;

@@ -93,10 +93,10 @@ async fn it_opens_the_persons_browser_unless_told_not_to() {
     let world = World::bare(&[], &[]).await;
     let folder = tempfile::tempdir().unwrap();
     let opened = folder.path().join("opened");
-    let opener = folder.path().join("xdg-open");
+    let program_file = folder.path().join("xdg-open");
     let script = format!("#!/bin/sh\necho \"$1\" >> {}\n", opened.display());
-    fs::write(&opener, script).unwrap();
-    fs::set_permissions(&opener, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&program_file, script).unwrap();
+    fs::set_permissions(&program_file, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!(
         "{}:{}",
         folder.path().display(),

@@ -118,7 +118,7 @@ async fn a_token_is_cleared_when_the_person_hides_it_or_looks_elsewhere() {
             "hide" => {
                 browser
                     .click("#secret + .buttons button:nth-of-type(2)")
-                    .await
+                    .await;
             }
             "another" => browser.choose(&key("bot")).await,
             _ => {

@@ -51,25 +51,25 @@ type Changes = BoxStream<'static, Change>;
 
 /// The messages of one page, while `watcher` lives in them.
 pub fn changes(
-    session: Session,
+    session: &Session,
     in_all_namespaces: bool,
     watcher: Watcher,
-) -> impl Stream<Item = Result<Message, Infallible>> {
+) -> impl Stream<Item = Result<Message, Infallible>> + use<> {
     let all = in_all_namespaces;
-    let events: Api<Event> = objects(&session, all);
+    let events: Api<Event> = objects(session, all);
     let ours = format!("involvedObject.apiVersion={}", AcsToken::api_version(&()));
     let client = || session.client.clone();
     let kinds = [
-        of_kind::<AcsConnection>(objects(&session, all), &session),
-        of_kind::<AcsIdentity>(objects(&session, all), &session),
-        of_kind::<AcsToken>(objects(&session, all), &session),
-        of_kind::<AcsRevocation>(objects(&session, all), &session),
-        of_kind::<ClusterAcsConnection>(Api::all(client()), &session),
-        of_kind::<ClusterAcsRevocation>(Api::all(client()), &session),
+        of_kind::<AcsConnection>(objects(session, all), session),
+        of_kind::<AcsIdentity>(objects(session, all), session),
+        of_kind::<AcsToken>(objects(session, all), session),
+        of_kind::<AcsRevocation>(objects(session, all), session),
+        of_kind::<ClusterAcsConnection>(Api::all(client()), session),
+        of_kind::<ClusterAcsRevocation>(Api::all(client()), session),
         watch(
             events,
             watcher::Config::default().fields(&ours),
-            &session,
+            session,
             event,
         ),
     ];
@@ -244,7 +244,7 @@ fn event(event: &Event) -> Value {
     let series = event.series.as_ref();
     let last = series.and_then(|series| series.last_observed_time.as_ref());
     let last = last.or(event.event_time.as_ref()).map(|time| time.0);
-    let last = last.or(event.last_timestamp.as_ref().map(|time| time.0));
+    let last = last.or_else(|| event.last_timestamp.as_ref().map(|time| time.0));
     let about = &event.involved_object;
     json!({
         "kind": "Event",
@@ -255,6 +255,6 @@ fn event(event: &Event) -> Value {
         "reason": event.reason,
         "message": event.message,
         "count": series.and_then(|series| series.count).or(event.count),
-        "last": last.or(event.creation_timestamp().map(|time| time.0)).map(|time| time.to_string()),
+        "last": last.or_else(|| event.creation_timestamp().map(|time| time.0)).map(|time| time.to_string()),
     })
 }

@@ -68,7 +68,7 @@ pub async fn console(place: &Place, command: ConsoleArgs) -> Result<(), Failure>
     let failed =
         |error: std::io::Error| Failure::new(Exit::Failed, format!("the console ended: {error}"));
     tokio::select! {
-        served = axum::serve(listener, router(console)) => served.map_err(failed),
+        ended = axum::serve(listener, router(console)) => ended.map_err(failed),
         pressed = tokio::signal::ctrl_c() => pressed.map_err(failed),
         () = idle.over() => {
             let length = command.idle_timeout;

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use acs_identity_operator::crd::AcsToken;
+use acs_identity_operator::crd::{AcsToken, Scope};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Query, Request, State},
@@ -194,7 +194,7 @@ async fn about(State(console): Shared) -> Json<Value> {
         "namespace": if may_see_all && !is_fixed { "" } else { session.namespace.as_str() },
         "missingForAll": in_all.unwrap_or_else(|failure| Some(failure.message)),
         "namespaces": namespaces,
-        "scopes": manifest::SCOPES.map(|scope| scope.as_str()),
+        "scopes": manifest::SCOPES.map(Scope::as_str),
     }))
 }
 
@@ -211,7 +211,7 @@ async fn changes(
 ) -> Sse<impl Stream<Item = Result<axum::response::sse::Event, Infallible>>> {
     let session = console.within(&within.namespace);
     let watcher = console.idle.watch();
-    let changes = live::changes(session, within.namespace.is_empty(), watcher);
+    let changes = live::changes(&session, within.namespace.is_empty(), watcher);
     Sse::new(changes).keep_alive(KeepAlive::default())
 }
 

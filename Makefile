@@ -36,7 +36,7 @@ plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
 	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
-test: prerequisites control-plane promtool ## Set up everything and pass all tests
+test: prerequisites browser control-plane promtool ## Set up everything and pass all tests
 	@echo "==> building and running the tests"
 	$(CARGO) test --locked
 
@@ -130,6 +130,14 @@ control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl a
 .PHONY: promtool
 promtool: ## Build promtool, which tests the alerts (once)
 	@GOFLAGS=-tags=remove_all_sd $(CONTROL_PLANE)/build.sh promtool > /dev/null
+
+.PHONY: browser
+browser: ## Install Chromium and chromedriver, in which the console is tested (root on Debian), or say how
+	@if ! command -v chromedriver > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "==> installing Chromium and chromedriver (once)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver > /dev/null; \
+	fi
+	@command -v chromedriver > /dev/null || { echo "chromedriver is missing, with which the console is tested; install it with its Chromium (Debian: chromium chromium-driver)"; exit 1; }
 
 .PHONY: prerequisites
 prerequisites:

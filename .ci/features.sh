@@ -21,4 +21,4 @@ check() {
 
 check operator acs-identity-operator anstream anstyle-query clap_complete rcgen
 check emulator acs-emulator anstream azure_core clap_complete kube reqwest schemars
-check plugin kubectl-acs azure_core azure_identity axum prometheus-client rcgen reqwest
+check plugin kubectl-acs azure_core azure_identity prometheus-client rcgen reqwest

@@ -315,6 +315,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         Event::DenyOurs(is_denied) => {
             world.cluster.denies_ours = is_denied;
             world.truth.came_back = world.truth.came_back.max(world.now);
+            world.truth.denied_until = world.now + running::DENIED;
         }
         Event::StripFinalizer(number) => others::strip_finalizer(world, number),
         Event::SignIn(how) => teams::sign_in(world, how),

@@ -18,6 +18,7 @@ use crate::{
         with_id,
     },
     operator::{DEADLINE, Operator},
+    running,
     service::{Millis, Revoker, Token},
     world::{World, text_in},
 };
@@ -199,6 +200,7 @@ pub fn conclude(history: &mut History) {
         world.cluster.admission = Admission::Open;
         if std::mem::take(&mut world.cluster.denies_ours) {
             world.truth.came_back = world.now;
+            world.truth.denied_until = world.now + running::DENIED;
         }
     }
     history.apply(Event::Free);

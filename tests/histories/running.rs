@@ -13,6 +13,8 @@ use crate::{
 
 /// A Ready token may be untrue for so long after the world has changed it.
 const UNTRUE: Millis = 10_000;
+/// What was denied is tried again at least this often.
+pub const DENIED: Millis = 60_000;
 /// A status may tell of a former generation for so long.
 const STALE: Millis = 30_000;
 /// Calls and writes of one object that come with it, and with each thing that happens.
@@ -39,6 +41,7 @@ pub fn check(history: &History) {
     let heard = [truth.restarted, truth.unanswered, is_deaf.then_some(now)];
     let heard = heard.into_iter().flatten().max().unwrap_or(0);
     let heard = heard.max(truth.came_back).max(truth.stood_still);
+    let heard = heard.max(truth.denied_until);
     let former = std::mem::take(&mut world.truth.untrue_since);
     for untrue in untrue(&world) {
         let key = (untrue.uid, untrue.about);

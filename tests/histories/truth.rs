@@ -64,6 +64,8 @@ pub struct Truth {
     pub unanswered: Option<Millis>,
     /// When a watch that had told nothing, or an API server that was away, came back.
     pub came_back: Millis,
+    /// What a policy has denied is tried again until then at the latest.
+    pub denied_until: Millis,
     /// When the process last stood still.
     pub stood_still: Millis,
     /// Since when a statement on an object, by its UID, is not true.

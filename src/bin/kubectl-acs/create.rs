@@ -11,8 +11,9 @@ use super::{
     held,
     making::{Making, exposed, make, print},
     manifest, output,
-    session::Place,
+    session::{Place, Session},
     user::{self, User},
+    wait::Waiter,
 };
 
 /// What happens in ACS when the object is deleted.
@@ -40,7 +41,7 @@ pub struct Create {
     #[arg(long, value_enum)]
     deletion_policy: Option<Deletion>,
     #[command(flatten)]
-    making: Making,
+    pub making: Making,
 }
 
 fn adopted(text: &str) -> Result<String, String> {
@@ -67,23 +68,15 @@ struct Properties {
 
 /// Carries out `create`.
 pub async fn create(place: &Place, command: Create) -> Result<(), Failure> {
-    let making = command.making;
-    let name = command.name;
-    let name = name.unwrap_or_else(|| manifest::new_name("user"));
-    let policy = command.deletion_policy.map(|policy| match policy {
-        Deletion::Delete => DeletionPolicy::Delete,
-        Deletion::Orphan => DeletionPolicy::Orphan,
-    });
-    let identity = manifest::identity(&name, &making.connection, command.user.as_deref(), policy);
+    let identity = command.identity();
+    let making = &command.making;
     if making.dry_run {
         output::print(&manifest::document(identity, place.namespace.as_deref())?);
         return Ok(());
     }
     let session = place.connect().await?;
     let mut waiter = making.patience.start();
-    make(&session, &making.field_manager, &identity, false).await?;
-    waiter.note(&format!("made {}", session.named::<AcsIdentity>(&name)));
-    let identity: AcsIdentity = waiter.until_ready(&session, &name).await?;
+    let identity = create_in(&session, &identity, making, &mut waiter).await?;
     drop(waiter);
     let id = user::id_of(&identity).unwrap_or_default().to_owned();
     let created = CreatedUser {
@@ -91,6 +84,33 @@ pub async fn create(place: &Place, command: Create) -> Result<(), Failure> {
         raw_id: id,
     };
     print(making.output, &created)
+}
+
+impl Create {
+    /// The object that the command makes.
+    pub fn identity(&self) -> AcsIdentity {
+        let name = self.name.clone();
+        let name = name.unwrap_or_else(|| manifest::new_name("user"));
+        let policy = self.deletion_policy.map(|policy| match policy {
+            Deletion::Delete => DeletionPolicy::Delete,
+            Deletion::Orphan => DeletionPolicy::Orphan,
+        });
+        let adopts = self.user.as_deref();
+        manifest::identity(&name, &self.making.connection, adopts, policy)
+    }
+}
+
+/// Makes an identity, and waits until the user is there.
+pub async fn create_in(
+    session: &Session,
+    identity: &AcsIdentity,
+    making: &Making,
+    waiter: &mut Waiter,
+) -> Result<AcsIdentity, Failure> {
+    make(session, &making.field_manager, identity, false).await?;
+    let name = identity.name_any();
+    waiter.note(&format!("made {}", session.named::<AcsIdentity>(&name)));
+    waiter.until_ready(session, &name).await
 }
 
 /// Issue a token, as `az communication user-identity token issue` does
@@ -117,7 +137,7 @@ pub struct Issue {
     #[arg(long, value_name = "NAME", value_parser = manifest::name)]
     secret_name: Option<String>,
     #[command(flatten)]
-    making: Making,
+    pub making: Making,
 }
 
 fn scopes() -> impl clap::builder::TypedValueParser<Value = Scope> {
@@ -138,54 +158,14 @@ struct IssuedToken {
 /// Carries out `issue`.
 pub async fn issue(place: &Place, command: Issue) -> Result<(), Failure> {
     let making = &command.making;
-    let owner = owner(place, command.user.as_ref(), making.dry_run).await?;
-    let begin = owner.as_deref().unwrap_or("user");
-    let name = command.name;
-    let name = name.unwrap_or_else(|| manifest::new_name(begin));
-    let adopts = match &command.user {
-        Some(User::Id(id)) => Some(id.as_str()),
-        _ => None,
-    };
-    let is_new = owner.is_none();
-    let new = is_new.then(|| manifest::identity(&name, &making.connection, adopts, None));
-    let owner = owner.unwrap_or_else(|| name.clone());
-    if !is_new && making.connection.is_given() {
-        let message = format!(
-            "AcsIdentity {owner} has its connection already; leave out --connection and --cluster-connection"
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let scopes = command.scope.iter().copied().collect();
-    let token = manifest::token(
-        &name,
-        &owner,
-        scopes,
-        command.expires_in,
-        command.secret_name,
-    );
+    let wanted = command.wanted(place).await?;
     if making.dry_run {
-        let namespace = place.namespace.as_deref();
-        let identity = new.map(|identity| manifest::document(identity, namespace));
-        let token = manifest::document(token, namespace)?;
-        output::print(&(identity.transpose()?.unwrap_or_default() + &token));
+        output::print(&wanted.yaml(place.namespace.as_deref())?);
         return Ok(());
     }
     let session = place.connect().await?;
-    // Both are tried first, so that a refusal of the second leaves nothing of the first.
-    for is_trial in [true, false] {
-        if let Some(identity) = &new {
-            make(&session, &making.field_manager, identity, is_trial).await?;
-        }
-        make(&session, &making.field_manager, &token, is_trial).await?;
-    }
     let mut waiter = making.patience.start();
-    if is_new {
-        waiter.note(&format!("made {}", session.named::<AcsIdentity>(&owner)));
-    }
-    waiter.note(&format!("made {}", session.named::<AcsToken>(&name)));
-    // The identity knows best why a token can't be issued.
-    let _: AcsIdentity = waiter.until_ready(&session, &owner).await?;
-    let token: AcsToken = waiter.until_ready(&session, &name).await?;
+    let token = issue_in(&session, &wanted, making, &mut waiter).await?;
     let held = held::read(&session, &token.secret_name(), None).await?;
     drop(waiter);
     let status = token.status.unwrap_or_default();
@@ -195,6 +175,83 @@ pub async fn issue(place: &Place, command: Issue) -> Result<(), Failure> {
         expires_on: held.expires_on.unwrap_or_default(),
     };
     print(making.output, &issued)
+}
+
+/// The objects that `issue` makes.
+pub struct Wanted {
+    /// The identity, where there is none yet.
+    new: Option<AcsIdentity>,
+    /// The name of the identity.
+    owner: String,
+    token: AcsToken,
+}
+
+impl Wanted {
+    /// The objects as YAML to commit.
+    pub fn yaml(&self, namespace: Option<&str>) -> Result<String, Failure> {
+        let new = self.new.clone();
+        let identity = new.map(|identity| manifest::document(identity, namespace));
+        let token = manifest::document(self.token.clone(), namespace)?;
+        Ok(identity.transpose()?.unwrap_or_default() + &token)
+    }
+}
+
+impl Issue {
+    /// The objects that the command makes.
+    pub async fn wanted(&self, place: &Place) -> Result<Wanted, Failure> {
+        let making = &self.making;
+        let owner = owner(place, self.user.as_ref(), making.dry_run).await?;
+        let begin = owner.as_deref().unwrap_or("user");
+        let name = self.name.clone();
+        let name = name.unwrap_or_else(|| manifest::new_name(begin));
+        let adopts = match &self.user {
+            Some(User::Id(id)) => Some(id.as_str()),
+            _ => None,
+        };
+        let is_new = owner.is_none();
+        let new = is_new.then(|| manifest::identity(&name, &making.connection, adopts, None));
+        let owner = owner.unwrap_or_else(|| name.clone());
+        if !is_new && making.connection.is_given() {
+            let message = format!(
+                "AcsIdentity {owner} has its connection already; leave out --connection and --cluster-connection"
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let token = manifest::token(
+            &name,
+            &owner,
+            self.scope.iter().copied().collect(),
+            self.expires_in.clone(),
+            self.secret_name.clone(),
+        );
+        Ok(Wanted { new, owner, token })
+    }
+}
+
+/// Makes a token, and an identity where there is none yet, and waits until the token is in its
+/// Secret.
+pub async fn issue_in(
+    session: &Session,
+    wanted: &Wanted,
+    making: &Making,
+    waiter: &mut Waiter,
+) -> Result<AcsToken, Failure> {
+    let Wanted { new, owner, token } = wanted;
+    // Both are tried first, so that a refusal of the second leaves nothing of the first.
+    for is_trial in [true, false] {
+        if let Some(identity) = new {
+            make(session, &making.field_manager, identity, is_trial).await?;
+        }
+        make(session, &making.field_manager, token, is_trial).await?;
+    }
+    if new.is_some() {
+        waiter.note(&format!("made {}", session.named::<AcsIdentity>(owner)));
+    }
+    let name = token.name_any();
+    waiter.note(&format!("made {}", session.named::<AcsToken>(&name)));
+    // The identity knows best why a token can't be issued.
+    let _: AcsIdentity = waiter.until_ready(session, owner).await?;
+    waiter.until_ready(session, &name).await
 }
 
 /// The name of the `AcsIdentity` that `--user` means; `None` where one has to be made. Only what a

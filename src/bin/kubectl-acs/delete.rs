@@ -37,44 +37,71 @@ pub struct Delete {
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    patience: Patience,
+    pub patience: Patience,
 }
 
 /// Carries out `delete`.
 pub async fn delete(place: &Place, command: Delete) -> Result<(), Failure> {
     let session = place.connect().await?;
-    let users = command.users.iter().chain(&command.user);
-    let identities = user::all_existing(&session, users).await?;
-    let of: Vec<_> = identities.iter().collect();
-    let mut tokens = user::tokens(&session, &command.tokens).await?;
-    let theirs = user::tokens_of(&session, &of).await?.into_iter();
-    tokens.extend(theirs.filter(|token| !command.tokens.contains(&token.name_any())));
+    let doomed = command.doomed(&session).await?;
     if !command.yes {
-        confirm(&question(&identities, &tokens))?;
+        confirm(&doomed.question())?;
     }
     let mut waiter = command.patience.start();
-    for identity in &identities {
-        gitops::warn(identity, &mut waiter);
+    carry_out(&session, &doomed, &command, &mut waiter).await
+}
+
+/// What a command deletes.
+pub struct Doomed {
+    /// The identities.
+    pub identities: Vec<AcsIdentity>,
+    /// Their tokens, and single ones.
+    pub tokens: Vec<AcsToken>,
+}
+
+impl Delete {
+    /// What the command deletes.
+    pub async fn doomed(&self, session: &Session) -> Result<Doomed, Failure> {
+        let users: Vec<_> = self.users.iter().chain(&self.user).cloned().collect();
+        let identities = user::all_existing(session, &users).await?;
+        let of: Vec<_> = identities.iter().collect();
+        let mut tokens = user::tokens(session, &self.tokens).await?;
+        let theirs = user::tokens_of(session, &of).await?.into_iter();
+        tokens.extend(theirs.filter(|token| !self.tokens.contains(&token.name_any())));
+        Ok(Doomed { identities, tokens })
     }
-    for token in &tokens {
-        gitops::warn(token, &mut waiter);
+}
+
+/// Deletes, and waits until ACS and Secrets are cleaned up.
+pub async fn carry_out(
+    session: &Session,
+    doomed: &Doomed,
+    command: &Delete,
+    waiter: &mut Waiter,
+) -> Result<(), Failure> {
+    let Doomed { identities, tokens } = doomed;
+    for identity in identities {
+        gitops::warn(identity, waiter);
+    }
+    for token in tokens {
+        gitops::warn(token, waiter);
     }
     // The identities first: their end revokes all tokens at once.
-    for identity in &identities {
-        ask(&session, identity).await?;
+    for identity in identities {
+        ask(session, identity).await?;
     }
-    for token in &tokens {
-        ask(&session, token).await?;
+    for token in tokens {
+        ask(session, token).await?;
     }
-    for token in &tokens {
-        gone(&session, token, &mut waiter).await?;
+    for token in tokens {
+        gone(session, token, waiter).await?;
         let named = session.named::<AcsToken>(&token.name_any());
         if command.tokens.contains(&token.name_any()) {
             waiter.note(&format!("deleted {named}{}", survives(token)));
         }
     }
-    for identity in &identities {
-        gone(&session, identity, &mut waiter).await?;
+    for identity in identities {
+        gone(session, identity, waiter).await?;
         waiter.note(&format!(
             "deleted {}",
             session.named::<AcsIdentity>(&identity.name_any())
@@ -95,7 +122,13 @@ fn survives(token: &AcsToken) -> String {
     }
 }
 
-/// What the person is asked.
+impl Doomed {
+    /// What the person is asked.
+    pub fn question(&self) -> String {
+        question(&self.identities, &self.tokens)
+    }
+}
+
 fn question(identities: &[AcsIdentity], tokens: &[AcsToken]) -> String {
     let stays = |identity: &&AcsIdentity| {
         let adopted = identity.spec.identity_id.is_some();

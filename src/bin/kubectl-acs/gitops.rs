@@ -15,7 +15,7 @@ pub fn warn<K: kube::Resource<DynamicType = ()>>(object: &K, waiter: &mut Waiter
 }
 
 /// Who keeps it, by the marks that Argo CD and Flux put on what they apply.
-fn keeper(object: &impl kube::Resource) -> Option<&'static str> {
+pub fn keeper(object: &impl kube::Resource) -> Option<&'static str> {
     let marks = [
         ("argocd.argoproj.io/", "Argo CD"),
         ("kustomize.toolkit.fluxcd.io/", "Flux"),

@@ -73,6 +73,15 @@ pub async fn inspect(place: &Place, command: Inspect) -> Result<(), Failure> {
     Err(Failure::new(Exit::Stalled, message))
 }
 
+/// The Secret of an `AcsToken`: the one that holds its token, else the one that will.
+pub fn secret_of_token(token: &AcsToken) -> String {
+    let told = token
+        .status
+        .as_ref()
+        .and_then(|status| status.secret_name.clone());
+    told.unwrap_or_else(|| token.secret_name())
+}
+
 /// The Secret of the `AcsToken` with that name, or else the Secret with that name.
 async fn secret_of(session: &Session, name: &str) -> Result<String, Failure> {
     let named = session.named::<AcsToken>(name);
@@ -95,11 +104,7 @@ async fn secret_of(session: &Session, name: &str) -> Result<String, Failure> {
             )),
         };
     };
-    let told = token
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_name.clone());
-    Ok(told.unwrap_or_else(|| token.secret_name()))
+    Ok(secret_of_token(&token))
 }
 
 /// All but the token.

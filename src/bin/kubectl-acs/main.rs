@@ -10,6 +10,7 @@
 
 mod change;
 mod complete;
+mod console;
 mod create;
 mod delete;
 mod exchange;
@@ -69,6 +70,7 @@ enum Command {
     Exchange(exchange::Exchange),
     Delete(delete::Delete),
     Generate(generate::Generate),
+    Console(console::ConsoleArgs),
     Completion(complete::Completion),
 }
 
@@ -102,6 +104,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Exchange(command) => exchange::exchange(place, command).await,
         Command::Delete(command) => delete::delete(place, command).await,
         Command::Generate(command) => generate::generate(place, &command),
+        Command::Console(command) => Box::pin(console::console(place, command)).await,
         Command::Completion(command) => complete::completion(&command)
             .map_err(|error| Failure::new(Exit::Failed, error.to_string())),
     }

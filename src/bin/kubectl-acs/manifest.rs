@@ -8,8 +8,12 @@ use acs_identity_operator::crd::{
 };
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::failure::{Exit, Failure};
+
+/// What `kubectl apply` remembers.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// All scopes.
 pub const SCOPES: [Scope; 5] = [
@@ -132,6 +136,50 @@ where
     Ok(format!("---\n{}\n", yaml.trim_end()))
 }
 
+/// An object that is there, with a merge patch, as a document of a YAML file: without what the API
+/// server and the operator add to it.
+pub fn changed<K: Serialize>(object: &K, change: &Value) -> Result<String, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
+    let mut object = serde_json::to_value(object).map_err(|error| failed(&error))?;
+    merge(&mut object, change);
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata {
+        metadata.retain(|key, _| {
+            ["annotations", "labels", "name", "namespace"].contains(&key.as_str())
+        });
+        if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+            annotations.remove(LAST_APPLIED);
+        }
+        metadata.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
+    }
+    let yaml = serde_saphyr::to_string(&object).map_err(|error| failed(&error))?;
+    Ok(format!("---\n{}\n", yaml.trim_end()))
+}
+
+/// Merges as the API server does (RFC 7396).
+fn merge(into: &mut Value, change: &Value) {
+    let Value::Object(change) = change else {
+        *into = change.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = Value::Object(Map::new());
+    }
+    for (key, value) in change {
+        let Some(into) = into.as_object_mut() else {
+            return;
+        };
+        if value.is_null() {
+            into.remove(key);
+        } else {
+            merge(into.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
 /// A name that nobody has yet: ACS needs none, Kubernetes does.
 pub fn new_name(begin: &str) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
@@ -163,4 +211,33 @@ pub fn scope(text: &str) -> Result<Scope, String> {
         let all: Vec<_> = SCOPES.iter().map(|scope| scope.as_str()).collect();
         format!("`{text}` is not a scope; there are {}", all.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_changed_object_is_what_a_person_commits() {
+        let object = json!({
+            "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsToken",
+            "metadata": {"name": "web", "namespace": "shop", "uid": "1", "resourceVersion": "2",
+                "annotations": {LAST_APPLIED: "{}"}, "managedFields": [], "finalizers": ["x"]},
+            "spec": {"scopes": ["chat"], "suspend": true},
+            "status": {"secretName": "web"}
+        });
+        let yaml = changed(&object, &json!({"spec": {"suspend": null}})).unwrap();
+        assert_eq!(
+            yaml,
+            "---\napiVersion: acs-identity.dev/v1alpha1\nkind: AcsToken\nmetadata:\n  name: web\n  namespace: shop\nspec:\n  scopes:\n  - chat\n"
+        );
+        let change = json!({"metadata": {"annotations": {"asked": "now"}}});
+        let yaml = changed(&object, &change).unwrap();
+        assert!(
+            yaml.contains("  annotations:\n    asked: now\n  name: web\n"),
+            "{yaml}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ pub struct Progress {
     is_quiet: bool,
     is_terminal: bool,
     shown: String,
+    notes: Vec<String>,
 }
 
 impl Progress {
@@ -17,6 +18,7 @@ impl Progress {
             is_quiet,
             is_terminal: std::io::stderr().is_terminal(),
             shown: String::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -37,10 +39,16 @@ impl Progress {
 
     /// Tells something that stays.
     pub fn note(&mut self, line: &str) {
+        self.notes.push(line.to_owned());
         if !self.is_quiet {
             self.clear();
             write(&format!("{line}\n"));
         }
+    }
+
+    /// All that was noted, in its order.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     fn clear(&mut self) {

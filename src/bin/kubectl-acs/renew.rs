@@ -10,8 +10,12 @@ use super::{
     failure::Failure,
     manifest,
     request::{handled, request},
-    session::Place,
+    session::{Place, Session},
+    wait::Waiter,
 };
+
+/// What the operator is asked for.
+pub const RENEW: &str = "renew";
 
 /// Issue new tokens now
 ///
@@ -20,29 +24,31 @@ use super::{
 pub struct Renew {
     /// Names of AcsTokens
     #[arg(required = true, value_name = "TOKEN", value_parser = manifest::name, add = complete::tokens())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     #[command(flatten)]
-    changing: Changing,
+    pub changing: Changing,
 }
 
 /// Carries out `renew`.
 pub async fn renew(place: &Place, command: Renew) -> Result<(), Failure> {
     let session = place.connect().await?;
     let mut waiter = command.changing.patience.start();
+    carry_out(&session, &command, &mut waiter).await
+}
+
+/// Issues new tokens, and waits until they are in their Secrets.
+pub async fn carry_out(
+    session: &Session,
+    command: &Renew,
+    waiter: &mut Waiter,
+) -> Result<(), Failure> {
     let mut asked = Vec::new();
     for name in &command.names {
-        let value = request::<AcsToken>(
-            &session,
-            name,
-            "renew",
-            json!({}),
-            &command.changing,
-            &mut waiter,
-        );
+        let value = request::<AcsToken>(session, name, RENEW, json!({}), &command.changing, waiter);
         asked.push(value.await?);
     }
     for (name, value) in command.names.iter().zip(asked) {
-        let token: AcsToken = handled(&session, name, &value, &mut waiter).await?;
+        let token: AcsToken = handled(session, name, &value, waiter).await?;
         let end = token.status.and_then(|status| status.expires_at);
         let end = end.map(|end| end.0.to_string()).unwrap_or_default();
         let named = session.named::<AcsToken>(name);

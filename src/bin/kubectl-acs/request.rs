@@ -41,6 +41,11 @@ macro_rules! obeys {
 }
 obeys!(AcsIdentity: true, AcsToken: false);
 
+/// What a request changes in an object, beside `spec`.
+pub fn change(what: &str, value: &str, spec: &Value) -> Value {
+    json!({"metadata": {"annotations": {REQUESTED_AT: value, REQUEST: what}}, "spec": spec})
+}
+
 /// Asks for something, once; tells the value that will be echoed.
 pub async fn request<K: Kind + Stands>(
     session: &Session,
@@ -68,8 +73,7 @@ pub async fn request<K: Kind + Stands>(
         })
         .await?;
     let value = Timestamp::now().to_string();
-    let change =
-        json!({"metadata": {"annotations": {REQUESTED_AT: value, REQUEST: what}}, "spec": spec});
+    let change = change(what, &value, &spec);
     patch::<K>(session, name, &change, changing).await?;
     Ok(value)
 }

@@ -4,7 +4,7 @@ use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use clap::Args;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     change::Changing,
@@ -18,6 +18,9 @@ use super::{
     user::{self, User, confirm},
     wait::{Look, Waiter},
 };
+
+/// What the operator is asked for.
+pub const REVOKE: &str = "revoke";
 
 /// Revoke all tokens of users, as `az communication user-identity token revoke` does
 ///
@@ -45,12 +48,20 @@ pub struct Revoke {
     dry_run: bool,
     /// Suspend the AcsIdentities too: no new tokens until `kubectl acs resume`
     #[arg(long)]
-    suspend: bool,
+    pub suspend: bool,
     /// Do not ask first
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    changing: Changing,
+    pub changing: Changing,
+}
+
+impl Revoke {
+    /// The identities that the command names.
+    pub async fn identities(&self, session: &Session) -> Result<Vec<AcsIdentity>, Failure> {
+        let users: Vec<_> = self.users.iter().chain(&self.user).cloned().collect();
+        user::all_existing(session, &users).await
+    }
 }
 
 /// Carries out `revoke`.
@@ -64,44 +75,62 @@ pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
         };
     }
     let session = place.connect().await?;
-    let identities =
-        user::all_existing(&session, command.users.iter().chain(&command.user)).await?;
+    let identities = command.identities(&session).await?;
     if !command.yes {
-        let next = if command.suspend {
-            "issue none until it is resumed"
-        } else {
-            "issue new ones"
-        };
-        confirm(&format!(
-            "Revoke all tokens of AcsIdentity {} and {next}?",
-            user::names(&identities)
-        ))?;
+        confirm(&question(&identities, command.suspend))?;
     }
     let mut waiter = command.changing.patience.start();
-    let change = if command.suspend {
+    carry_out(&session, &identities, &command, &mut waiter).await
+}
+
+/// What the person is asked.
+pub fn question(identities: &[AcsIdentity], suspends: bool) -> String {
+    let next = if suspends {
+        "issue none until it is resumed"
+    } else {
+        "issue new ones"
+    };
+    format!(
+        "Revoke all tokens of AcsIdentity {} and {next}?",
+        user::names(identities)
+    )
+}
+
+/// What a revocation changes in the spec of an identity.
+pub fn spec_change(suspends: bool) -> Value {
+    if suspends {
         json!({"suspend": true})
     } else {
         json!({})
-    };
+    }
+}
+
+/// Revokes all tokens of the identities, and waits until new ones are in their Secrets.
+pub async fn carry_out(
+    session: &Session,
+    identities: &[AcsIdentity],
+    command: &Revoke,
+    waiter: &mut Waiter,
+) -> Result<(), Failure> {
     let mut asked = Vec::new();
-    for identity in &identities {
+    for identity in identities {
         if command.suspend {
-            gitops::warn(identity, &mut waiter);
+            gitops::warn(identity, waiter);
         }
         let name = identity.name_any();
         let value = request::<AcsIdentity>(
-            &session,
+            session,
             &name,
-            "revoke",
-            change.clone(),
+            REVOKE,
+            spec_change(command.suspend),
             &command.changing,
-            &mut waiter,
+            waiter,
         );
         asked.push(value.await?);
     }
     for (identity, value) in identities.iter().zip(asked) {
         let name = identity.name_any();
-        let revoked: AcsIdentity = handled(&session, &name, &value, &mut waiter).await?;
+        let revoked: AcsIdentity = handled(session, &name, &value, waiter).await?;
         let after = revoked.status.and_then(|status| status.tokens_valid_after);
         let after = after.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         waiter.note(&format!(
@@ -109,7 +138,7 @@ pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
             session.named::<AcsIdentity>(&name)
         ));
         if !command.suspend {
-            issued_anew(&session, identity, after, &mut waiter).await?;
+            issued_anew(session, identity, after, waiter).await?;
         }
     }
     Ok(())

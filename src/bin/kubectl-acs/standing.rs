@@ -123,6 +123,20 @@ impl Standing {
         }
     }
 
+    /// For people, in a word or two.
+    pub fn word(&self) -> &'static str {
+        match (self.state, self.is_ready) {
+            (State::Ready, _) => "Ready",
+            (State::Waiting, true) => "Ready, changing",
+            (State::Waiting, false) => "waits",
+            (State::Suspended, _) => "suspended",
+            (State::Stalled, true) => "Ready, but needs you",
+            (State::Stalled, false) => "needs you",
+            (State::Deleting, _) => "being deleted",
+            (State::Missing, _) => "missing",
+        }
+    }
+
     /// Reason and message as one sentence.
     pub fn why(&self) -> String {
         match (self.reason.as_str(), self.message.as_str()) {

@@ -234,7 +234,7 @@ fn draw(node: &Node, spot: Spot<'_>, lines: &mut Vec<String>) {
         "{first}{} {bold}{namespace}{}{bold:#}  {style}{}{as_above}{style:#}{}\n",
         node.kind,
         node.name,
-        word(node),
+        standing.word(),
         facts.collect::<String>()
     ));
     let hang = if node.children.is_empty() {
@@ -262,19 +262,6 @@ fn draw(node: &Node, spot: Spot<'_>, lines: &mut Vec<String>) {
             namespace_above: spot.namespace_above.map(|_| node.namespace.as_str()),
         };
         draw(child, spot, lines);
-    }
-}
-
-fn word(node: &Node) -> &'static str {
-    match (node.standing.state, node.standing.is_ready) {
-        (State::Ready, _) => "Ready",
-        (State::Waiting, true) => "Ready, changing",
-        (State::Waiting, false) => "waits",
-        (State::Suspended, _) => "suspended",
-        (State::Stalled, true) => "Ready, but needs you",
-        (State::Stalled, false) => "needs you",
-        (State::Deleting, _) => "being deleted",
-        (State::Missing, _) => "missing",
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Debug;
 
+use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use clap::Args;
 use kube::ResourceExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     change::{Changing, patch},
@@ -23,19 +24,19 @@ use super::{
 #[derive(Clone, Debug, Args)]
 pub struct Suspend {
     #[command(flatten)]
-    what: What,
+    pub what: What,
 }
 
 /// Issue and renew again what was suspended
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
     #[command(flatten)]
-    what: What,
+    pub what: What,
 }
 
 /// Identities and tokens.
 #[derive(Clone, Debug, Args)]
-struct What {
+pub struct What {
     /// Names of AcsIdentities, or ids of ACS: the user with all its tokens
     #[arg(value_parser = user::user, value_name = "USER", required_unless_present = "tokens", add = complete::identities())]
     users: Vec<User>,
@@ -43,29 +44,56 @@ struct What {
     #[arg(long = "token", value_name = "TOKEN", value_parser = manifest::name, add = complete::tokens())]
     tokens: Vec<String>,
     #[command(flatten)]
-    changing: Changing,
+    pub changing: Changing,
+}
+
+impl What {
+    /// The objects that the command names.
+    pub async fn objects(
+        &self,
+        session: &Session,
+    ) -> Result<(Vec<AcsIdentity>, Vec<AcsToken>), Failure> {
+        let identities = user::all_existing(session, &self.users).await?;
+        let tokens = user::tokens(session, &self.tokens).await?;
+        Ok((identities, tokens))
+    }
 }
 
 /// Carries out `suspend`.
 pub async fn suspend(place: &Place, command: Suspend) -> Result<(), Failure> {
-    set_suspend(place, command.what, true).await
+    set_suspend(place, &command.what, true).await
 }
 
 /// Carries out `resume`.
 pub async fn resume(place: &Place, command: Resume) -> Result<(), Failure> {
-    set_suspend(place, command.what, false).await
+    set_suspend(place, &command.what, false).await
 }
 
-async fn set_suspend(place: &Place, what: What, to: bool) -> Result<(), Failure> {
+async fn set_suspend(place: &Place, what: &What, to: bool) -> Result<(), Failure> {
     let session = place.connect().await?;
-    let identities = user::all_existing(&session, &what.users).await?;
-    let tokens = user::tokens(&session, &what.tokens).await?;
     let mut waiter = what.changing.patience.start();
+    carry_out(&session, what, to, &mut waiter).await
+}
+
+/// What suspending (`to`) or resuming changes in an object. Absent is the default: nothing of ours
+/// stays in the spec.
+pub fn change(to: bool) -> Value {
+    json!({"spec": {"suspend": to.then_some(true)}})
+}
+
+/// Suspends (`to`) or resumes, and waits until the operator has seen it.
+pub async fn carry_out(
+    session: &Session,
+    what: &What,
+    to: bool,
+    waiter: &mut Waiter,
+) -> Result<(), Failure> {
+    let (identities, tokens) = what.objects(session).await?;
     for identity in &identities {
-        set(&session, identity, to, &what.changing, &mut waiter).await?;
+        set(session, identity, to, &what.changing, waiter).await?;
     }
     for token in &tokens {
-        set(&session, token, to, &what.changing, &mut waiter).await?;
+        set(session, token, to, &what.changing, waiter).await?;
     }
     Ok(())
 }
@@ -81,9 +109,7 @@ async fn set<K: Kind + Stands>(
     gitops::warn(object, waiter);
     let name = object.name_any();
     let named = session.named::<K>(&name);
-    // Absent is the default: nothing of ours stays in the spec.
-    let change = json!({"spec": {"suspend": to.then_some(true)}});
-    patch::<K>(session, &name, &change, changing).await?;
+    patch::<K>(session, &name, &change(to), changing).await?;
     if !to {
         waiter.until_ready::<K>(session, &name).await?;
         waiter.note(&format!("resumed {named}"));

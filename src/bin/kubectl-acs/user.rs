@@ -93,10 +93,7 @@ pub async fn existing(session: &Session, user: &User) -> Result<AcsIdentity, Fai
 }
 
 /// The same, for several.
-pub async fn all_existing(
-    session: &Session,
-    users: impl IntoIterator<Item = &User>,
-) -> Result<Vec<AcsIdentity>, Failure> {
+pub async fn all_existing(session: &Session, users: &[User]) -> Result<Vec<AcsIdentity>, Failure> {
     let mut identities = Vec::new();
     for user in users {
         identities.push(existing(session, user).await?);
@@ -149,6 +146,28 @@ pub async fn tokens_of(
         })
     };
     Ok(listed.into_iter().filter(is_theirs).collect())
+}
+
+/// The tokens that a revocation of an identity ends: its own, and those of other `AcsIdentities` of
+/// the namespace that share its id.
+pub async fn tokens_hit(
+    session: &Session,
+    identity: &AcsIdentity,
+) -> Result<Vec<AcsToken>, Failure> {
+    let all = format!("the AcsTokens of {}", session.namespace);
+    let api = session.api::<AcsToken>();
+    let listed = session
+        .call("list", &all, api.list(&ListParams::default()))
+        .await?;
+    let id = id_of(identity);
+    let is_hit = |token: &AcsToken| {
+        let status = token.status.as_ref();
+        let has_id = id.is_some() && status.and_then(|s| s.identity_id.as_deref()) == id;
+        has_id
+            || (token.identity_name().is_some()
+                && token.identity_name() == identity.metadata.name.as_deref())
+    };
+    Ok(listed.into_iter().filter(is_hit).collect())
 }
 
 /// The names of several, for sentences.

@@ -28,7 +28,8 @@ pub struct Patience {
     pub quiet: bool,
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+/// Reads how long to wait.
+pub fn timeout(text: &str) -> Result<Duration, String> {
     match text.parse::<jiff::SignedDuration>().map(Duration::try_from) {
         Ok(Ok(duration)) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
         _ => Err("write a duration up to 24h, such as 30s, 5m or 1h".to_owned()),
@@ -90,6 +91,11 @@ impl Waiter {
     /// Tells something that stays.
     pub fn note(&mut self, line: &str) {
         self.progress.note(line);
+    }
+
+    /// All that was noted, in its order.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        self.progress.take_notes()
     }
 
     /// Waits until `look`, which sees every change of the object (`None` while there is none), is

@@ -1,0 +1,92 @@
+//! `console`: a local web page that shows what `status` shows, live, and does what the other
+//! commands do.
+//!
+//! `door` decides who may ask, `server` answers, `live` watches, `rights` asks what the user may
+//! do, `action` carries out commands, and `page/` is what the browser runs.
+
+mod action;
+mod door;
+mod idle;
+mod live;
+mod rights;
+mod server;
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::{
+    failure::{Exit, Failure},
+    output,
+    session::Place,
+    wait::timeout,
+};
+use door::Door;
+use idle::Idle;
+use server::{Console, router};
+
+/// Show a web page of identities and tokens, for this user on this machine only
+///
+/// Listens on 127.0.0.1 and prints a URL that works once. The page shows connections, identities,
+/// tokens and revocations as they change, and creates, renews, revokes, suspends and deletes with
+/// the rights of the kubeconfig's user. Without --namespace it shows all namespaces, if the user
+/// may list them. Ends with Ctrl-C, or when no page has been visible for a while.
+#[derive(Clone, Debug, Args)]
+pub struct ConsoleArgs {
+    /// Port on 127.0.0.1 [default: a free one]
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    port: u16,
+    /// Do not open a browser; print the URL only
+    #[arg(long)]
+    no_browser: bool,
+    /// How long to go on while no page is visible, for example 10m
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout)]
+    idle_timeout: Duration,
+}
+
+/// Carries out `console`.
+pub async fn console(place: &Place, command: ConsoleArgs) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    let (listener, port) = listen(command.port).await?;
+    let (door, url) = Door::new(port);
+    let idle = Idle::new(command.idle_timeout);
+    let server = session.server.clone();
+    let console = Console::new(session, place.clone(), door, idle.clone());
+    output::print(&format!("{url}\n"));
+    if !command.no_browser && open::that_detached(&url).is_err() {
+        anstream::eprintln!("No browser could be started: open the URL yourself.");
+    }
+    anstream::eprintln!(
+        "The console of {server} is at this URL, which works once. Ctrl-C ends the console."
+    );
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, format!("the console ended: {error}"));
+    tokio::select! {
+        ended = axum::serve(listener, router(console)) => ended.map_err(failed),
+        pressed = tokio::signal::ctrl_c() => pressed.map_err(failed),
+        () = idle.over() => {
+            let length = command.idle_timeout;
+            anstream::eprintln!("No page was visible for {length:?}: the console has ended.");
+            Ok(())
+        }
+    }
+}
+
+async fn listen(port: u16) -> Result<(TcpListener, u16), Failure> {
+    let failed = |error: std::io::Error| {
+        let message =
+            format!("can't listen on 127.0.0.1:{port}: {error}; choose another port with --port");
+        Failure::new(Exit::Failed, message)
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    Ok((listener, port))
+}

@@ -1,0 +1,236 @@
+//! A real browser: Chromium, headless, driven over its `WebDriver`.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+};
+
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource as _, KeyAction, KeyActions},
+    elements::Element,
+    wd::WebDriverCompatibleCommand,
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    console::Console,
+    support::{eventually, process::Process},
+};
+
+/// A browser with one window.
+pub struct Browser {
+    client: Client,
+    session: String,
+    port: u16,
+    _process: Process,
+    _profile: tempfile::TempDir,
+}
+
+/// A command of Chromium's own protocol.
+#[derive(Debug)]
+struct Devtools(Value);
+
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.0.to_string()))
+    }
+}
+
+impl Browser {
+    /// A browser that shows a console.
+    pub async fn open(console: &Console) -> Self {
+        let browser = Self::start().await;
+        browser.go(&console.url).await;
+        browser.see("#link", "live").await;
+        browser
+    }
+
+    /// A browser that shows nothing yet.
+    pub async fn start() -> Self {
+        let found = Command::new("chromedriver").arg("--version").output();
+        assert!(
+            found.is_ok_and(|output| output.status.success()),
+            "chromedriver is missing; `make browser` installs it with Chromium, or says what to install"
+        );
+        let profile = tempfile::tempdir().expect("a folder");
+        let mut process = Process::start(Command::new("chromedriver").arg("--port=0"));
+        let port: u16 = process.wait_for("the port of chromedriver", |line| {
+            let port = line.split_once("started successfully on port ")?.1;
+            port.trim_end_matches('.').parse().ok()
+        });
+        let arguments = json!([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--window-size=1280,860",
+            format!("--user-data-dir={}", profile.path().display()),
+        ]);
+        let wanted = json!({"goog:chromeOptions": {"args": arguments}});
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(wanted.as_object().expect("an object").clone())
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("a browser");
+        let session = client.session_id().await.expect("a session");
+        Self {
+            client,
+            session: session.expect("a session"),
+            port,
+            _process: process,
+            _profile: profile,
+        }
+    }
+
+    /// Follows a URL.
+    pub async fn go(&self, url: &str) {
+        self.client.goto(url).await.expect("a page");
+    }
+
+    /// The value of a JavaScript expression.
+    pub async fn eval(&self, expression: &str) -> Value {
+        let script = format!("return {expression}");
+        let value = self.client.execute(&script, Vec::new()).await;
+        value.expect("a script that is fine")
+    }
+
+    async fn devtools(&self, method: &str, parameters: Value) {
+        let command = json!({"cmd": method, "params": parameters});
+        let answer = self.client.issue_cmd(Devtools(command)).await;
+        answer.expect("a command that is fine");
+    }
+
+    /// Waits until a JavaScript expression is true.
+    pub async fn holds(&self, expression: &str) {
+        eventually(expression, || async {
+            (self.eval(expression).await == json!(true)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the element is shown and its text has a part; tells the text.
+    pub async fn see(&self, css: &str, part: &str) -> String {
+        eventually(&format!("{css} shows `{part}`"), || async {
+            let text = self.text(css).await?;
+            text.contains(part).then_some(text)
+        })
+        .await
+    }
+
+    /// The text of an element that is shown.
+    pub async fn text(&self, css: &str) -> Option<String> {
+        let found = self.client.find(Locator::Css(css)).await.ok()?;
+        found.text().await.ok().filter(|text| !text.is_empty())
+    }
+
+    async fn find(&self, css: &str) -> Element {
+        eventually(&format!("{css} is shown"), || async {
+            let found = self.client.find(Locator::Css(css)).await.ok()?;
+            found.is_displayed().await.ok()?.then_some(found)
+        })
+        .await
+    }
+
+    /// Clicks on an element as soon as it is shown and not covered.
+    pub async fn click(&self, css: &str) {
+        eventually(&format!("{css} can be clicked"), || async {
+            let found = self.client.find(Locator::Css(css)).await.ok()?;
+            found.click().await.ok()
+        })
+        .await;
+    }
+
+    /// Clicks on an element that is not greyed out any more.
+    pub async fn press(&self, css: &str) {
+        self.find(&format!("{css}:not([aria-disabled])")).await;
+        self.click(css).await;
+    }
+
+    /// Writes into a field in place of what it holds.
+    pub async fn fill(&self, css: &str, text: &str) {
+        let field = self.find(css).await;
+        field.clear().await.expect("a field");
+        field.send_keys(text).await.expect("a field");
+    }
+
+    /// Empties a field and leaves it.
+    pub async fn clear(&self, css: &str) {
+        let field = self.find(css).await;
+        field.clear().await.expect("a field");
+    }
+
+    /// Presses a key where the focus is.
+    pub async fn key(&self, key: impl Into<char>) {
+        let value = key.into();
+        let keys = KeyActions::new("keyboard".to_owned());
+        let keys = keys
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value });
+        self.client.perform_actions(keys).await.expect("a key");
+    }
+
+    /// Types where the focus is.
+    pub async fn type_text(&self, text: &str) {
+        for letter in text.chars() {
+            self.key(letter).await;
+        }
+    }
+
+    /// Opens a token or identity that is in the list.
+    pub async fn choose(&self, key: &str) {
+        self.click(&format!("tr[data-key=\"{key}\"] button")).await;
+        let name = key.rsplit('/').next().expect("a name");
+        self.see("#detail h2", name).await;
+    }
+
+    /// Sets the size of what is shown, and the person's colour scheme.
+    pub async fn appear(&self, width: u32, height: u32, scheme: &str) {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Lets the page use the clipboard, as a person's browser does.
+    pub async fn allow_clipboard(&self, console: &Console) {
+        let rights = json!({"origin": console.origin, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+        self.devtools("Browser.grantPermissions", rights).await;
+    }
+
+    /// Keeps a picture of what is shown.
+    pub async fn picture(&self, file: &Path) {
+        let picture = self.client.screenshot().await.expect("a picture");
+        std::fs::write(file, picture).expect("writable");
+    }
+}
+
+/// Closes the browser with its test, also with one that fails: it outlives its driver.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let request = format!(
+            "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+            self.session
+        );
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let _ = stream.write_all(request.as_bytes());
+            // The answer comes when the browser has ended; the connection stays open.
+            let _ = stream.read(&mut [0; 1]);
+        }
+    }
+}

@@ -23,8 +23,11 @@ use crate::{
 
 /// Nothing is to be told of a connection that works.
 const READY_REASON: &str = "ConnectionReady";
-/// Counts are written at most this often, and only when they have changed.
+/// Counts are written at most this often, and only when they have changed; of many tokens less often,
+/// for whoever counts looks at each of them.
 const COUNTING: SignedDuration = SignedDuration::from_secs(10);
+/// What each token adds to the pause between two counts: 50 s for 10,000.
+const COUNTING_PER_TOKEN: SignedDuration = SignedDuration::from_millis(5);
 /// A service's clock that is off by more than this is worth telling (C3).
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 /// A connection that another release tells of is looked at again after this, in case that one is gone.
@@ -90,7 +93,9 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     let was_accepted = told_regeneration.is_some_and(|told| told.reason != former::NOT_ACCEPTED);
     let is_news = next != former || is_accepted != was_accepted;
     let counted = context.memory.of(&uid).counted;
-    let due = counted.and_then(|counted| renewal::pause(counted, COUNTING, now));
+    let tokens = i32::try_from(former.tokens.unwrap_or(0)).unwrap_or(i32::MAX);
+    let pause = COUNTING.max(COUNTING_PER_TOKEN * tokens);
+    let due = counted.and_then(|counted| renewal::pause(counted, pause, now));
     if let (false, Some(due)) = (is_news, due) {
         return Ok(Some(due));
     }

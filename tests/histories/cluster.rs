@@ -62,7 +62,7 @@ pub struct Cluster {
     pub secrets: BTreeMap<String, Secret>,
     pub orders: BTreeMap<String, AcsRevocation>,
     pub connections: BTreeMap<String, AcsConnection>,
-    pub of_cluster: BTreeMap<String, ClusterAcsConnection>,
+    pub global_connections: BTreeMap<String, ClusterAcsConnection>,
     /// What the watches have not told yet.
     pub untold: [VecDeque<Change>; WATCHES],
     /// Being deleted: nothing can be created in the namespace.
@@ -109,7 +109,7 @@ impl Cluster {
             + self.identities.len()
             + self.orders.len()
             + self.connections.len()
-            + self.of_cluster.len()
+            + self.global_connections.len()
     }
 
     /// Stores a new object of this namespace.
@@ -290,7 +290,7 @@ impl Kind for ClusterAcsConnection {
     const WATCH: usize = 6;
     const IS_NAMESPACED: bool = false;
     fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
-        &mut cluster.of_cluster
+        &mut cluster.global_connections
     }
     fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
         Some(Change::ClusterConnection(self.clone(), is_there))

@@ -148,7 +148,7 @@ impl Connection {
 /// What the connection's status says.
 pub fn status(cluster: &Cluster) -> ConnectionStatus {
     let own = cluster.connections.get(DEFAULT);
-    let of_cluster = cluster.of_cluster.get(DEFAULT);
+    let of_cluster = cluster.global_connections.get(DEFAULT);
     let own = own.and_then(|connection| connection.status.clone());
     own.or_else(|| of_cluster.and_then(|connection| connection.status.clone()))
         .unwrap_or_default()

@@ -119,7 +119,7 @@ impl Operator {
         for connection in cluster.connections.values() {
             views.connections.apply(connection);
         }
-        for connection in cluster.of_cluster.values() {
+        for connection in cluster.global_connections.values() {
             views.cluster_connections.apply(connection);
         }
         for identity in cluster.identities.values() {
@@ -145,7 +145,7 @@ impl Operator {
         for connection in cluster.connections.values() {
             connection_changed(context, connection, true);
         }
-        for connection in cluster.of_cluster.values() {
+        for connection in cluster.global_connections.values() {
             connection_changed(context, connection, true);
         }
         for identity in cluster.identities.values() {

@@ -83,7 +83,7 @@ fn untrue(world: &World) -> Vec<Untrue> {
         cluster.tokens,
         cluster.identities,
         cluster.connections,
-        cluster.of_cluster
+        cluster.global_connections
     );
     found
 }

@@ -234,8 +234,8 @@ fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
         .map_err(|error| format!("selector: {error}"))
 }
 
-/// What has become of an order's open targets; `None` where all of them are another operator's: in
-/// namespaces that this one does not watch.
+/// What has become of an order's open targets; `None` where all of them, and those that wait for their
+/// turn, are another operator's: in namespaces that this one does not watch.
 #[must_use]
 pub fn progress<R: AnyRevocation>(
     context: &Context,
@@ -245,12 +245,19 @@ pub fn progress<R: AnyRevocation>(
     let uid = order.uid().unwrap_or_default();
     let own = order.namespace();
     let watched = &context.config.watch_namespaces;
-    let mut is_ours = false;
+    let is_watched =
+        |namespace: &str| watched.is_empty() || watched.iter().any(|it| it == namespace);
+    let status = order.status();
+    let mut waiting = status.into_iter().flat_map(|status| &status.queued);
+    let mut is_ours = waiting.any(|group| {
+        let namespace = group.namespace.as_deref().or(own.as_deref());
+        is_watched(namespace.unwrap_or_default())
+    });
     let seen = order
         .open_targets()
         .map(|target| {
             let namespace = namespace_of(target, own.as_deref());
-            if !watched.is_empty() && watched.iter().all(|it| it != namespace) {
+            if !is_watched(namespace) {
                 return Seen::Waiting(Some("NamespaceNotWatched".to_owned()));
             }
             is_ours = true;

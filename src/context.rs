@@ -110,15 +110,11 @@ impl Context {
     /// ACS has said whether the identity exists: that holds for all its objects (T8).
     pub fn note_existence(&self, identity_id: &str, endpoint: &str, is_missing: bool) {
         for identity in self.views.siblings(identity_id, endpoint) {
-            let uid = identity.uid().unwrap_or_default();
-            let is_told_missing = is_told_missing(&identity);
-            let known = self.memory.of(&uid).is_missing;
-            // Of most identities nothing else was ever said, and nothing is remembered.
-            if known.is_some() || is_missing || is_told_missing {
+            // What was said before is no news, whether its status could be written or not (K5).
+            if self.is_missing(&identity) != is_missing {
+                let uid = identity.uid().unwrap_or_default();
                 self.memory
                     .change(&uid, |memory| memory.is_missing = Some(is_missing));
-            }
-            if known.unwrap_or(false) != is_missing || is_missing != is_told_missing {
                 let reference = ObjectRef::from_obj(identity.as_ref());
                 self.requeue_tokens(&reference);
                 self.requeue.send(reference);

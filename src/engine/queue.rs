@@ -21,6 +21,10 @@ pub struct Queue {
     unreached: BTreeSet<Arc<ObjectKey>>,
     /// Which of them finds out next whether it is back, and when.
     probe: Option<(Arc<ObjectKey>, Duration)>,
+    /// When all of them try again, because one seems to have reached it.
+    retry: Option<Duration>,
+    /// When they last did.
+    retried: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +95,12 @@ impl Queue {
 
     /// Queues the objects whose time has come; how many are queued in all.
     pub fn tick(&mut self, now: Duration) -> usize {
+        if self.retry.take_if(|at| *at <= now).is_some() {
+            self.retried = Some(now);
+            for key in std::mem::take(&mut self.unreached) {
+                self.add_known(key);
+            }
+        }
         while self.timers.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, key)) = self.timers.pop_first()
         {
@@ -131,7 +141,7 @@ impl Queue {
             }
         };
         let failures = entry.failures;
-        self.note_reach(&key, how);
+        self.note_reach(&key, how, now);
         if is_dirty {
             self.add_known(key);
             return failures;
@@ -155,14 +165,14 @@ impl Queue {
         failures
     }
 
-    /// Once an object reaches the API server that did not before, all others try again.
-    fn note_reach(&mut self, key: &Arc<ObjectKey>, how: Ended) {
+    /// Once an object seems to reach the API server that did not before, all others try again; not more
+    /// often than one would find out, for it may have had nothing to ask.
+    fn note_reach(&mut self, key: &Arc<ObjectKey>, how: Ended, now: Duration) {
         if how == Ended::Unreachable {
             self.unreached.insert(Arc::clone(key));
         } else if self.unreached.remove(key) {
-            for key in std::mem::take(&mut self.unreached) {
-                self.add_known(key);
-            }
+            let earliest = self.retried.map_or(now, |last| (last + PROBE).max(now));
+            self.retry = Some(earliest);
         }
     }
 
@@ -185,7 +195,8 @@ impl Queue {
     /// When the next object is run by itself.
     #[must_use]
     pub fn next_timer(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        self.retry.into_iter().chain(timer).min()
     }
 
     /// Whether no run is under way, and the last of each object was no failure.
@@ -294,8 +305,19 @@ mod tests {
             queue.tick(now);
         }
         assert!(runs < 3600 / 5, "{runs} runs");
-        let (key, _) = queue.start(0).unwrap();
-        queue.ended(&key, Ended::Rested(None), now);
-        assert_eq!(queue.tick(now), 2);
+        let mut rest = |queue: &mut Queue, now| {
+            let (key, _) = queue.start(0).unwrap();
+            queue.ended(&key, Ended::Rested(None), now);
+            queue.tick(now)
+        };
+        assert_eq!(rest(&mut queue, now), 2);
+        // Those who only seem to reach it don't keep each other running.
+        for _ in 0..2 {
+            let (key, _) = queue.start(0).unwrap();
+            queue.ended(&key, Ended::Unreachable, now);
+        }
+        queue.add(names[0].clone());
+        assert_eq!(rest(&mut queue, now), 0);
+        assert!(queue.next_timer().unwrap() <= now + PROBE);
     }
 }

@@ -235,6 +235,8 @@ pub fn rested(
     let since = next
         .denied_since
         .take()
+        // A clock that was set back must not lengthen the grace (C3).
+        .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
     news(identity, next, Some(verdict), now)

@@ -37,6 +37,8 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
     let since = next
         .denied_since
         .take()
+        // A clock that was set back must not lengthen the grace (C3).
+        .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
     news(token, next, Some(verdict), now)

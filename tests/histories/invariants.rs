@@ -171,11 +171,13 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     };
     let held = world.cluster.secrets.get(&object.secret_name());
     let Some(held) = held.filter(ours) else {
-        // T6: what the former Secret holds would do.
+        // T6: what the former Secret holds would do, unless its identity is gone (T8).
+        let is_gone = world.service.identities[id].is_deleted;
         let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
         return former.all(|facts| {
             let has_ended = world.local() >= facts.expires_at;
-            dead(&facts) || has_ended || !world.service.keys.contains(&facts.credential)
+            let works = world.service.keys.contains(&facts.credential);
+            is_gone || dead(&facts) || has_ended || !works
         });
     };
     let Some(facts) = good(held) else {

@@ -147,7 +147,7 @@ pub(super) fn decide_denied(observed: &Observed<'_>, id: &str, verdict: Verdict)
     let over = status
         .denied_since
         .as_ref()
-        .map(|since| renewal::add(since.0, POLICY_GRACE));
+        .map(|since| renewal::add(since.0.min(observed.now), POLICY_GRACE));
     if !matches!(observed.connection, ConnectionView::Unusable(_)) {
         if let Some(decision) = decide_revocation(observed, id) {
             return decision;

@@ -142,5 +142,6 @@ pub(super) fn grace(observed: &Observed<'_>, identity: &UsableIdentity) -> Optio
     identity.denial.as_ref()?;
     let status = observed.token.status.as_ref();
     let since = status.and_then(|status| Some(status.denied_since.as_ref()?.0));
+    let since = since.map(|since| since.min(observed.now));
     Some(renewal::add(since.unwrap_or(observed.now), POLICY_GRACE))
 }

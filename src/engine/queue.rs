@@ -305,7 +305,7 @@ mod tests {
             queue.tick(now);
         }
         assert!(runs < 3600 / 5, "{runs} runs");
-        let mut rest = |queue: &mut Queue, now| {
+        let rest = |queue: &mut Queue, now| {
             let (key, _) = queue.start(0).unwrap();
             queue.ended(&key, Ended::Rested(None), now);
             queue.tick(now)

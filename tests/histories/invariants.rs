@@ -52,6 +52,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
             let is_asked = |why: &str| why == "Requested" || why == "Ordered";
             intent.is_some_and(|intent| is_asked(&intent.reason))
                 || status.denied_since.is_some()
+                || world.is_denied_identity(identity)
                 || identity.metadata.deletion_timestamp.is_some()
         });
         hold!(

@@ -154,9 +154,10 @@ impl History {
             if self.is_broken() {
                 return;
             }
-            // Each object: a renewal each third of a life, or a try each 20 s.
+            // Each object: a renewal each third of a life, or a try each 40 s; and while the API server
+            // is away, one of them each 8 s.
             let objects = Millis::try_from(self.world.borrow().cluster.objects()).unwrap();
-            if moments > 300 + span / 20_000 * objects {
+            if moments > 300 + span / 7_500 + span / 40_000 * objects {
                 let mut world = self.world.borrow_mut();
                 world.break_with(format!("K4: {moments} wake-ups in {span} ms"));
             }

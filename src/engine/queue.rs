@@ -171,6 +171,7 @@ impl Queue {
         if how == Ended::Unreachable {
             self.unreached.insert(Arc::clone(key));
         } else if self.unreached.remove(key) {
+            self.probe.take_if(|(other, _)| other == key);
             let earliest = self.retried.map_or(now, |last| (last + PROBE).max(now));
             self.retry = Some(earliest);
         }
@@ -184,7 +185,7 @@ impl Queue {
     ) -> Duration {
         let usual = after_failed(failures, key);
         let mut probe = self.probe.iter();
-        if probe.any(|(other, at)| other != key && (now..=now + PROBE).contains(at)) {
+        if probe.any(|(other, at)| other != key && *at > now && *at <= now + PROBE) {
             return usual;
         }
         let pause = usual.min(PROBE);

@@ -185,11 +185,11 @@ pub struct RevocationStatus {
     /// Of how many the service has answered that their tokens are revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<i64>,
-    /// Whom the order selected when it was first seen. Of more than 4000 it is those whose turn has
-    /// come, at most 1000 at a time; the service's answer of the others is counted in `revoked` only.
+    /// The identities that were selected when the object was first seen. With more than 4000, at most
+    /// 1000 are listed at a time, and those that are done are counted in `revoked` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<RevocationTarget>,
-    /// Whom else it selected then, until they become `targets`.
+    /// The other identities that were selected then, until they are listed in `targets`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<QueuedTargets>,
     /// The generation of the spec that this status is about.

@@ -184,8 +184,8 @@ impl Queue {
         now: Duration,
     ) -> Duration {
         let usual = after_failed(failures, key);
-        let mut probe = self.probe.iter();
-        if probe.any(|(other, at)| other != key && *at > now && *at <= now + PROBE) {
+        let probe = self.probe.as_ref();
+        if probe.is_some_and(|(other, at)| other != key && *at > now) {
             return usual;
         }
         let pause = usual.min(PROBE);

@@ -110,8 +110,8 @@ pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
 /// Runs `reconcile` for every object that is requeued, and again when it asks for it.
 ///
 /// An object is run by one task at a time, up to 64 objects side by side. None of them waits for ACS,
-/// and what waits for the API server waits for what all need, so nobody's failures take another's
-/// place (K3). A run that fails is repeated with growing pauses; one that panics too.
+/// and calls to the API server share one limit, so failures of one object do not delay another
+/// (K3). A run that fails is repeated with growing pauses; one that panics too.
 /// After `stop` no call to ACS is begun; it ends when the answers to those on the wire are recorded.
 pub async fn run_all<F, R>(
     mut requeued: UnboundedReceiver<ObjectKey>,

@@ -128,16 +128,22 @@ pub async fn tokens(session: &Session, names: &[String]) -> Result<Vec<AcsToken>
     Ok(tokens)
 }
 
-/// The tokens of some identities.
-pub async fn tokens_of(
-    session: &Session,
-    identities: &[&AcsIdentity],
-) -> Result<Vec<AcsToken>, Failure> {
+/// All tokens of the namespace.
+async fn all_tokens(session: &Session) -> Result<Vec<AcsToken>, Failure> {
     let all = format!("the AcsTokens of {}", session.namespace);
     let api = session.api::<AcsToken>();
     let listed = session
         .call("list", &all, api.list(&ListParams::default()))
         .await?;
+    Ok(listed.items)
+}
+
+/// The tokens of some identities.
+pub async fn tokens_of(
+    session: &Session,
+    identities: &[&AcsIdentity],
+) -> Result<Vec<AcsToken>, Failure> {
+    let listed = all_tokens(session).await?;
     let is_theirs = |token: &AcsToken| {
         let mut all = identities.iter();
         all.any(|identity| {
@@ -154,11 +160,7 @@ pub async fn tokens_hit(
     session: &Session,
     identity: &AcsIdentity,
 ) -> Result<Vec<AcsToken>, Failure> {
-    let all = format!("the AcsTokens of {}", session.namespace);
-    let api = session.api::<AcsToken>();
-    let listed = session
-        .call("list", &all, api.list(&ListParams::default()))
-        .await?;
+    let listed = all_tokens(session).await?;
     let id = id_of(identity);
     let is_hit = |token: &AcsToken| {
         let status = token.status.as_ref();

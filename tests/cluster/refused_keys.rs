@@ -15,9 +15,9 @@ async fn a_key_regenerated_without_notice_is_replaced_by_the_second_one() {
     fall_back_to(&world, "secondary").await;
     make_tokens(&world, count).await;
     world.emulator.regenerate("primary").await;
-    // Slow enough to see what is told of tokens that wait for their turn.
+    // Longer than a wait may last untold.
     let slow =
-        json!([{"operation": "issueToken", "effect": "delay", "delay": "2s", "probability": 1.0}]);
+        json!([{"operation": "issueToken", "effect": "delay", "delay": "8s", "probability": 1.0}]);
     world.emulator.faults(slow).await;
     world.token("new", "user-0", "scopes: [voip]");
     let message = world.token_says("token-0", "CredentialRefused").await;

@@ -72,6 +72,9 @@ struct Refusal {
 
 /// So long a caller that tries a credential keeps the others waiting.
 const TRIAL: SignedDuration = SignedDuration::from_secs(35);
+/// So often the others look whether it is their turn: a trial that got no answer wakes nobody, for
+/// each would wake all.
+const NEXT_LOOK: SignedDuration = SignedDuration::from_secs(8);
 /// So many refused credentials are remembered: more have no tokens any longer.
 const MOST_REFUSED: usize = 8;
 
@@ -239,7 +242,9 @@ impl Registry {
         let entries = lock(&self.entries);
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
         let resolved = entry.current.clone()?;
-        let end = match entry.pause(now).max(entry.trial(now)) {
+        let trial = entry.trial(now);
+        let next_look = trial.map(|end| end.min(renewal::add(now, NEXT_LOOK)));
+        let end = match entry.pause(now).max(next_look) {
             Some(end) if entry.is_on_trial() => end,
             _ => return Ok(resolved),
         };
@@ -572,6 +577,9 @@ mod tests {
         assert!(registry.may_call(&name(), "1", at(0)));
         assert!(!registry.may_call(&name(), "1", at(1)));
         assert_eq!(in_use(&registry, 1), Err("CredentialOnTrial".to_owned()));
+        let look_again = |second| registry.usable(&name(), at(second)).unwrap_err().retry_at;
+        assert_eq!(look_again(1), Some(at(9)));
+        assert_eq!(look_again(30), Some(at(35)), "the end of the trial");
         // Who tries may die of something else, or never come back.
         registry.untried(&name(), "1");
         assert!(registry.may_call(&name(), "1", at(2)));

@@ -146,7 +146,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if demand(observed.token, &identity.id, &observed.limits)
         .is_some_and(|demand| demand.asks.is_some() && !is_dead(demand.issued_at, identity))
     {
-        return wait_for_revocation(&name, identity, facts, good);
+        return wait_for_revocation(observed, identity, facts, good);
     }
     if let Some(message) = denial(observed, identity) {
         let reason = POLICY_DENIED.into();
@@ -250,7 +250,7 @@ fn settle(
 /// is good; where the connection can't be used or the revocation fails, that the change waits, and for
 /// what.
 fn wait_for_revocation(
-    secret: &str,
+    observed: &Observed<'_>,
     identity: &UsableIdentity,
     facts: Option<&TokenRecord>,
     good: Option<&TokenRecord>,
@@ -265,6 +265,7 @@ fn wait_for_revocation(
         } => Some((reason, message, *retry_at)),
     };
     let change_waits = |message: &str| {
+        let secret = observed.token.secret_name();
         let message = format!(
             "the change waits, and Secret {secret} holds the token from before it: {message}"
         );
@@ -273,8 +274,9 @@ fn wait_for_revocation(
     match (good, waits) {
         (Some(facts), None) => match &identity.revocation_fails {
             Some(message) => Decision::rest(change_waits(message), good, Some(facts.expires_at)),
+            // The connection may fail meanwhile, and nobody tells that to those who don't call.
             None => Decision {
-                wake: Some(facts.expires_at),
+                wake: Some(renewal::add(observed.now, QUIET_WAIT).min(facts.expires_at)),
                 ..Decision::step(Step::Rest)
             },
         },

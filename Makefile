@@ -36,7 +36,7 @@ plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
 	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
-test: prerequisites browser control-plane promtool ## Set up everything and pass all tests
+test: prerequisites browser control-plane promtool gitops ## Set up everything and pass all tests
 	@echo "==> building and running the tests"
 	$(CARGO) test --locked
 
@@ -129,7 +129,11 @@ control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl a
 
 .PHONY: promtool
 promtool: ## Build promtool, which tests the alerts (once)
-	@GOFLAGS=-tags=remove_all_sd $(CONTROL_PLANE)/build.sh promtool > /dev/null
+	@$(CONTROL_PLANE)/build.sh promtool > /dev/null
+
+.PHONY: gitops
+gitops: ## Build what judges objects as Argo CD and Flux do (once)
+	@$(CONTROL_PLANE)/build.sh gitops > /dev/null
 
 .PHONY: browser
 browser: ## Install Chromium and chromedriver, in which the console is tested (root on Debian), or say how

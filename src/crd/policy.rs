@@ -23,7 +23,7 @@ pub struct TokenPolicy {
     /// `expiresIn` gets this.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
-    #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?$') && self.size() > 0 && duration(self) >= duration('1h') && duration(self) <= duration('24h')", "maxExpiresIn must be a duration from 1h to 24h in hours and minutes, for example 90m or 12h"))]
+    #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?(0s)?$') && self.size() > 0 && duration(self) >= duration('1h') && duration(self) <= duration('24h')", "maxExpiresIn must be a duration from 1h to 24h in hours and minutes, for example 90m or 12h"))]
     pub max_expires_in: Option<String>,
     /// How many `AcsTokens` may use one identity at once, 1 to 100; default: any number. Of too
     /// many the oldest keep their place.

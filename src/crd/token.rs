@@ -105,13 +105,13 @@ pub struct AcsTokenSpec {
     /// `teamsUser`, whose token ends with the Entra token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
-    #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?$') && self.size() > 0 && duration(self) >= duration('1h') && duration(self) <= duration('24h')", "expiresIn must be a duration from 1h to 24h in hours and minutes, for example 90m or 24h"))]
+    #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?(0s)?$') && self.size() > 0 && duration(self) >= duration('1h') && duration(self) <= duration('24h')", "expiresIn must be a duration from 1h to 24h in hours and minutes, for example 90m or 24h"))]
     pub expires_in: Option<String>,
     /// How long before its end the token is renewed, in hours and minutes. Default: a third of the
     /// life. At least 12 minutes or half the life, at most two thirds of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
-    #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?$') && self.size() > 0 && duration(self) >= duration('1m')", "renewBefore must be a duration of at least 1m in hours and minutes, for example 30m or 8h"))]
+    #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?(0s)?$') && self.size() > 0 && duration(self) >= duration('1m')", "renewBefore must be a duration of at least 1m in hours and minutes, for example 30m or 8h"))]
     pub renew_before: Option<String>,
     /// The Secret that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]

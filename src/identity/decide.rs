@@ -272,7 +272,8 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 /// What an identity does and tells while it waits for ACS: for its turn, or for an answer.
 #[must_use]
 pub fn waits(observed: &Observed<'_>) -> Decision {
-    let silence = renewal::add(observed.call.since().unwrap_or(observed.now), QUIET_WAIT);
+    let since = observed.call.since().unwrap_or(observed.now);
+    let silence = renewal::pause(since, QUIET_WAIT, observed.now);
     let status = observed.identity.status.as_ref();
     let is_deleting = observed.identity.metadata.deletion_timestamp.is_some();
     let is_told = is_deleting || status.is_some_and(|status| !status.conditions.is_empty());
@@ -283,9 +284,9 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
             ..Decision::step(Step::Rest)
         };
     }
-    if observed.now < silence {
+    if silence.is_some() {
         return Decision {
-            wake: Some(silence),
+            wake: silence,
             ..Decision::step(Step::Rest)
         };
     }

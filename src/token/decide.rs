@@ -365,10 +365,10 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
                 && status.is_some_and(|status| !status.conditions.is_empty())
         }
     };
-    let silence = renewal::add(observed.call.since().unwrap_or(observed.now), QUIET_WAIT);
+    let since = observed.call.since().unwrap_or(observed.now);
+    let silence = renewal::pause(since, QUIET_WAIT, observed.now).filter(|_| !is_told);
     let wake = good.map(|facts| facts.expires_at);
-    if is_told || observed.now < silence {
-        let silence = (!is_told).then_some(silence);
+    if is_told || silence.is_some() {
         return Decision {
             wake: silence.into_iter().chain(wake).min(),
             ..Decision::step(Step::Rest)

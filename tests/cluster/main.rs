@@ -30,6 +30,7 @@ mod deletion;
 mod documentation;
 mod entra;
 mod events;
+mod gitops;
 mod issuing;
 mod leader;
 mod leaks;

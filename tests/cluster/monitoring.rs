@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::{
     support::{
         eventually,
         helm::{objects, only, template},
-        kubernetes::root,
+        kubernetes::{built, root},
         world::World,
     },
 };
@@ -180,18 +180,9 @@ fn a_pod_is_scraped_once() {
     assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
 }
 
-/// Runs promtool, which is built if need be, in a folder.
+/// Runs promtool in a folder.
 fn promtool(folder: &Path, arguments: &[&str]) {
-    let built = Command::new(root("tests/support/control-plane/build.sh"))
-        .arg("promtool")
-        // Without service discovery, which would take most of the build.
-        .env("GOFLAGS", "-tags=remove_all_sd")
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("bash runs");
-    assert!(built.status.success(), "promtool could not be built");
-    let programs = String::from_utf8(built.stdout).expect("a path");
-    let output = Command::new(format!("{}/promtool", programs.trim()))
+    let output = Command::new(built("promtool").join("promtool"))
         .args(arguments)
         .current_dir(folder)
         .output()

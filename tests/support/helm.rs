@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    kubernetes::{Cluster, root},
+    kubernetes::{Cluster, built, root},
     world::Operator,
 };
 
@@ -22,16 +22,9 @@ pub fn chart() -> String {
     root("charts/acs-identity-operator")
 }
 
-/// The folder with Helm, which is built if need be.
+/// The folder with Helm.
 pub fn folder() -> String {
-    let built = Command::new(root("tests/support/control-plane/build.sh"))
-        .arg("helm")
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("bash runs");
-    assert!(built.status.success(), "helm could not be built");
-    let folder = String::from_utf8(built.stdout).expect("a path");
-    folder.trim().to_owned()
+    built("helm").display().to_string()
 }
 
 /// Runs Helm with `values`; returns its stdout, or its complaint.

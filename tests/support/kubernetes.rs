@@ -45,21 +45,21 @@ pub fn cluster() -> &'static Cluster {
     })
 }
 
-/// A control plane of the caller's own, without our CRDs.
-pub fn start() -> Cluster {
-    let scripts = root("tests/support/control-plane");
-    let built = Command::new(format!("{scripts}/build.sh"))
+/// The folder of programs that are built from Go modules, now if need be.
+pub fn built(what: &str) -> PathBuf {
+    let built = Command::new(root("tests/support/control-plane/build.sh"))
+        .arg(what)
         .stderr(Stdio::inherit())
         .output()
         .expect("bash runs");
-    assert!(
-        built.status.success(),
-        "the control plane could not be built"
-    );
-    let programs = String::from_utf8(built.stdout)
-        .expect("a path")
-        .trim()
-        .into();
+    assert!(built.status.success(), "{what} could not be built");
+    let folder = String::from_utf8(built.stdout).expect("a path");
+    folder.trim().into()
+}
+
+/// A control plane of the caller's own, without our CRDs.
+pub fn start() -> Cluster {
+    let programs = built("kubernetes");
     if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
         return Cluster {
             kubeconfig: kubeconfig.into(),
@@ -72,7 +72,7 @@ pub fn start() -> Cluster {
         .tempdir()
         .expect("a folder");
     let folder = folder.keep();
-    let mut child = Command::new(format!("{scripts}/run.sh"))
+    let mut child = Command::new(root("tests/support/control-plane/run.sh"))
         .arg(&folder)
         .arg("--until-stdin-closes")
         .stdin(Stdio::piped())

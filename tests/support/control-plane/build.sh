@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds etcd, kube-apiserver, kube-controller-manager and kubectl (or, as `build.sh helm`, helm) from
-# Go modules, once, into a cache outside the clone. The last line on stdout is the folder that holds
-# them; progress goes to stderr.
+# Builds etcd, kube-apiserver, kube-controller-manager and kubectl (or, as `build.sh helm`, what the
+# folder helm beside this file lists) from Go modules, once, into a cache outside the clone. The last
+# line on stdout is the folder that holds them; progress goes to stderr.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -30,7 +30,9 @@ if [ "$what" = helm ] && command -v helm >/dev/null && helm version --short 2>/d
 fi
 
 need_go
-key=$(cat "$here/$what/go.mod" "$here/$what/go.sum" "${BASH_SOURCE[0]}" <(go env GOVERSION) | sha256sum | cut -c1-16)
+# Without service discovery, which would take most of the build.
+[ "$what" != promtool ] || export GOFLAGS=-tags=remove_all_sd
+key=$(cat "$here/$what"/* "${BASH_SOURCE[0]}" <(go env GOVERSION) | sha256sum | cut -c1-16)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/acs-identity-operator
 folder=$cache/$what-$key
 only=
@@ -46,7 +48,7 @@ flock -n 9 || { say "another build of $what is under way; waiting for it"; flock
 if [ ! -d "$folder" ]; then
   command -v cc >/dev/null || export CGO_ENABLED=0
   version=$(awk '$1 == "k8s.io/kubernetes" || $1 == "helm.sh/helm/v4" {print $2}' "$here/$what/go.mod")
-  say "building $what $version from Go modules (once; some minutes on two cores)"
+  say "building $what${version:+ }$version from Go modules (once; some minutes on two cores)"
   building=$(mktemp -d "$cache/building-XXXXXX")
   trap 'rm -rf "$building"' EXIT
   flags="-s -w"

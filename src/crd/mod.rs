@@ -70,5 +70,8 @@ pub const TOKEN_UID_LABEL: &str = "acs-identity.dev/token-uid";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Field manager, Event reporter and value of [`MANAGED_BY_LABEL`].
 pub const OPERATOR: &str = "acs-identity-operator";
+/// Annotation of a release's Lease: the namespaces that it watches, separated by commas; all, where it
+/// is empty.
+pub const WATCHED_NAMESPACES: &str = "acs-identity.dev/watch-namespaces";
 /// The connection that an object without a `connectionRef` uses.
 pub const DEFAULT_CONNECTION: &str = "default";

@@ -10,9 +10,8 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt, api::PostParams, core::ObjectMeta};
 use tokio::time::timeout;
 
-use super::releases::{MANAGED_BY, WATCHES};
 use crate::{
-    crd::OPERATOR,
+    crd::{MANAGED_BY_LABEL, OPERATOR, WATCHED_NAMESPACES},
     engine::{Record, Timing},
     health::innermost,
 };
@@ -106,9 +105,9 @@ impl Kept {
             ..former.metadata
         };
         let labels = metadata.labels.get_or_insert_default();
-        labels.insert(MANAGED_BY.to_owned(), OPERATOR.to_owned());
+        labels.insert(MANAGED_BY_LABEL.to_owned(), OPERATOR.to_owned());
         let annotations = metadata.annotations.get_or_insert_default();
-        annotations.insert(WATCHES.to_owned(), self.watched.clone());
+        annotations.insert(WATCHED_NAMESPACES.to_owned(), self.watched.clone());
         let taken = i32::from(is_new && !holder.is_empty() && self.lease.is_some());
         Lease {
             metadata,

@@ -14,14 +14,9 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::lease::{LeaseConfig, record};
 use crate::{
-    crd::OPERATOR,
+    crd::{MANAGED_BY_LABEL, OPERATOR, WATCHED_NAMESPACES},
     engine::{Election, Next},
 };
-
-/// The label of our Leases.
-pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The namespaces that a release watches, separated by commas; all, where it is empty.
-pub(super) const WATCHES: &str = "acs-identity.dev/watch-namespaces";
 
 /// Other releases.
 pub(super) struct Releases {
@@ -68,7 +63,7 @@ impl Releases {
 
     /// Lists the Leases of all releases.
     pub(super) async fn look(&mut self) -> kube::Result<()> {
-        let ours = ListParams::default().labels(&format!("{MANAGED_BY}={OPERATOR}"));
+        let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));
         let found = self.api.list(&ours).await?.items;
         self.saw(&found, Instant::now());
         Ok(())
@@ -78,7 +73,7 @@ impl Releases {
         let mut found: BTreeMap<_, _> = leases.iter().map(|lease| (named(lease), lease)).collect();
         found.remove(&self.own);
         for (name, lease) in &found {
-            let watched = lease.annotations().get(WATCHES);
+            let watched = lease.annotations().get(WATCHED_NAMESPACES);
             let other = self.others.entry(name.clone()).or_insert_with(|| Other {
                 election: Election::new(self.holder.clone()),
                 watched: BTreeSet::new(),
@@ -152,7 +147,7 @@ mod tests {
         serde_json::from_value(json!({
             "metadata": {
                 "namespace": "n", "name": name, "resourceVersion": version,
-                "annotations": {WATCHES: watches},
+                "annotations": {WATCHED_NAMESPACES: watches},
             },
             "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
         }))

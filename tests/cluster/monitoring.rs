@@ -1,11 +1,6 @@
 //! Metrics, and the alerts and the dashboard that are made of them.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 

@@ -229,6 +229,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         Event::Jump(seconds) => {
             world.local_offset += seconds * 1000;
             world.jumped += seconds.abs() * 1000;
+            world.jumped_at = Some(world.now);
         }
         Event::CreateIdentity(number) => create_identity(world, setup, number),
         Event::DeleteIdentity(number) => {

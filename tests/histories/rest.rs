@@ -54,9 +54,11 @@ fn at_rest(world: &World, operator: &Operator) -> Checked {
             .calls
             .stage(&ObjectRef::from_obj(object).into());
         let local = world.local().as_millisecond();
-        let is_moment = call
-            .since()
-            .is_some_and(|since| (0..QUIET).contains(&(local - since.as_millisecond())));
+        // What lies on both sides of a jump has no length by that clock.
+        let has_jumped = world.jumped_at.is_some_and(|at| world.now - at < QUIET);
+        let is_moment = call.since().is_some_and(|since| {
+            has_jumped || (0..QUIET).contains(&(local - since.as_millisecond()))
+        });
         if !is_moment
             && object
                 .status

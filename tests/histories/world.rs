@@ -135,6 +135,8 @@ pub struct World {
     pub service_offset: Millis,
     /// How far the operator's clock has jumped, and the service's has stepped, in all.
     pub jumped: Millis,
+    /// When the operator's clock last jumped.
+    pub jumped_at: Option<Millis>,
     /// The service's clock has stepped since its last answer: nobody can know.
     pub has_stepped_unseen: bool,
     /// How far the service's clock has stepped back, in all.
@@ -174,6 +176,7 @@ impl World {
             local_offset: 0,
             service_offset: 0,
             jumped: 0,
+            jumped_at: None,
             stepped: 0,
             has_stepped_unseen: false,
             learned: None,

@@ -22,6 +22,7 @@ mod inspect;
 mod issue;
 mod kubectl;
 mod leaks;
+mod lives;
 mod orders;
 mod run;
 mod status;

@@ -27,22 +27,29 @@ pub struct Cluster {
 /// Our CRDs are installed.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
-        let cluster = start();
-        cluster.kubectl(&["apply", "--server-side", "--kustomize", &root("crds")]);
-        for kind in [
-            "acsconnections",
-            "clusteracsconnections",
-            "acsidentities",
-            "acstokens",
-            "acsrevocations",
-            "clusteracsrevocations",
-        ] {
-            let crd = format!("crd/{kind}.acs-identity.dev");
-            cluster.kubectl(&["wait", "--for=condition=Established", &crd]);
-        }
-        cluster
-    })
+    CLUSTER.get_or_init(with_crds)
+}
+
+/// A control plane of the caller's own, with our CRDs.
+pub fn another() -> &'static Cluster {
+    Box::leak(Box::new(with_crds()))
+}
+
+fn with_crds() -> Cluster {
+    let cluster = start();
+    cluster.kubectl(&["apply", "--server-side", "--kustomize", &root("crds")]);
+    for kind in [
+        "acsconnections",
+        "clusteracsconnections",
+        "acsidentities",
+        "acstokens",
+        "acsrevocations",
+        "clusteracsrevocations",
+    ] {
+        let crd = format!("crd/{kind}.acs-identity.dev");
+        cluster.kubectl(&["wait", "--for=condition=Established", &crd]);
+    }
+    cluster
 }
 
 /// The folder of programs that are built from Go modules, now if need be.

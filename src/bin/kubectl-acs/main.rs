@@ -14,6 +14,7 @@ mod console;
 mod create;
 mod delete;
 mod exchange;
+mod export;
 mod failure;
 mod generate;
 mod gitops;
@@ -25,6 +26,7 @@ mod orders;
 mod output;
 mod overview;
 mod progress;
+mod release;
 mod renew;
 mod request;
 mod revoke;
@@ -70,6 +72,8 @@ enum Command {
     Exchange(exchange::Exchange),
     Delete(delete::Delete),
     Generate(generate::Generate),
+    Export(export::Export),
+    Release(release::Release),
     Console(console::ConsoleArgs),
     Completion(complete::Completion),
 }
@@ -104,6 +108,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Exchange(command) => exchange::exchange(place, command).await,
         Command::Delete(command) => delete::delete(place, command).await,
         Command::Generate(command) => generate::generate(place, &command),
+        Command::Export(command) => export::export(place, &command).await,
+        Command::Release(command) => release::release(place, &command).await,
         Command::Console(command) => Box::pin(console::console(place, command)).await,
         Command::Completion(command) => complete::completion(&command)
             .map_err(|error| Failure::new(Exit::Failed, error.to_string())),

@@ -87,7 +87,8 @@ pub async fn may_list_orders(session: &Session, in_all_namespaces: bool) -> Resu
     Ok(if_allowed(list(session, orders).await)?.is_some())
 }
 
-async fn list<K>(session: &Session, api: Api<K>) -> Result<Vec<K>, Failure>
+/// All that an `Api` lists.
+pub async fn list<K>(session: &Session, api: Api<K>) -> Result<Vec<K>, Failure>
 where
     K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {

@@ -1,0 +1,127 @@
+//! `export`: the objects with what another cluster needs to go on with them.
+
+use std::collections::BTreeSet;
+
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, DeletionPolicy, Origin, REQUEST,
+    REQUESTED_AT,
+};
+use clap::Args;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    failure::Failure,
+    manifest, output,
+    overview::{list, objects},
+    session::Place,
+};
+
+/// Print connections, identities and tokens as YAML that another cluster goes on with
+///
+/// Each AcsIdentity has the id of its user in spec.identityId, so that the other cluster adopts the
+/// user and creates none. Secrets are not printed; stderr names those that connections need.
+#[derive(Clone, Debug, Args)]
+pub struct Export {
+    /// All namespaces, and ClusterAcsConnections
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+}
+
+/// Carries out `export`.
+pub async fn export(place: &Place, command: &Export) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    let all = command.all_namespaces;
+    let mut clusters: Vec<ClusterAcsConnection> = Vec::new();
+    if all {
+        clusters = list(&session, Api::all(session.client.clone())).await?;
+    }
+    let connections: Vec<AcsConnection> = list(&session, objects(&session, all)).await?;
+    let identities: Vec<AcsIdentity> = list(&session, objects(&session, all)).await?;
+    let tokens: Vec<AcsToken> = list(&session, objects(&session, all)).await?;
+    let mut yaml = String::new();
+    for connection in &clusters {
+        yaml.push_str(&document(connection, json!({}))?);
+    }
+    for connection in &connections {
+        yaml.push_str(&document(connection, json!({}))?);
+    }
+    for identity in &identities {
+        yaml.push_str(&document(identity, with_id(identity))?);
+    }
+    for token in &tokens {
+        yaml.push_str(&document(token, json!({}))?);
+    }
+    output::print(&yaml);
+    Ok(())
+}
+
+/// An object without what belongs to this cluster; one that is being deleted stays behind.
+fn document<K>(object: &K, mut change: Value) -> Result<String, Failure>
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    if object.meta().deletion_timestamp.is_some() {
+        note(object, "is being deleted and is not exported");
+        return Ok(String::new());
+    }
+    for secret in secrets(&json!(object)) {
+        let said = format!("needs Secret {secret}, which is not exported");
+        note(object, &said);
+    }
+    // A request is of this cluster; there it would only be recorded.
+    change["metadata"] = json!({"annotations": {REQUEST: null, REQUESTED_AT: null}});
+    manifest::changed(object, &change)
+}
+
+/// The names of the Secrets that an object reads.
+fn secrets(value: &Value) -> BTreeSet<String> {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .flat_map(
+            |(key, value)| match (key.as_str(), value["name"].as_str()) {
+                ("secretRef" | "secondarySecretRef", Some(name)) => {
+                    BTreeSet::from([name.to_owned()])
+                }
+                _ => secrets(value),
+            },
+        )
+        .collect()
+}
+
+/// What makes the other cluster go on with the same user, and delete it only where this one would.
+fn with_id(identity: &AcsIdentity) -> Value {
+    let status = identity.status.as_ref();
+    let id = identity.spec.identity_id.as_ref();
+    let Some(id) = id.or_else(|| status?.identity_id.as_ref()) else {
+        note(
+            identity,
+            "has no user in ACS yet: the other cluster creates one",
+        );
+        return json!({});
+    };
+    if status.is_some_and(|status| status.pending_revocation.is_some()) {
+        note(
+            identity,
+            "waits for a revocation, which is not exported: wait until it is done, and export again",
+        );
+    }
+    let is_created = status.and_then(|status| status.origin) == Some(Origin::Created);
+    let policy = identity
+        .spec
+        .deletion_policy
+        .or_else(|| is_created.then_some(DeletionPolicy::Delete));
+    let mut change = json!({"spec": {"identityId": id, "deletionPolicy": policy}});
+    // The connection that it was resolved to once; there, another one may be the default.
+    if let Some(connection) = status.and_then(|status| status.connection_ref.as_ref()) {
+        change["spec"]["connectionRef"] = json!(connection);
+    }
+    change
+}
+
+fn note<K: Resource<DynamicType = ()>>(object: &K, said: &str) {
+    let namespace = object.namespace().map(|it| it + "/").unwrap_or_default();
+    let (kind, name) = (K::kind(&()), object.name_any());
+    anstream::eprintln!("{kind} {namespace}{name} {said}");
+}

@@ -16,7 +16,7 @@ pub use views::Views;
 use crate::{
     acs::{self, Service},
     cluster::{self, event::Notice, index, view::object_ref},
-    crd::{AcsIdentity, ConnectionKey, ConnectionKind, IDENTITY_NOT_FOUND, ready_reason},
+    crd::{AcsIdentity, ConnectionKey, ConnectionKind, Reason, ready_reason},
     credentials::Registry,
     engine::{ApiRequest, Calls, Locks, Requeue, World},
     memory::Memory,
@@ -170,7 +170,7 @@ impl Context {
     }
 
     /// Publishes an Event of what went as wanted.
-    pub async fn inform<K>(&self, object: &K, reason: &str, note: impl Into<String>)
+    pub async fn inform<K>(&self, object: &K, reason: Reason, note: impl Into<String>)
     where
         K: Resource<DynamicType = ()>,
     {
@@ -178,21 +178,21 @@ impl Context {
     }
 
     /// Publishes an Event of what a person should look at.
-    pub async fn warn<K>(&self, object: &K, reason: &str, note: impl Into<String>)
+    pub async fn warn<K>(&self, object: &K, reason: Reason, note: impl Into<String>)
     where
         K: Resource<DynamicType = ()>,
     {
         self.publish(object, true, reason, note.into()).await;
     }
 
-    async fn publish<K>(&self, object: &K, is_warning: bool, reason: &str, note: String)
+    async fn publish<K>(&self, object: &K, is_warning: bool, reason: Reason, note: String)
     where
         K: Resource<DynamicType = ()>,
     {
         let notice = Notice {
             about: object.object_ref(&()),
             is_warning,
-            reason: reason.to_owned(),
+            reason,
             note,
         };
         // One that can't be published is logged, and never a reason to fail.
@@ -224,14 +224,14 @@ impl Context {
                 },
                 ..Namespace::default()
             };
-            self.warn(&namespace, "Abandoned", message).await;
+            self.warn(&namespace, Reason::Abandoned, message).await;
         } else {
-            self.warn(object, "Abandoned", message).await;
+            self.warn(object, Reason::Abandoned, message).await;
         }
     }
 }
 
 fn is_told_missing(identity: &AcsIdentity) -> bool {
     let status = identity.status.as_ref();
-    status.is_some_and(|status| ready_reason(&status.conditions) == IDENTITY_NOT_FOUND)
+    status.is_some_and(|status| ready_reason(&status.conditions) == Some(Reason::IdentityNotFound))
 }

@@ -1,21 +1,21 @@
 //! The credentials of all connections, in memory only.
 
-use std::{borrow::Cow, collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     acs::{Credential, Endpoint, Resolved},
     cluster::view::lock,
-    crd::{ConnectionKey, ConnectionStatus},
+    crd::{ConnectionKey, ConnectionStatus, Reason},
     renewal,
 };
 
 /// Why a connection can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
-    /// Why, in a word.
-    pub reason: Cow<'static, str>,
+    /// Why, for machines.
+    pub reason: Reason,
     /// What to do, in a sentence.
     pub message: String,
     /// Whether a human must act.
@@ -63,7 +63,7 @@ struct Entry {
 #[derive(Debug)]
 struct Refusal {
     keys: Vec<Credential>,
-    reason: &'static str,
+    reason: Reason,
     message: String,
     attempts: i32,
     since: Timestamp,
@@ -251,12 +251,12 @@ impl Registry {
         let (reason, message) = match &entry.refusal {
             Some(refusal) => (refusal.reason, refusal.message.clone()),
             None => (
-                "CredentialOnTrial",
+                Reason::CredentialOnTrial,
                 format!("waiting until the service has accepted the new credential of {key}"),
             ),
         };
         Err(Unusable {
-            reason: reason.into(),
+            reason,
             message,
             is_stalled: false,
             retry_at: Some(end),
@@ -314,7 +314,7 @@ impl Registry {
         match &entry.refusal {
             None => Ok(()),
             Some(refusal) => Err(Unusable {
-                reason: refusal.reason.into(),
+                reason: refusal.reason,
                 message: refusal.message.clone(),
                 is_stalled: false,
                 retry_at: None,
@@ -377,7 +377,7 @@ impl Registry {
         &self,
         key: &ConnectionKey,
         credential: &str,
-        reason: &'static str,
+        reason: Reason,
         message: &str,
         now: Timestamp,
     ) -> Refused {
@@ -433,7 +433,7 @@ impl Registry {
 
 fn unknown(key: &ConnectionKey) -> Unusable {
     Unusable {
-        reason: "ConnectionNotReady".into(),
+        reason: Reason::ConnectionNotReady,
         message: format!("waiting until {key} is looked at"),
         is_stalled: false,
         retry_at: None,
@@ -496,7 +496,7 @@ mod tests {
     fn another_client_secret_is_tried_at_once_though_the_fingerprint_is_the_same() {
         let (registry, service, now) = (Registry::default(), service(), Timestamp::now());
         let mistyped = set(&registry, by_secret(&service, "mistyped"));
-        registry.refused(&name(), &mistyped, "TokenRefused", "no", now);
+        registry.refused(&name(), &mistyped, Reason::TokenRefused, "no", now);
         assert!(registry.usable(&name(), now).is_err());
         set(&registry, by_secret(&service, "mistyped"));
         assert!(registry.usable(&name(), now).is_err(), "it is the same");
@@ -514,7 +514,7 @@ mod tests {
             let registry = Registry::default();
             let fingerprint = set(&registry, credential);
             registry.accepted(&name(), &fingerprint);
-            registry.refused(&name(), &fingerprint, "CredentialRefused", "no", now);
+            registry.refused(&name(), &fingerprint, Reason::CredentialRefused, "no", now);
             let refused = registry.credential(&name()).refused;
             assert_eq!(refused, Vec::from_iter(dies.then_some(fingerprint)));
         }
@@ -526,16 +526,19 @@ mod tests {
         let credential = set(&registry, by_secret(&service(), "right"));
         let refused = |reason| registry.refused(&name(), &credential, reason, "no", now);
         assert_eq!(
-            refused("TokenUnavailable"),
+            refused(Reason::TokenUnavailable),
             Refused::Failed { is_news: true }
         );
         assert_eq!(
-            refused("TokenUnavailable"),
+            refused(Reason::TokenUnavailable),
             Refused::Failed { is_news: false }
         );
-        assert_eq!(refused("TokenRefused"), Refused::Failed { is_news: true });
+        assert_eq!(
+            refused(Reason::TokenRefused),
+            Refused::Failed { is_news: true }
+        );
         let why = registry.usable(&name(), now).unwrap_err();
-        assert_eq!(why.reason, "TokenRefused");
+        assert_eq!(why.reason, Reason::TokenRefused);
     }
 
     fn at(second: i64) -> Timestamp {
@@ -555,15 +558,21 @@ mod tests {
         registry.set(&name(), None, Ok(key(first)), Ok(second.map(key)), None)
     }
 
-    fn in_use(registry: &Registry, second: i64) -> Result<String, String> {
+    fn in_use(registry: &Registry, second: i64) -> Result<String, Reason> {
         let usable = registry.usable(&name(), at(second));
         usable
             .map(|resolved| resolved.credential)
-            .map_err(|why| why.reason.into_owned())
+            .map_err(|why| why.reason)
     }
 
     fn refuse(registry: &Registry, credential: &str, second: i64) -> Refused {
-        registry.refused(&name(), credential, "CredentialRefused", "no", at(second))
+        registry.refused(
+            &name(),
+            credential,
+            Reason::CredentialRefused,
+            "no",
+            at(second),
+        )
     }
 
     #[test]
@@ -576,7 +585,7 @@ mod tests {
         );
         assert!(registry.may_call(&name(), "1", at(0)));
         assert!(!registry.may_call(&name(), "1", at(1)));
-        assert_eq!(in_use(&registry, 1), Err("CredentialOnTrial".to_owned()));
+        assert_eq!(in_use(&registry, 1), Err(Reason::CredentialOnTrial));
         let look_again = |second| registry.usable(&name(), at(second)).unwrap_err().retry_at;
         assert_eq!(look_again(1), Some(at(9)));
         assert_eq!(look_again(30), Some(at(35)), "the end of the trial");
@@ -634,7 +643,7 @@ mod tests {
         let registry = registry(0, Some(1));
         assert_eq!(refuse(&registry, "0", 0), Refused::Replaced);
         assert_eq!(refuse(&registry, "1", 0), Refused::Failed { is_news: true });
-        assert_eq!(in_use(&registry, 1), Err("CredentialRefused".to_owned()));
+        assert_eq!(in_use(&registry, 1), Err(Reason::CredentialRefused));
         assert_eq!(registry.credential(&name()).dead(), Vec::<String>::new());
         assert!(registry.may_call(&name(), "1", at(60)));
         assert_eq!(refuse(&registry, "1", 60), Refused::Replaced);
@@ -647,7 +656,7 @@ mod tests {
             refuse(&registry, "0", 60),
             Refused::Failed { is_news: false }
         );
-        assert_eq!(in_use(&registry, 61), Err("CredentialRefused".to_owned()));
+        assert_eq!(in_use(&registry, 61), Err(Reason::CredentialRefused));
         // The right key ends that at once.
         assert!(use_keys(&registry, 2, Some(1)));
         assert!(registry.current(&name()).is_ok());

@@ -2,7 +2,6 @@
 //! a restart forgets all of it.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex},
 };
@@ -13,7 +12,7 @@ use secrecy::SecretString;
 use crate::{
     acs::Resolved,
     cluster::{ObjectKey, view::lock},
-    crd::{AcsToken, ConnectionKey, SecretKeyRef, TokenRecord},
+    crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TokenRecord},
     renewal,
 };
 
@@ -243,8 +242,8 @@ pub enum UserTokenView {
     Unknown,
     /// It is not there (yet).
     Missing {
-        /// Why, in a word.
-        reason: Cow<'static, str>,
+        /// Why, for machines.
+        reason: Reason,
         /// What is waited for, in a sentence.
         message: String,
     },

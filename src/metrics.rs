@@ -2,14 +2,16 @@
 
 mod process;
 
+use std::fmt;
+
 use prometheus_client::{
     collector::Collector,
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
-use crate::acs;
+use crate::{acs, crd::Reason};
 
 /// Content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,8 +31,14 @@ pub struct KindLabels {
 pub struct ReasonLabels {
     /// The kind of the object.
     pub kind: &'static str,
-    /// One word.
-    pub reason: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
 }
 
 /// Labels of a step of a run.

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::{Error, effect, view::lock};
-use crate::crd::OPERATOR;
+use crate::crd::{OPERATOR, Reason};
 
 /// An Event to be published.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +33,8 @@ pub struct Notice {
     pub about: ObjectReference,
     /// Whether a person should look at it.
     pub is_warning: bool,
-    /// One word.
-    pub reason: String,
+    /// Why, for machines.
+    pub reason: Reason,
     /// A sentence.
     pub note: String,
 }
@@ -142,14 +142,14 @@ fn event(notice: &Notice, now: Timestamp) -> Event {
     let namespace = regarding.namespace.as_deref();
     let end = note.floor_char_boundary(LONGEST_NOTE);
     let mut event = Event {
-        action: Some(reason.clone()),
+        action: Some(reason.to_string()),
         event_time: Some(MicroTime(now)),
         metadata: ObjectMeta {
             namespace: Some(namespace.unwrap_or(NAMESPACE_OF_CLUSTER).to_owned()),
             ..ObjectMeta::default()
         },
         note: Some(note.get(..end).unwrap_or_default().to_owned()),
-        reason: Some(reason.clone()),
+        reason: Some(reason.to_string()),
         regarding: Some(regarding),
         reporting_controller: Some(OPERATOR.to_owned()),
         reporting_instance: Some(OPERATOR.to_owned()),
@@ -242,9 +242,12 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Reason::{TokenIssued, TokensRevoked},
+        *,
+    };
 
-    fn of(name: &str, reason: &str, note: &str, at: i64) -> Event {
+    fn of(name: &str, reason: Reason, note: &str, at: i64) -> Event {
         let about = ObjectReference {
             name: Some(name.to_owned()),
             namespace: Some("team".to_owned()),
@@ -253,7 +256,7 @@ mod tests {
         let notice = Notice {
             about,
             is_warning: false,
-            reason: reason.to_owned(),
+            reason,
             note: note.to_owned(),
         };
         event(&notice, Timestamp::from_nanosecond(i128::from(at)).unwrap())
@@ -273,7 +276,7 @@ mod tests {
             format!("{}-{}", "a".repeat(227), "b".repeat(25)),
             format!("{}{}b", "a".repeat(200), "-".repeat(52)),
         ] {
-            let event = of(&name, "Issued", "", now);
+            let event = of(&name, TokenIssued, "", now);
             let named = name_of(&event);
             assert!(named.len() <= 253, "{named}");
             for part in named.split('.') {
@@ -286,19 +289,19 @@ mod tests {
 
     #[test]
     fn events_of_one_moment_have_names_of_their_own() {
-        let one = of("a", "Issued", "one", 7);
-        assert_ne!(name_of(&one), name_of(&of("a", "Issued", "two", 7)));
-        assert_ne!(name_of(&one), name_of(&of("a", "Issued", "one", 8)));
+        let one = of("a", TokenIssued, "one", 7);
+        assert_ne!(name_of(&one), name_of(&of("a", TokenIssued, "two", 7)));
+        assert_ne!(name_of(&one), name_of(&of("a", TokenIssued, "one", 8)));
     }
 
     #[test]
     fn only_the_same_text_on_the_same_object_is_a_repeat() {
-        let one = key(&of("a", "Issued", "one", 1));
-        assert_eq!(one, key(&of("a", "Issued", "one", 2)));
+        let one = key(&of("a", TokenIssued, "one", 1));
+        assert_eq!(one, key(&of("a", TokenIssued, "one", 2)));
         for other in [
-            of("a", "Issued", "two", 1),
-            of("a", "Revoked", "one", 1),
-            of("b", "Issued", "one", 1),
+            of("a", TokenIssued, "two", 1),
+            of("a", TokensRevoked, "one", 1),
+            of("b", TokenIssued, "one", 1),
         ] {
             assert_ne!(one, key(&other));
         }
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_long_note_is_cut_between_characters() {
-        let event = of("a", "Issued", &"€".repeat(400), 1);
+        let event = of("a", TokenIssued, &"€".repeat(400), 1);
         assert_eq!(event.note.unwrap(), "€".repeat(341));
     }
 
@@ -315,18 +318,18 @@ mod tests {
         let notice = Notice {
             about: ObjectReference::default(),
             is_warning: true,
-            reason: "Issued".to_owned(),
+            reason: TokensRevoked,
             note: String::new(),
         };
         let event = event(&notice, Timestamp::UNIX_EPOCH);
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
-        let named = of("a", "Issued", "", 1);
+        let named = of("a", TokenIssued, "", 1);
         assert_eq!(named.metadata.namespace.as_deref(), Some("team"));
     }
 
     #[test]
     fn the_events_used_last_are_remembered() {
-        let key = |number: usize| key(&of("a", "Issued", &number.to_string(), 1));
+        let key = |number: usize| key(&of("a", TokenIssued, &number.to_string(), 1));
         let mut published = Published::default();
         published.remember(key(0), "first".to_owned());
         for number in 1..MOST_REMEMBERED {

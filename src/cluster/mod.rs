@@ -29,6 +29,8 @@ pub use key::{Kind, ObjectKey};
 use kube::{Resource, ResourceExt, core::Status};
 use tokio::sync::Semaphore;
 
+use crate::crd::Reason;
+
 /// No single call to the API server takes longer; kube itself would wait for minutes.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -102,11 +104,10 @@ impl Error {
         self.status().is_some_and(Status::is_forbidden)
     }
 
-    /// The API server has judged the write, and does not take it as it is: a quota, a policy, a
-    /// namespace that ends, a missing right. The same write is refused again until that changes.
+    /// The API server does not take the write as it is ([`Reason::is_refusal`]).
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        is_refusal(self.reason())
+        self.reason().is_refusal()
     }
 
     /// The API server gave no answer at all.
@@ -117,49 +118,30 @@ impl Error {
 
     /// One word for conditions and metrics.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         if matches!(self, Self::Withheld) {
-            return "Withheld";
+            return Reason::Withheld;
         }
         let Some(status) = self.status() else {
-            return "ApiServerError";
+            return Reason::ApiServerError;
         };
         let says = |words: &str| status.message.contains(words);
         if status.is_conflict() {
-            "Conflict"
+            Reason::Conflict
         } else if says("exceeded quota") {
-            QUOTA_EXCEEDED
+            Reason::QuotaExceeded
         } else if says("is being terminated") {
-            NAMESPACE_TERMINATING
+            Reason::NamespaceTerminating
         } else if says("ValidatingAdmissionPolicy") || says("denied the request") {
-            ADMISSION_DENIED
+            Reason::AdmissionDenied
         } else if status.is_forbidden() {
-            FORBIDDEN
+            Reason::Forbidden
         } else if status.code == 422 {
-            INVALID
+            Reason::InvalidObject
         } else {
-            "ApiServerError"
+            Reason::ApiServerError
         }
     }
-}
-
-const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
-const ADMISSION_DENIED: &str = "AdmissionDenied";
-const FORBIDDEN: &str = "Forbidden";
-const INVALID: &str = "InvalidObject";
-
-/// Whether this reason is one of a refusal ([`Error::is_refusal`]).
-#[must_use]
-pub fn is_refusal(reason: &str) -> bool {
-    [
-        QUOTA_EXCEEDED,
-        NAMESPACE_TERMINATING,
-        ADMISSION_DENIED,
-        FORBIDDEN,
-        INVALID,
-    ]
-    .contains(&reason)
 }
 
 /// What went wrong, in the API server's own words where they are its.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    crd::{AcsTokenStatus, FormerTokens},
+    crd::{AcsTokenStatus, FormerTokens, Reason},
     renewal,
 };
 
@@ -15,16 +15,13 @@ use crate::{
 pub struct Regeneration {
     /// Nobody can be hurt.
     pub is_safe: bool,
-    /// Why, in a word.
-    pub reason: &'static str,
+    /// Why, for machines.
+    pub reason: Reason,
     /// Why, and what to wait for.
     pub message: String,
     /// When it will be something else, if only time has to pass.
     pub changes_at: Option<Timestamp>,
 }
-
-/// The reason while the service has not accepted the credential in use.
-pub const NOT_ACCEPTED: &str = "CredentialNotAccepted";
 
 /// Counts what the tokens of a connection tell of former credentials: others than the one that the
 /// service `accepted` last.
@@ -86,7 +83,7 @@ pub fn regeneration(
     if !is_accepted {
         let message = "the service has not accepted the credential in use; until it does, \
                        regenerate no key of the resource";
-        return not_yet(NOT_ACCEPTED, message.to_owned(), None);
+        return not_yet(Reason::CredentialNotAccepted, message.to_owned(), None);
     }
     let expire_at = former
         .and_then(|former| former.expire_at.as_ref())
@@ -95,7 +92,7 @@ pub fn regeneration(
     let (Some(former), Some(expire_at)) = (former, expire_at) else {
         return Regeneration {
             is_safe: true,
-            reason: "NoFormerTokens",
+            reason: Reason::NoFormerTokens,
             message: "no token of a former credential is alive; keys that are not in use can be \
                       regenerated"
                 .to_owned(),
@@ -108,7 +105,7 @@ pub fn regeneration(
              with its key: {}; they are being made anew",
             former.left
         );
-        return not_yet("FormerTokensLeft", message, Some(expire_at));
+        return not_yet(Reason::FormerTokensLeft, message, Some(expire_at));
     }
     let settled_at = former
         .last_rewrite
@@ -121,7 +118,7 @@ pub fn regeneration(
              to read their Secrets again"
         );
         return not_yet(
-            "SecretsJustRewritten",
+            Reason::SecretsJustRewritten,
             message,
             Some(settled_at.min(expire_at)),
         );
@@ -131,7 +128,7 @@ pub fn regeneration(
          Secrets again, its key can be regenerated now; where they don't, such tokens are alive \
          until {expire_at}"
     );
-    not_yet("SecretsRenewed", message, Some(expire_at))
+    not_yet(Reason::SecretsRenewed, message, Some(expire_at))
 }
 
 #[cfg(test)]
@@ -214,40 +211,45 @@ mod tests {
         let left = former(2, Some(7), Some(90));
         let rewritten = former(0, Some(10), Some(90));
         for (former, is_accepted, now, expected) in [
-            (None, true, 0, (true, "NoFormerTokens", None)),
-            (None, false, 0, (false, "CredentialNotAccepted", None)),
+            (None, true, 0, (true, Reason::NoFormerTokens, None)),
+            (None, false, 0, (false, Reason::CredentialNotAccepted, None)),
             (
                 Some(&rewritten),
                 false,
                 95,
-                (false, "CredentialNotAccepted", None),
+                (false, Reason::CredentialNotAccepted, None),
             ),
             (
                 Some(&left),
                 true,
                 20,
-                (false, "FormerTokensLeft", Some(at(90))),
+                (false, Reason::FormerTokensLeft, Some(at(90))),
             ),
-            (Some(&left), true, 90, (true, "NoFormerTokens", None)),
+            (Some(&left), true, 90, (true, Reason::NoFormerTokens, None)),
             (
                 Some(&rewritten),
                 true,
                 14,
-                (false, "SecretsJustRewritten", Some(at(15))),
+                (false, Reason::SecretsJustRewritten, Some(at(15))),
             ),
             (
                 Some(&rewritten),
                 true,
                 15,
-                (false, "SecretsRenewed", Some(at(90))),
+                (false, Reason::SecretsRenewed, Some(at(90))),
             ),
             (
                 Some(&rewritten),
                 true,
                 89,
-                (false, "SecretsRenewed", Some(at(90))),
+                (false, Reason::SecretsRenewed, Some(at(90))),
             ),
-            (Some(&rewritten), true, 90, (true, "NoFormerTokens", None)),
+            (
+                Some(&rewritten),
+                true,
+                90,
+                (true, Reason::NoFormerTokens, None),
+            ),
         ] {
             assert_eq!(says(former, is_accepted, now), expected, "{former:?} {now}");
         }

@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     crd::{
         AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,
-        SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED, Verdict, is_ready, ready_reason,
+        Reason, SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED, Verdict, is_ready, ready_reason,
     },
     credentials::{CredentialState, Unusable},
     engine::{Stored, write_status},
@@ -21,8 +21,6 @@ use crate::{
     renewal,
 };
 
-/// Nothing is to be told of a connection that works.
-const READY_REASON: &str = "ConnectionReady";
 /// Counts are written at most this often, and only when they have changed; of many tokens less often,
 /// for whoever counts looks at each of them.
 const COUNTING: SignedDuration = SignedDuration::from_secs(10);
@@ -90,7 +88,8 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         // The seconds of an offset waver; only that there is one is worth a write.
         next.clock_offset.clone_from(&former.clock_offset);
     }
-    let was_accepted = told_regeneration.is_some_and(|told| told.reason != former::NOT_ACCEPTED);
+    let was_accepted = told_regeneration
+        .is_some_and(|told| Reason::parse(&told.reason) != Some(Reason::CredentialNotAccepted));
     let is_news = next != former || is_accepted != was_accepted;
     let counted = context.memory.of(&uid).counted;
     let tokens = i32::try_from(former.tokens.unwrap_or(0)).unwrap_or(i32::MAX);
@@ -116,7 +115,7 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         &regeneration.message,
     ));
     if let Some(warning) = load.warning() {
-        let reason = "TooManyRenewals";
+        let reason = Reason::TooManyRenewals;
         let condition = conditions.one(SERVICE_LIMIT_EXCEEDED, true, reason, &warning);
         next.conditions.push(condition);
     }
@@ -212,7 +211,7 @@ pub async fn deleting<C: AnyConnection + Stored + Kept>(
     };
     let next = ConnectionStatus {
         observed_generation: generation,
-        conditions: conditions.of(&Verdict::reconciling("Deleting", message)),
+        conditions: conditions.of(&Verdict::reconciling(Reason::Deleting, message)),
         ..former.clone()
     };
     if next == former || !context.tells_of(key) {
@@ -237,11 +236,12 @@ async fn warn<C: AnyConnection>(
     verdict: &Verdict,
 ) {
     let (reason, message) = match (current, verdict) {
-        (Err(why), _) if is_ready(&former.conditions) => (&why.reason, &why.message),
+        (Err(why), _) if is_ready(&former.conditions) => (why.reason, &why.message),
         (Ok(()), Verdict::Ready { reason, message })
-            if reason != READY_REASON && reason != ready_reason(&former.conditions) =>
+            if *reason != Reason::ConnectionReady
+                && Some(*reason) != ready_reason(&former.conditions) =>
         {
-            (reason, message)
+            (*reason, message)
         }
         _ => return,
     };
@@ -252,26 +252,29 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
     let fault = credential.spare_fault.as_ref();
     match current {
         Ok(()) if credential.is_replaced => Verdict::ready(
-            "SecondaryKeyInUse",
+            Reason::SecondaryKeyInUse,
             "the service refuses the key of secretRef, so the one of secondarySecretRef is in use; \
              put the resource's other key into secretRef",
         ),
         Ok(()) => match fault {
             Some(fault) => Verdict::ready(
-                "SecondaryKeyUnusable",
+                Reason::SecondaryKeyUnusable,
                 format!(
                     "the first key is not refused, but secondarySecretRef can't be used: {fault}"
                 ),
             ),
-            None => Verdict::ready(READY_REASON, "the credential is there and not refused"),
+            None => Verdict::ready(
+                Reason::ConnectionReady,
+                "the credential is there and not refused",
+            ),
         },
-        Err(why) if why.is_stalled => Verdict::stalled(why.reason.clone(), why.message.clone()),
+        Err(why) if why.is_stalled => Verdict::stalled(why.reason, why.message.clone()),
         Err(why) => {
             let message = match fault {
                 Some(fault) => format!("{} secondarySecretRef can't be used: {fault}", why.message),
                 None => why.message.clone(),
             };
-            Verdict::reconciling(why.reason.clone(), message)
+            Verdict::reconciling(why.reason, message)
         }
     }
 }
@@ -320,6 +323,6 @@ fn offset_text(offset: SignedDuration) -> String {
 
 fn again(current: &Result<(), Unusable>, now: Timestamp) -> Option<Timestamp> {
     let why = current.as_ref().err()?;
-    let is_unreadable = ["Forbidden", "ApiServerError"].contains(&why.reason.as_ref());
+    let is_unreadable = matches!(why.reason, Reason::Forbidden | Reason::ApiServerError);
     is_unreadable.then(|| renewal::add(now, UNREADABLE))
 }

@@ -13,8 +13,8 @@ use crate::{
     },
     context::Context,
     crd::{
-        AnyConnection, Auth, ConnectionKind, ManagedIdentityAuth, SecretKeyRef, TOKEN_UID_LABEL,
-        WorkloadIdentityAuth,
+        AnyConnection, Auth, ConnectionKind, ManagedIdentityAuth, Reason, SecretKeyRef,
+        TOKEN_UID_LABEL, WorkloadIdentityAuth,
     },
     credentials::Unusable,
 };
@@ -28,7 +28,7 @@ pub enum Found {
     /// The credential is in no Secret.
     NotNeeded,
     /// The API server can't be asked, or may not be.
-    Unreadable(&'static str, String),
+    Unreadable(Reason, String),
     /// There is no such Secret in this namespace.
     Missing,
     /// It is for something else: whoever may write connections must not have its bytes sent or tried
@@ -65,12 +65,12 @@ pub fn resolve<C: AnyConnection>(
     let text = |reference| text_in(reference, namespace, found);
     let stated = connection
         .endpoint()
-        .map(|text| Endpoint::parse(text).map_err(|error| stalled("InvalidEndpoint", &error)))
+        .map(|text| Endpoint::parse(text).map_err(|error| stalled(Reason::InvalidEndpoint, &error)))
         .transpose()?;
     let at = |stated: Option<Endpoint>| {
         stated.ok_or_else(|| {
             stalled(
-                "InvalidEndpoint",
+                Reason::InvalidEndpoint,
                 "set endpoint: the credential does not say which resource it is for",
             )
         })
@@ -78,7 +78,7 @@ pub fn resolve<C: AnyConnection>(
     let (endpoint, key) = match connection.auth() {
         Auth::AccessKey(auth) => {
             let key = AccessKey::parse(text(&auth.secret_ref)?)
-                .map_err(|error| stalled("InvalidAccessKey", &error))?;
+                .map_err(|error| stalled(Reason::InvalidAccessKey, &error))?;
             (at(stated)?, key.into())
         }
         Auth::ClientSecret(auth) => {
@@ -100,14 +100,14 @@ pub fn resolve<C: AnyConnection>(
         }
         Auth::ConnectionString(auth) => {
             let parsed = ConnectionString::parse(text(&auth.secret_ref)?)
-                .map_err(|error| stalled("InvalidConnectionString", &error))?;
+                .map_err(|error| stalled(Reason::InvalidConnectionString, &error))?;
             if !parsed.ignored.is_empty() {
                 let ignored = parsed.ignored.join(", ");
                 warn!(connection = %connection.key(), ignored, "the connection string has unknown keys, which are ignored");
             }
             if stated.is_some_and(|stated| stated != parsed.endpoint) {
                 return Err(stalled(
-                    "EndpointMismatch",
+                    Reason::EndpointMismatch,
                     "endpoint and the connection string name different resources; remove endpoint or correct one of them",
                 ));
             }
@@ -118,12 +118,12 @@ pub fn resolve<C: AnyConnection>(
         .config
         .allowed
         .check(&endpoint)
-        .map_err(|error| stalled("EndpointNotAllowed", &error))?;
+        .map_err(|error| stalled(Reason::EndpointNotAllowed, &error))?;
     let version: ApiVersion = connection
         .api_version()
         .unwrap_or(DEFAULT_VERSION)
         .parse()
-        .map_err(|error| stalled("InvalidApiVersion", &error))?;
+        .map_err(|error| stalled(Reason::InvalidApiVersion, &error))?;
     Ok(Resolved {
         endpoint,
         version,
@@ -142,7 +142,7 @@ fn client_secret(
             "key {} of Secret {namespace}/{}",
             reference.key, reference.name
         );
-        stalled("InvalidClientSecret", &format!("{place} {what}"))
+        stalled(Reason::InvalidClientSecret, &format!("{place} {what}"))
     };
     let secret = clean_credential(text).map_err(|what| wrong(&what.to_string()))?;
     if secret.expose_secret().is_empty() {
@@ -173,7 +173,7 @@ fn workload_identity<C: AnyConnection>(
         check_ambient::<C>(context, "auth.workloadIdentity without serviceAccountRef")?;
         if !context.acs.entra_config().has_federated_token() {
             return Err(stalled(
-                "NoFederatedToken",
+                Reason::NoFederatedToken,
                 "the operator has no ServiceAccount token of its own for Microsoft Entra ID: set serviceAccountRef, or run the operator with --federated-token-file",
             ));
         }
@@ -192,7 +192,7 @@ fn managed_identity<C: AnyConnection>(
     check_ambient::<C>(context, "auth.managedIdentity")?;
     if auth.client_id.is_some() && context.acs.entra_config().has_local_token_endpoint() {
         return Err(stalled(
-            "InvalidManagedIdentity",
+            Reason::InvalidManagedIdentity,
             "remove auth.managedIdentity.clientId: the operator runs with --local-token-endpoint, which has no identities to choose from",
         ));
     }
@@ -208,7 +208,7 @@ fn check_ambient<C: AnyConnection>(context: &Context, what: &str) -> Result<(), 
         return Ok(());
     }
     Err(stalled(
-        "AmbientCredentialNotAllowed",
+        Reason::AmbientCredentialNotAllowed,
         &format!(
             "{what} is a credential of the operator itself, which an AcsConnection may not use; use a ClusterAcsConnection, or an administrator can allow it with --namespaced-ambient-credentials"
         ),
@@ -223,11 +223,11 @@ pub fn resolve_secondary(
     found: &Found,
 ) -> Result<Resolved, Unusable> {
     let text = text_in(reference, secret_namespace, found)?;
-    let key = AccessKey::parse(text).map_err(|error| stalled("InvalidAccessKey", &error))?;
+    let key = AccessKey::parse(text).map_err(|error| stalled(Reason::InvalidAccessKey, &error))?;
     let credential = key.fingerprint();
     if credential == first.credential {
         return Err(stalled(
-            "SameKey",
+            Reason::SameKey,
             "secretRef and secondarySecretRef hold the same key; give one of them the resource's other key",
         ));
     }
@@ -247,17 +247,17 @@ pub fn text_in<'a>(
     let secret = format!("Secret {namespace}/{}", reference.name);
     let data = match found {
         Found::Unreadable(reason, message) => {
-            return Err(waiting(reason, message.clone()));
+            return Err(waiting(*reason, message.clone()));
         }
         Found::Missing | Found::NotNeeded => {
             return Err(waiting(
-                "SecretNotFound",
+                Reason::SecretNotFound,
                 format!("waiting for {secret}, which does not exist"),
             ));
         }
         Found::OfOtherPurpose(purpose) => {
             return Err(stalled(
-                "InvalidSecret",
+                Reason::InvalidSecret,
                 &format!(
                     "{secret} {purpose}, so it is not used; put the credential into a Secret of type Opaque"
                 ),
@@ -277,7 +277,7 @@ pub fn text_in<'a>(
             format!("the keys {keys}")
         };
         waiting(
-            "SecretKeyNotFound",
+            Reason::SecretKeyNotFound,
             format!(
                 "waiting for key {} in {secret}, which has {has}",
                 reference.key
@@ -286,24 +286,24 @@ pub fn text_in<'a>(
     })?;
     credential_text(&value.0).map_err(|what| {
         stalled(
-            "InvalidCredential",
+            Reason::InvalidCredential,
             &format!("key {} of {secret} {what}", reference.key),
         )
     })
 }
 
-fn stalled(reason: &'static str, message: &(impl ToString + ?Sized)) -> Unusable {
+fn stalled(reason: Reason, message: &(impl ToString + ?Sized)) -> Unusable {
     Unusable {
-        reason: reason.into(),
+        reason,
         message: message.to_string(),
         is_stalled: true,
         retry_at: None,
     }
 }
 
-fn waiting(reason: &'static str, message: String) -> Unusable {
+fn waiting(reason: Reason, message: String) -> Unusable {
     Unusable {
-        reason: reason.into(),
+        reason,
         message,
         is_stalled: false,
         retry_at: None,
@@ -340,7 +340,7 @@ mod tests {
         let utf16 = "c2VjcmV0LWtleQ==".encode_utf16().flat_map(u16::to_le_bytes);
         let data = [("accessKey".to_owned(), ByteString(utf16.collect()))].into();
         let why = text_in(&reference, "team", &Found::Data(data)).unwrap_err();
-        assert_eq!(why.reason, "InvalidCredential");
+        assert_eq!(why.reason, Reason::InvalidCredential);
         assert_eq!(
             why.message,
             "key accessKey of Secret team/acs is text in UTF-16, as PowerShell writes it to files; save it as UTF-8"

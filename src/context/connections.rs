@@ -10,7 +10,7 @@ use crate::{
     cluster::view::object_ref,
     crd::{
         AcsConnection, AnyConnection, ClusterAcsConnection, ConnectionKey, ConnectionKind,
-        ConnectionRef, DEFAULT_CONNECTION, TokenPolicy,
+        ConnectionRef, DEFAULT_CONNECTION, Reason, TokenPolicy,
     },
     credentials::{Refused, Unusable},
     engine::{AcsCall, Outcome},
@@ -39,7 +39,7 @@ impl Context {
         };
         if !is_there {
             return Err(Unusable {
-                reason: "ConnectionNotFound".into(),
+                reason: Reason::ConnectionNotFound,
                 message: format!("waiting for {key}, which does not exist"),
                 is_stalled: false,
                 retry_at: None,
@@ -263,7 +263,7 @@ impl Context {
 
 fn denied(key: &ConnectionKey, namespace: &str, why: &str) -> Unusable {
     Unusable {
-        reason: "PolicyDenied".into(),
+        reason: Reason::PolicyDenied,
         message: format!("{key} may not be used in namespace {namespace}: {why}; ask who owns it"),
         is_stalled: true,
         retry_at: None,

@@ -1,6 +1,6 @@
-use std::borrow::Cow;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Reason;
 
 /// The condition that every kind always has: does it do its job now?
 pub const READY: &str = "Ready";
@@ -8,9 +8,6 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// Present, and True, when a human must act.
 pub const STALLED: &str = "Stalled";
-
-/// The reason of an identity that ACS says does not exist.
-pub const IDENTITY_NOT_FOUND: &str = "IdentityNotFound";
 
 /// Of a connection: whether keys that it no longer uses can be regenerated without harm (C1).
 pub const SAFE_TO_REGENERATE: &str = "SafeToRegenerate";
@@ -23,29 +20,29 @@ pub const SERVICE_LIMIT_EXCEEDED: &str = "ServiceLimitExceeded";
 pub enum Verdict {
     /// It does its job.
     Ready {
-        /// CamelCase, for machines.
-        reason: Cow<'static, str>,
+        /// For machines.
+        reason: Reason,
         /// A sentence, for people.
         message: String,
     },
     /// It does not yet; we go on by ourselves, or as soon as something that is missing is there.
     Reconciling {
-        /// CamelCase, for machines.
-        reason: Cow<'static, str>,
+        /// For machines.
+        reason: Reason,
         /// A sentence that says what it waits for.
         message: String,
     },
     /// It does not, and a human must act.
     Stalled {
-        /// CamelCase, for machines.
-        reason: Cow<'static, str>,
+        /// For machines.
+        reason: Reason,
         /// A sentence that says what to do.
         message: String,
     },
     /// It does its job, but what is asked for now cannot be had (a good token of a stalled object).
     ReadyButStalled {
-        /// CamelCase, for machines.
-        reason: Cow<'static, str>,
+        /// For machines.
+        reason: Reason,
         /// A sentence that says what to do.
         message: String,
     },
@@ -60,18 +57,39 @@ pub enum Verdict {
 
 impl Verdict {
     /// We go on by ourselves.
-    pub fn reconciling(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn reconciling(reason: Reason, message: impl Into<String>) -> Self {
         Self::Reconciling {
-            reason: reason.into(),
+            reason,
             message: message.into(),
         }
     }
 
     /// A human must act.
-    pub fn stalled(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn stalled(reason: Reason, message: impl Into<String>) -> Self {
         Self::Stalled {
-            reason: reason.into(),
+            reason,
             message: message.into(),
+        }
+    }
+
+    /// Why, for machines.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Ready { reason, .. }
+            | Self::Reconciling { reason, .. }
+            | Self::Stalled { reason, .. }
+            | Self::ReadyButStalled { reason, .. } => *reason,
+            Self::Suspended { .. } => Reason::Suspended,
+        }
+    }
+
+    /// It does not, whether by a human's fault or not.
+    pub fn unable(reason: Reason, message: impl Into<String>, is_stalled: bool) -> Self {
+        if is_stalled {
+            Self::stalled(reason, message)
+        } else {
+            Self::reconciling(reason, message)
         }
     }
 
@@ -88,9 +106,9 @@ impl Verdict {
     }
 
     /// It does its job.
-    pub fn ready(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn ready(reason: Reason, message: impl Into<String>) -> Self {
         Self::Ready {
-            reason: reason.into(),
+            reason,
             message: message.into(),
         }
     }
@@ -112,29 +130,21 @@ impl Conditions<'_> {
     /// The conditions that say `verdict`.
     #[must_use]
     pub fn of(&self, verdict: &Verdict) -> Vec<Condition> {
-        match verdict {
-            Verdict::Ready { reason, message } => vec![self.one(READY, true, reason, message)],
-            Verdict::Reconciling { reason, message } => vec![
-                self.one(READY, false, reason, message),
-                self.one(RECONCILING, true, reason, message),
-            ],
-            Verdict::Stalled { reason, message } => vec![
-                self.one(READY, false, reason, message),
-                self.one(STALLED, true, reason, message),
-            ],
-            Verdict::ReadyButStalled { reason, message } => vec![
-                self.one(READY, true, reason, message),
-                self.one(STALLED, true, reason, message),
-            ],
-            Verdict::Suspended { is_good, message } => {
-                vec![self.one(READY, *is_good, "Suspended", message)]
-            }
-        }
+        let (is_ready, other) = match verdict {
+            Verdict::Ready { .. } => (true, None),
+            Verdict::Reconciling { .. } => (false, Some(RECONCILING)),
+            Verdict::Stalled { .. } => (false, Some(STALLED)),
+            Verdict::ReadyButStalled { .. } => (true, Some(STALLED)),
+            Verdict::Suspended { is_good, .. } => (*is_good, None),
+        };
+        let one = |type_, status| self.one(type_, status, verdict.reason(), verdict.message());
+        let other = other.map(|type_| one(type_, true));
+        std::iter::once(one(READY, is_ready)).chain(other).collect()
     }
 
     /// One condition.
     #[must_use]
-    pub fn one(&self, type_: &str, status: bool, reason: &str, message: &str) -> Condition {
+    pub fn one(&self, type_: &str, status: bool, reason: Reason, message: &str) -> Condition {
         let status = if status { "True" } else { "False" };
         let since = self
             .former
@@ -148,7 +158,7 @@ impl Conditions<'_> {
             last_transition_time: since,
             message: message.to_owned(),
             observed_generation: self.generation,
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
             status: status.to_owned(),
             type_: type_.to_owned(),
         }
@@ -163,11 +173,9 @@ pub fn is_ready(conditions: &[Condition]) -> bool {
         .any(|condition| condition.type_ == READY && condition.status == "True")
 }
 
-/// The reason of the `Ready` condition, empty where there is none yet.
+/// The reason of the `Ready` condition: `None` where there is none yet, or one of a newer version.
 #[must_use]
-pub fn ready_reason(conditions: &[Condition]) -> &str {
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == READY)
-        .map_or("", |condition| condition.reason.as_str())
+pub fn ready_reason(conditions: &[Condition]) -> Option<Reason> {
+    let ready = conditions.iter().find(|condition| condition.type_ == READY);
+    Reason::parse(&ready?.reason)
 }

@@ -18,6 +18,7 @@ mod duration;
 mod identity;
 mod manifest;
 mod policy;
+mod reason;
 mod request;
 mod revocation;
 mod rule;
@@ -32,8 +33,8 @@ pub use auth::{
     ServiceAccountRef, WorkloadIdentityAuth,
 };
 pub use condition::{
-    Conditions, IDENTITY_NOT_FOUND, READY, RECONCILING, SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED,
-    STALLED, Verdict, is_ready, ready_reason,
+    Conditions, READY, RECONCILING, SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED, STALLED, Verdict,
+    is_ready, ready_reason,
 };
 pub use connection::{
     AcsConnection, AcsConnectionSpec, ClusterAcsConnection, ClusterAcsConnectionSpec,
@@ -47,6 +48,7 @@ pub use identity::{
 };
 pub use manifest::manifests;
 pub use policy::{Adoption, ClusterPolicy, NamespacePolicy, POLICY_GRACE, Policy, TokenPolicy};
+pub use reason::Reason;
 pub use request::{REQUEST, REQUESTED_AT, Request, handled_at_first_sight};
 pub use revocation::{
     AcsRevocation, AcsRevocationSpec, ClusterAcsRevocation, ClusterAcsRevocationSpec,

@@ -1,6 +1,9 @@
 use jiff::Timestamp;
 
-use crate::{crd::TokenParameters, memory::SeenUserToken};
+use crate::{
+    crd::{Reason, TokenParameters},
+    memory::SeenUserToken,
+};
 
 /// What to ask the service for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,21 +58,21 @@ pub enum Why {
 }
 
 impl Why {
-    /// One word for metrics and logs.
+    /// The same, for metrics and logs.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub const fn reason(self) -> Reason {
         match self {
-            Self::First => "First",
-            Self::Renewal => "Renewal",
-            Self::Changed => "Changed",
-            Self::Revoked => "Revoked",
-            Self::SecretMissing => "SecretMissing",
-            Self::SecretEdited => "SecretEdited",
-            Self::CredentialChanged => "CredentialChanged",
-            Self::CredentialRefused => "CredentialRefused",
-            Self::UserTokenChanged => "UserTokenChanged",
-            Self::Unsettled => "Unsettled",
-            Self::Requested => "Requested",
+            Self::First => Reason::First,
+            Self::Renewal => Reason::Renewal,
+            Self::Changed => Reason::Changed,
+            Self::Revoked => Reason::Revoked,
+            Self::SecretMissing => Reason::SecretMissing,
+            Self::SecretEdited => Reason::SecretEdited,
+            Self::CredentialChanged => Reason::CredentialChanged,
+            Self::CredentialRefused => Reason::CredentialRefused,
+            Self::UserTokenChanged => Reason::UserTokenChanged,
+            Self::Unsettled => Reason::Unsettled,
+            Self::Requested => Reason::Requested,
         }
     }
 }

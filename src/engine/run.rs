@@ -14,6 +14,7 @@ use tracing::{Instrument, error, info_span, warn};
 use super::{Calls, Ended, Queue};
 use crate::{
     cluster::{Error, ObjectKey},
+    crd::Reason,
     metrics::{KindLabels, Metrics, ReasonLabels, StepLabels},
 };
 
@@ -218,12 +219,12 @@ fn end(
     let (reason, text) = match ran {
         Ok(Err(error)) if !error.is_conflict() => (error.reason(), error.to_string()),
         Ok(_) => return,
-        Err(()) => ("Panic", "the run panicked: please report this".to_owned()),
+        Err(()) => (
+            Reason::Panic,
+            "the run panicked: please report this".to_owned(),
+        ),
     };
-    let labels = ReasonLabels {
-        kind,
-        reason: reason.to_owned(),
-    };
+    let labels = ReasonLabels { kind, reason };
     metrics.failures.get_or_create(&labels).inc();
-    warn!(object = %key, reason, error = text, attempts, "a run failed and is repeated");
+    warn!(object = %key, %reason, error = text, attempts, "a run failed and is repeated");
 }

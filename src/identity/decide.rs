@@ -13,13 +13,13 @@ use revocation::{decide_denied, decide_revocation, decide_without_connection};
 
 use crate::{
     crd::{
-        AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, FINALIZER,
-        IDENTITY_NOT_FOUND, Origin, Verdict,
+        AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, FINALIZER, Origin, Reason,
+        Verdict,
     },
     credentials::Unusable,
     engine::CallStage,
     renewal,
-    token::{POLICY_DENIED, RevocationDemand},
+    token::RevocationDemand,
 };
 
 /// All that the decision depends on.
@@ -147,7 +147,7 @@ pub enum Step {
     },
     /// Record that all tokens are about to be revoked (R3).
     RecordRevocation {
-        /// Why.
+        /// Why, as the status tells it.
         reason: String,
         /// Until when an earlier call without an answer may take effect; by the operator's clock.
         unsettled_until: Option<Timestamp>,
@@ -292,7 +292,7 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     }
     Decision::rest(
         Verdict::reconciling(
-            "WaitingForService",
+            Reason::WaitingForService,
             "waiting for ACS to create the identity",
         ),
         None,
@@ -320,7 +320,7 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         // An identity that exists does not cease to because its connection fails: its tokens and
         // the connection itself tell that.
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
-            if status.identity_id.is_some() && why.reason != "EndpointChanged" =>
+            if status.identity_id.is_some() && why.reason != Reason::EndpointChanged =>
         {
             if let Some(decision) = decide_without_connection(observed, why) {
                 return decision;
@@ -371,7 +371,7 @@ pub const OTHER_DEFAULT: &str = "an AcsConnection called default has appeared in
 fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict> {
     match &observed.connection {
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
-            (why.reason == POLICY_DENIED).then(|| verdict_of(why))
+            (why.reason == Reason::PolicyDenied).then(|| verdict_of(why))
         }
         ConnectionView::Awaited { .. } => None,
         ConnectionView::Usable { .. } if observed.others == Others::Conflicting => Some(in_use()),
@@ -383,7 +383,7 @@ fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict
 
 fn in_use() -> Verdict {
     Verdict::stalled(
-        "IdentityInUse",
+        Reason::IdentityInUse,
         "another AcsIdentity uses this identityId; remove one of them, or set \
          policy.sharedIdentities: true in the connection, which must be a ClusterAcsConnection \
          where the other is in another namespace",
@@ -392,7 +392,7 @@ fn in_use() -> Verdict {
 
 fn adoption_denied() -> Verdict {
     Verdict::stalled(
-        POLICY_DENIED,
+        Reason::PolicyDenied,
         "the connection's policy.adoption is Deny: remove identityId to have an identity created, \
          or ask who owns the connection to allow adoption",
     )
@@ -403,7 +403,7 @@ fn adoption_denied() -> Verdict {
 pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
     if is_missing {
         return Verdict::stalled(
-            IDENTITY_NOT_FOUND,
+            Reason::IdentityNotFound,
             "ACS says that the identity does not exist: it was deleted there. Delete this AcsIdentity \
              and create it again to get a new one; its tokens follow",
         );
@@ -423,7 +423,7 @@ pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
         }
         _ => "the identity exists in ACS",
     };
-    Verdict::ready("IdentityReady", message)
+    Verdict::ready(Reason::IdentityReady, message)
 }
 
 /// Once in the life of an object: create or adopt (I1).
@@ -477,13 +477,6 @@ fn decide_birth(
 /// A wait for ACS is told when it lasts longer than this.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(3);
 
-/// Reasons of failures that only a human can end; they are retried all the same, slowly.
-const STALLING: [&str; 3] = [
-    "UnsupportedByApiVersion",
-    "InvalidRequest",
-    "IdentityNotOwned",
-];
-
 /// After a failed call, the wait until the next one is due.
 fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
     let status = status(observed);
@@ -498,20 +491,13 @@ fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), None, seed);
     let retry = renewal::pause(failure.time.0, wait, observed.now);
     let retry = retry.max(observed.not_before).filter(|_| is_same_spec)?;
-    let verdict = if STALLING.contains(&failure.reason.as_str()) {
-        Verdict::stalled(failure.reason.clone(), failure.message.clone())
-    } else {
-        Verdict::reconciling(failure.reason.clone(), failure.message.clone())
-    };
+    let reason = failure.reason();
+    let verdict = Verdict::unable(reason, failure.message.clone(), reason.is_stalling());
     Some(Decision::rest(verdict, Some(retry)))
 }
 
 fn verdict_of(why: &Unusable) -> Verdict {
-    if why.is_stalled {
-        Verdict::stalled(why.reason.clone(), why.message.clone())
-    } else {
-        Verdict::reconciling(why.reason.clone(), why.message.clone())
-    }
+    Verdict::unable(why.reason, why.message.clone(), why.is_stalled)
 }
 
 fn is_dead(issued_at: Timestamp, status: &AcsIdentityStatus) -> bool {

@@ -8,7 +8,7 @@ use crate::{
     acs::{self, Revoked},
     crd::{
         AcsIdentity, AcsIdentityStatus, Conditions, ConnectionRef, LastFailure, LastRevocation,
-        Origin, PendingRevocation, Verdict, handled_at_first_sight,
+        Origin, PendingRevocation, Reason, Verdict, handled_at_first_sight,
     },
     renewal,
 };
@@ -165,7 +165,7 @@ pub fn revoked(
         next.last_handled_request = Some(request);
     }
     let (reason, orders) = pending.map_or_else(
-        || ("IdentityDeleted".to_owned(), Vec::new()),
+        || (Reason::IdentityDeleted.to_string(), Vec::new()),
         |pending| (pending.reason, pending.orders),
     );
     next.last_revocation = Some(LastRevocation {
@@ -262,7 +262,7 @@ pub fn ready(
 pub fn failed(
     identity: &AcsIdentity,
     mut next: AcsIdentityStatus,
-    reason: &str,
+    reason: Reason,
     message: &str,
     now: Timestamp,
 ) -> Option<AcsIdentityStatus> {
@@ -271,7 +271,7 @@ pub fn failed(
     next.failed_attempts = Some(former.saturating_add(1));
     next.last_failure = Some(LastFailure {
         time: Time(renewal::whole_seconds(now)),
-        reason: reason.to_owned(),
+        reason: reason.to_string(),
         message: message.to_owned(),
     });
     next.observed_generation = identity.metadata.generation;

@@ -8,10 +8,10 @@ use crate::{
     acs::Resolved,
     cluster::index,
     context::Context,
-    crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef},
+    crd::{AcsIdentity, ConnectionKey, ConnectionKind, ConnectionRef, Reason},
     credentials::Unusable,
     revocation,
-    token::{self, POLICY_DENIED, RevocationDemand, demand, is_unrecorded_demand, owner::owned_by},
+    token::{self, RevocationDemand, demand, is_unrecorded_demand, owner::owned_by},
 };
 
 /// Reads everything that the decision depends on: all of it from memory.
@@ -233,7 +233,7 @@ pub fn connection_of(context: &Context, identity: &AcsIdentity, now: Timestamp) 
     // Before the status tells since when, too: what was asked for before is revoked all the same.
     let is_denied = usable
         .as_ref()
-        .is_err_and(|why| why.reason == POLICY_DENIED);
+        .is_err_and(|why| why.reason == Reason::PolicyDenied);
     let usable = usable.ok();
     let usable = usable.filter(|resolved| resolved.endpoint.as_str() == endpoint);
     let cleans_up = is_denied
@@ -257,7 +257,7 @@ pub fn connection_of(context: &Context, identity: &AcsIdentity, now: Timestamp) 
 
 fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
     Unusable {
-        reason: "EndpointChanged".into(),
+        reason: Reason::EndpointChanged,
         message: format!(
             "this identity belongs to {}, but its connection leads to {now} now; point the \
              connection back, or delete this AcsIdentity",

@@ -11,12 +11,11 @@ use crate::{
     context::Context,
     crd::{
         AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, POLICY_GRACE, REQUEST,
-        REQUESTED_AT,
+        REQUESTED_AT, Reason,
     },
     metrics::{KindLabels, ReasonLabels},
     renewal,
     revocation::Order,
-    token::POLICY_DENIED,
 };
 
 /// Tells the decision of a run that rests, if it says something new (K4).
@@ -38,7 +37,7 @@ pub async fn rest(
     write(context, identity, news).await?;
     if is_late {
         context
-            .warn(identity, "DefaultConnectionAppeared", OTHER_DEFAULT)
+            .warn(identity, Reason::DefaultConnectionAppeared, OTHER_DEFAULT)
             .await;
     }
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
@@ -48,7 +47,7 @@ pub async fn rest(
             verdict.message()
         );
         warn!(note);
-        context.warn(identity, POLICY_DENIED, note).await;
+        context.warn(identity, Reason::PolicyDenied, note).await;
     }
     Ok(())
 }
@@ -82,14 +81,14 @@ pub async fn failed(
     let now = context.now();
     let (reason, message) = (error.reason(), error.to_string());
     warn!(
-        reason,
+        %reason,
         error = message,
         ms_cv = error.ms_cv(),
         "a call to ACS failed"
     );
     let labels = ReasonLabels {
         kind: "AcsIdentity",
-        reason: reason.to_owned(),
+        reason,
     };
     context.metrics.failures.get_or_create(&labels).inc();
     context
@@ -100,11 +99,11 @@ pub async fn failed(
     let is_news = next
         .last_failure
         .as_ref()
-        .is_none_or(|failure| failure.reason != reason);
+        .is_none_or(|failure| failure.reason() != reason);
     let next = next_status::failed(identity, next, reason, &message, now);
     write(context, identity, next).await?;
     if is_news {
-        context.warn(identity, "CallFailed", message).await;
+        context.warn(identity, Reason::CallFailed, message).await;
     }
     Ok(())
 }
@@ -138,7 +137,9 @@ pub async fn fallback(
              ClusterAcsConnection {} at {endpoint}, for life",
             reference.name
         );
-        context.inform(identity, "ClusterDefaultUsed", note).await;
+        context
+            .inform(identity, Reason::ClusterDefaultUsed, note)
+            .await;
     }
 }
 
@@ -148,7 +149,7 @@ pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
     let note = "a call that creates the identity got no answer: it may have left an identity \
                 without tokens in ACS that nobody can find; status.unknownCreates counts them";
     warn!(note);
-    context.warn(identity, "UnknownCreate", note).await;
+    context.warn(identity, Reason::UnknownCreate, note).await;
 }
 
 /// Tells that all tokens of the identity were revoked, and why.
@@ -167,7 +168,7 @@ pub async fn revoked(
     let note = format!(
         "all tokens of the identity were revoked ({reason}{orders}); those in use are made anew"
     );
-    context.inform(identity, "TokensRevoked", note).await;
+    context.inform(identity, Reason::TokensRevoked, note).await;
 }
 
 /// Tells that a request was understood by nobody.
@@ -177,7 +178,7 @@ pub async fn refused(context: &Context, identity: &AcsIdentity) {
          new value of {REQUESTED_AT} to have all its tokens revoked"
     );
     warn!(note);
-    context.warn(identity, "UnknownRequest", note).await;
+    context.warn(identity, Reason::UnknownRequest, note).await;
 }
 
 /// Tells what is left behind in ACS.

@@ -13,13 +13,29 @@ use crate::{
     },
     connection,
     context::{Context, Views},
-    crd::{AcsIdentity, Conditions, ConnectionKey, ConnectionKind, RECONCILING},
+    crd::{AcsIdentity, Conditions, ConnectionKey, ConnectionKind, RECONCILING, Reason},
     engine::{Rested, Stored, write_status},
     identity, renewal, revocation, token,
 };
 
-/// The reason of an object that the operator can't bring to rest.
-const NO_PROGRESS: &str = "NoProgress";
+/// What is told on an object beside what its own slice tells.
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    /// The API server refuses what the operator writes to it.
+    WriteRefused,
+    /// The operator can't bring it to rest.
+    NoProgress,
+}
+
+impl Trouble {
+    const fn reason(self) -> Reason {
+        match self {
+            Self::WriteRefused => Reason::WriteRefused,
+            Self::NoProgress => Reason::NoProgress,
+        }
+    }
+}
+
 /// After so many runs of an object without progress it is told; they begin with 0.
 const TOLD_AFTER: i32 = 2;
 
@@ -34,7 +50,7 @@ pub async fn reconcile(
     context.calls.give_back_turn(&key);
     match &ended {
         Err(error) if error.is_refusal() => {
-            warn(&context, &key, "WriteRefused", &error.to_string()).await;
+            warn(&context, &key, Trouble::WriteRefused, &error.to_string()).await;
         }
         Ok(Rested::NoProgress(step)) if attempts == TOLD_AFTER => {
             let text = format!(
@@ -42,25 +58,25 @@ pub async fn reconcile(
                  admission policy, another controller or another operator may undo it. It is tried \
                  again, more and more slowly"
             );
-            warn(&context, &key, NO_PROGRESS, &text).await;
+            warn(&context, &key, Trouble::NoProgress, &text).await;
         }
         _ => {}
     }
     ended
 }
 
-async fn warn(context: &Context, key: &ObjectKey, reason: &str, text: &str) {
+async fn warn(context: &Context, key: &ObjectKey, trouble: Trouble, text: &str) {
     let views = &context.views;
     match key.kind {
-        Kind::Connection => warn_on(context, &views.connections, key, reason, text).await,
+        Kind::Connection => warn_on(context, &views.connections, key, trouble, text).await,
         Kind::ClusterConnection => {
-            warn_on(context, &views.cluster_connections, key, reason, text).await;
+            warn_on(context, &views.cluster_connections, key, trouble, text).await;
         }
-        Kind::Identity => warn_on(context, &views.identities, key, reason, text).await,
-        Kind::Token => warn_on(context, &views.tokens, key, reason, text).await,
-        Kind::Revocation => warn_on(context, &views.revocations, key, reason, text).await,
+        Kind::Identity => warn_on(context, &views.identities, key, trouble, text).await,
+        Kind::Token => warn_on(context, &views.tokens, key, trouble, text).await,
+        Kind::Revocation => warn_on(context, &views.revocations, key, trouble, text).await,
         Kind::ClusterRevocation => {
-            warn_on(context, &views.cluster_revocations, key, reason, text).await;
+            warn_on(context, &views.cluster_revocations, key, trouble, text).await;
         }
     }
 }
@@ -117,14 +133,14 @@ async fn warn_on<K: Stored + Kept>(
     context: &Context,
     view: &View<K>,
     key: &ObjectKey,
-    reason: &str,
+    trouble: Trouble,
     text: &str,
 ) {
     let Some(object) = view.get(&key.reference()) else {
         return;
     };
-    context.warn(object.as_ref(), reason, text).await;
-    if reason == NO_PROGRESS
+    context.warn(object.as_ref(), trouble.reason(), text).await;
+    if trouble == Trouble::NoProgress
         && let Some(next) = with_no_progress(object.as_ref(), text, context.now())
     {
         // Where that is refused, too, the Event has said it.
@@ -142,7 +158,7 @@ fn with_no_progress<K: Stored>(object: &K, text: &str, now: Timestamp) -> Option
         generation,
         now: renewal::whole_seconds(now),
     }
-    .one(RECONCILING, true, NO_PROGRESS, text);
+    .one(RECONCILING, true, Reason::NoProgress, text);
     if conditions.contains(&told) {
         return None;
     }

@@ -16,7 +16,7 @@ use crate::{
     context::Views,
     crd::{
         AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKey, ConnectionRef,
-        is_ready, ready_reason,
+        Reason, is_ready, ready_reason,
     },
 };
 
@@ -119,8 +119,8 @@ impl Tokens {
             self.not_ready += 1;
         }
         // These end, and nobody is to renew them.
-        let ends =
-            token.metadata.deletion_timestamp.is_some() || ready_reason(conditions) == "Suspended";
+        let ends = token.metadata.deletion_timestamp.is_some()
+            || ready_reason(conditions) == Some(Reason::Suspended);
         let Some(status) = status.filter(|_| !ends) else {
             return;
         };

@@ -29,6 +29,7 @@ use crate::{
         CALL_TIMEOUT,
         event::{Events, Notice},
     },
+    crd::Reason,
     engine::{Claim, Election, Next, Timing},
     health::Health,
     metrics::Metrics,
@@ -234,7 +235,7 @@ impl Leader {
             let notice = Notice {
                 about,
                 is_warning: true,
-                reason: "AnotherReleaseLeads".to_owned(),
+                reason: Reason::AnotherReleaseLeads,
                 note: why,
             };
             self.events.publish(&notice, || Some(CALL_TIMEOUT)).await;

@@ -15,7 +15,7 @@ use crate::{
         view::{View, object_ref},
     },
     context::Context,
-    crd::{AcsIdentity, Conditions, RevocationStatus, Verdict, ready_reason},
+    crd::{AcsIdentity, Conditions, Reason, RevocationStatus, Verdict},
     engine::{Rested, write_status},
     metrics::ReasonLabels,
     renewal,
@@ -138,25 +138,26 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
         let total = next.status.total.unwrap_or(0);
         info!(total, "an order to revoke was begun");
         let note = format!("all tokens of {total} targets are being revoked");
-        context.inform(order, "RevocationStarted", note).await;
+        context.inform(order, Reason::RevocationStarted, note).await;
     }
     if !next.is_over() {
         return;
     }
-    let conditions = order.status().map(|status| status.conditions.as_slice());
-    let reason = ready_reason(conditions.unwrap_or_default()).to_owned();
+    let reason = next.verdict.reason();
     let kind: &'static str = if order.namespace().is_some() {
         "AcsRevocation"
     } else {
         "ClusterAcsRevocation"
     };
     if matches!(next.verdict, Verdict::Stalled { .. }) {
-        warn!(reason, message, "an order to revoke is done with");
-        context.warn(order, &reason, message).await;
+        warn!(%reason, message, "an order to revoke is done with");
+        context.warn(order, reason, message).await;
     } else {
-        info!(reason, message, "an order to revoke is done with");
-        if reason == "Revoked" {
-            context.inform(order, "RevocationCompleted", message).await;
+        info!(%reason, message, "an order to revoke is done with");
+        if reason == Reason::Revoked {
+            context
+                .inform(order, Reason::RevocationCompleted, message)
+                .await;
         }
     }
     let labels = ReasonLabels { kind, reason };
@@ -170,5 +171,5 @@ async fn elsewhere<R: AnyRevocation>(context: &Context, order: &R) {
         context.config.watch_namespaces.join(", ")
     );
     info!(note);
-    context.inform(order, "NothingSelected", note).await;
+    context.inform(order, Reason::NothingSelected, note).await;
 }

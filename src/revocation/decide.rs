@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::kinds::Terms;
 use crate::{
-    crd::{QueuedTargets, RevocationStatus, RevocationTarget, Verdict},
+    crd::{QueuedTargets, Reason, RevocationStatus, RevocationTarget, Verdict},
     renewal,
 };
 
@@ -47,8 +47,8 @@ pub struct Progress {
 /// What has become of an open target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Its tokens are still to be revoked; the word says what it waits for, where that is known.
-    Waiting(Option<String>),
+    /// Its tokens are still to be revoked; says why, where that is known.
+    Waiting(Option<Reason>),
     /// The service has answered that its tokens are revoked.
     Revoked(Time),
     /// The object is gone.
@@ -86,11 +86,11 @@ pub fn begin(order: &FirstSight) -> Next {
     if let Some(not_after) = order.terms.not_after.filter(|until| order.now > *until) {
         let message =
             format!("the order was first seen after {not_after} (notAfter): nothing is revoked");
-        return never(Verdict::ready("TooLate", message));
+        return never(Verdict::ready(Reason::TooLate, message));
     }
     let targets = match &order.selected {
         Ok(targets) => targets.clone(),
-        Err(why) => return never(Verdict::stalled("InvalidSelector", why.clone())),
+        Err(why) => return never(Verdict::stalled(Reason::InvalidSelector, why.clone())),
     };
     let status = recorded(targets, now.clone());
     let bytes = serde_json::to_vec(&status).map_or(0, |json| json.len());
@@ -100,7 +100,7 @@ pub fn begin(order: &FirstSight) -> Next {
              nothing is revoked; make several orders that select less, as by namespace",
             status.total.unwrap_or(0)
         );
-        return never(Verdict::stalled("TooManyTargets", message));
+        return never(Verdict::stalled(Reason::TooManyTargets, message));
     }
     if order.terms.is_dry_run {
         let verdict = of_dry_run(&status);
@@ -198,7 +198,7 @@ fn conclude(status: RevocationStatus, now: Timestamp, waiting: &[String]) -> Nex
         if !waiting.is_empty() {
             message = format!("{message}; waiting for {}", list(waiting, waiting.len()));
         }
-        let verdict = Verdict::reconciling("Revoking", message);
+        let verdict = Verdict::reconciling(Reason::Revoking, message);
         return Next { status, verdict };
     }
     let verdict = in_vain(&status).unwrap_or_else(|| {
@@ -212,7 +212,7 @@ fn conclude(status: RevocationStatus, now: Timestamp, waiting: &[String]) -> Nex
                 list(&named, had_none)
             );
         }
-        Verdict::ready("Revoked", message)
+        Verdict::ready(Reason::Revoked, message)
     });
     let status = RevocationStatus {
         completed_at: Some(Time(renewal::whole_seconds(now))),
@@ -229,7 +229,7 @@ fn of_dry_run(status: &RevocationStatus) -> Verdict {
             "dryRun is true: nothing is revoked; without it, all tokens of {} would be",
             identities(status.total.unwrap_or(0) - had_none)
         );
-        Verdict::ready("DryRun", message)
+        Verdict::ready(Reason::DryRun, message)
     })
 }
 
@@ -238,7 +238,7 @@ fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
     if status.targets.is_empty() {
         let message = "the order selects no AcsIdentity: nothing is revoked; look at its selector, \
                        and make another order";
-        return Some(Verdict::stalled("NothingSelected", message));
+        return Some(Verdict::stalled(Reason::NothingSelected, message));
     }
     let missing = status.targets.iter().filter(|it| it.uid.is_none());
     let missing: Vec<_> = missing.map(called).collect();
@@ -252,7 +252,7 @@ fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
         list(&missing, missing.len()),
         status.revoked.unwrap_or(0)
     );
-    Some(Verdict::stalled("IdentityNotFound", message))
+    Some(Verdict::stalled(Reason::IdentityNotFound, message))
 }
 
 /// A target as people call it.
@@ -318,25 +318,18 @@ mod tests {
         }
     }
 
-    fn reason(next: &Next) -> &str {
-        match &next.verdict {
-            Verdict::Ready { reason, .. }
-            | Verdict::Reconciling { reason, .. }
-            | Verdict::Stalled { reason, .. }
-            | Verdict::ReadyButStalled { reason, .. } => reason,
-            Verdict::Suspended { .. } => "Suspended",
-        }
-    }
-
     #[test]
     fn targets_are_recorded_then_marked_as_they_are_revoked_and_then_the_order_is_over() {
         let next = begin(&first_sight(vec![target("alice"), target("bob")]));
-        assert_eq!((reason(&next), next.is_over()), ("Revoking", false));
+        assert_eq!(
+            (next.verdict.reason(), next.is_over()),
+            (Reason::Revoking, false)
+        );
         assert_eq!(next.status.total, Some(2));
         let order = Progress {
             now: at(5),
             seen: vec![
-                Seen::Waiting(Some("Throttled".to_owned())),
+                Seen::Waiting(Some(Reason::Throttled)),
                 Seen::Revoked(Time(at(4))),
             ],
             queued: Vec::new(),
@@ -354,7 +347,10 @@ mod tests {
             queued: Vec::new(),
         };
         let next = go_on(&next.status, &order);
-        assert_eq!((reason(&next), next.is_over()), ("Revoked", true));
+        assert_eq!(
+            (next.verdict.reason(), next.is_over()),
+            (Reason::Revoked, true)
+        );
         assert_eq!(next.status.revoked, Some(2));
         let times = next.status.targets.iter().map(|it| it.revoked_at.clone());
         let times: Vec<_> = times.map(|time| time.unwrap().0).collect();
@@ -366,10 +362,13 @@ mod tests {
     fn an_order_first_seen_after_its_time_records_nobody() {
         let mut order = first_sight(vec![target("alice")]);
         order.terms.not_after = Some(at(0));
-        assert_eq!(reason(&begin(&order)), "Revoking");
+        assert_eq!(begin(&order).verdict.reason(), Reason::Revoking);
         order.now = at(0) + SignedDuration::from_millis(1);
         let next = begin(&order);
-        assert_eq!((reason(&next), next.is_over()), ("TooLate", true));
+        assert_eq!(
+            (next.verdict.reason(), next.is_over()),
+            (Reason::TooLate, true)
+        );
         assert!(next.status.targets.is_empty());
         assert_eq!(next.status.started_at, None);
     }
@@ -379,7 +378,10 @@ mod tests {
         let mut order = first_sight(vec![target("alice")]);
         order.terms.is_dry_run = true;
         let next = begin(&order);
-        assert_eq!((reason(&next), next.is_over()), ("DryRun", true));
+        assert_eq!(
+            (next.verdict.reason(), next.is_over()),
+            (Reason::DryRun, true)
+        );
         assert_eq!(next.status.targets, [target("alice")]);
         assert_eq!(next.status.open_targets().count(), 0);
         assert!(next.verdict.message().contains("1 AcsIdentity would be"));
@@ -389,8 +391,8 @@ mod tests {
     fn who_is_not_found_and_who_had_nothing_is_told() {
         let nobody = begin(&first_sight(Vec::new()));
         assert_eq!(
-            (reason(&nobody), nobody.is_over()),
-            ("NothingSelected", true)
+            (nobody.verdict.reason(), nobody.is_over()),
+            (Reason::NothingSelected, true)
         );
         let mistyped = RevocationTarget {
             uid: None,
@@ -398,19 +400,22 @@ mod tests {
             ..target("alcie")
         };
         let next = begin(&first_sight(vec![mistyped.clone(), target("bob")]));
-        assert_eq!(reason(&next), "Revoking");
+        assert_eq!(next.verdict.reason(), Reason::Revoking);
         let order = Progress {
             now: at(1),
             seen: vec![Seen::Gone],
             queued: Vec::new(),
         };
         let next = go_on(&next.status, &order);
-        assert_eq!((reason(&next), next.is_over()), ("IdentityNotFound", true));
+        assert_eq!(
+            (next.verdict.reason(), next.is_over()),
+            (Reason::IdentityNotFound, true)
+        );
         let message = next.verdict.message();
         assert!(message.contains("no AcsIdentity alcie"), "{message}");
         let alone = begin(&first_sight(vec![target("bob")]));
         let next = go_on(&alone.status, &order);
-        assert_eq!(reason(&next), "Revoked");
+        assert_eq!(next.verdict.reason(), Reason::Revoked);
         assert_eq!(next.status.revoked, Some(0));
         let message = next.verdict.message();
         assert!(
@@ -423,9 +428,12 @@ mod tests {
     fn names_of_more_targets_than_an_object_can_hold_are_refused() {
         let long = "a".repeat(240);
         let many = |count: i32| begin(&first_sight(targets(count, &long)));
-        assert_eq!(reason(&many(1000)), "Revoking");
+        assert_eq!(many(1000).verdict.reason(), Reason::Revoking);
         let next = many(6000);
-        assert_eq!((reason(&next), next.is_over()), ("TooManyTargets", true));
+        assert_eq!(
+            (next.verdict.reason(), next.is_over()),
+            (Reason::TooManyTargets, true)
+        );
         assert!(next.status.targets.is_empty() && next.status.queued.is_empty());
         let message = next.verdict.message();
         assert!(message.contains("selects 6000 AcsIdentities"), "{message}");
@@ -477,7 +485,7 @@ mod tests {
         wanted.sort();
         assert_eq!(revoked, wanted);
         assert_eq!(next.status.revoked, Some(9100));
-        assert_eq!(reason(&next), "Revoked");
+        assert_eq!(next.verdict.reason(), Reason::Revoked);
         let message = next.verdict.message();
         assert!(
             message.starts_with("all tokens of 9100 AcsIdentities"),

@@ -17,7 +17,7 @@ use crate::{
         view::{View, object_ref},
     },
     context::Context,
-    crd::{AcsIdentity, ConnectionKey, RevocationTarget},
+    crd::{AcsIdentity, ConnectionKey, LastFailure, Reason, RevocationTarget},
     engine::{ApiRequest, IdentityPage, Object},
 };
 
@@ -258,7 +258,7 @@ pub fn progress<R: AnyRevocation>(
         .map(|target| {
             let namespace = namespace_of(target, own.as_deref());
             if !is_watched(namespace) {
-                return Seen::Waiting(Some("NamespaceNotWatched".to_owned()));
+                return Seen::Waiting(Some(Reason::NamespaceNotWatched));
             }
             is_ours = true;
             let identity = object_ref(Some(namespace), &target.name);
@@ -312,14 +312,14 @@ fn seen(context: &Context, identity: &AcsIdentity, order: &str, now: Timestamp) 
     }
 }
 
-/// What keeps an identity's tokens from being revoked, in a word.
-fn hindrance(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Option<String> {
+/// What keeps an identity's tokens from being revoked.
+fn hindrance(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Option<Reason> {
     let status = identity.status.as_ref()?;
     let failed = status.last_failure.as_ref();
-    failed.map(|failure| failure.reason.clone()).or_else(|| {
+    failed.map(LastFailure::reason).or_else(|| {
         let namespace = identity.namespace()?;
         let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
         let usable = context.usable_connection(&key, &namespace, now);
-        usable.err().map(|why| why.reason.into_owned())
+        usable.err().map(|why| why.reason)
     })
 }

@@ -43,7 +43,7 @@ pub async fn carry_out(
             read_user_token(context, token, findings).await?;
         }
         Step::Fail { reason, message } => {
-            report::failed(context, token, reason, message, None).await?;
+            report::failed(context, token, *reason, message, None).await?;
         }
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
         Step::Record(facts) => report::record(context, token, facts).await?,

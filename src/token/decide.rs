@@ -6,15 +6,13 @@ mod issue;
 mod life;
 mod withheld;
 
-use std::borrow::Cow;
-
 use jiff::{SignedDuration, Timestamp};
 
 pub use issue::{is_issued_before_revocation, ready, renew_at};
 
 use super::limits::Limits;
 use crate::{
-    crd::{AcsToken, FINALIZER, TokenRecord, Verdict, is_ready},
+    crd::{AcsToken, FINALIZER, Reason, TokenRecord, Verdict, is_ready},
     credentials::Unusable,
     engine::{CallStage, IssueOrder},
     memory::UserTokenView,
@@ -87,8 +85,8 @@ pub enum IdentityView {
     Deleting,
     /// It has no id in ACS yet.
     NotReady {
-        /// Why, in a word.
-        reason: Cow<'static, str>,
+        /// Why, for machines.
+        reason: Reason,
         /// Why, in a sentence.
         message: String,
         /// Whether it is only a matter of a moment.
@@ -140,8 +138,8 @@ pub enum ConnectionView {
     },
     /// It can't be called.
     Unusable {
-        /// Why, in a word.
-        reason: Cow<'static, str>,
+        /// Why, for machines.
+        reason: Reason,
         /// What to do, in a sentence.
         message: String,
         /// Whether a human must act.
@@ -205,8 +203,8 @@ pub enum Step {
     ReadUserToken,
     /// Tell that no token can be had, and why.
     Fail {
-        /// One word.
-        reason: Cow<'static, str>,
+        /// Why, for machines.
+        reason: Reason,
         /// What to do, in a sentence.
         message: String,
     },
@@ -344,7 +342,7 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     if observed.token.metadata.deletion_timestamp.is_some() {
         let message = "waiting for ACS to answer, then the identity's tokens are revoked";
         return Decision::rest(
-            Verdict::reconciling("Deleting", message),
+            Verdict::reconciling(Reason::Deleting, message),
             None,
             Some(observed.deletion_deadline),
         );
@@ -376,7 +374,10 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     }
     let verdict = match good {
         Some(_) => ready(observed.token),
-        None => Verdict::reconciling("WaitingForService", "waiting for ACS to issue a token"),
+        None => Verdict::reconciling(
+            Reason::WaitingForService,
+            "waiting for ACS to issue a token",
+        ),
     };
     Decision::rest(verdict, good, wake)
 }

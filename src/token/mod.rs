@@ -26,4 +26,4 @@ pub use controller::reconcile;
 pub use decide::{Decision, Observed, Step, decide, renew_at};
 pub use limits::{Limits, rank};
 pub use observe::limits_of;
-pub use revocation_demand::{POLICY_DENIED, RevocationDemand, demand, is_unrecorded_demand};
+pub use revocation_demand::{RevocationDemand, demand, is_unrecorded_demand};

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     crd::{
-        AcsToken, AcsTokenStatus, Conditions, LastFailure, TokenRecord, UserTokenStatus, Verdict,
-        WrittenSecret, handled_at_first_sight,
+        AcsToken, AcsTokenStatus, Conditions, LastFailure, Reason, TokenRecord, UserTokenStatus,
+        Verdict, WrittenSecret, handled_at_first_sight,
     },
     renewal,
 };
@@ -86,7 +86,7 @@ pub fn refused(token: &AcsToken, request: &str, now: Timestamp) -> Option<AcsTok
 #[must_use]
 pub fn failed(
     token: &AcsToken,
-    reason: &str,
+    reason: Reason,
     message: &str,
     now: Timestamp,
 ) -> Option<AcsTokenStatus> {
@@ -96,7 +96,7 @@ pub fn failed(
     next.failed_attempts = Some(former.saturating_add(1));
     next.last_failure = Some(LastFailure {
         time: Time(renewal::whole_seconds(now)),
-        reason: reason.to_owned(),
+        reason: reason.to_string(),
         message: message.to_owned(),
     });
     next.observed_generation = token.metadata.generation;

@@ -18,7 +18,7 @@ use crate::{
     acs::Resolved,
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsToken, ConnectionKey, STALLED},
+    crd::{AcsIdentity, AcsToken, ConnectionKey, Reason, STALLED},
     memory::{ReadSecret, Remembered, UserTokenView},
     renewal,
 };
@@ -155,7 +155,7 @@ fn identity_view(
             .iter()
             .find(|condition| condition.status == "False");
         return IdentityView::NotReady {
-            reason: "IdentityNotReady".into(),
+            reason: Reason::IdentityNotReady,
             message: match waits {
                 Some(why) => format!(
                     "waiting for AcsIdentity {}: {}",
@@ -174,7 +174,7 @@ fn identity_view(
             credential: resolved.credential,
         },
         Ok(resolved) => ConnectionView::Unusable {
-            reason: "EndpointChanged".into(),
+            reason: Reason::EndpointChanged,
             message: format!(
                 "the identity belongs to {endpoint}, but its connection leads to {} now",
                 resolved.endpoint

@@ -4,13 +4,13 @@ use jiff::SignedDuration;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
-use super::{decide::Decision, next_status, revocation_demand::POLICY_DENIED, wanted};
+use super::{decide::Decision, next_status, wanted};
 use crate::{
     cluster,
     context::Context,
     crd::{
-        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, TokenRecord, WrittenSecret,
-        parse_duration,
+        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, Reason, TokenRecord,
+        WrittenSecret, parse_duration,
     },
     engine::write_status,
     memory::Rewrites,
@@ -40,7 +40,7 @@ pub async fn rest(
             verdict.message()
         );
         warn!(note);
-        context.warn(token, POLICY_DENIED, note).await;
+        context.warn(token, Reason::PolicyDenied, note).await;
     }
     Ok(())
 }
@@ -80,15 +80,15 @@ pub async fn record(
 pub async fn failed(
     context: &Context,
     token: &AcsToken,
-    reason: &str,
+    reason: Reason,
     message: &str,
     retry_after: Option<SignedDuration>,
 ) -> Result<(), cluster::Error> {
     let now = context.now();
-    warn!(reason, error = message, "no token could be issued");
+    warn!(%reason, error = message, "no token could be issued");
     let labels = ReasonLabels {
         kind: "AcsToken",
-        reason: reason.to_owned(),
+        reason,
     };
     context.metrics.failures.get_or_create(&labels).inc();
     context
@@ -100,7 +100,7 @@ pub async fn failed(
         .status
         .as_ref()
         .and_then(|status| status.last_failure.as_ref())
-        .is_none_or(|failure| failure.reason != reason);
+        .is_none_or(|failure| failure.reason() != reason);
     write(
         context,
         token,
@@ -108,7 +108,7 @@ pub async fn failed(
     )
     .await?;
     if is_news {
-        context.warn(token, "IssueFailed", message).await;
+        context.warn(token, Reason::IssueFailed, message).await;
     }
     Ok(())
 }
@@ -130,7 +130,7 @@ pub async fn refused(
          for a renewal. Tokens are revoked through their AcsIdentity"
     );
     warn!(note);
-    context.warn(token, "UnknownRequest", note).await;
+    context.warn(token, Reason::UnknownRequest, note).await;
     Ok(())
 }
 
@@ -178,7 +178,7 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
         end.0
     );
     info!(note);
-    context.inform(token, "NotRevoked", note).await;
+    context.inform(token, Reason::NotRevoked, note).await;
 }
 
 /// Counts a rewrite of the Secret around the same token; tells that somebody disagrees about what is
@@ -201,7 +201,7 @@ pub async fn rewritten(context: &Context, token: &AcsToken) {
         disagreement.map_or_else(String::new, |what| format!(" ({what})")),
     );
     warn!(note);
-    context.warn(token, "SecretContested", note).await;
+    context.warn(token, Reason::SecretContested, note).await;
 }
 
 /// Tells that somebody edits the Secret.
@@ -210,7 +210,7 @@ pub async fn repaired(context: &Context, token: &AcsToken) {
         "Secret {} was edited by someone else and holds a new token now; further repairs are 5 minutes apart",
         token.secret_name()
     );
-    context.warn(token, "SecretRepaired", note).await;
+    context.warn(token, Reason::SecretRepaired, note).await;
 }
 
 /// Tells that `renewBefore` asks for more than the service's life allows.
@@ -227,7 +227,7 @@ pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenRe
             facts.life.as_secs(),
             margin.as_secs()
         );
-        context.warn(token, "RenewBeforeCapped", note).await;
+        context.warn(token, Reason::RenewBeforeCapped, note).await;
     }
 }
 

@@ -4,10 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{limits::Limits, wanted::record_of};
-use crate::crd::{AcsToken, Revocation, TokenParameters};
-
-/// The reason of everything that a policy forbids.
-pub const POLICY_DENIED: &str = "PolicyDenied";
+use crate::crd::{AcsToken, Reason, Revocation, TokenParameters};
 
 /// What the identity must know of one of its tokens to coordinate a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +20,7 @@ pub struct RevocationDemand {
     /// Whether it is marked as not Ready.
     pub is_marked: bool,
     /// Why its token must be revoked now, if it must.
-    pub asks: Option<&'static str>,
+    pub asks: Option<Reason>,
     /// Whether its end, or the end of its identity, asks for a revocation.
     pub asks_at_the_end: bool,
 }
@@ -56,11 +53,11 @@ pub fn demand(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Re
         Revocation::Never => false,
     };
     let asks = if is_revocable && token.metadata.deletion_timestamp.is_some() {
-        Some("TokenDeleted")
+        Some(Reason::TokenDeleted)
     } else if is_denied {
-        Some(POLICY_DENIED)
+        Some(Reason::PolicyDenied)
     } else if changed {
-        Some("TokenChanged")
+        Some(Reason::TokenChanged)
     } else {
         None
     };

@@ -8,14 +8,13 @@ use kube::ResourceExt;
 use super::{
     decide::{ConnectionView, UsableIdentity},
     limits::Limits,
-    revocation_demand::POLICY_DENIED,
 };
 use crate::{
     acs::UserToken,
     cluster::{index, input::Presence},
     connection::{Found, text_in},
     context::Context,
-    crd::{AcsToken, ConnectionKey, SecretKeyRef, TeamsUser, TokenPolicy},
+    crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TeamsUser, TokenPolicy},
     memory::{ReadUserToken, Remembered, SeenUserToken, UserTokenView},
 };
 
@@ -34,12 +33,12 @@ pub(super) fn identity(
         .and_then(|status| status.endpoint.as_deref());
     let usable = context.usable_connection(&key, namespace, now);
     let denied = usable.as_ref().err();
-    let denied = denied.filter(|why| why.reason == POLICY_DENIED);
+    let denied = denied.filter(|why| why.reason == Reason::PolicyDenied);
     let denial = denied.map(|why| why.message.clone());
     let connection = match (usable, recorded) {
         (Ok(resolved), Some(recorded)) if resolved.endpoint.as_str() != recorded => {
             ConnectionView::Unusable {
-                reason: "EndpointChanged".into(),
+                reason: Reason::EndpointChanged,
                 message: format!(
                     "this token belongs to {recorded}, but its connection leads to {} now; point the \
                      connection back, or make another AcsToken",

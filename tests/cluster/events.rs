@@ -5,7 +5,7 @@ use acs_identity_operator::{
         CALL_TIMEOUT,
         event::{Events, Notice},
     },
-    crd::{AcsIdentity, AcsIdentitySpec},
+    crd::{AcsIdentity, AcsIdentitySpec, Reason},
 };
 use k8s_openapi::api::events::v1::Event;
 use kube::{
@@ -27,7 +27,7 @@ fn notice<K: Resource<DynamicType = ()>>(about: &K, note: &str) -> Notice {
     Notice {
         about: about.object_ref(&()),
         is_warning: false,
-        reason: "Tested".to_owned(),
+        reason: Reason::TokensRevoked,
         note: note.to_owned(),
     }
 }

@@ -27,7 +27,6 @@ mod cluster_connection;
 mod crash;
 mod credentials;
 mod deletion;
-mod documentation;
 mod entra;
 mod events;
 mod gitops;

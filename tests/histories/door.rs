@@ -305,7 +305,7 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
                 expires_in: format!("{}m", order.shape.minutes()),
             },
             uid,
-            why: order.why.as_str(),
+            why: order.why.reason().as_str(),
             user_token: None,
         },
         AcsOperation::ExchangeTeamsToken {
@@ -323,7 +323,7 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
                 id: user.identity_id(),
                 shape: teams::shape(),
                 uid,
-                why: order.why.as_str(),
+                why: order.why.reason().as_str(),
                 user_token: Some(token.expose_secret().to_owned()),
             }
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use acs_identity_operator::{
-    crd::{AcsIdentity, AcsToken, DeletionPolicy, Origin, REQUESTED_AT, is_ready, ready_reason},
+    crd::{
+        AcsIdentity, AcsToken, DeletionPolicy, Origin, REQUESTED_AT, Reason, is_ready, ready_reason,
+    },
     token::renew_at,
 };
 use jiff::Timestamp;
@@ -178,7 +180,7 @@ fn forgets_a_refusal(world: &World) -> bool {
         first.is_some_and(|first| !world.service.keys.contains(first) && !is_told(first));
     // Nor does a restart know of a refusal that nobody has tried since.
     let conditions = connection::status(&world.cluster).conditions;
-    is_unknown || ready_reason(&conditions) == "CredentialRefused"
+    is_unknown || ready_reason(&conditions) == Some(Reason::CredentialRefused)
 }
 
 fn has_good_credential(world: &World) -> bool {
@@ -310,20 +312,20 @@ fn at_the_end(world: &World) -> Checked {
         let is_denied_identity = world.is_denied_identity(object);
         hold!(
             is_denied_identity == status.denied_since.is_some(),
-            "AcsIdentity {name} is denied since {:?} in the end, and says {reason}",
+            "AcsIdentity {name} is denied since {:?} in the end, and says {reason:?}",
             status.denied_since
         );
-        let is_refused = ["PolicyDenied", "IdentityInUse"].contains(&reason);
+        let is_refused = matches!(reason, Some(Reason::PolicyDenied | Reason::IdentityInUse));
         if is_denied_identity || status.identity_id.is_none() && is_refused {
             hold!(
                 is_refused,
-                "AcsIdentity {name} says {reason} in the end although it is denied"
+                "AcsIdentity {name} says {reason:?} in the end although it is denied"
             );
             continue;
         }
         hold!(
-            is_suspended == (reason == "Suspended"),
-            "AcsIdentity {name} says {reason} in the end, suspended or not"
+            is_suspended == (reason == Some(Reason::Suspended)),
+            "AcsIdentity {name} says {reason:?} in the end, suspended or not"
         );
         if is_suspended && status.identity_id.is_none() {
             continue;
@@ -335,7 +337,7 @@ fn at_the_end(world: &World) -> Checked {
         );
         hold!(
             is_suspended || is_ready(&status.conditions),
-            "I1: AcsIdentity {name} is not Ready in the end: {}",
+            "I1: AcsIdentity {name} is not Ready in the end: {:?}",
             ready_reason(&status.conditions)
         );
         let is_pending = status.pending_revocation.is_some();
@@ -391,7 +393,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let is_deleted = object.metadata.deletion_timestamp.is_some();
     hold!(!is_deleted, "I3: AcsToken {name} is still being deleted");
     let status = object.status.clone().unwrap_or_default();
-    let reason = ready_reason(&status.conditions).to_owned();
+    let reason = ready_reason(&status.conditions);
     let ready = is_ready(&status.conditions);
     let identity = world
         .cluster
@@ -415,9 +417,12 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     if identity.is_none() && !is_of_user {
         hold!(
             !ready
-                && ["IdentityNotFound", "SecretConflict"].contains(&reason.as_str())
+                && matches!(
+                    reason,
+                    Some(Reason::IdentityNotFound | Reason::SecretConflict)
+                )
                 && ours.is_empty(),
-            "I5: AcsToken {name} says {reason} and has {ours:?} without its identity"
+            "I5: AcsToken {name} says {reason:?} and has {ours:?} without its identity"
         );
         return Ok(());
     }
@@ -426,14 +431,19 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let status = it.status.as_ref();
         status.is_some_and(|status| status.identity_id.is_some())
     });
-    if is_suspended && !has_id && !is_of_user && !ready && reason == "IdentityNotReady" {
+    if is_suspended && !has_id && !is_of_user && !ready && reason == Some(Reason::IdentityNotReady)
+    {
         return Ok(());
     }
     if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
         // The policy does not let it be adopted.
         hold!(
-            !ready && ["IdentityNotReady", "SecretConflict"].contains(&reason.as_str()),
-            "AcsToken {name} says {reason} in the end without an identity"
+            !ready
+                && matches!(
+                    reason,
+                    Some(Reason::IdentityNotReady | Reason::SecretConflict)
+                ),
+            "AcsToken {name} says {reason:?} in the end without an identity"
         );
         return Ok(());
     }
@@ -457,21 +467,21 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let is_forbidden = has_forbidden_label(object);
     let is_denied = is_denied(world, object);
     // Nobody looks for the Secret of a token that is withheld.
-    let is_withheld =
-        is_suspended && reason == "Suspended" || is_denied && reason == "PolicyDenied";
+    let is_withheld = is_suspended && reason == Some(Reason::Suspended)
+        || is_denied && reason == Some(Reason::PolicyDenied);
     if is_taken || secret.is_none() && !is_first {
         hold!(
-            !ready && (reason == "SecretConflict" || is_forbidden || is_withheld),
-            "T5: AcsToken {name} says {reason} although Secret {wanted} is another's"
+            !ready && (reason == Some(Reason::SecretConflict) || is_forbidden || is_withheld),
+            "T5: AcsToken {name} says {reason:?} although Secret {wanted} is another's"
         );
         return Ok(());
     }
     let is_immutable = secret.is_some_and(|secret| secret.immutable == Some(true));
     if is_suspended || is_denied {
         let expected = if is_suspended {
-            "Suspended"
+            Reason::Suspended
         } else {
-            "PolicyDenied"
+            Reason::PolicyDenied
         };
         let text = secret.and_then(|secret| text_in(secret, "token"));
         let held = text.and_then(|text| world.service.token(&text));
@@ -479,10 +489,10 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
             .is_some_and(|held| world.limits(object).denial(&held.shape).is_none())
             && world.connection.serves;
         // What is suspended stays Ready as long as its token works.
-        let is_told = reason == expected && (!ready || is_suspended);
+        let is_told = reason == Some(expected) && (!ready || is_suspended);
         hold!(
             is_told || ready && is_allowed && !is_suspended,
-            "AcsToken {name} says {reason} in the end although it is withheld"
+            "AcsToken {name} says {reason:?} in the end although it is withheld"
         );
         let is_denied_identity =
             identity.is_some_and(|identity| world.is_denied_identity(identity));
@@ -517,7 +527,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     if is_forbidden || is_immutable {
         return Ok(());
     }
-    hold!(ready, "AcsToken {name} is not Ready in the end: {reason}");
+    hold!(ready, "AcsToken {name} is not Ready in the end: {reason:?}");
     let asked = object.annotations().get(REQUESTED_AT);
     hold!(
         asked.is_none() || asked == status.last_handled_request.as_ref(),

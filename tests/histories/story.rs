@@ -1,7 +1,7 @@
 //! A history in words, for whoever has to understand a failure.
 
 use acs_identity_operator::{
-    crd::{is_ready, ready_reason},
+    crd::{Reason, is_ready, ready_reason},
     engine::Object,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -94,7 +94,8 @@ fn of_conditions(conditions: &[Condition]) -> String {
     } else {
         "not Ready"
     };
-    format!("{ready} ({})", ready_reason(conditions))
+    let reason = ready_reason(conditions).map_or("", Reason::as_str);
+    format!("{ready} ({reason})")
 }
 
 /// What came of it.

@@ -1,7 +1,7 @@
 //! Orders to revoke as `status` shows them (pure): those that go on, and for a while those that are
 //! done with.
 
-use acs_identity_operator::crd::RevocationStatus;
+use acs_identity_operator::crd::{Reason, RevocationStatus};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -13,8 +13,6 @@ use super::{
 
 /// So long an order that is done with is shown to those who did not ask for it.
 const SHOWN: SignedDuration = SignedDuration::from_hours(1);
-/// What the operator says of an order that is carried out.
-pub const REVOKED: &str = "Revoked";
 
 /// Leaves out what nobody needs to know who does not ask for it by name.
 pub fn leave_out_past(overview: &mut Overview, now: Timestamp) {
@@ -65,7 +63,7 @@ fn of_order(
             text: format!("completed {}", span::from_now(end.0, now)),
         }));
     // Done with, but not what its name promises.
-    if node.standing.state == State::Ready && node.standing.reason != REVOKED {
+    if node.standing.state == State::Ready && node.standing.reason != Reason::Revoked.as_str() {
         node.notes.push(node.standing.why());
     }
     node

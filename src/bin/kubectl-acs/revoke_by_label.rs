@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use acs_identity_operator::crd::{AcsIdentity, AcsRevocation, AcsRevocationSpec};
+use acs_identity_operator::crd::{AcsIdentity, AcsRevocation, AcsRevocationSpec, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::api::ListParams;
@@ -11,9 +11,7 @@ use super::{
     change::Changing,
     failure::{Exit, Failure},
     making::make,
-    manifest,
-    orders::REVOKED,
-    output,
+    manifest, output,
     session::{Place, Session},
     standing::{Stands as _, State},
     user,
@@ -106,7 +104,7 @@ pub async fn revoke(
         let status = order.status.as_ref();
         if status.is_none_or(|status| status.completed_at.is_none()) {
             Look::Wait(standing.why())
-        } else if standing.state == State::Stalled || standing.reason != REVOKED {
+        } else if standing.state == State::Stalled || standing.reason != Reason::Revoked.as_str() {
             Look::stalled(&named, &standing)
         } else {
             Look::Done(order)

@@ -2,13 +2,10 @@
 
 use acs_identity_operator::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
-    ClusterAcsRevocation, READY, STALLED,
+    ClusterAcsRevocation, READY, Reason, STALLED,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::Serialize;
-
-/// The reason of what is not Ready because `spec.suspend` says so.
-const SUSPENDED: &str = "Suspended";
 
 /// How an object stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -104,7 +101,7 @@ fn standing(metadata: &ObjectMeta, observed: Option<i64>, conditions: &[Conditio
     match find(STALLED).filter(is_true) {
         Some(condition) => tell(State::Stalled, condition),
         // It may be Ready all the same, with what it has.
-        None if ready.is_some_and(|condition| condition.reason == SUSPENDED) => {
+        None if ready.is_some_and(|condition| condition.reason == Reason::Suspended.as_str()) => {
             of_ready(State::Suspended)
         }
         None if is_ready => of_ready(State::Ready),

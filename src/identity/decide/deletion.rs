@@ -10,7 +10,7 @@ use super::{
     status, wait_after_failure,
 };
 use crate::{
-    crd::{AcsIdentityStatus, DeletionPolicy, Origin, Verdict},
+    crd::{AcsIdentityStatus, DeletionPolicy, Origin, Reason, Verdict},
     renewal,
 };
 
@@ -72,7 +72,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
         let deadline = observed.deletion_deadline;
         return Decision::rest(
             Verdict::reconciling(
-                "Deleting",
+                Reason::Deleting,
                 format!("can't be deleted in ACS: {}", why.message),
             ),
             Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
@@ -104,7 +104,7 @@ fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Deci
     let over = renewal::add(observed.now, left);
     Some(Decision::rest(
         Verdict::reconciling(
-            "Deleting",
+            Reason::Deleting,
             "waiting for a revocation without an answer, which may still take effect",
         ),
         Some(over.min(observed.deletion_deadline)),
@@ -114,7 +114,7 @@ fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Deci
 /// The intent to revoke the tokens of an identity that goes without being deleted in ACS.
 fn ending() -> Decision {
     Decision::step(Step::RecordRevocation {
-        reason: "IdentityDeleted".to_owned(),
+        reason: Reason::IdentityDeleted.to_string(),
         unsettled_until: None,
     })
 }

@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 
 use super::{ConnectionView, Decision, Observed, Step, is_dead, status, wait_after_failure};
 use crate::{
-    crd::{AcsIdentityStatus, POLICY_GRACE, Verdict},
+    crd::{AcsIdentityStatus, POLICY_GRACE, Reason, Verdict},
     credentials::Unusable,
     renewal,
-    token::{POLICY_DENIED, RevocationDemand},
+    token::RevocationDemand,
 };
 
 /// A revocation waits this long after the first change that asks for it, so that it covers all
@@ -23,10 +23,6 @@ pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 
 /// The request that an `AcsIdentity` obeys.
 pub(super) const REVOKE: &str = "revoke";
-/// Why all tokens are revoked, where a request says so.
-const REQUESTED: &str = "Requested";
-/// Why all tokens are revoked, where an order says so.
-pub const ORDERED: &str = "Ordered";
 
 /// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).
 pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
@@ -67,7 +63,7 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
     }
     let requested = observed.identity.open_request();
     match requested.map(|request| (request.value, request.what)) {
-        Some((_, Some(REVOKE))) => return Some(record_revocation(observed, REQUESTED)),
+        Some((_, Some(REVOKE))) => return Some(record_revocation(observed, Reason::Requested)),
         Some((value, _)) => {
             return Some(Decision::step(Step::RefuseRequest {
                 request: value.to_owned(),
@@ -76,7 +72,7 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
         None => {}
     }
     if observed.is_ordered {
-        return Some(record_revocation(observed, ORDERED));
+        return Some(record_revocation(observed, Reason::Ordered));
     }
     let reason = observed
         .demands
@@ -106,10 +102,10 @@ fn clock_behind(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<D
     })
 }
 
-fn record_revocation(observed: &Observed<'_>, reason: &str) -> Decision {
+fn record_revocation(observed: &Observed<'_>, reason: Reason) -> Decision {
     wait_after_failure(observed).unwrap_or_else(|| {
         Decision::step(Step::RecordRevocation {
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
             unsettled_until: None,
         })
     })
@@ -137,7 +133,8 @@ pub(super) fn decide_without_connection(
 #[must_use]
 pub fn is_urgent(status: &AcsIdentityStatus) -> bool {
     let pending = status.pending_revocation.as_ref();
-    pending.is_some_and(|pending| [REQUESTED, ORDERED].contains(&pending.reason.as_str()))
+    let reason = pending.and_then(|pending| Reason::parse(&pending.reason));
+    matches!(reason, Some(Reason::Requested | Reason::Ordered))
 }
 
 /// The policy has ceased to allow the identity: nothing is issued, and after a while its tokens are
@@ -155,7 +152,7 @@ pub(super) fn decide_denied(observed: &Observed<'_>, id: &str, verdict: Verdict)
         let mut demands = observed.demands.iter();
         let lives = demands.any(|demand| demand.is_own && !is_dead(demand.issued_at, &status));
         if lives && over.is_some_and(|over| observed.now >= over) {
-            return record_revocation(observed, POLICY_DENIED);
+            return record_revocation(observed, Reason::PolicyDenied);
         }
     }
     let wake = over.unwrap_or_else(|| renewal::add(observed.now, POLICY_GRACE));

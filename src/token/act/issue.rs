@@ -12,7 +12,7 @@ use crate::{
     acs::{self, IssuedToken, Resolved},
     cluster::{self, view::object_ref},
     context::Context,
-    crd::{AcsToken, ConnectionKey, TeamsUser, TokenRecord},
+    crd::{AcsToken, ConnectionKey, Reason, TeamsUser, TokenRecord},
     engine::{AcsAnswer, AcsCall, AcsOperation, Answered, IssueOrder, Outcome, Why},
     memory::HeldToken,
     metrics::ReasonLabels,
@@ -231,21 +231,21 @@ fn hold(
 }
 
 /// Why a token that was just issued is good for nothing: it is tried again later, not at once.
-fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(&'static str, String)> {
+fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(Reason, String)> {
     if decide::is_issued_before_revocation(observed, record) {
         let message = format!(
             "the service dated the token {}, which is not after the last revocation of the identity, so \
              it may be revoked; the service's clocks may differ. It is tried again",
             record.issued_at
         );
-        return Some(("IssuedBeforeRevocation", message));
+        return Some((Reason::IssuedBeforeRevocation, message));
     }
     (!record.life.is_positive()).then(|| {
         let message = format!(
             "the service issued a token that ends {} s before it was issued; it is tried again",
             record.life.as_secs().abs()
         );
-        ("InvalidAnswer", message)
+        (Reason::InvalidAnswer, message)
     })
 }
 
@@ -261,7 +261,7 @@ async fn is_still_refused(
         .status
         .as_ref()
         .and_then(|status| status.last_failure.as_ref());
-    if !failure.is_some_and(|failure| cluster::is_refusal(&failure.reason)) {
+    if !failure.is_some_and(|failure| failure.reason().is_refusal()) {
         return Ok(None);
     }
     let namespace = token.namespace().unwrap_or_default();
@@ -346,7 +346,7 @@ async fn store(
         }
     }
     count(context, token, why);
-    info!(why = why.as_str(), secret = token.secret_name(), expires = %record.expires_at, "issued a token");
+    info!(why = %why.reason(), secret = token.secret_name(), expires = %record.expires_at, "issued a token");
     let (uid, now) = (token.uid().unwrap_or_default(), context.now());
     context.memory.change(&uid, |memory| match why {
         Why::SecretEdited => memory.repaired = Some(now),
@@ -364,7 +364,7 @@ async fn store(
 fn count(context: &Context, token: &AcsToken, why: Why) {
     let labels = ReasonLabels {
         kind: "AcsToken",
-        reason: why.as_str().to_owned(),
+        reason: why.reason(),
     };
     context.metrics.issued.get_or_create(&labels).inc();
     let planned = token

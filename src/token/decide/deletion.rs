@@ -2,7 +2,7 @@
 
 use super::{Decision, IdentityView, Observed, SecretView, Step, is_dead};
 use crate::{
-    crd::{AcsToken, TokenRecord, Verdict},
+    crd::{AcsToken, Reason, TokenRecord, Verdict},
     token::revocation_demand::demand,
 };
 
@@ -24,7 +24,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
         }
         Owed::Revocation { .. } => Decision::rest(
             Verdict::reconciling(
-                "Deleting",
+                Reason::Deleting,
                 "waiting until the identity's tokens are revoked",
             ),
             None,

@@ -1,8 +1,6 @@
 //! What is different for a token of a Teams user: it is had by an Entra token that others keep fresh,
 //! and can't be revoked.
 
-use std::borrow::Cow;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -10,7 +8,7 @@ use super::{
     issue::{local_time, unable},
 };
 use crate::{
-    crd::{POLICY_GRACE, TokenParameters, TokenRecord},
+    crd::{POLICY_GRACE, Reason, TokenParameters, TokenRecord},
     engine::Why,
     memory::UserTokenView,
     renewal,
@@ -47,21 +45,21 @@ pub(super) fn obstacle(
         message,
         is_stalled,
     } = fault(observed, good, why)?;
-    if !is_told(observed, &reason, &message) && (is_stalled || good.is_some()) {
+    if !is_told(observed, reason, &message) && (is_stalled || good.is_some()) {
         return Some(Decision::step(Step::Fail { reason, message }));
     }
     Some(unable(observed, good, reason, message, is_stalled, None))
 }
 
 /// Whether the status tells just this as the last failure.
-fn is_told(observed: &Observed<'_>, reason: &str, message: &str) -> bool {
+fn is_told(observed: &Observed<'_>, reason: Reason, message: &str) -> bool {
     let status = observed.token.status.as_ref();
     let told = status.and_then(|status| status.last_failure.as_ref());
-    told.is_some_and(|told| told.reason == reason && told.message == message)
+    told.is_some_and(|told| told.reason() == reason && told.message == message)
 }
 
 struct Fault {
-    reason: Cow<'static, str>,
+    reason: Reason,
     message: String,
     is_stalled: bool,
 }
@@ -71,14 +69,14 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
         UserTokenView::Unknown => return None,
         UserTokenView::Missing { reason, message } => {
             return Some(Fault {
-                reason: reason.clone(),
+                reason: *reason,
                 message: message.clone(),
                 is_stalled: false,
             });
         }
         UserTokenView::Wrong(message) => {
             return Some(Fault {
-                reason: "InvalidUserToken".into(),
+                reason: Reason::InvalidUserToken,
                 message: message.clone(),
                 is_stalled: true,
             });
@@ -93,7 +91,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     })?;
     let end = local_time(observed, seen.expires_on);
     let expired = Fault {
-        reason: "UserTokenExpired".into(),
+        reason: Reason::UserTokenExpired,
         message: format!(
             "{place} ended at {}; sign the Teams user in again and put the new one there",
             seen.expires_on
@@ -103,7 +101,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     // A clock that may be wrong is no judge: then the service is, unless it was known before.
     let is_over = match observed.service_now {
         Some(_) => end <= renewal::add(observed.now, LEAST_LEFT),
-        None => is_told(observed, &expired.reason, &expired.message),
+        None => is_told(observed, expired.reason, &expired.message),
     };
     if is_over {
         return Some(expired);
@@ -116,7 +114,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
             && exchange.is_some_and(|exchange| exchange.user_token_expires_at <= same_end)
     };
     (why == Why::Renewal && good.is_some_and(is_in_vain)).then(|| Fault {
-        reason: "UserTokenNotRefreshed".into(),
+        reason: Reason::UserTokenNotRefreshed,
         message: format!(
             "{place} is still the one that ends at {}, and the token ends with it; put a new one there",
             seen.expires_on

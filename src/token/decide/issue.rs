@@ -1,7 +1,5 @@
 //! Whether a token is due, and when it can be had (T1 to T4, R3).
 
-use std::borrow::Cow;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking, waits,
 };
 use crate::{
-    crd::{AcsToken, TokenParameters, TokenRecord, Verdict, parse_duration},
+    crd::{AcsToken, Reason, TokenParameters, TokenRecord, Verdict, parse_duration},
     engine::{IssueOrder, Why},
     memory::UserTokenView,
     renewal,
@@ -21,15 +19,6 @@ const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
 
 /// A wait for the service's clock after a revocation that is no longer than this is everyday life.
 const REVOKING: SignedDuration = SignedDuration::from_secs(5);
-
-/// Reasons of failures that only a human can end; they are retried all the same, slowly.
-const STALLING: [&str; 5] = [
-    "InvalidUserToken",
-    "UnsupportedByApiVersion",
-    "InvalidRequest",
-    "IdentityNotOwned",
-    "IdentityNotFound",
-];
 
 pub(super) fn issue_or_wait(
     observed: &Observed<'_>,
@@ -50,7 +39,7 @@ pub(super) fn issue_or_wait(
         return unable(
             observed,
             good,
-            reason.clone(),
+            *reason,
             message.clone(),
             *is_stalled,
             *retry_at,
@@ -85,21 +74,14 @@ pub(super) fn issue_or_wait(
             .and_then(|s| s.last_failure.as_ref())
         {
             Some(failure) => {
-                let is_stalled = STALLING.contains(&failure.reason.as_str());
-                let message = failure.message.clone();
-                unable(
-                    observed,
-                    good,
-                    failure.reason.clone(),
-                    message,
-                    is_stalled,
-                    Some(earliest),
-                )
+                let (reason, message) = (failure.reason(), failure.message.clone());
+                let is_stalled = reason.is_stalling();
+                unable(observed, good, reason, message, is_stalled, Some(earliest))
             }
             None => unable(
                 observed,
                 good,
-                "SecretEdited",
+                Reason::SecretEdited,
                 "someone else keeps editing or deleting the Secret; it is repaired every 5 minutes"
                     .to_owned(),
                 false,
@@ -111,7 +93,7 @@ pub(super) fn issue_or_wait(
         let message = "the service refuses the key that the token was made with, so the token is \
                        dead; a new one follows";
         return Decision {
-            verdict: Some(Verdict::reconciling("CredentialRefused", message)),
+            verdict: Some(Verdict::reconciling(Reason::CredentialRefused, message)),
             ..Decision::step(Step::Mark)
         };
     }
@@ -157,7 +139,7 @@ fn wait_for_clock(
                 "waiting until the service's clock has passed {next_second}: it was ahead when a \
                  token was issued that has been revoked since"
             );
-            let verdict = Verdict::reconciling("ServiceClockBehind", message);
+            let verdict = Verdict::reconciling(Reason::ServiceClockBehind, message);
             Decision::rest(verdict, None, Some(until))
         }
     })
@@ -167,26 +149,19 @@ fn wait_for_clock(
 pub(super) fn unable(
     observed: &Observed<'_>,
     good: Option<&TokenRecord>,
-    reason: impl Into<Cow<'static, str>>,
+    reason: Reason,
     message: String,
     is_stalled: bool,
     retry_at: Option<Timestamp>,
 ) -> Decision {
     let Some(facts) = good else {
-        let verdict = if is_stalled {
-            Verdict::stalled(reason, message)
-        } else {
-            Verdict::reconciling(reason, message)
-        };
+        let verdict = Verdict::unable(reason, message, is_stalled);
         return Decision::rest(verdict, None, retry_at);
     };
     let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
     let shape_is_current = facts.shape.is_wanted_by(observed.token, &observed.limits);
     let verdict = if is_stalled && !shape_is_current {
-        Verdict::ReadyButStalled {
-            reason: reason.into(),
-            message,
-        }
+        Verdict::ReadyButStalled { reason, message }
     } else {
         ready(observed.token)
     };
@@ -204,7 +179,7 @@ pub fn ready(token: &AcsToken) -> Verdict {
              until it ends"
         ),
     };
-    Verdict::ready("TokenIssued", message)
+    Verdict::ready(Reason::TokenIssued, message)
 }
 
 /// Why a new token is needed, if one is.
@@ -304,7 +279,7 @@ pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> O
         return None;
     }
     // What only a human can end is tried slowly.
-    let is_stalling = STALLING.contains(&failure.reason.as_str());
+    let is_stalling = failure.reason().is_stalling();
     let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
     let left = left.or_else(|| is_stalling.then_some(SignedDuration::from_hours(24)));
     let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();

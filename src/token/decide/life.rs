@@ -12,11 +12,10 @@ use super::{
     withheld::{denial, suspension, withheld},
 };
 use crate::{
-    cluster,
-    crd::{AcsToken, IDENTITY_NOT_FOUND, TokenRecord, Verdict},
+    crd::{AcsToken, Reason, TokenRecord, Verdict},
     memory::UserTokenView,
     renewal,
-    token::revocation_demand::{POLICY_DENIED, demand},
+    token::revocation_demand::demand,
 };
 
 /// Whether a Secret's name is free again is looked at this far apart.
@@ -39,7 +38,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
             });
         }
         let conflict = stalled(
-            "SecretConflict",
+            Reason::SecretConflict,
             format!(
                 "Secret {} belongs to AcsToken {}; give this one another secret.name",
                 observed.token.secret_name(),
@@ -67,7 +66,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
             Decision {
                 forgets: is_missing,
                 ..Decision::rest(
-                    Verdict::reconciling("IdentityNotFound", message),
+                    Verdict::reconciling(Reason::IdentityNotFound, message),
                     None,
                     None,
                 )
@@ -78,7 +77,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
             message,
             is_brief,
         } => {
-            let verdict = Verdict::reconciling(reason.clone(), message.clone());
+            let verdict = Verdict::reconciling(*reason, message.clone());
             let quiet = renewal::pause(created_at(observed.token), QUIET_WAIT, observed.now);
             let is_new = observed
                 .token
@@ -103,7 +102,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         SecretView::Unknown => return Decision::step(Step::ReadSecret),
         SecretView::Foreign { owner } => {
             return stalled(
-                "SecretConflict",
+                Reason::SecretConflict,
                 format!(
                     "Secret {name} exists and {owner}; delete it or give this AcsToken another secret.name"
                 ),
@@ -149,7 +148,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         return wait_for_revocation(observed, identity, facts, good);
     }
     if let Some(message) = denial(observed, identity) {
-        let reason = POLICY_DENIED.into();
+        let reason = Reason::PolicyDenied;
         let verdict = match good {
             Some(_) => Verdict::ReadyButStalled { reason, message },
             None => Verdict::stalled(reason, message),
@@ -157,7 +156,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         return withheld(observed, identity, facts, good, verdict);
     }
     if let Some(key) = &observed.forbidden_key {
-        let reason = "SecretMetadataForbidden".into();
+        let reason = Reason::SecretMetadataForbidden;
         let message = format!(
             "secret.labels and secret.annotations must not use {key}: the operator's \
              --forbid-secret-metadata refuses it"
@@ -179,7 +178,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         return unable(
             observed,
             good,
-            "SecretImmutable",
+            Reason::SecretImmutable,
             format!(
                 "Secret {name} was made immutable, so no token can be renewed in it; delete it and it comes back"
             ),
@@ -236,7 +235,7 @@ fn settle(
     let verdict = if identity.is_missing {
         // Whoever found that out tries again, slowly; the others wait for it, or for their renewal.
         Verdict::stalled(
-            IDENTITY_NOT_FOUND,
+            Reason::IdentityNotFound,
             "ACS says that the identity does not exist, so the token is dead; delete the AcsIdentity and \
              create it again",
         )
@@ -269,7 +268,7 @@ fn wait_for_revocation(
         let message = format!(
             "the change waits, and Secret {secret} holds the token from before it: {message}"
         );
-        Verdict::ready("ChangeWaits", message)
+        Verdict::ready(Reason::ChangeWaits, message)
     };
     match (good, waits) {
         (Some(facts), None) => match &identity.revocation_fails {
@@ -286,7 +285,7 @@ fn wait_for_revocation(
         }
         (None, None) => Decision::rest(revoking(), facts, None),
         (None, Some((reason, message, retry_at))) => Decision::rest(
-            Verdict::reconciling(reason.clone(), message.clone()),
+            Verdict::reconciling(*reason, message.clone()),
             facts,
             retry_at,
         ),
@@ -297,7 +296,7 @@ fn wait_for_revocation(
 fn was_refused(token: &AcsToken) -> bool {
     let status = token.status.as_ref();
     let failure = status.and_then(|status| status.last_failure.as_ref());
-    failure.is_some_and(|failure| cluster::is_refusal(&failure.reason))
+    failure.is_some_and(|failure| failure.reason().is_refusal())
 }
 
 /// When a Secret that the API server did not take is tried again, unless it may be now.
@@ -311,17 +310,17 @@ fn refusal_ends(observed: &Observed<'_>) -> Option<Timestamp> {
 fn refusal(observed: &Observed<'_>) -> Option<Decision> {
     let until = refusal_ends(observed)?;
     let failure = observed.token.status.as_ref()?.last_failure.as_ref()?;
-    let verdict = Verdict::reconciling(failure.reason.clone(), failure.message.clone());
+    let verdict = Verdict::reconciling(failure.reason(), failure.message.clone());
     Some(Decision::rest(verdict, None, Some(until)))
 }
 
 pub(super) fn revoking() -> Verdict {
     Verdict::reconciling(
-        "Revoking",
+        Reason::Revoking,
         "the identity's tokens are being revoked; a new one follows",
     )
 }
 
-fn stalled(reason: &'static str, message: String) -> Decision {
+fn stalled(reason: Reason, message: String) -> Decision {
     Decision::rest(Verdict::stalled(reason, message), None, None)
 }

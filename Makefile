@@ -112,6 +112,10 @@ demo: build control-plane ## Show the main job, from nothing to a renewed token,
 dev: build control-plane ## Keep a control plane, an emulator and the operator running
 	@tests/support/dev.sh
 
+.PHONY: e2e
+e2e: prerequisites ## Run the charts on a real node and watch a pod's token through everything (Linux, root); 10 minutes
+	@tests/e2e/run.sh
+
 .PHONY: bench
 bench: prerequisites control-plane ## Make N (1000) identities and tokens; compare with a raw writer
 	@echo "==> building with optimisation"

@@ -67,6 +67,7 @@ kubectl apply -f examples/alice.yaml >/dev/null
 sed "s|EMULATOR_URL|$emulator|" tests/e2e/checker.yaml | kubectl apply -f - >/dev/null
 condition acstoken/alice-web condition=Ready
 condition deployment/checker condition=Available
+await 20 "the pod has read a token" has_read 1
 told "the pod runs"
 
 say "renewals: a minute of token life lasts $minute, so a token lives 90 s"

@@ -19,13 +19,18 @@ prerequisites() {
   need ip iproute2
   need busybox busybox-static
   need mount mount
+  need setpriv util-linux
   need unshare util-linux
   need readelf binutils
   local folder
   for folder in /usr/lib/cni /opt/cni/bin ''; do [ -x "$folder/bridge" ] && [ -x "$folder/host-local" ] && break; done
   cni_plugins=$folder
   [ -n "$cni_plugins" ] || missing+=(containernetworking-plugins)
-  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ ${#missing[@]} = 0 ]; then
+    unshare --net --mount --pid --fork true || fail "this needs the right to make namespaces: a machine, or a privileged container"
+    [ -n "$(cgroup_roots)" ] || fail "no control groups are mounted, which a kubelet needs (/sys/fs/cgroup)"
+    return 0
+  fi
   [ -z "${installed:-}" ] && command -v apt-get >/dev/null || fail "missing, which a node needs: ${missing[*]} (names of Debian's packages); install them"
   say "installing ${missing[*]} (once)"
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -85,7 +90,8 @@ save_tunables
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-unshare --net --mount --pid --fork --kill-child --mount-proc tests/e2e/story.sh &
+# All of it dies with this script, even if that is killed.
+setpriv --pdeathsig KILL unshare --net --mount --pid --fork --kill-child --mount-proc tests/e2e/story.sh &
 inside=$! outcome=0
 wait "$inside" || outcome=$?
 inside=

@@ -3,6 +3,7 @@
 set -euo pipefail
 source tests/e2e/told.sh
 source tests/e2e/node.sh
+source tests/e2e/examples.sh
 
 keep_logs() {
   local outcome=$?
@@ -63,12 +64,21 @@ helm test $operator --namespace $operator --logs --timeout 2m >"$node/helm-test.
 told "an identity and a token were made and deleted again"
 
 say "two tokens, and a pod that reads one of them every second"
+uses_before_the_secret
 kubectl apply -f examples/alice.yaml >/dev/null
 sed "s|EMULATOR_URL|$emulator|" tests/e2e/checker.yaml | kubectl apply -f - >/dev/null
 condition acstoken/alice-web condition=Ready
 condition deployment/checker condition=Available
 await 20 "the pod has read a token" has_read 1
 told "the pod runs"
+
+say "the Jobs of examples/connector: create, create with scopes, issue, revoke, delete"
+connector
+told "each did what it says, and no token is in a log"
+
+say "the pods of examples/use-a-token; a stand-in replaces pods as Reloader would, by its annotation"
+uses
+told "the file was renewed in its pod, variable and subPath only in new pods"
 
 say "renewals: a minute of token life lasts $minute, so a token lives 90 s"
 await 180 "the pod has read three tokens" has_read 3
@@ -131,6 +141,7 @@ told "no dead read but in the gap"
 
 say "the proof can fail: without an operator, a regenerated key shows as dead reads"
 operator scale "deployment/$operator" --replicas 0 >/dev/null
+operator wait pods -l "app.kubernetes.io/name=$operator" --for=delete --timeout 60s >/dev/null
 control -X POST "$emulator/_emulator/keys/secondary/regenerate" >/dev/null
 reads_dead() { checker_log | tail -n 1 | grep -q keyRegenerated; }
 await 60 "the pod reads a dead token" reads_dead

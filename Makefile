@@ -24,7 +24,7 @@ N ?= 1000
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: prerequisites ## Build the operator, the emulator and the kubectl plugin
@@ -111,6 +111,10 @@ demo: build control-plane ## Show the main job, from nothing to a renewed token,
 .PHONY: dev
 dev: build control-plane ## Keep a control plane, an emulator and the operator running
 	@tests/support/dev.sh
+
+.PHONY: e2e
+e2e: prerequisites ## Run the charts on a real node and watch a pod's token through everything (root); 10 minutes
+	@tests/e2e/run.sh
 
 .PHONY: bench
 bench: prerequisites control-plane ## Make N (1000) identities and tokens; compare with a raw writer

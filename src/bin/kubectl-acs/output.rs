@@ -18,12 +18,14 @@ pub enum Format {
     Tsv,
     /// Columns for people; nested values are left out
     Table,
+    /// Nothing, for Jobs, whose log must not keep a token
+    None,
 }
 
 /// Keys that `az` leaves out of a table.
 const SKIPPED_IN_TABLES: [&str; 3] = ["id", "type", "etag"];
 
-/// A result as text that ends with a line break.
+/// A result as text that ends with a line break, or nothing.
 pub fn render(format: Format, result: &Value) -> Result<String, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let text = match format {
@@ -31,6 +33,7 @@ pub fn render(format: Format, result: &Value) -> Result<String, Failure> {
         Format::Yaml => serde_saphyr::to_string(result).map_err(|error| failed(&error))?,
         Format::Tsv => tsv(result),
         Format::Table => table(result),
+        Format::None => return Ok(String::new()),
     };
     Ok(format!("{}\n", text.trim_end_matches('\n')))
 }
@@ -162,6 +165,11 @@ mod tests {
             rendered(Format::Tsv, &issued()),
             "2026-11-26T08:00:00Z\tey.x.y\t8:acs:a_b\n"
         );
+    }
+
+    #[test]
+    fn none_prints_not_even_a_line_break() {
+        assert_eq!(rendered(Format::None, &issued()), "");
     }
 
     #[test]

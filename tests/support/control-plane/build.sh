@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# Builds etcd, kube-apiserver, kube-controller-manager and kubectl (or, as `build.sh helm`, what the
-# folder helm beside this file lists) from Go modules, once, into a cache outside the clone. The last
-# line on stdout is the folder that holds them; progress goes to stderr.
+# Builds etcd, kube-apiserver, kube-controller-manager and kubectl (or, as `build.sh node`, kubelet,
+# kube-scheduler and kube-proxy; as `build.sh helm`, what the folder helm beside this file lists) from
+# Go modules, once, into a cache outside the clone. The last line on stdout is the folder that holds
+# them; progress goes to stderr.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 what=${1:-kubernetes}
+module=$here/$what
+# One version for all of Kubernetes: the node's programs are in the same module, and built apart.
+[ "$what" != node ] || module=$here/kubernetes
+of_the_node='/(kubelet|kube-scheduler|kube-proxy)$'
 say() { echo "control plane: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
 need_go() {
-  command -v go >/dev/null || fail "Go is missing; install Go $(awk '/^go /{print $2}' "$here/$what/go.mod") or later (https://go.dev/doc/install)"
-  (cd "$here/$what" && go list -m >/dev/null) || fail "this Go ($(go env GOVERSION)) can't build $what: install the version that $what/go.mod asks for"
+  command -v go >/dev/null || fail "Go is missing; install Go $(awk '/^go /{print $2}' "$module/go.mod") or later (https://go.dev/doc/install)"
+  (cd "$module" && go list -m >/dev/null) || fail "this Go ($(go env GOVERSION)) can't build $what: install the version that $module/go.mod asks for"
 }
 
 # Where a folder of programs is given, it is used; such folders have no kube-controller-manager.
@@ -32,7 +37,7 @@ fi
 need_go
 # Without service discovery, which would take most of the build.
 [ "$what" != promtool ] || export GOFLAGS=-tags=remove_all_sd
-key=$(cat "$here/$what"/* "${BASH_SOURCE[0]}" <(go env GOVERSION) | sha256sum | cut -c1-16)
+key=$(cat "$module"/* "${BASH_SOURCE[0]}" <(go env GOVERSION) | sha256sum | cut -c1-16)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/acs-identity-operator
 folder=$cache/$what-$key
 only=
@@ -47,12 +52,12 @@ flock -n 9 || { say "another build of $what is under way; waiting for it"; flock
 
 if [ ! -d "$folder" ]; then
   command -v cc >/dev/null || export CGO_ENABLED=0
-  version=$(awk '$1 == "k8s.io/kubernetes" || $1 == "helm.sh/helm/v4" {print $2}' "$here/$what/go.mod")
+  version=$(awk '$1 == "k8s.io/kubernetes" || $1 == "helm.sh/helm/v4" {print $2}' "$module/go.mod")
   say "building $what${version:+ }$version from Go modules (once; some minutes on two cores)"
   building=$(mktemp -d "$cache/building-XXXXXX")
   trap 'rm -rf "$building"' EXIT
   flags="-s -w"
-  if [ "$what" = kubernetes ]; then
+  if [ "$what" = kubernetes ] || [ "$what" = node ]; then
     IFS=. read -r major minor _ <<<"${version#v}"
     base=k8s.io/component-base/version
     flags="$flags -X $base.gitVersion=$version -X $base.gitMajor=$major -X $base.gitMinor=$minor"
@@ -64,9 +69,14 @@ if [ ! -d "$folder" ]; then
     done
   ) 9>&- &
   ticker=$!
-  cd "$here/$what"
+  cd "$module"
+  tools=$(go mod edit -json | sed -n '/"Tool"/,/\]/s/.*"Path": "\(.*\)".*/\1/p')
+  case $what in
+  kubernetes) tools=${only:-$(grep -vE "$of_the_node" <<<"$tools")} ;;
+  node) tools=$(grep -E "$of_the_node" <<<"$tools") ;;
+  esac
   # One after the other: what is done is seen, and memory stays small.
-  for tool in ${only:-$(go mod edit -json | sed -n '/"Tool"/,/\]/s/.*"Path": "\(.*\)".*/\1/p')}; do
+  for tool in $tools; do
     say "building $tool"
     go build -trimpath -ldflags "$flags" -o "$building/" "$tool" || { kill "$ticker"; fail "building $tool failed; see above"; }
   done

@@ -3,12 +3,16 @@
 # loopback, with their data in DIR. Writes DIR/kubeconfig (cluster-admin), prints `ready`, and ends,
 # with all of them, on INT or TERM, when one of them dies, or, with --until-stdin-closes, at the end
 # of stdin: that is how a test that is killed takes its control plane along, and DIR with it.
+#
+# With NODE_ADDRESS, an address of this machine other than loopback, the API server listens there and
+# knows the kubelet of the node NODE_NAME: its token is `node`, and kube-proxy's is `proxy`.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { echo "control plane: $*" >&2; }
 [ $# -ge 1 ] || { say "usage: run.sh DIR [--until-stdin-closes]"; exit 2; }
 dir=$1 watch_stdin=${2:-}
+address=${NODE_ADDRESS:-127.0.0.1}
 for tool in setpriv openssl curl python3; do
   command -v "$tool" >/dev/null || { say "$tool is missing; install it (Debian: util-linux, openssl, curl, python3)"; exit 1; }
 done
@@ -52,12 +56,27 @@ await() {
   done
 }
 
+# For the API server's calls to the kubelet, which trusts client-ca.crt.
+client_certificate() {
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=client-ca -keyout "$dir/client-ca.key" -out "$dir/client-ca.crt" 2>/dev/null
+  openssl req -newkey rsa:2048 -nodes -subj /O=system:masters/CN=kube-apiserver -keyout "$dir/client.key" -out "$dir/client.csr" 2>/dev/null
+  openssl x509 -req -in "$dir/client.csr" -CA "$dir/client-ca.crt" -CAkey "$dir/client-ca.key" -CAcreateserial -days 2 -out "$dir/client.crt" 2>/dev/null
+}
+
 up() {
   read -r etcd_port peer_port api_port manager_port <<<"$(free_ports 4)"
   rm -rf "$dir/etcd" "$dir/certs" "$dir/audit.log"
   mkdir -p "$dir/certs"
   [ -e "$dir/service-account.key" ] || openssl genrsa -out "$dir/service-account.key" 2048 2>/dev/null
   echo "admin,admin,admin,system:masters" >"$dir/tokens.csv"
+  local for_node=()
+  if [ -n "${NODE_ADDRESS:-}" ]; then
+    echo "node,system:node:$NODE_NAME,node,system:nodes" >>"$dir/tokens.csv"
+    echo "proxy,system:kube-proxy,proxy" >>"$dir/tokens.csv"
+    client_certificate
+    for_node=(--enable-admission-plugins NodeRestriction --kubelet-preferred-address-types InternalIP
+      --advertise-address "$address" --kubelet-client-certificate "$dir/client.crt" --kubelet-client-key "$dir/client.key")
+  fi
   start etcd --data-dir "$dir/etcd" --unsafe-no-fsync --log-level warn \
     --listen-client-urls "http://127.0.0.1:$etcd_port" --advertise-client-urls "http://127.0.0.1:$etcd_port" \
     --listen-peer-urls "http://127.0.0.1:$peer_port"
@@ -73,12 +92,12 @@ rules:
 - {level: None}
 YAML
   start kube-apiserver --etcd-servers "http://127.0.0.1:$etcd_port" \
-    --bind-address 127.0.0.1 --secure-port "$api_port" --cert-dir "$dir/certs" \
+    --bind-address "$address" --secure-port "$api_port" --cert-dir "$dir/certs" "${for_node[@]}" \
     --service-cluster-ip-range 10.0.0.0/24 --service-account-issuer https://kubernetes.default.svc \
     --service-account-key-file "$dir/service-account.key" --service-account-signing-key-file "$dir/service-account.key" \
     --token-auth-file "$dir/tokens.csv" --authorization-mode Node,RBAC --allow-privileged=true --profiling=false \
     --audit-policy-file "$dir/audit.yaml" --audit-log-path "$dir/audit.log"
-  local server=https://127.0.0.1:$api_port
+  local server=https://$address:$api_port
   await "$server/readyz" || return 1
   cat >"$dir/kubeconfig.new" <<YAML
 apiVersion: v1

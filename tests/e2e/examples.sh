@@ -1,7 +1,12 @@
 # Sourced by story.sh: runs what examples/connector and examples/use-a-token hold, with the node's images.
 
+# on_the_node FILE...: the manifests with the images that the node has.
 on_the_node() {
-  sed "s|registry.example/acs-identity-operator:.*|e2e.local/acs-identity-operator:$version|; s|image: busybox:.*|image: e2e.local/busybox:1|" "$@"
+  local file
+  for file in "$@"; do
+    echo ---
+    sed "s|registry.example/acs-identity-operator:.*|e2e.local/acs-identity-operator:$version|; s|image: busybox:.*|image: e2e.local/busybox:1|" "$file"
+  done
 }
 secret() { kubectl get secret "$1" -o "jsonpath={.data.$2}" | base64 -d; }
 # What ACS says to a client that comes with this token.

@@ -8,7 +8,7 @@
 //!
 //! - [`crd`]: what users write.
 //! - [`token`], [`identity`], [`connection`], [`revocation`]: a slice per kind, each read alone.
-//! - [`acs`]: the client of the service; knows nothing of Kubernetes but [`crd::Reason`].
+//! - [`acs`]: the client of the service; knows nothing of Kubernetes.
 //! - [`pasted`]: credentials as people paste them.
 //! - [`cluster`]: the API server: calls, watches, views and their indexes.
 //! - [`engine`]: the queue, the runs, and the door to the world.

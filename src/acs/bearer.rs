@@ -103,7 +103,7 @@ impl Bearer {
                 Ok(self.hold(fresh))
             }
             Err(why) => {
-                tracing::debug!(identity = ?self.identity, reason = %why.kind.reason(), "got no token of Entra ID");
+                tracing::debug!(identity = ?self.identity, reason = why.kind.reason(), "got no token of Entra ID");
                 *failure = Some((Instant::now(), why.clone()));
                 held.ok_or(why)
             }

@@ -95,7 +95,7 @@ impl Call<'_> {
             let took = began.elapsed();
             let outcome = result
                 .as_ref()
-                .map_or_else(|failure| failure.error.reason().as_str(), |_| "Ok");
+                .map_or_else(|failure| failure.error.reason(), |_| "Ok");
             config
                 .metrics
                 .record(request.operation, outcome, took.as_secs_f64());
@@ -116,7 +116,7 @@ impl Call<'_> {
                 status = error.status(),
                 code = error.code(),
                 ms_cv = error.ms_cv(),
-                reason = %error.reason(),
+                reason = error.reason(),
                 message = error.message(),
                 "a request to ACS failed"
             );

@@ -6,7 +6,6 @@ use std::fmt;
 use jiff::SignedDuration;
 
 use super::{Endpoint, Operation};
-use crate::crd::Reason;
 
 /// What went wrong, by what there is to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,25 +49,25 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Why, for conditions, Events and metrics.
+    /// One word for conditions, events and metrics.
     #[must_use]
-    pub fn reason(self) -> Reason {
+    pub fn reason(self) -> &'static str {
         match self {
-            Self::CredentialRefused => Reason::CredentialRefused,
-            Self::TokenRefused => Reason::TokenRefused,
-            Self::TokenUnavailable => Reason::TokenUnavailable,
-            Self::NoAssertion => Reason::ServiceAccountTokenUnavailable,
-            Self::IdentityNotOwned => Reason::IdentityNotOwned,
-            Self::IdentityNotFound => Reason::IdentityNotFound,
-            Self::InvalidUserToken => Reason::InvalidUserToken,
-            Self::Invalid | Self::Malformed => Reason::InvalidRequest,
-            Self::Unsupported => Reason::UnsupportedByApiVersion,
-            Self::Throttled => Reason::Throttled,
-            Self::Unavailable => Reason::ServiceUnavailable,
-            Self::Unreachable => Reason::ServiceUnreachable,
-            Self::NoAnswer => Reason::NoAnswer,
-            Self::NotTheService => Reason::NotTheService,
-            Self::Withheld => Reason::Withheld,
+            Self::CredentialRefused => "CredentialRefused",
+            Self::TokenRefused => "TokenRefused",
+            Self::TokenUnavailable => "TokenUnavailable",
+            Self::NoAssertion => "ServiceAccountTokenUnavailable",
+            Self::IdentityNotOwned => "IdentityNotOwned",
+            Self::IdentityNotFound => "IdentityNotFound",
+            Self::InvalidUserToken => "InvalidUserToken",
+            Self::Invalid | Self::Malformed => "InvalidRequest",
+            Self::Unsupported => "UnsupportedByApiVersion",
+            Self::Throttled => "Throttled",
+            Self::Unavailable => "ServiceUnavailable",
+            Self::Unreachable => "ServiceUnreachable",
+            Self::NoAnswer => "NoAnswer",
+            Self::NotTheService => "NotTheService",
+            Self::Withheld => "Withheld",
         }
     }
 
@@ -215,9 +214,9 @@ impl Error {
         self.details.kind
     }
 
-    /// Why, for conditions, Events and metrics.
+    /// One word for conditions, events and metrics.
     #[must_use]
-    pub fn reason(&self) -> Reason {
+    pub fn reason(&self) -> &'static str {
         self.kind().reason()
     }
 

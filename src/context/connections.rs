@@ -236,7 +236,7 @@ impl Context {
             | acs::Kind::TokenRefused
             | acs::Kind::TokenUnavailable
             | acs::Kind::NoAssertion => {
-                let reason = kind.reason();
+                let reason = kind.into();
                 let refused = self
                     .registry
                     .refused(key, credential, reason, message, self.now());

@@ -12,6 +12,7 @@ mod locks;
 mod object;
 mod order;
 mod queue;
+mod reason;
 mod requeue;
 mod run;
 mod world;

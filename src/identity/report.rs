@@ -79,7 +79,7 @@ pub async fn failed(
     error: &acs::Error,
 ) -> Result<(), cluster::Error> {
     let now = context.now();
-    let (reason, message) = (error.reason(), error.to_string());
+    let (reason, message) = (Reason::from(error.kind()), error.to_string());
     warn!(
         %reason,
         error = message,

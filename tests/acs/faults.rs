@@ -406,7 +406,7 @@ async fn an_error_tells_what_happened_and_what_to_do() {
         )
     );
     assert_eq!(
-        (error.reason().as_str(), error.ms_cv()),
+        (error.reason(), error.ms_cv()),
         ("CredentialRefused", Some("abc.0"))
     );
 }

@@ -164,7 +164,7 @@ async fn not_issued(
         return Ok(());
     }
     remember_failed(context, token, order);
-    let (reason, text) = (error.reason(), error.to_string());
+    let (reason, text) = (Reason::from(error.kind()), error.to_string());
     report::failed(context, token, reason, &text, error.retry_after()).await
 }
 

@@ -137,27 +137,7 @@ pub enum ConnectionView {
         credential: String,
     },
     /// It can't be called.
-    Unusable {
-        /// Why, for machines.
-        reason: Reason,
-        /// What to do, in a sentence.
-        message: String,
-        /// Whether a human must act.
-        is_stalled: bool,
-        /// When to look again, unless an event comes first.
-        retry_at: Option<Timestamp>,
-    },
-}
-
-impl From<Unusable> for ConnectionView {
-    fn from(why: Unusable) -> Self {
-        Self::Unusable {
-            reason: why.reason,
-            message: why.message,
-            is_stalled: why.is_stalled,
-            retry_at: why.retry_at,
-        }
-    }
+    Unusable(Unusable),
 }
 
 /// A Secret under the wanted name.

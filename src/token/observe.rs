@@ -19,6 +19,7 @@ use crate::{
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsToken, ConnectionKey, Reason, STALLED},
+    credentials::Unusable,
     memory::{ReadSecret, Remembered, UserTokenView},
     renewal,
 };
@@ -173,7 +174,7 @@ fn identity_view(
         Ok(resolved) if resolved.endpoint.as_str() == endpoint => ConnectionView::Usable {
             credential: resolved.credential,
         },
-        Ok(resolved) => ConnectionView::Unusable {
+        Ok(resolved) => ConnectionView::Unusable(Unusable {
             reason: Reason::EndpointChanged,
             message: format!(
                 "the identity belongs to {endpoint}, but its connection leads to {} now",
@@ -181,8 +182,8 @@ fn identity_view(
             ),
             is_stalled: true,
             retry_at: None,
-        },
-        Err(why) => why.into(),
+        }),
+        Err(why) => ConnectionView::Unusable(why),
     };
     let can_revoke = context.registry.for_cleanup(&key, endpoint).is_some()
         || !context.is_terminating(namespace);

@@ -15,6 +15,7 @@ use crate::{
     connection::{Found, text_in},
     context::Context,
     crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TeamsUser, TokenPolicy},
+    credentials::Unusable,
     memory::{ReadUserToken, Remembered, SeenUserToken, UserTokenView},
 };
 
@@ -37,7 +38,7 @@ pub(super) fn identity(
     let denial = denied.map(|why| why.message.clone());
     let connection = match (usable, recorded) {
         (Ok(resolved), Some(recorded)) if resolved.endpoint.as_str() != recorded => {
-            ConnectionView::Unusable {
+            ConnectionView::Unusable(Unusable {
                 reason: Reason::EndpointChanged,
                 message: format!(
                     "this token belongs to {recorded}, but its connection leads to {} now; point the \
@@ -46,12 +47,12 @@ pub(super) fn identity(
                 ),
                 is_stalled: true,
                 retry_at: None,
-            }
+            })
         }
         (Ok(resolved), _) => ConnectionView::Usable {
             credential: resolved.credential,
         },
-        (Err(why), _) => why.into(),
+        (Err(why), _) => ConnectionView::Unusable(why),
     };
     UsableIdentity {
         id: user.identity_id(),

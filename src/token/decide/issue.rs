@@ -29,20 +29,15 @@ pub(super) fn issue_or_wait(
     if observed.call.is_on_the_wire() {
         return waits(observed);
     }
-    if let ConnectionView::Unusable {
-        reason,
-        message,
-        is_stalled,
-        retry_at,
-    } = &identity.connection
-    {
+    if let ConnectionView::Unusable(why) = &identity.connection {
+        let message = why.message.clone();
         return unable(
             observed,
             good,
-            *reason,
-            message.clone(),
-            *is_stalled,
-            *retry_at,
+            why.reason,
+            message,
+            why.is_stalled,
+            why.retry_at,
         );
     }
     if let Some(decision) = exchange::obstacle(observed, good, why) {
@@ -205,7 +200,7 @@ pub(super) fn why_issue(
     };
     let credential = match &identity.connection {
         ConnectionView::Usable { credential } => Some(credential),
-        ConnectionView::Unusable { .. } => None,
+        ConnectionView::Unusable(_) => None,
     };
     if is_dead(facts.issued_at, identity) {
         Some(Why::Revoked)

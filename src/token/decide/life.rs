@@ -225,7 +225,7 @@ fn settle(
         let renewal = renew_at(observed.token, facts).min(facts.expires_at);
         // A credential that was refused may work by now, and the token be of a former one (C1).
         let refused = match &identity.connection {
-            ConnectionView::Unusable { retry_at, .. } => *retry_at,
+            ConnectionView::Unusable(why) => why.retry_at,
             ConnectionView::Usable { .. } => None,
         };
         let rewrite = held_back.filter(|_| is_outdated);
@@ -256,12 +256,7 @@ fn wait_for_revocation(
 ) -> Decision {
     let waits = match &identity.connection {
         ConnectionView::Usable { .. } => None,
-        ConnectionView::Unusable {
-            reason,
-            message,
-            retry_at,
-            ..
-        } => Some((reason, message, *retry_at)),
+        ConnectionView::Unusable(why) => Some(why),
     };
     let change_waits = |message: &str| {
         let secret = observed.token.secret_name();
@@ -279,16 +274,16 @@ fn wait_for_revocation(
                 ..Decision::step(Step::Rest)
             },
         },
-        (Some(facts), Some((_, message, retry_at))) => {
-            let wake = retry_at.map_or(facts.expires_at, |at| at.min(facts.expires_at));
-            Decision::rest(change_waits(message), good, Some(wake))
+        (Some(facts), Some(why)) => {
+            let end = facts.expires_at;
+            let wake = why.retry_at.map_or(end, |at| at.min(end));
+            Decision::rest(change_waits(&why.message), good, Some(wake))
         }
         (None, None) => Decision::rest(revoking(), facts, None),
-        (None, Some((reason, message, retry_at))) => Decision::rest(
-            Verdict::reconciling(*reason, message.clone()),
-            facts,
-            retry_at,
-        ),
+        (None, Some(why)) => {
+            let verdict = Verdict::reconciling(why.reason, why.message.clone());
+            Decision::rest(verdict, facts, why.retry_at)
+        }
     }
 }
 

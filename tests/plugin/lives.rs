@@ -37,7 +37,7 @@ async fn id(world: &World, name: &str) -> String {
 }
 
 /// Starts the operator with a Lease, as every installation does by default.
-fn start_leader(world: &mut World) {
+pub fn start_leader(world: &mut World) {
     let mut command = world.operator_command(&world.cluster.kubeconfig);
     command.args(["--lease-namespace", &world.namespace]);
     command.args(["--lease-duration=6s", "--lease-renew-deadline=5s"]);

@@ -212,5 +212,7 @@ fn place() -> Place {
         namespace: text("namespace"),
         context: text("context"),
         kubeconfig: file,
+        cluster: text("cluster"),
+        ..Place::default()
     }
 }

@@ -13,6 +13,7 @@ mod complete;
 mod console;
 mod create;
 mod delete;
+mod doctor;
 mod exchange;
 mod export;
 mod failure;
@@ -31,6 +32,7 @@ mod renew;
 mod request;
 mod revoke;
 mod revoke_by_label;
+mod rights;
 mod session;
 mod span;
 mod standing;
@@ -73,6 +75,7 @@ enum Command {
     Delete(delete::Delete),
     Generate(generate::Generate),
     Export(export::Export),
+    Doctor(doctor::Doctor),
     Release(release::Release),
     Console(console::ConsoleArgs),
     Completion(complete::Completion),
@@ -108,6 +111,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Exchange(command) => exchange::exchange(place, command).await,
         Command::Delete(command) => delete::delete(place, command).await,
         Command::Generate(command) => generate::generate(place, &command),
+        Command::Doctor(command) => doctor::doctor(place, &command).await,
         Command::Export(command) => export::export(place, &command).await,
         Command::Release(command) => release::release(place, &command).await,
         Command::Console(command) => Box::pin(console::console(place, command)).await,

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::{
     complete,
     failure::{Exit, Failure},
+    wait,
 };
 
 /// kube would wait for half a minute before it says that nobody is there.
@@ -32,6 +33,21 @@ pub struct Place {
     /// Kubeconfig file [default: $KUBECONFIG, else ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Cluster of the kubeconfig [default: the context's]
+    #[arg(long, global = true, value_name = "CLUSTER")]
+    pub cluster: Option<String>,
+    /// Address of the API server [default: the cluster's]
+    #[arg(short, long, global = true, value_name = "URL")]
+    pub server: Option<http::Uri>,
+    /// User to act as, where you may impersonate
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub as_user: Option<String>,
+    /// Group to act as; repeatable
+    #[arg(long, global = true, value_name = "GROUP", requires = "as_user")]
+    pub as_group: Vec<String>,
+    /// How long a single request may take, for example 5s; at most 15s [default: 15s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = wait::timeout)]
+    pub request_timeout: Option<Duration>,
 }
 
 /// Our kinds of a namespace, and whatever else is read and watched there.
@@ -66,6 +82,8 @@ pub struct Session {
     pub namespace: String,
     /// The API server, for people.
     pub server: String,
+    /// How long a single call may take, if not as long as it may anyway.
+    pub request_timeout: Option<Duration>,
 }
 
 impl Place {
@@ -83,12 +101,27 @@ impl Place {
             client,
             namespace,
             server: server.trim_end_matches('/').to_owned(),
+            request_timeout: self.request_timeout,
         })
     }
 
+    /// The kubeconfig's settings, with what the flags say instead.
     async fn config(&self) -> Result<Config, Failure> {
+        let mut config = self.configured().await?;
+        if let Some(server) = &self.server {
+            config.cluster_url = server.clone();
+        }
+        if self.as_user.is_some() {
+            config.auth_info.impersonate.clone_from(&self.as_user);
+            config.auth_info.impersonate_groups = Some(self.as_group.clone());
+        }
+        Ok(config)
+    }
+
+    async fn configured(&self) -> Result<Config, Failure> {
         let options = KubeConfigOptions {
             context: self.context.clone(),
+            cluster: self.cluster.clone(),
             ..KubeConfigOptions::default()
         };
         let unusable = |error: &dyn std::fmt::Display| {
@@ -105,7 +138,7 @@ impl Place {
         match Config::from_kubeconfig(&options).await {
             Ok(config) => Ok(config),
             // In a pod, as kubectl does; a context that is asked for is in a file.
-            Err(error) if self.context.is_none() => {
+            Err(error) if self.context.is_none() && self.cluster.is_none() => {
                 Config::incluster().map_err(|_| unusable(&error))
             }
             Err(error) => Err(unusable(&error)),
@@ -124,6 +157,26 @@ impl Session {
         format!("{} {}/{name}", K::kind(&()), self.namespace)
     }
 
+    /// Reads a path of the API server that is no object; its head, too.
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<(http::response::Parts, T), Failure> {
+        let asked = async {
+            let request = http::Request::get(path).body(kube::client::Body::empty());
+            let request = request.map_err(kube::Error::HttpError)?;
+            let (head, body) = self.client.send(request).await?.into_parts();
+            let status = kube::core::Status::failure("", "").with_code(head.status.as_u16());
+            if !head.status.is_success() {
+                return Err(kube::Error::Api(Box::new(status)));
+            }
+            let bytes = body.collect_bytes().await?;
+            let read = serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)?;
+            Ok((head, read))
+        };
+        self.call("read", path, asked).await
+    }
+
     /// Makes one call, bounded in time; a failure is a sentence.
     pub async fn call<T>(
         &self,
@@ -131,7 +184,19 @@ impl Session {
         object: &str,
         call: impl Future<Output = kube::Result<T>> + Send,
     ) -> Result<T, Failure> {
-        let answer = cluster::call(operation, object, call).await;
+        let call = cluster::call(operation, object, call);
+        let answer = match self.request_timeout {
+            None => call.await,
+            Some(limit) => {
+                let answered = tokio::time::timeout(limit, call).await;
+                answered.unwrap_or_else(|_| {
+                    Err(cluster::Error::Timeout {
+                        operation,
+                        object: object.to_owned(),
+                    })
+                })
+            }
+        };
         answer.map_err(|error| Failure::of_call(error, &self.server))
     }
 }

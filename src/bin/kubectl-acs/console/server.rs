@@ -31,6 +31,7 @@ use crate::{
     inspect::secret_of_token,
     making::exposed,
     manifest,
+    rights::user,
     session::{Place, Session},
 };
 
@@ -181,7 +182,7 @@ async fn enter(State(console): Shared, Query(entry): Query<Entry>) -> Response {
 async fn about(State(console): Shared) -> Json<Value> {
     let session = &console.session;
     let (user, in_all, namespaces) = futures::join!(
-        rights::user(session),
+        user(session),
         rights::missing_for_all_namespaces(session),
         rights::namespaces(session)
     );

@@ -1,0 +1,272 @@
+//! `doctor`: whether everything that the operator and its user need is there.
+
+use std::fmt::Write as _;
+
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, Auth, ClusterAcsConnection,
+    MANAGED_BY_LABEL, OPERATOR,
+};
+use clap::Args;
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use serde::Deserialize;
+
+use super::{
+    failure::{Exit, Failure},
+    output,
+    overview::{self, Overview},
+    rights::{self, Right},
+    session::{Place, Session},
+    span,
+    standing::{Stands, State},
+};
+
+/// A clock that is further off than this confuses people: ends of tokens seem to be elsewhere.
+const CLOCK: SignedDuration = SignedDuration::from_secs(30);
+/// What Entra ID expects of every cluster.
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+
+/// Look for what is missing: the API server, the operator, your rights, connections and clocks
+///
+/// Prints a line per check, and for a connection with workload identity what Entra ID has to trust.
+/// Changes nothing. The exit code is 0 where all is fine, and 3 where a human must act.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {}
+
+/// What the checks found.
+#[derive(Default)]
+struct Findings {
+    text: String,
+    is_wrong: bool,
+}
+
+impl Findings {
+    fn fine(&mut self, what: &str) {
+        let _ = writeln!(self.text, "ok     {what}");
+    }
+
+    fn wrong(&mut self, what: &str) {
+        self.is_wrong = true;
+        let _ = writeln!(self.text, "WRONG  {what}");
+    }
+
+    /// Something that is neither.
+    fn note(&mut self, what: &str) {
+        let _ = writeln!(self.text, "note   {what}");
+    }
+}
+
+/// Carries out `doctor`.
+pub async fn doctor(place: &Place, _: &Doctor) -> Result<(), Failure> {
+    let session = place.connect().await?;
+    let mut findings = Findings::default();
+    api_server(&session, &mut findings).await?;
+    let leaders = operator(&session, &mut findings).await?;
+    my_rights(&session, &mut findings).await?;
+    match overview::look(&session, false).await {
+        Ok(seen) => connections(&session, &seen, &leaders, &mut findings).await,
+        Err(failure) if failure.exit == Exit::NotInstalled => {
+            findings.wrong(
+                "this cluster does not know our kinds: install the operator (docs/install.md)",
+            );
+        }
+        Err(failure) if failure.exit == Exit::Forbidden => {
+            findings.note("connections: you may not list them");
+        }
+        Err(failure) => return Err(failure),
+    }
+    output::print(&findings.text);
+    if findings.is_wrong {
+        return Err(Failure::new(Exit::Stalled, ""));
+    }
+    Ok(())
+}
+
+/// The API server, who the user is there, and the clock of this machine.
+async fn api_server(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        git_version: String,
+    }
+    let began = Timestamp::now();
+    let (head, version) = session.read::<Version>("/version").await?;
+    let user = rights::user(session).await;
+    let user = user.map(|user| format!(", where you are {user}"));
+    findings.fine(&format!(
+        "API server {}, {}{}",
+        session.server,
+        version.git_version,
+        user.unwrap_or_default()
+    ));
+    let date = head.headers.get(http::header::DATE);
+    let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
+    if let Some(date) = date {
+        // Its date is in whole seconds, and somewhere between question and answer.
+        let off = began.duration_since(date.timestamp());
+        let ahead = if off.is_negative() {
+            "behind"
+        } else {
+            "ahead of"
+        };
+        let text = format!(
+            "clock of this machine: {} {ahead} the API server's",
+            span::length(off)
+        );
+        if off.abs() > CLOCK {
+            findings.wrong(&format!("{text}: set it, times are shown by it"));
+        } else {
+            findings.fine(&text);
+        }
+    }
+    Ok(())
+}
+
+/// The operators that lead, by their Leases: namespace and holder.
+async fn operator(
+    session: &Session,
+    findings: &mut Findings,
+) -> Result<Vec<(String, String)>, Failure> {
+    let api = Api::<Lease>::all(session.client.clone());
+    let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));
+    let leases = match session.call("list", "leases", api.list(&ours)).await {
+        Ok(leases) => leases,
+        Err(failure) if failure.exit == Exit::Forbidden => {
+            findings.note("operator: you may not list Leases, so it is not known whether one runs");
+            return Ok(Vec::new());
+        }
+        Err(failure) => return Err(failure),
+    };
+    let holder = |lease: &Lease| {
+        let spec = lease.spec.as_ref()?;
+        let life = i64::from(spec.lease_duration_seconds?);
+        let renewed = spec.renew_time.as_ref()?.0;
+        let is_alive =
+            Timestamp::now().duration_since(renewed) < SignedDuration::from_secs(life) + CLOCK;
+        let holder = spec.holder_identity.clone().filter(|it| !it.is_empty())?;
+        is_alive.then(|| (lease.namespace().unwrap_or_default(), holder))
+    };
+    let leaders: Vec<_> = leases.iter().filter_map(holder).collect();
+    for (namespace, holder) in &leaders {
+        findings.fine(&format!(
+            "operator: {holder} leads, in namespace {namespace}"
+        ));
+    }
+    if leaders.is_empty() {
+        findings.wrong(
+            "operator: none leads, so nothing is issued or renewed; look at \
+             kubectl get deployments -A -l app.kubernetes.io/name=acs-identity-operator",
+        );
+    }
+    Ok(leaders)
+}
+
+/// The rights that the commands need in the namespace.
+async fn my_rights(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
+    let namespace = session.namespace.as_str();
+    let mut rights = Vec::new();
+    for verb in ["list", "watch", "create", "patch", "delete"] {
+        rights.push(Right::new::<AcsIdentity>(verb, namespace, None));
+        rights.push(Right::new::<AcsToken>(verb, namespace, None));
+    }
+    rights.push(Right::new::<AcsConnection>("list", namespace, None));
+    rights.push(Right::new::<AcsRevocation>("create", namespace, None));
+    rights.push(Right::new::<Secret>("get", namespace, None));
+    let missing = rights.iter().map(|right| right.missing(session));
+    let missing: Vec<_> = futures::future::try_join_all(missing).await?;
+    let missing: Vec<_> = missing.into_iter().flatten().collect();
+    if missing.is_empty() {
+        findings.fine(&format!(
+            "rights: all of a user's, in namespace {namespace}"
+        ));
+    } else {
+        findings.note(&format!(
+            "rights: you lack {}; a Role with them is in docs/kubectl-acs.md",
+            missing.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Whether each connection's credential works, and what Entra ID has to trust.
+async fn connections(
+    session: &Session,
+    seen: &Overview,
+    leaders: &[(String, String)],
+    findings: &mut Findings,
+) {
+    if seen.connections.is_empty() && seen.cluster_connections.iter().flatten().next().is_none() {
+        findings.note(&format!(
+            "connections: there is none for namespace {}",
+            session.namespace
+        ));
+    }
+    for connection in &seen.connections {
+        stands(connection, findings);
+        let clock = connection
+            .status
+            .as_ref()
+            .and_then(|it| it.clock_offset.as_deref());
+        clock_of_acs(&connection.name_any(), clock, findings);
+        trust(session, &connection.spec.auth, &session.namespace, findings).await;
+    }
+    let home = leaders
+        .first()
+        .map_or("NAMESPACE", |(namespace, _)| namespace);
+    for connection in seen.cluster_connections.iter().flatten() {
+        stands::<ClusterAcsConnection>(connection, findings);
+        let clock = connection
+            .status
+            .as_ref()
+            .and_then(|it| it.clock_offset.as_deref());
+        clock_of_acs(&connection.name_any(), clock, findings);
+        trust(session, &connection.spec.auth, home, findings).await;
+    }
+}
+
+fn stands<K: Stands + kube::Resource<DynamicType = ()>>(connection: &K, findings: &mut Findings) {
+    let standing = connection.standing();
+    let text = format!(
+        "{} {}: {}",
+        K::kind(&()),
+        connection.name_any(),
+        standing.why()
+    );
+    match standing.state {
+        State::Ready => findings.fine(&text),
+        _ => findings.wrong(&text),
+    }
+}
+
+fn clock_of_acs(name: &str, offset: Option<&str>, findings: &mut Findings) {
+    if let Some(offset) = offset {
+        findings.note(&format!(
+            "{name}: the clock of ACS is {offset} from the operator's, which takes that into account"
+        ));
+    }
+}
+
+/// For workload identity: what the federated credential in Entra ID must say.
+async fn trust(session: &Session, auth: &Auth, namespace: &str, findings: &mut Findings) {
+    #[derive(Deserialize)]
+    struct Issuer {
+        issuer: String,
+    }
+    let Auth::WorkloadIdentity(identity) = auth else {
+        return;
+    };
+    let issuer = session
+        .read::<Issuer>("/.well-known/openid-configuration")
+        .await;
+    let issuer = issuer.map_or_else(|_| "ISSUER".to_owned(), |(_, it)| it.issuer);
+    let account = identity.service_account_ref.as_ref();
+    let account = account.map_or(OPERATOR, |account| account.name.as_str());
+    let subject = format!("system:serviceaccount:{namespace}:{account}");
+    findings.note(&format!(
+        "Entra ID must trust this cluster for client {}: issuer {issuer}, subject {subject}, audience {AUDIENCE}\n\
+         \x20      az identity federated-credential create --name acs --identity-name IDENTITY --resource-group GROUP \
+         --issuer {issuer} --subject {subject} --audiences {AUDIENCE}",
+        identity.client_id
+    ));
+}

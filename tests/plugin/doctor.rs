@@ -1,0 +1,62 @@
+//! `doctor`: what is missing, in one look.
+
+use crate::{
+    lives::start_leader,
+    run::{acs, says},
+    support::{kubernetes::another, world::World},
+};
+
+#[tokio::test]
+async fn where_all_is_there_the_doctor_says_so() {
+    let mut world = World::bare(&[], &[]).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    start_leader(&mut world);
+    world.connection_says("default", "ConnectionReady").await;
+    let said = acs(&world, &["doctor"]).fine();
+    says(
+        &said,
+        &[
+            "ok     API server https://127.0.0.1",
+            ", where you are admin",
+            "ok     clock of this machine: ",
+            "ok     operator: ",
+            "ok     rights: all of a user's",
+            "ok     AcsConnection default: ",
+        ],
+    );
+    let said = acs(&world, &["doctor", "--as", "nobody"]).fine();
+    says(
+        &said,
+        &[
+            "note   operator: you may not list Leases",
+            "note   rights: you lack list acsidentities in namespace story-",
+            "note   connections: you may not list them",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_and_what_entra_id_must_trust() {
+    let world = World::bare_in(another(), &[], &[]).await;
+    let client = "11111111-2222-3333-4444-555555555555";
+    world.apply(&format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: entra}}\n\
+         spec:\n  endpoint: https://contoso.communication.azure.com\n  auth:\n    workloadIdentity:\n      tenantId: contoso.onmicrosoft.com\n      clientId: {client}\n      serviceAccountRef: {{name: acs}}\n"
+    ));
+    let said = acs(&world, &["doctor"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    let subject = format!("subject system:serviceaccount:{}:acs", world.namespace);
+    says(
+        &said.out,
+        &[
+            "WRONG  operator: none leads",
+            "WRONG  AcsConnection entra: ",
+            &format!(
+                "note   Entra ID must trust this cluster for client {client}: issuer https://"
+            ),
+            &subject,
+            "audience api://AzureADTokenExchange",
+            "az identity federated-credential create --name acs",
+        ],
+    );
+}

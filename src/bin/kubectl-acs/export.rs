@@ -42,23 +42,24 @@ pub async fn export(place: &Place, command: &Export) -> Result<(), Failure> {
     let tokens: Vec<AcsToken> = list(&session, objects(&session, all)).await?;
     let mut yaml = String::new();
     for connection in &clusters {
-        yaml.push_str(&document(connection, json!({}))?);
+        yaml.push_str(&document(connection, &json!({}))?);
     }
     for connection in &connections {
-        yaml.push_str(&document(connection, json!({}))?);
+        yaml.push_str(&document(connection, &json!({}))?);
     }
     for identity in &identities {
-        yaml.push_str(&document(identity, with_id(identity))?);
+        yaml.push_str(&document(identity, &with_id(identity))?);
     }
     for token in &tokens {
-        yaml.push_str(&document(token, json!({}))?);
+        yaml.push_str(&document(token, &json!({}))?);
     }
     output::print(&yaml);
     Ok(())
 }
 
-/// An object without what belongs to this cluster; one that is being deleted stays behind.
-fn document<K>(object: &K, mut change: Value) -> Result<String, Failure>
+/// An object without what belongs to this cluster, and with this in its spec; one that is being
+/// deleted stays behind.
+fn document<K>(object: &K, spec: &Value) -> Result<String, Failure>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
@@ -71,7 +72,8 @@ where
         note(object, &said);
     }
     // A request is of this cluster; there it would only be recorded.
-    change["metadata"] = json!({"annotations": {REQUEST: null, REQUESTED_AT: null}});
+    let annotations = json!({REQUEST: null, REQUESTED_AT: null});
+    let change = json!({"metadata": {"annotations": annotations}, "spec": spec});
     manifest::changed(object, &change)
 }
 
@@ -90,7 +92,7 @@ fn secrets(value: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// What makes the other cluster go on with the same user, and delete it only where this one would.
+/// What in the spec makes the other cluster go on with the same user, and delete it only where this one would.
 fn with_id(identity: &AcsIdentity) -> Value {
     let status = identity.status.as_ref();
     let id = identity.spec.identity_id.as_ref();
@@ -112,12 +114,10 @@ fn with_id(identity: &AcsIdentity) -> Value {
         .spec
         .deletion_policy
         .or_else(|| is_created.then_some(DeletionPolicy::Delete));
-    let mut change = json!({"spec": {"identityId": id, "deletionPolicy": policy}});
     // The connection that it was resolved to once; there, another one may be the default.
-    if let Some(connection) = status.and_then(|status| status.connection_ref.as_ref()) {
-        change["spec"]["connectionRef"] = json!(connection);
-    }
-    change
+    let resolved = status.and_then(|status| status.connection_ref.as_ref());
+    let connection = resolved.or(identity.spec.connection_ref.as_ref());
+    json!({"identityId": id, "deletionPolicy": policy, "connectionRef": connection})
 }
 
 fn note<K: Resource<DynamicType = ()>>(object: &K, said: &str) {

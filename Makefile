@@ -52,6 +52,10 @@ small-worlds: prerequisites ## Search small worlds for two deviations that break
 test-leader: prerequisites control-plane ## Disturb a leader 50 times in each way, while tokens are made; 30 minutes
 	LEADER_ROUNDS=50 LEADER_TOKENS=20 $(CARGO) test --locked --test cluster leader::rounds -- --nocapture --test-threads 2
 
+.PHONY: chaos
+chaos: prerequisites control-plane ## Stop, kill and cut off real processes, CHAOS_ROUNDS (300) times; hours
+	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-300} $(CARGO) test --locked --test chaos
+
 .PHONY: check
 check: prerequisites $(DENY) ## Formatting, lints, features, dependencies, generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check

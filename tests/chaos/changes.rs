@@ -1,0 +1,171 @@
+//! What people do meanwhile, and what they then want.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use fastrand::Rng;
+
+use crate::{
+    Timeline,
+    support::world::{World, token_manifest},
+};
+
+const IDENTITIES: u8 = 4;
+const TOKENS: u8 = 8;
+const SCOPES: [&str; 4] = ["chat", "chat.join", "voip", "voip.join"];
+
+/// What git says, if it were in git.
+#[derive(Default)]
+pub struct People {
+    /// The identities by name.
+    pub identities: BTreeSet<String>,
+    /// The scopes of the tokens, by name.
+    pub tokens: BTreeMap<String, BTreeSet<String>>,
+    /// What is being deleted: its name is free when the round is over.
+    pub deleted: BTreeSet<String>,
+    /// When a revocation of an identity was last asked for.
+    pub revoked: BTreeMap<String, Instant>,
+    /// Tokens whose Secrets were meddled with: the second time within an hour waits for minutes.
+    meddled: BTreeSet<String>,
+}
+
+/// Whose a token is.
+pub fn identity_of(token: &str) -> String {
+    let number: u8 = token
+        .rsplit('-')
+        .next()
+        .expect("a number")
+        .parse()
+        .expect("one");
+    format!("user-{}", number % IDENTITIES)
+}
+
+impl People {
+    /// Some changes at once, as a commit brings them.
+    pub async fn change(&mut self, world: &World, random: &mut Rng, timeline: &mut Timeline) {
+        for _ in 0..random.u8(1..=5) {
+            let said = match random.u8(..10) {
+                0..=4 => self.token(world, random),
+                5 => self.identity(world, random),
+                6 => self.without_token(world, random),
+                7 if random.bool() => self.without_identity(world, random),
+                8 => self.revocation(world, random),
+                _ => self.secret(world, random),
+            };
+            if let Some(said) = said {
+                timeline.note(said);
+            }
+        }
+    }
+
+    /// Names are free again.
+    pub fn settled(&mut self) {
+        self.deleted.clear();
+    }
+
+    fn token(&mut self, world: &World, random: &mut Rng) -> Option<String> {
+        let name = format!("token-{}", random.u8(..TOKENS));
+        if self.deleted.contains(&name) {
+            return None;
+        }
+        let owner = identity_of(&name);
+        if !self.deleted.contains(&owner) && self.identities.insert(owner.clone()) {
+            world.identity(&owner, "");
+        }
+        let mut scopes: BTreeSet<_> = SCOPES.iter().filter(|_| random.bool()).copied().collect();
+        scopes.insert(SCOPES[random.usize(..SCOPES.len())]);
+        let list: Vec<_> = scopes.iter().copied().collect();
+        let said = format!("{name} of {owner} has {}", list.join(","));
+        world.apply(&token_manifest(
+            &name,
+            &owner,
+            &format!("scopes: [{}]", list.join(", ")),
+        ));
+        let scopes = scopes.into_iter().map(ToOwned::to_owned).collect();
+        self.tokens.insert(name, scopes);
+        Some(said)
+    }
+
+    fn identity(&mut self, world: &World, random: &mut Rng) -> Option<String> {
+        let name = format!("user-{}", random.u8(..IDENTITIES));
+        if self.deleted.contains(&name) || !self.identities.insert(name.clone()) {
+            return None;
+        }
+        world.identity(&name, "");
+        Some(format!("{name} is made"))
+    }
+
+    fn without_token(&mut self, world: &World, random: &mut Rng) -> Option<String> {
+        let names: Vec<_> = self.tokens.keys().cloned().collect();
+        let name = random.choice(names)?;
+        self.tokens.remove(&name);
+        self.meddled.remove(&name);
+        delete(world, "acstoken", &name);
+        let said = format!("{name} is deleted");
+        self.deleted.insert(name);
+        Some(said)
+    }
+
+    fn without_identity(&mut self, world: &World, random: &mut Rng) -> Option<String> {
+        let names: Vec<_> = self.identities.iter().cloned().collect();
+        let name = random.choice(names)?;
+        self.identities.remove(&name);
+        delete(world, "acsidentity", &name);
+        let said = format!("{name} is deleted");
+        self.deleted.insert(name);
+        Some(said)
+    }
+
+    fn revocation(&mut self, world: &World, random: &mut Rng) -> Option<String> {
+        let names: Vec<_> = self.identities.iter().cloned().collect();
+        let name = random.choice(names)?;
+        let request = format!("acs-identity.dev/requested-at={}", random.u32(..));
+        let object = format!("acsidentity/{name}");
+        let annotate = [
+            "annotate",
+            &object,
+            "--overwrite",
+            "acs-identity.dev/request=revoke",
+            &request,
+        ];
+        world
+            .cluster
+            .kubectl(&[&annotate[..], &["-n", &world.namespace]].concat());
+        let said = format!("a revocation of {name} is asked for");
+        self.revoked.insert(name, Instant::now());
+        Some(said)
+    }
+
+    /// Somebody deletes a token's Secret, or writes nonsense into it.
+    fn secret(&mut self, world: &World, random: &mut Rng) -> Option<String> {
+        let names = self
+            .tokens
+            .keys()
+            .filter(|name| !self.meddled.contains(*name));
+        let name = random.choice(names.cloned().collect::<Vec<_>>())?;
+        let object = format!("secret/{name}");
+        let patch = r#"{"stringData": {"token": "nonsense"}}"#;
+        let (said, meddle) = if random.bool() {
+            ("deleted", vec!["delete", &object, "--ignore-not-found"])
+        } else {
+            (
+                "edited",
+                vec!["patch", &object, "--type", "merge", "--patch", patch],
+            )
+        };
+        // It may not be there, or go just now.
+        let _ = world
+            .cluster
+            .pipe(&[&meddle[..], &["-n", &world.namespace]].concat(), "");
+        let said = format!("Secret {name} is {said}");
+        self.meddled.insert(name);
+        Some(said)
+    }
+}
+
+fn delete(world: &World, kind: &str, name: &str) {
+    let delete = ["delete", kind, name, "--wait=false", "-n", &world.namespace];
+    world.cluster.kubectl(&delete);
+}

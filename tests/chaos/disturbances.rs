@@ -1,0 +1,228 @@
+//! What machines and networks do.
+
+use std::{fs, path::Path, process::Command};
+
+use fastrand::Rng;
+use serde_json::json;
+
+use crate::{
+    Timeline,
+    support::{
+        proxy::{Network, Proxy, api_server},
+        world::{Operator, World},
+    },
+};
+
+/// The processes, and the networks between them.
+pub struct Surroundings {
+    /// The namespace and the emulator.
+    pub world: World,
+    kubeconfig: std::path::PathBuf,
+    /// The operator's way to the API server.
+    cluster: Proxy,
+    /// Its way to ACS.
+    acs: Proxy,
+    /// What former processes of the operator said last.
+    logs: Vec<String>,
+}
+
+/// Something that lasts until it is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    OperatorKilled,
+    OperatorFrozen,
+    ApiServerFrozen,
+    EtcdFrozen,
+    AcsFrozen,
+    ClusterSilent,
+    ClusterRefuses,
+    AcsSilent,
+    AcsRefuses,
+    AcsLosesAnswers,
+    AcsFails,
+    AcsLimits,
+    AcsHangs,
+    WrongKey,
+    NoKey,
+}
+
+use Disturbance as D;
+
+const ALL: [D; 15] = [
+    D::OperatorKilled,
+    D::OperatorFrozen,
+    D::ApiServerFrozen,
+    D::EtcdFrozen,
+    D::AcsFrozen,
+    D::ClusterSilent,
+    D::ClusterRefuses,
+    D::AcsSilent,
+    D::AcsRefuses,
+    D::AcsLosesAnswers,
+    D::AcsFails,
+    D::AcsLimits,
+    D::AcsHangs,
+    D::WrongKey,
+    D::NoKey,
+];
+
+impl Disturbance {
+    /// Whether people can reach the API server meanwhile.
+    pub fn leaves_the_api(self) -> bool {
+        ![D::ApiServerFrozen, D::EtcdFrozen].contains(&self)
+    }
+}
+
+impl Surroundings {
+    pub async fn new(mut world: World) -> Self {
+        let (cluster, kubeconfig) = api_server(world.cluster, &world.namespace).await;
+        let emulator = world.emulator.url.trim_start_matches("http://");
+        let acs = Proxy::start(emulator.parse().expect("an address")).await;
+        let proxy = format!("http://{}", acs.address);
+        world.environment.push(("HTTP_PROXY".to_owned(), proxy));
+        world
+            .environment
+            .push(("NO_PROXY".to_owned(), String::new()));
+        world
+            .environment
+            .push(("no_proxy".to_owned(), String::new()));
+        let mut surroundings = Self {
+            world,
+            kubeconfig,
+            cluster,
+            acs,
+            logs: Vec::new(),
+        };
+        surroundings.start_operator();
+        surroundings
+    }
+
+    fn start_operator(&mut self) {
+        let mut command = self.world.operator_command(&self.kubeconfig);
+        command.arg("--no-leader-elect");
+        self.world.operator = Some(Operator::start_unready(&mut command));
+    }
+
+    /// Begins a disturbance.
+    pub async fn disturb(&mut self, random: &mut Rng, timeline: &mut Timeline) -> Disturbance {
+        let disturbance = ALL[random.usize(..ALL.len())];
+        timeline.note(format!("{disturbance:?}"));
+        match disturbance {
+            D::OperatorKilled => {
+                self.logs.push(self.world.operator().process.output());
+                self.world.kill_operator();
+            }
+            D::OperatorFrozen => self.world.operator().process.signal("STOP"),
+            D::ApiServerFrozen => self.signal("kube-apiserver", "STOP"),
+            D::EtcdFrozen => self.signal("etcd", "STOP"),
+            D::AcsFrozen => self.world.emulator.process.signal("STOP"),
+            D::ClusterSilent => self.cluster.set(Network::Silent),
+            D::ClusterRefuses => self.cluster.set(Network::Refuses),
+            D::AcsSilent => self.acs.set(Network::Silent),
+            D::AcsRefuses => self.acs.set(Network::Refuses),
+            D::AcsLosesAnswers => {
+                self.fault(json!({"effect": "reset", "when": "after"}))
+                    .await
+            }
+            D::AcsFails => self.fault(json!({"effect": "status", "status": 503})).await,
+            D::AcsLimits => self.fault(json!({"effect": "status", "status": 429})).await,
+            D::AcsHangs => self.fault(json!({"effect": "hang"})).await,
+            D::WrongKey => {
+                let right = &self.world.emulator.connection_string;
+                let key = self.world.emulator.access_key();
+                self.world
+                    .connect("default", &right.replace(key, "d3Jvbmc="));
+            }
+            D::NoKey => {
+                let delete = [
+                    "delete",
+                    "secret",
+                    "default-acs",
+                    "-n",
+                    &self.world.namespace,
+                ];
+                self.world.cluster.kubectl(&delete);
+            }
+        }
+        disturbance
+    }
+
+    /// Half of all calls are hit.
+    async fn fault(&self, mut fault: serde_json::Value) {
+        fault["probability"] = json!(0.5);
+        let operations = [
+            "createIdentity",
+            "issueToken",
+            "revokeTokens",
+            "deleteIdentity",
+        ];
+        let faults = operations.map(|operation| {
+            let mut fault = fault.clone();
+            fault["operation"] = json!(operation);
+            fault
+        });
+        self.world.emulator.faults(json!(faults)).await;
+    }
+
+    /// Ends a disturbance.
+    pub async fn end(&mut self, disturbance: Disturbance, timeline: &mut Timeline) {
+        timeline.note(format!("{disturbance:?} ends"));
+        match disturbance {
+            D::OperatorKilled => self.start_operator(),
+            D::OperatorFrozen => self.world.operator().process.signal("CONT"),
+            D::ApiServerFrozen => self.signal("kube-apiserver", "CONT"),
+            D::EtcdFrozen => self.signal("etcd", "CONT"),
+            D::AcsFrozen => self.world.emulator.process.signal("CONT"),
+            D::ClusterSilent | D::ClusterRefuses => self.cluster.set(Network::Works),
+            D::AcsSilent | D::AcsRefuses => self.acs.set(Network::Works),
+            D::AcsLosesAnswers | D::AcsFails | D::AcsLimits | D::AcsHangs => {
+                self.world.emulator.heal().await;
+            }
+            D::WrongKey | D::NoKey => {
+                let right = self.world.emulator.connection_string.clone();
+                self.world.connect("default", &right);
+            }
+        }
+    }
+
+    /// Everything works again; an operator that has ended by itself is a fault.
+    pub async fn heal(&mut self, timeline: &mut Timeline) {
+        timeline.note("all works again".to_owned());
+        let (status, _) = self.world.operator().get("/livez").await;
+        assert_eq!(status, 200, "the operator lives");
+    }
+
+    /// Sends a signal to a program of the control plane.
+    fn signal(&self, program: &str, signal: &str) {
+        let folder = self.world.cluster.kubeconfig.parent().expect("a folder");
+        let id = process(program, folder);
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// What the operator said last.
+    pub fn log(&mut self) -> String {
+        self.logs.push(self.world.operator().process.output());
+        let all = self.logs.join("\n--- killed\n");
+        let lines: Vec<_> = all
+            .lines()
+            .filter(|line| !line.contains("step=Rest"))
+            .collect();
+        lines[lines.len().saturating_sub(300)..].join("\n")
+    }
+}
+
+/// The process of a program whose arguments name a folder.
+fn process(program: &str, folder: &Path) -> String {
+    let folder = folder.display().to_string();
+    let processes = fs::read_dir("/proc").expect("Linux");
+    let found = processes.flatten().find(|process| {
+        let line = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        let first = line.split('\0').next().unwrap_or_default();
+        first.ends_with(&format!("/{program}")) && line.contains(&folder)
+    });
+    let found = found.unwrap_or_else(|| panic!("{program} runs"));
+    found.file_name().into_string().expect("a number")
+}

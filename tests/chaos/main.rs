@@ -1,0 +1,111 @@
+//! `make chaos`: real processes are stopped, killed and cut off while people change things; after each
+//! round the world heals, and what must hold is looked for in the cluster and in the emulator's books.
+//!
+//! `CHAOS_ROUNDS` says how many rounds there are, `CHAOS_SEED` which ones: the same seed chooses the same
+//! disturbances and changes. When they meet what the processes do is up to the machine.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changes;
+mod checks;
+mod disturbances;
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use changes::People;
+use checks::Seen;
+use disturbances::Surroundings;
+use support::world::World;
+
+/// What happened, for whoever has to find out why.
+struct Timeline {
+    began: Instant,
+    lines: Vec<String>,
+}
+
+impl Timeline {
+    fn note(&mut self, line: String) {
+        self.lines.push(format!(
+            "{:8.1}s  {line}",
+            self.began.elapsed().as_secs_f64()
+        ));
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    let value = std::env::var(variable).ok();
+    value.map_or(default, |value| value.parse().expect("a number"))
+}
+
+/// A moment in which things go on.
+async fn moment(random: &mut Rng, most: u64) {
+    tokio::time::sleep(Duration::from_millis(random.u64(100..most))).await;
+}
+
+#[tokio::main(flavor = "multi_thread")]
+async fn main() {
+    let rounds = number("CHAOS_ROUNDS", 10);
+    let seed = number("CHAOS_SEED", fastrand::u64(..1_000_000));
+    println!("chaos: {rounds} rounds; again with CHAOS_SEED={seed} CHAOS_ROUNDS={rounds}");
+    let mut random = Rng::with_seed(seed);
+    let world = World::bare_in(support::kubernetes::another(), &[], &[]).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    let mut surroundings = Surroundings::new(world).await;
+    let mut people = People::default();
+    let mut seen = Seen::default();
+    let mut timeline = Timeline {
+        began: Instant::now(),
+        lines: Vec::new(),
+    };
+    for round in 1..=rounds {
+        timeline.note(format!("--- round {round}"));
+        let began = Instant::now();
+        for _ in 0..random.u8(1..=3) {
+            people
+                .change(&surroundings.world, &mut random, &mut timeline)
+                .await;
+            let disturbance = surroundings.disturb(&mut random, &mut timeline).await;
+            moment(&mut random, 4_000).await;
+            if disturbance.leaves_the_api() {
+                people
+                    .change(&surroundings.world, &mut random, &mut timeline)
+                    .await;
+                seen.look(&surroundings.world).await;
+            }
+            moment(&mut random, 8_000).await;
+            surroundings.end(disturbance, &mut timeline).await;
+        }
+        surroundings.heal(&mut timeline).await;
+        let healed = Instant::now();
+        if let Err(broken) = checks::settles(&surroundings.world, &people, &mut seen).await {
+            timeline.note(format!("BROKEN {broken}"));
+            report(&mut surroundings, &timeline, seed, round);
+        }
+        people.settled();
+        println!(
+            "chaos: round {round} of {rounds} holds; it took {:.0} s, and {:.0} s to settle",
+            began.elapsed().as_secs_f64(),
+            healed.elapsed().as_secs_f64()
+        );
+    }
+    println!("chaos: {}", seen.sum());
+}
+
+/// Prints all that is known, and ends.
+fn report(surroundings: &mut Surroundings, timeline: &Timeline, seed: u64, round: u64) -> ! {
+    println!("{}", surroundings.log());
+    println!("{}", timeline.lines.join("\n"));
+    println!("again with CHAOS_SEED={seed} CHAOS_ROUNDS={round}");
+    std::process::exit(1);
+}

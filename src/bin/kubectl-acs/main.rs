@@ -33,6 +33,7 @@ mod request;
 mod revoke;
 mod revoke_by_label;
 mod rights;
+mod selector;
 mod session;
 mod span;
 mod standing;

@@ -12,7 +12,8 @@ use super::{
     failure::Failure,
     gitops,
     request::{handled, request},
-    revoke_by_label::{self, Labels},
+    revoke_by_label,
+    selector::{self, Selector},
     session::{Place, Session},
     standing::{Stands as _, State},
     user::{self, User, confirm},
@@ -35,10 +36,10 @@ pub struct Revoke {
     /// The same, as az writes it
     #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
     user: Option<User>,
-    /// All AcsIdentities with these labels, by an AcsRevocation, which stays as a record
-    #[arg(short = 'l', long, value_name = "KEY=VALUE", value_parser = revoke_by_label::labels,
+    /// All AcsIdentities that these labels select, by an AcsRevocation, which stays as a record
+    #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = selector::selector,
           conflicts_with_all = ["users", "user", "suspend"])]
-    selector: Option<Labels>,
+    selector: Option<Selector>,
     // clap does not insist on what a present argument forbids: --selector can't be `requires`.
     /// Why, for those who read the AcsRevocation of --selector
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["users", "user"])]
@@ -66,12 +67,12 @@ impl Revoke {
 
 /// Carries out `revoke`.
 pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
-    if let Some(labels) = command.selector {
+    if let Some(selector) = command.selector {
         let (reason, changing) = (command.reason, &command.changing);
         return if command.dry_run {
-            revoke_by_label::dry_run(place, labels, reason)
+            revoke_by_label::dry_run(place, selector, reason)
         } else {
-            revoke_by_label::revoke(place, labels, reason, command.yes, changing).await
+            revoke_by_label::revoke(place, selector, reason, command.yes, changing).await
         };
     }
     let session = place.connect().await?;

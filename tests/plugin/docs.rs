@@ -126,7 +126,7 @@ async fn the_role_on_the_page_suffices_for_every_command() {
     run(&["suspend", "alice"]);
     run(&["resume", "alice"]);
     world.apply("{apiVersion: acs-identity.dev/v1alpha1, kind: AcsIdentity, metadata: {name: alice, labels: {team: red}}, spec: {}}");
-    run(&["revoke", "--selector", "team=red", "--yes"]);
+    run(&["revoke", "--selector", "team in (red, green)", "--yes"]);
     run(&["delete", "alice", "--yes"]);
     run(&["delete", "--token", "bob", "--yes"]);
 }

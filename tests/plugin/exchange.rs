@@ -215,13 +215,34 @@ async fn a_name_that_is_taken_is_not_written_over() {
     assert_eq!(kept.as_deref(), Some("theirs"));
     let found = world.api::<AcsToken>().get_opt("eve").await.unwrap();
     assert!(found.is_none());
-    exchange(&world, &entra, &["bob"]).fine();
+    world.identity("alice", "");
+    world.token("bob", "alice", "scopes: [chat]");
     let error = exchange(&world, &entra, &["bob"]).failed(9);
     says(
         &error,
         &["AcsToken ", "/bob is there already; choose another name"],
     );
-    assert_eq!(world.emulator.count("exchangeTeamsToken").await, 1);
+    assert_eq!(world.emulator.count("exchangeTeamsToken").await, 0);
+}
+
+#[tokio::test]
+async fn a_new_entra_token_of_the_same_user_takes_the_place_of_the_former_one() {
+    let world = World::new().await;
+    let first = exchange(&world, &entra_token(&json!({})), &["bob"]).json();
+    let longer = Timestamp::now().as_second() + 7200;
+    let entra = entra_token(&json!({"exp": longer}));
+    let said = exchange(&world, &entra, &["bob"]);
+    says(&said.err, &["changed Secret ", "/bob-entra\n"]);
+    let second = said.json();
+    assert_ne!(first["token"], second["token"]);
+    let check = world.emulator.check(second["token"].as_str().unwrap());
+    assert!(check.await.valid);
+    let kept = world.secret_value("bob-entra", "token").await;
+    assert_eq!(kept.as_deref(), Some(entra.as_str()));
+    let said = exchange(&world, &entra, &["bob"]);
+    says(&said.err, &["/bob-entra holds this Entra token already"]);
+    assert_eq!(said.json(), second);
+    assert_eq!(world.emulator.count("exchangeTeamsToken").await, 2);
 }
 
 #[tokio::test]

@@ -127,17 +127,11 @@ async fn bad_input_says_what_is_right_and_nobody_is_hit() {
         &error,
         &[
             "no AcsIdentity of namespace ",
-            " has team=blue; `kubectl get acsidentities",
+            " is selected by `team=blue`; `kubectl get acsidentities",
         ],
     );
-    let error = acs(&world, &["revoke", "-l", "team!=red", "--yes"]).failed(2);
-    says(
-        &error,
-        &[
-            "write labels as key=value",
-            "docs/revoke-in-an-emergency.md",
-        ],
-    );
+    let error = acs(&world, &["revoke", "-l", "team in red", "--yes"]).failed(2);
+    says(&error, &["`team in red` is not a selector; write team=red"]);
     for wrong in [
         vec!["revoke", "-l", "team=red", "alice"],
         vec!["revoke", "-l", "team=red", "--user", "alice"],

@@ -12,7 +12,10 @@ use clap::{
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
-use kube::{Resource as _, ResourceExt as _};
+use kube::{
+    Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 
@@ -22,6 +25,8 @@ use super::{
     making::{Making, exposed, make, print},
     manifest, output,
     session::{Place, Session},
+    standing::{Stands as _, State},
+    wait::Look,
 };
 
 /// The key of the Secret that holds the Entra token.
@@ -32,8 +37,8 @@ const KEY: &str = "token";
 ///
 /// Makes an AcsToken and the Secret NAME-entra with the Entra token, waits until the token of ACS is
 /// in its own Secret, and prints what az prints, which includes that token. It ends with the Entra
-/// token: put each new one into NAME-entra, and the operator exchanges it at once. Tokens of Teams
-/// users can't be revoked. --dry-run prints the AcsToken, and of the Secret only what it must hold.
+/// token: the same command with a new one puts that into NAME-entra, and the operator exchanges it at
+/// once. Tokens of Teams users can't be revoked. --dry-run prints the AcsToken, and of the Secret only what it must hold.
 #[derive(Clone, Debug, Args)]
 pub struct Exchange {
     /// Name of the AcsToken [default: a new one, teams-...]
@@ -104,6 +109,10 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
     };
     let session = place.connect().await?;
     let manager = &making.field_manager;
+    if let Some(there) = same(&session, &token).await? {
+        refresh(&session, making, &there, &entra).await?;
+        return print_held(&session, making, &there).await;
+    }
     // Both are tried first, so that a refusal of the second leaves nothing of the first.
     make(&session, manager, &token, true).await?;
     keep(&session, manager, &holder, &entra, &token, true).await?;
@@ -113,13 +122,72 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
     keep(&session, manager, &holder, &entra, &token, false).await?;
     waiter.note(&format!("made {}", session.named::<Secret>(&holder)));
     let token: AcsToken = waiter.until_ready(&session, &name).await?;
-    let held = held::read(&session, &token.secret_name(), None).await?;
     drop(waiter);
+    print_held(&session, making, &token).await
+}
+
+/// Prints the token that the Secret of an `AcsToken` holds.
+async fn print_held(session: &Session, making: &Making, token: &AcsToken) -> Result<(), Failure> {
+    let held = held::read(session, &token.secret_name(), None).await?;
     let exchanged = ExchangedToken {
         token: held.token,
         expires_on: held.expires_on.unwrap_or_default(),
     };
     print(making.output, &exchanged)
+}
+
+/// The `AcsToken` of this name, if it is there for the same Teams user.
+async fn same(session: &Session, token: &AcsToken) -> Result<Option<AcsToken>, Failure> {
+    let name = token.name_any();
+    let (named, api) = (session.named::<AcsToken>(&name), session.api::<AcsToken>());
+    let there = session.call("read", &named, api.get_opt(&name)).await?;
+    Ok(there.filter(|there| there.spec.teams_user == token.spec.teams_user))
+}
+
+/// Puts a new Entra token where the former one is, and waits until it is exchanged.
+async fn refresh(
+    session: &Session,
+    making: &Making,
+    token: &AcsToken,
+    entra: &UserToken,
+) -> Result<(), Failure> {
+    let name = token.name_any();
+    let holder = format!("{name}-entra");
+    let (named, api) = (session.named::<Secret>(&holder), session.api::<Secret>());
+    let before = session.call("read", &named, api.get(&holder)).await?;
+    let secret = Secret {
+        string_data: Some([(KEY.to_owned(), entra.token.expose_secret().to_owned())].into()),
+        ..Secret::default()
+    };
+    let parameters = PatchParams {
+        field_manager: Some(making.field_manager.clone()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(&secret);
+    let patched = api.patch(&holder, &parameters, &patch);
+    let after = session.call("change", &named, patched).await?;
+    let mut waiter = making.patience.start();
+    if after.resource_version() == before.resource_version() {
+        waiter.note(&format!("{named} holds this Entra token already"));
+        return Ok(());
+    }
+    waiter.note(&format!("changed {named}"));
+    let revision = |token: &AcsToken| token.status.as_ref().and_then(|status| status.revision);
+    let named = session.named::<AcsToken>(&name);
+    waiter
+        .until(session, &name, |now: Option<AcsToken>| {
+            let Some(now) = now else {
+                return Look::deleted(&named);
+            };
+            let standing = now.standing();
+            match standing.state {
+                State::Stalled => Look::stalled(&named, &standing),
+                State::Suspended => Look::suspended(&named, &standing),
+                State::Ready if revision(&now) > revision(token) => Look::Done(()),
+                _ => Look::Wait(standing.why()),
+            }
+        })
+        .await
 }
 
 /// The text that `--aad-token` means: as for az, @ stands before the name of a file.

@@ -95,7 +95,7 @@ async fn look(session: &Session, selector: &Selector, is_sure: bool) -> Result<(
     let found = session.call("list", &all, api.list(&parameters)).await?;
     if found.items.is_empty() {
         let message = format!(
-            "no AcsIdentity of namespace {} has {selector}; `kubectl get acsidentities \
+            "no AcsIdentity of namespace {} is selected by `{selector}`; `kubectl get acsidentities \
              --show-labels` shows what they have",
             session.namespace
         );

@@ -64,7 +64,7 @@ use std::{
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 /// Histories in all, unless `HISTORIES` says another number.
-const HISTORIES: u64 = 20_000;
+const HISTORIES: u64 = 50_000;
 /// Where they begin, unless `HISTORIES_SEED` says another number: the same for everybody, so that
 /// what fails is a change and not the day. `make histories` explores.
 const SEED: u64 = 1;

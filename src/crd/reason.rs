@@ -174,7 +174,7 @@ reasons! {
     TooManyTargets,
     /// A create call got no answer.
     UnknownCreate,
-    /// An annotation asks for what nobody can do.
+    /// An annotation asks for something that can't be done.
     UnknownRequest,
     /// A revocation without an answer may have killed the token.
     Unsettled,
@@ -190,7 +190,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Parses what a status tells; `None` for what no version up to this one writes.
+    /// Parses the word in a status; `None` for a word that this version doesn't know.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();

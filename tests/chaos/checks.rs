@@ -14,8 +14,8 @@ use crate::{
     support::world::World,
 };
 
-/// So long the world may take to come to rest: back-offs end after a minute, and calls that were lost may
-/// take effect for half of one.
+/// The world must come to rest in this time. Back-offs end after a minute, and lost calls may take effect
+/// for half a minute.
 const SETTLING: Duration = Duration::from_mins(4);
 
 /// The tokens that were ever seen in Secrets: the names of their `AcsTokens`, and when they were first

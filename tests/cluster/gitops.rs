@@ -114,7 +114,7 @@ async fn flux_and_argo_cd_see_what_is_healthy_what_is_on_its_way_and_what_needs_
         .becomes("acstoken/paused", ["InProgress", "Suspended"])
         .await;
 
-    // What no operator has looked at yet is not taken for what it was.
+    // Changes that no operator has seen yet count as unfinished.
     world.kill_operator();
     world
         .patch::<AcsToken>("web", spec(&json!({"suspend": false})))

@@ -3,18 +3,17 @@
 use std::fmt::Write as _;
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, Auth, ClusterAcsConnection,
-    MANAGED_BY_LABEL, OPERATOR,
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, Auth, ConnectionStatus, OPERATOR,
 };
 use clap::Args;
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use serde::Deserialize;
 
 use super::{
     failure::{Exit, Failure},
-    output,
+    leases, output,
     overview::{self, Overview},
     rights::{self, Right},
     session::{Place, Session},
@@ -27,9 +26,9 @@ const CLOCK: SignedDuration = SignedDuration::from_secs(30);
 /// What Entra ID expects of every cluster.
 const AUDIENCE: &str = "api://AzureADTokenExchange";
 
-/// Look for what is missing: the API server, the operator, your rights, connections and clocks
+/// Check the API server, the operator, your rights, the connections and the clocks
 ///
-/// Prints a line per check, and for a connection with workload identity what Entra ID has to trust.
+/// Prints a line per check, and the trust that Entra ID needs for a connection with workload identity.
 /// Changes nothing. The exit code is 0 where all is fine, and 3 where a human must act.
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {}
@@ -128,9 +127,7 @@ async fn operator(
     session: &Session,
     findings: &mut Findings,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let api = Api::<Lease>::all(session.client.clone());
-    let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));
-    let leases = match session.call("list", "leases", api.list(&ours)).await {
+    let leases = match leases::held(session).await {
         Ok(leases) => leases,
         Err(failure) if failure.exit == Exit::Forbidden => {
             findings.note("operator: you may not list Leases, so it is not known whether one runs");
@@ -138,16 +135,18 @@ async fn operator(
         }
         Err(failure) => return Err(failure),
     };
-    let holder = |lease: &Lease| {
+    let is_alive = |lease: &Lease| {
         let spec = lease.spec.as_ref()?;
-        let life = i64::from(spec.lease_duration_seconds?);
+        let life = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds?));
         let renewed = spec.renew_time.as_ref()?.0;
-        let is_alive =
-            Timestamp::now().duration_since(renewed) < SignedDuration::from_secs(life) + CLOCK;
-        let holder = spec.holder_identity.clone().filter(|it| !it.is_empty())?;
-        is_alive.then(|| (lease.namespace().unwrap_or_default(), holder))
+        Some(Timestamp::now().duration_since(renewed) < life + CLOCK)
     };
-    let leaders: Vec<_> = leases.iter().filter_map(holder).collect();
+    let alive = leases
+        .into_iter()
+        .filter(|(lease, _)| is_alive(lease) == Some(true));
+    let leaders: Vec<_> = alive
+        .map(|(lease, holder)| (lease.namespace().unwrap_or_default(), holder))
+        .collect();
     for (namespace, holder) in &leaders {
         findings.fine(&format!(
             "operator: {holder} leads, in namespace {namespace}"
@@ -203,44 +202,33 @@ async fn connections(
         ));
     }
     for connection in &seen.connections {
-        stands(connection, findings);
-        let clock = connection
-            .status
-            .as_ref()
-            .and_then(|it| it.clock_offset.as_deref());
-        clock_of_acs(&connection.name_any(), clock, findings);
-        trust(session, &connection.spec.auth, &session.namespace, findings).await;
+        let (spec, status) = (&connection.spec, connection.status.as_ref());
+        stands(connection, status, findings);
+        trust(session, &spec.auth, &session.namespace, findings).await;
     }
     let home = leaders
         .first()
         .map_or("NAMESPACE", |(namespace, _)| namespace);
     for connection in seen.cluster_connections.iter().flatten() {
-        stands::<ClusterAcsConnection>(connection, findings);
-        let clock = connection
-            .status
-            .as_ref()
-            .and_then(|it| it.clock_offset.as_deref());
-        clock_of_acs(&connection.name_any(), clock, findings);
-        trust(session, &connection.spec.auth, home, findings).await;
+        let (spec, status) = (&connection.spec, connection.status.as_ref());
+        stands(connection, status, findings);
+        trust(session, &spec.auth, home, findings).await;
     }
 }
 
-fn stands<K: Stands + kube::Resource<DynamicType = ()>>(connection: &K, findings: &mut Findings) {
-    let standing = connection.standing();
-    let text = format!(
-        "{} {}: {}",
-        K::kind(&()),
-        connection.name_any(),
-        standing.why()
-    );
+/// How a connection stands, and how far ACS's clock is from the operator's.
+fn stands<K: Stands + kube::Resource<DynamicType = ()>>(
+    connection: &K,
+    status: Option<&ConnectionStatus>,
+    findings: &mut Findings,
+) {
+    let (standing, name) = (connection.standing(), connection.name_any());
+    let text = format!("{} {name}: {}", K::kind(&()), standing.why());
     match standing.state {
         State::Ready => findings.fine(&text),
         _ => findings.wrong(&text),
     }
-}
-
-fn clock_of_acs(name: &str, offset: Option<&str>, findings: &mut Findings) {
-    if let Some(offset) = offset {
+    if let Some(offset) = status.and_then(|status| status.clock_offset.as_deref()) {
         findings.note(&format!(
             "{name}: the clock of ACS is {offset} from the operator's, which takes that into account"
         ));

@@ -38,7 +38,8 @@ const KEY: &str = "token";
 /// Makes an AcsToken and the Secret NAME-entra with the Entra token, waits until the token of ACS is
 /// in its own Secret, and prints what az prints, which includes that token. It ends with the Entra
 /// token: the same command with a new one puts that into NAME-entra, and the operator exchanges it at
-/// once. Tokens of Teams users can't be revoked. --dry-run prints the AcsToken, and of the Secret only what it must hold.
+/// once. Tokens of Teams users can't be revoked. --dry-run prints the AcsToken, and of the Secret only
+/// what it must hold.
 #[derive(Clone, Debug, Args)]
 pub struct Exchange {
     /// Name of the AcsToken [default: a new one, teams-...]

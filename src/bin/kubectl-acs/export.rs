@@ -7,7 +7,7 @@ use acs_identity_operator::crd::{
     REQUESTED_AT,
 };
 use clap::Args;
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Api, Resource};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     manifest, output,
     overview::{list, objects},
-    session::Place,
+    session::{Place, named},
 };
 
 /// Print connections, identities and tokens as YAML that another cluster goes on with
@@ -121,7 +121,5 @@ fn with_id(identity: &AcsIdentity) -> Value {
 }
 
 fn note<K: Resource<DynamicType = ()>>(object: &K, said: &str) {
-    let namespace = object.namespace().map(|it| it + "/").unwrap_or_default();
-    let (kind, name) = (K::kind(&()), object.name_any());
-    anstream::eprintln!("{kind} {namespace}{name} {said}");
+    anstream::eprintln!("{} {said}", named(object));
 }

@@ -21,6 +21,7 @@ mod generate;
 mod gitops;
 mod held;
 mod inspect;
+mod leases;
 mod making;
 mod manifest;
 mod orders;

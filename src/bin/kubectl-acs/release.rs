@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, FINALIZER, MANAGED_BY_LABEL,
-    OPERATOR, WATCHED_NAMESPACES,
+    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, FINALIZER, OPERATOR,
+    WATCHED_NAMESPACES,
 };
 use clap::Args;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
@@ -17,9 +17,9 @@ use serde_json::json;
 
 use super::{
     failure::{Exit, Failure},
-    output,
+    leases, output,
     overview::{list, objects},
-    session::{Kind, Place, Session},
+    session::{Kind, Place, Session, named},
     user::confirm,
 };
 
@@ -93,7 +93,7 @@ async fn nobody_runs(session: &Session, namespace: Option<&str>) -> Result<(), F
             pod.name_any()
         )));
     }
-    let before = leases(session, namespace).await?;
+    let before = leases_of(session, namespace).await?;
     let longest = before
         .values()
         .filter_map(|lease| lease.spec.as_ref()?.lease_duration_seconds);
@@ -102,7 +102,7 @@ async fn nobody_runs(session: &Session, namespace: Option<&str>) -> Result<(), F
     let end = tokio::time::Instant::now() + Duration::from_secs(longest) + SPARE;
     while !before.is_empty() && tokio::time::Instant::now() < end {
         tokio::time::sleep(LOOK).await;
-        for (name, lease) in leases(session, namespace).await? {
+        for (name, lease) in leases_of(session, namespace).await? {
             let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|it| it.renew_time.clone());
             if before.get(&name).map(renewed) != Some(renewed(&lease)) {
                 return Err(runs(&format!("the holder of Lease {name}")));
@@ -138,27 +138,24 @@ fn runs_without_a_lease(pod: &Pod, namespace: Option<&str>) -> bool {
 }
 
 /// The Leases that somebody holds, of releases that watch the namespace.
-async fn leases(
+async fn leases_of(
     session: &Session,
     namespace: Option<&str>,
 ) -> Result<BTreeMap<String, Lease>, Failure> {
-    let api = Api::<Lease>::all(session.client.clone());
-    let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));
-    let found = session.call("list", "leases", api.list(&ours)).await?;
-    let is_held = |lease: &Lease| {
-        let holder = lease
-            .spec
-            .as_ref()
-            .and_then(|it| it.holder_identity.as_ref());
+    let is_ours = |lease: &Lease| {
         let watched = lease.annotations().get(WATCHED_NAMESPACES);
-        let watched = watched.map_or("", String::as_str).split(',');
-        holder.is_some_and(|holder| !holder.is_empty()) && watches(watched, namespace)
+        watches(watched.map_or("", String::as_str).split(','), namespace)
     };
     let named = |lease: Lease| {
         let namespace = lease.namespace().unwrap_or_default();
         (format!("{namespace}/{}", lease.name_any()), lease)
     };
-    Ok(found.items.into_iter().filter(is_held).map(named).collect())
+    let held = leases::held(session).await?.into_iter();
+    Ok(held
+        .map(|(lease, _)| lease)
+        .filter(is_ours)
+        .map(named)
+        .collect())
 }
 
 /// Whether one that watches these namespaces, or all where there are none, watches `namespace`, or
@@ -213,11 +210,6 @@ impl Held {
         });
         users.chain(tokens).collect()
     }
-}
-
-fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    let namespace = object.namespace().map(|it| it + "/").unwrap_or_default();
-    format!("{} {namespace}{}", K::kind(&()), object.name_any())
 }
 
 fn namespaced<K: Kind>(client: Client, object: &K) -> Api<K> {

@@ -5,7 +5,7 @@ use std::{fmt::Debug, path::PathBuf, time::Duration};
 use acs_identity_operator::cluster;
 use clap::Args;
 use kube::{
-    Api, Client, Config, Resource,
+    Api, Client, Config, Resource, ResourceExt as _,
     config::{KubeConfigOptions, Kubeconfig},
     core::NamespaceResourceScope,
 };
@@ -84,6 +84,12 @@ pub struct Session {
     pub server: String,
     /// How long a single call may take, if not as long as it may anyway.
     pub request_timeout: Option<Duration>,
+}
+
+/// `Kind namespace/name` of an object, for people.
+pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let namespace = object.namespace().map(|it| it + "/").unwrap_or_default();
+    format!("{} {namespace}{}", K::kind(&()), object.name_any())
 }
 
 impl Place {

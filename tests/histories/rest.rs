@@ -497,10 +497,16 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let is_denied_identity =
             identity.is_some_and(|identity| world.is_denied_identity(identity));
         let lives = held.is_some_and(|held| world.service.lets_in(held, world.service_time()));
+        // A lost call may have revoked it: nobody can know.
+        let is_unsure = held.is_some_and(|held| {
+            unsettled_until(world, object)
+                .is_some_and(|until| held.issued.div_euclid(1000) <= until.as_second())
+        });
         hold!(
             ready
                 || !is_suspended
                 || !lives
+                || is_unsure
                 || is_denied
                 || secret.and_then(facts_in).is_none()
                 || world.jumped > 0,

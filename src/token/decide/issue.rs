@@ -212,10 +212,7 @@ pub(super) fn why_issue(
         Some(Why::UserTokenChanged)
     } else if credential.is_some_and(|credential| *credential != facts.credential) {
         Some(Why::CredentialChanged)
-    } else if identity.unsettled_until.is_some_and(|until| {
-        let now = observed.service_now;
-        facts.issued_at <= until && now.is_none_or(|now| now >= after(until))
-    }) {
+    } else if is_unsettled(observed, identity, facts) {
         Some(Why::Unsettled)
     } else if observed.now >= renew_at(observed.token, facts) {
         Some(Why::Renewal)
@@ -291,6 +288,25 @@ pub(super) fn after(time: Timestamp) -> Timestamp {
 pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timestamp {
     let service_now = observed.service_now.unwrap_or(observed.now);
     renewal::add(observed.now, service.duration_since(service_now))
+}
+
+/// Until when a revocation whose answer was lost may still end the token (R3), by the service's clock.
+pub(super) fn unsettled_until(
+    identity: &UsableIdentity,
+    facts: &TokenRecord,
+) -> Option<Timestamp> {
+    let until = identity.unsettled_until;
+    until.filter(|until| facts.issued_at <= *until).map(after)
+}
+
+/// Whether that time is over, and nobody knows if the token has lived through it.
+pub(super) fn is_unsettled(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: &TokenRecord,
+) -> bool {
+    let now = observed.service_now;
+    unsettled_until(identity, facts).is_some_and(|until| now.is_none_or(|now| now >= until))
 }
 
 pub(super) fn created_at(token: &AcsToken) -> Timestamp {

@@ -7,7 +7,8 @@ use super::{
     deletion::{is_unrecorded, record_or_delete, unrecorded_former},
     is_dead, is_good,
     issue::{
-        after, created_at, issue_or_wait, local_time, ready, renew_at, retry_at, unable, why_issue,
+        created_at, is_unsettled, issue_or_wait, local_time, ready, renew_at, retry_at, unable,
+        unsettled_until, why_issue,
     },
     withheld::{denial, suspension, withheld},
 };
@@ -96,6 +97,10 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
     }
 }
 
+/// Nobody knows whether the token works, and none takes its place.
+const UNSETTLED: &str = "; a call that revokes tokens got no answer, and may have revoked the one in the Secret since \
+                         it was issued";
+
 fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> Decision {
     let name = observed.token.secret_name();
     let (facts, is_outdated, is_immutable, is_there) = match &observed.secret {
@@ -133,9 +138,13 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     let facts = facts.filter(|facts| facts.identity_id == identity.id);
     let good = facts.filter(|facts| is_good(observed, identity, facts));
 
-    if let Some(message) = suspension(observed.token, identity) {
+    let is_unsure = good.is_some_and(|facts| is_unsettled(observed, identity, facts));
+    if let Some(mut message) = suspension(observed.token, identity) {
+        if is_unsure {
+            message.push_str(UNSETTLED);
+        }
         // Not while it is being revoked (R4).
-        let is_good = good.is_some() && !identity.is_revoking;
+        let is_good = good.is_some() && !identity.is_revoking && !is_unsure;
         let verdict = Verdict::Suspended { is_good, message };
         return withheld(observed, identity, facts, good, verdict);
     }
@@ -150,8 +159,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if let Some(message) = denial(observed, identity) {
         let reason = Reason::PolicyDenied;
         let verdict = match good {
-            Some(_) => Verdict::ReadyButStalled { reason, message },
-            None => Verdict::stalled(reason, message),
+            Some(_) if !is_unsure => Verdict::ReadyButStalled { reason, message },
+            _ => Verdict::stalled(reason, message),
         };
         return withheld(observed, identity, facts, good, verdict);
     }
@@ -218,10 +227,7 @@ fn settle(
         });
     }
     let wake = facts.map(|facts| {
-        let unsettled = identity
-            .unsettled_until
-            .filter(|until| facts.issued_at <= *until);
-        let unsettled = unsettled.map(|until| local_time(observed, after(until)));
+        let unsettled = unsettled_until(identity, facts).map(|until| local_time(observed, until));
         let renewal = renew_at(observed.token, facts).min(facts.expires_at);
         // A credential that was refused may work by now, and the token be of a former one (C1).
         let refused = match &identity.connection {

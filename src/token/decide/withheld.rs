@@ -4,6 +4,7 @@ use super::{
     Decision, Observed, SecretView, Step, UsableIdentity,
     exchange::{grace, has_to_go},
     is_dead,
+    issue::{local_time, unsettled_until},
 };
 use crate::crd::{AcsToken, TokenParameters, TokenRecord, Verdict};
 
@@ -54,7 +55,11 @@ pub(super) fn withheld(
     let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
     let end = good.map(|facts| facts.expires_at).or(told);
     let grace = grace(observed, identity);
-    let wake = end.into_iter().chain(grace).min().filter(|_| !is_over);
+    let unsettled = good.and_then(|facts| unsettled_until(identity, facts));
+    let unsettled = unsettled.map(|until| local_time(observed, until));
+    let unsettled = unsettled.filter(|until| *until > observed.now);
+    let wake = end.into_iter().chain(grace).chain(unsettled);
+    let wake = wake.min().filter(|_| !is_over);
     Decision {
         forgets: is_over,
         is_denied: grace.is_some(),

@@ -17,7 +17,8 @@ use super::{row::Kept, rows::Rows};
 /// writes on top.
 ///
 /// A watch tells us of our own write some time after the API server confirmed it. Deciding from the
-/// older object would do things twice; so a confirmed write is kept until the watch has caught up.
+/// older object would do things twice; so a confirmed write is kept until the watch has caught up, or
+/// has listed anew since: what a list does not hold is no more, as in an etcd that was restored.
 #[derive(Debug)]
 pub struct View<K: Kept> {
     rows: Mutex<Rows<K>>,
@@ -31,7 +32,14 @@ pub struct View<K: Kept> {
 
 /// What the API server confirmed of our last write of an object.
 #[derive(Debug)]
-enum Written<K> {
+struct Written<K> {
+    what: What<K>,
+    /// The number of the list that was begun last when it was confirmed.
+    list: u32,
+}
+
+#[derive(Debug)]
+enum What<K> {
     Object(Arc<K>),
     /// The object of this UID was deleted.
     Deleted(Option<String>),
@@ -73,10 +81,10 @@ impl<K: Kept> View<K> {
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let cached = self.cached(key);
         let mut written = lock(&self.written);
-        let newest = match (cached, written.get(key)) {
-            (Some(cached), Some(Written::Object(ours))) if !is_newer(&**ours, &*cached) => cached,
-            (_, Some(Written::Object(ours))) => return Some(Arc::clone(ours)),
-            (Some(cached), Some(Written::Deleted(uid))) if cached.uid() == *uid => return None,
+        let newest = match (cached, written.get(key).map(|it| &it.what)) {
+            (Some(cached), Some(What::Object(ours))) if !is_newer(&**ours, &*cached) => cached,
+            (_, Some(What::Object(ours))) => return Some(Arc::clone(ours)),
+            (Some(cached), Some(What::Deleted(uid))) if cached.uid() == *uid => return None,
             (cached, _) => cached?,
         };
         written.remove(key);
@@ -137,7 +145,7 @@ impl<K: Kept> View<K> {
             return;
         }
         self.index(&key, Some(&object));
-        lock(&self.written).insert(key, Written::Object(Arc::new(object)));
+        self.keep(key, What::Object(Arc::new(object)));
     }
 
     fn is_told(&self, key: &ObjectRef<K>) -> bool {
@@ -155,7 +163,12 @@ impl<K: Kept> View<K> {
     /// Remembers that the API server confirmed a deletion of ours.
     pub fn deleted(&self, key: &ObjectRef<K>, uid: Option<String>) {
         self.index(key, None);
-        lock(&self.written).insert(key.clone(), Written::Deleted(uid));
+        self.keep(key.clone(), What::Deleted(uid));
+    }
+
+    fn keep(&self, key: ObjectRef<K>, what: What<K>) {
+        let list = self.lists.load(Ordering::Relaxed);
+        lock(&self.written).insert(key, Written { what, list });
     }
 
     /// A watch tells that an object came or changed, or is gone.
@@ -197,6 +210,7 @@ impl<K: Kept> View<K> {
     /// The list of the namespace `scope`, or of all, is complete: what was not in it is gone. Returns
     /// that.
     pub fn end_list(&self, list: u32, scope: Option<&str>) -> Vec<Arc<K>> {
+        self.forget_before(list, scope);
         for object in self.all(scope) {
             self.tell(&*object);
         }
@@ -217,6 +231,19 @@ impl<K: Kept> View<K> {
             self.delete(object);
         }
         gone
+    }
+
+    /// Forgets our writes that the list would have shown: what it says instead is newer.
+    fn forget_before(&self, list: u32, scope: Option<&str>) {
+        let is_of = |key: &ObjectRef<K>| scope.is_none() || key.namespace.as_deref() == scope;
+        let mut written = lock(&self.written);
+        let outdated = written.extract_if(|key, it| is_of(key) && it.list < list);
+        let outdated: Vec<_> = outdated.map(|(key, _)| key).collect();
+        drop(written);
+        for key in outdated {
+            let listed = self.cached(&key);
+            self.index(&key, listed.as_deref());
+        }
     }
 
     /// A watch has listed for the first time.
@@ -240,7 +267,7 @@ impl<K: Kept> View<K> {
         let key = ObjectRef::from_obj(object);
         self.index(&key, Some(object));
         let mut written = lock(&self.written);
-        if let Some(Written::Object(ours)) = written.get(&key)
+        if let Some(What::Object(ours)) = written.get(&key).map(|it| &it.what)
             && !is_newer(&**ours, object)
         {
             written.remove(&key);
@@ -353,6 +380,32 @@ mod tests {
         view.deleted(&object_ref(Some("ns"), "a"), Some("uid-a".to_owned()));
         view.apply(&token("ns", "a", 3));
         assert_eq!(version_of(&view, "a"), None);
+    }
+
+    #[test]
+    fn a_list_that_began_after_our_write_is_believed_whatever_its_versions_are() {
+        let view = View::new(1);
+        for name in ["a", "b"] {
+            view.apply(&token("ns", name, 1));
+        }
+        view.wrote(token("ns", "a", 8));
+        view.wrote(token("ns", "new", 9));
+        view.deleted(&object_ref(Some("ns"), "b"), Some("uid-b".to_owned()));
+        let list = view.list();
+        view.wrote(token("ns", "late", 12));
+        // etcd was restored: what was written and deleted since its backup is undone.
+        for name in ["a", "b"] {
+            view.apply_listed(&token("ns", name, 1), list);
+        }
+        assert!(view.end_list(list, Some("ns")).is_empty());
+        assert_eq!(version_of(&view, "a").as_deref(), Some("1"));
+        assert_eq!(version_of(&view, "b").as_deref(), Some("1"));
+        assert_eq!(version_of(&view, "new"), None);
+        assert_eq!(version_of(&view, "late").as_deref(), Some("12"));
+        assert_eq!(
+            names(view.find_refs(&index::of_identity("ns", "alice"))),
+            ["ns/a", "ns/b", "ns/late"]
+        );
     }
 
     #[test]

@@ -158,7 +158,12 @@ async fn is_ending(namespaces: &Api<Namespace>, scope: Option<&str>) -> bool {
 }
 
 /// Tells of all that a complete list held, and of what is gone because it was not in it.
-fn take_over<K: Kept>(view: &View<K>, scope: Option<&str>, list: u32, changed: &impl Fn(&K, bool)) {
+pub fn take_over<K: Kept>(
+    view: &View<K>,
+    scope: Option<&str>,
+    list: u32,
+    changed: &impl Fn(&K, bool),
+) {
     for object in view.end_list(list, scope) {
         changed(&object, false);
     }

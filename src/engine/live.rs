@@ -90,6 +90,15 @@ impl World for Live {
                 Ok(found.map(Stored::into_object))
             }
             .boxed(),
+            ApiRequest::Reread(object) => match object {
+                Object::Connection(object) => reread(client, of_namespace, *object),
+                Object::ClusterConnection(object) => reread(client, of_cluster, *object),
+                Object::Identity(object) => reread(client, of_namespace, *object),
+                Object::Token(object) => reread(client, of_namespace, *object),
+                Object::Revocation(object) => reread(client, of_namespace, *object),
+                Object::ClusterRevocation(object) => reread(client, of_cluster, *object),
+                Object::Secret(_) | Object::Identities(_) => async { Ok(None) }.boxed(),
+            },
             ApiRequest::ListIdentities { namespace, after } => {
                 list_identities(client, namespace, after)
             }
@@ -298,6 +307,16 @@ where
     K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
 {
     Api::all(client)
+}
+
+fn reread<K: Stored>(client: Client, api: fn(Client, &K) -> Api<K>, object: K) -> Asked {
+    async move {
+        let api = api(client, &object);
+        let (named, name) = (named(&object), object.name_any());
+        let found = call("read", &named, api.get_opt(&name)).await?;
+        Ok(found.map(Stored::into_object))
+    }
+    .boxed()
 }
 
 fn write_status<K: Stored>(by: Writer, api: fn(Client, &K) -> Api<K>, object: K) -> Asked {

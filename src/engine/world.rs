@@ -79,6 +79,8 @@ pub enum ApiRequest {
         /// Its name.
         name: String,
     },
+    /// Reads an object of ours that is not what the watch has told.
+    Reread(Object),
     /// Reads a page of the `AcsIdentities` as they are now, which a watch may not have told.
     ListIdentities {
         /// Of this namespace, or of all.

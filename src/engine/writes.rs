@@ -15,7 +15,7 @@ pub async fn write_status<K: Stored + Kept>(
     object: &K,
 ) -> Result<(), Error> {
     let request = ApiRequest::WriteStatus(object.clone().into_object());
-    keep(view, object, world.ask(request).await)
+    keep(world, view, object, world.ask(request).await).await
 }
 
 /// Adds our finalizer, on the same condition.
@@ -31,7 +31,7 @@ pub async fn add_finalizer<K: Stored + Kept>(
         finalizers,
         abandoned: None,
     };
-    keep(view, object, world.ask(request).await)
+    keep(world, view, object, world.ask(request).await).await
 }
 
 /// Removes our finalizer; an object that is gone already is fine. `abandoned` says why something is
@@ -44,24 +44,25 @@ pub async fn remove_finalizer<K: Stored + Kept>(
 ) -> Result<(), Error> {
     let others = object.finalizers().iter().filter(|it| *it != FINALIZER);
     let finalizers: Vec<_> = others.cloned().collect();
-    let is_last = finalizers.is_empty();
+    // With the last finalizer an object that is being deleted goes.
+    let goes = finalizers.is_empty() && object.meta().deletion_timestamp.is_some();
     let request = ApiRequest::WriteFinalizers {
         object: object.clone().into_object(),
         finalizers,
         abandoned,
     };
     match world.ask(request).await {
-        // With the last finalizer the object goes.
-        Ok(_) if is_last => view.deleted(&ObjectRef::from_obj(object), object.uid()),
+        Ok(_) if goes => view.deleted(&ObjectRef::from_obj(object), object.uid()),
         Err(error) if error.is_not_found() => {
             view.deleted(&ObjectRef::from_obj(object), object.uid());
         }
-        written => return keep(view, object, written),
+        written => return keep(world, view, object, written).await,
     }
     Ok(())
 }
 
-fn keep<K: Stored + Kept>(
+async fn keep<K: Stored + Kept>(
+    world: &dyn World,
     view: &View<K>,
     object: &K,
     written: Result<Option<Object>, Error>,
@@ -73,11 +74,35 @@ fn keep<K: Stored + Kept>(
             }
             Ok(())
         }
-        Err(error) => {
-            if error.is_not_found() {
-                view.forget(&ObjectRef::from_obj(object));
-            }
+        Err(error) if error.is_not_found() => {
+            view.deleted(&ObjectRef::from_obj(object), object.uid());
             Err(error)
         }
+        Err(error) if error.is_conflict() => {
+            // Where it can't be read, the watch will tell.
+            let _ = reread(world, view, object).await;
+            Err(error)
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// An object that was decided on as it no longer is, which the watch has not told yet, is read: one that
+/// was made anew under its name would else be served as the former one for as long as the watch lags.
+async fn reread<K: Stored + Kept>(
+    world: &dyn World,
+    view: &View<K>,
+    object: &K,
+) -> Result<(), Error> {
+    let key = ObjectRef::from_obj(object);
+    let known = view.get(&key).and_then(|known| known.resource_version());
+    if known != object.resource_version() {
+        return Ok(());
+    }
+    let request = ApiRequest::Reread(object.clone().into_object());
+    match world.ask(request).await?.and_then(K::from_object) {
+        Some(found) => view.wrote(found),
+        None => view.deleted(&key, object.uid()),
+    }
+    Ok(())
 }

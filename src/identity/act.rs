@@ -62,7 +62,7 @@ pub async fn carry_out(
                 report::unknown_create(context, identity).await;
             }
         }
-        Step::RecordCreated { id } => record_created(context, identity, id).await?,
+        Step::RecordCreated { .. } => record_created(context, identity).await?,
         Step::Create { custom_id } => {
             let Some(via) = connection_of(context, identity, context.now()) else {
                 return Ok(Outcome::Overtaken);
@@ -81,13 +81,12 @@ pub async fn carry_out(
             report::ready(context, identity, next).await?;
             report::fallback(context, identity, reference, endpoint).await;
         }
-        Step::FollowConnection { reference } => {
-            write(
-                context,
-                identity,
-                next_status::following(identity, reference),
-            )
-            .await?;
+        Step::FollowConnection {
+            reference,
+            endpoint,
+        } => {
+            let next = next_status::following(identity, reference, endpoint);
+            write(context, identity, next).await?;
         }
         Step::RecordRevocation {
             reason,

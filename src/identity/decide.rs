@@ -144,6 +144,8 @@ pub enum Step {
     FollowConnection {
         /// The connection, kept from now on.
         reference: ConnectionRef,
+        /// The endpoint that it leads to.
+        endpoint: String,
     },
     /// Record that all tokens are about to be revoked (R3).
     RecordRevocation {
@@ -344,9 +346,10 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
             knows_custom_id,
         );
     };
-    if status.connection_ref.as_ref() != Some(reference) {
+    if status.connection_ref.as_ref() != Some(reference) || status.endpoint.is_none() {
         return Decision::step(Step::FollowConnection {
             reference: reference.clone(),
+            endpoint: endpoint.clone(),
         });
     }
     if let Some(decision) = decide_revocation(observed, id) {

@@ -30,14 +30,22 @@ pub fn creating(
     next
 }
 
-/// The identity has an id.
+/// The identity has an id, from this connection: a status that was lost since the call was recorded
+/// tells where it is all the same.
 #[must_use]
-pub fn created(identity: &AcsIdentity, id: &str) -> AcsIdentityStatus {
+pub fn created(
+    identity: &AcsIdentity,
+    id: &str,
+    reference: &ConnectionRef,
+    endpoint: &str,
+) -> AcsIdentityStatus {
+    let is_told = |status: &AcsIdentityStatus| status.endpoint.is_some();
+    let kept = identity.status.clone().filter(is_told);
     AcsIdentityStatus {
         identity_id: Some(id.to_owned()),
         origin: Some(Origin::Created),
         pending_create: None,
-        ..identity.status.clone().unwrap_or_default()
+        ..kept.unwrap_or_else(|| resolved(identity, reference, endpoint))
     }
 }
 
@@ -81,11 +89,12 @@ pub fn adopted(
 
 /// Another connection leads to the same endpoint.
 #[must_use]
-pub fn following(identity: &AcsIdentity, reference: &ConnectionRef) -> AcsIdentityStatus {
-    AcsIdentityStatus {
-        connection_ref: Some(reference.clone()),
-        ..identity.status.clone().unwrap_or_default()
-    }
+pub fn following(
+    identity: &AcsIdentity,
+    reference: &ConnectionRef,
+    endpoint: &str,
+) -> AcsIdentityStatus {
+    resolved(identity, reference, endpoint)
 }
 
 /// All tokens are about to be revoked (R3).

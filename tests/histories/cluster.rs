@@ -32,6 +32,8 @@ pub enum Refused {
 /// What a watch tells.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// All that is there, in a list of its own.
+    Listed,
     Identity(AcsIdentity, bool),
     Token(AcsToken, bool),
     Secret(PartialObjectMeta<Secret>, bool),
@@ -217,6 +219,17 @@ impl Cluster {
     /// Changes with every write that changes something.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Every watch has to list anew.
+    pub fn break_watches(&mut self, names: impl IntoIterator<Item = String>) {
+        for watch in (0..WATCHES).filter(|watch| *watch != NAMED) {
+            self.untold[watch] = [Change::Listed].into();
+        }
+        self.untold[NAMED].clear();
+        for name in names {
+            self.begin_watch(&name);
+        }
     }
 
     fn store<K: Kind>(&mut self, mut object: K, former: Option<&K>) -> K {

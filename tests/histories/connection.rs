@@ -21,7 +21,7 @@ use crate::{
 pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 
 /// What the cluster says of the connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     /// Which of the keys its Secret holds; none when the Secret is gone.
     pub key: Option<usize>,

@@ -144,7 +144,7 @@ impl Door for ProcessDoor {
     ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>> {
         let is_read = matches!(
             request,
-            ApiRequest::ReadSecret { .. } | ApiRequest::ReadIdentity { .. }
+            ApiRequest::ReadSecret { .. } | ApiRequest::ReadIdentity { .. } | ApiRequest::Reread(_)
         );
         if !is_read && !self.may_begin() {
             return ready(Err(cluster::Error::Withheld)).boxed();
@@ -246,6 +246,7 @@ fn call_of(request: ApiRequest) -> ApiCall {
     match request {
         ApiRequest::ReadSecret { name, .. } => ApiCall::ReadSecret(name),
         ApiRequest::ReadIdentity { name, .. } => ApiCall::ReadIdentity(name),
+        ApiRequest::Reread(object) => ApiCall::Reread(object),
         ApiRequest::ListIdentities { .. } => ApiCall::ListIdentities,
         ApiRequest::CreateSecret { secret, is_dry_run } => {
             ApiCall::CreateSecret(secret, is_dry_run)

@@ -78,6 +78,12 @@ pub enum Event {
     RemakeConnection,
     /// Somebody signs the Teams user in, or out.
     SignIn(SignIn),
+    /// A backup of etcd is taken.
+    Backup,
+    /// The last backup of etcd is restored.
+    Rewind,
+    /// What was lost comes back under new UIDs, with its status or without, with Secrets or without.
+    Restore(bool, bool),
     /// The next call to the service goes wrong.
     Fault(Fault),
     /// The next write to the API server gets no answer; done or not.
@@ -321,7 +327,12 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
             2 => Event::Step(pick(&[-60, 60, -5, 5, -3600, 3600], b)),
             _ => Event::RemakeConnection,
         },
-        249..=251 => Event::SignIn(match a % 8 {
+        251 => match a % 8 {
+            0..=2 => Event::Backup,
+            3..=5 => Event::Rewind,
+            _ => Event::Restore(b % 2 == 0, b % 4 < 2),
+        },
+        249 | 250 => Event::SignIn(match a % 8 {
             0 => SignIn::Out,
             1 => SignIn::AsAnother,
             _ => SignIn::For(pick(&[20, 70, 400, 4500, 90_000], b)),

@@ -11,6 +11,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
 use crate::{
+    backup,
     cluster::Kind,
     connection::{self, Connection, keys},
     door,
@@ -120,6 +121,7 @@ impl History {
             history.apply(Event::CreateToken(3));
             history.apply(Event::SignIn(SignIn::For(4500)));
         }
+        history.apply(Event::Backup);
         history
     }
 
@@ -209,6 +211,9 @@ impl History {
             }
             Event::Resync => self.operator.resync(),
             event => {
+                if event == Event::Rewind {
+                    self.operator.held = Default::default();
+                }
                 let setup = self.setup;
                 happen_outside(&mut self.world.borrow_mut(), setup, event);
             }
@@ -333,6 +338,11 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             world.has_stepped_unseen = true;
         }
         Event::RemakeConnection => connection::remake(world),
+        Event::Backup => backup::take(world),
+        Event::Rewind => backup::rewind(world),
+        Event::Restore(with_status, with_secrets) => {
+            backup::restore(world, with_status, with_secrets);
+        }
         Event::Secret(number, meddling) => meddle(world, number, meddling),
         Event::Fault(fault) => world.faults.push_back(fault),
         Event::ApiFault { done } => world.api_faults.push_back(done),

@@ -9,7 +9,7 @@
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
 //! - `operator`: a process of the operator; `door`: its way to the world; `successor`: another process.
 //! - `connection`: the connection and its keys.
-//! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets.
+//! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets; `backup`: what comes back.
 //! - `truth`: what is owed to users; `invariants`, `running`, `rest`: what must hold.
 
 #![allow(
@@ -35,6 +35,7 @@
     reason = "a model of small numbers, in which what happens is told in one place"
 )]
 
+mod backup;
 mod cluster;
 mod connection;
 mod door;

@@ -13,10 +13,11 @@ use std::{
 
 use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
-    cluster::{self, ObjectKey},
+    cluster::{self, ObjectKey, row::Kept, view::View, watch::take_over},
     context::{Config, Context, Views},
+    crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection},
     credentials::Registry,
-    engine::{Calls, Claim, Locks, Queue, Requeue, Rested, ended},
+    engine::{Calls, Claim, Locks, Object, Queue, Requeue, Rested, ended},
     memory::Memory,
     metrics::Metrics,
     operator::{
@@ -27,6 +28,7 @@ use acs_identity_operator::{
     },
 };
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -34,7 +36,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{Change, NAMESPACE, WATCHES, is_labelled, without_data},
+    cluster::{Change, Kind, NAMESPACE, WATCHES, is_labelled, without_data},
     connection::{self, SECRET},
     door::{self, ProcessDoor},
     invariants,
@@ -292,7 +294,7 @@ impl Operator {
         let timer = self.queue.next_timer();
         let in_millis = |timer: Duration| timer.as_nanos().div_ceil(1_000_000);
         let timer = timer.map(|timer| BEGIN + Millis::try_from(in_millis(timer)).unwrap());
-        let stragglers = world.stragglers.iter().map(|(at, ..)| *at);
+        let stragglers = world.stragglers.iter().map(|late| late.at);
         let held = self.held.iter().copied().filter(|until| *until > world.now);
         let busy = Some(world.busy_until).filter(|until| *until > world.now);
         calls
@@ -346,6 +348,74 @@ impl Operator {
                 knows_policy(&mut self.world.borrow_mut());
             }
             Change::Named(name, version) => self.door.changed(&name, version),
+            Change::Listed => self.list_anew(watch),
+        }
+    }
+
+    /// A watch that was broken off lists what is there, and goes on from that.
+    fn list_anew(&self, watch: usize) {
+        fn list<K: Kept>(
+            view: &View<K>,
+            objects: impl Iterator<Item = K>,
+            changed: impl Fn(&K, bool),
+        ) {
+            let list = view.list();
+            for object in objects {
+                view.apply_listed(&object, list);
+            }
+            take_over(view, None, list, &changed);
+        }
+        let mut world = self.world.borrow_mut();
+        world.cluster.untold[watch].clear();
+        let (context, views, cluster) = (&self.context, &self.context.views, &world.cluster);
+        match watch {
+            AcsIdentity::WATCH => {
+                let changed = |object: &_, _| identity_changed(context, object);
+                list(
+                    &views.identities,
+                    cluster.identities.values().cloned(),
+                    changed,
+                );
+            }
+            AcsToken::WATCH => {
+                let changed = |object: &_, is_there| token_changed(context, object, is_there);
+                list(&views.tokens, cluster.tokens.values().cloned(), changed);
+            }
+            AcsRevocation::WATCH => {
+                let changed = |object: &_, is_there| revocation_changed(context, object, is_there);
+                list(
+                    &views.revocations,
+                    cluster.orders.values().cloned(),
+                    changed,
+                );
+            }
+            Secret::WATCH => {
+                let secrets = cluster
+                    .secrets
+                    .values()
+                    .filter(|secret| is_labelled(secret));
+                let changed = |object: &_, _| secret_changed(context, object);
+                list(&views.secrets, secrets.map(without_data), changed);
+            }
+            AcsConnection::WATCH => {
+                let changed = |object: &AcsConnection, is_there| {
+                    connection_changed(context, object, is_there);
+                };
+                list(
+                    &views.connections,
+                    cluster.connections.values().cloned(),
+                    changed,
+                );
+                knows_policy(&mut world);
+            }
+            _ => {
+                let objects = cluster.global_connections.values().cloned();
+                let changed = |object: &ClusterAcsConnection, is_there| {
+                    connection_changed(context, object, is_there);
+                };
+                list(&views.cluster_connections, objects, changed);
+                knows_policy(&mut world);
+            }
         }
     }
 
@@ -381,6 +451,11 @@ impl Operator {
             && name == SECRET
         {
             world.connection.read = Some(found.as_ref().and_then(|it| it.resource_version()));
+        }
+        if let Message::Api(ApiCall::Reread(Object::Connection(_) | Object::ClusterConnection(_))) =
+            &call.message
+        {
+            is_told_policy(&mut world);
         }
         if let Reply::Acs(Ok(Success::Issued { text, .. }), _) = &reply {
             let mut tokens = world.service.tokens_mut();
@@ -421,9 +496,13 @@ impl Operator {
 /// The operator knows the policy as it is now, unless its watch has more to tell.
 fn knows_policy(world: &mut World) {
     if !connection::is_untold(world) {
-        world.connection.told = world.connection.policy.clone();
-        Truth::policy_told(world);
+        is_told_policy(world);
     }
+}
+
+fn is_told_policy(world: &mut World) {
+    world.connection.told = world.connection.policy.clone();
+    Truth::policy_told(world);
 }
 
 fn context(requeue: Requeue, door: ProcessDoor) -> Context {

@@ -18,6 +18,7 @@ pub fn of_call(call: &ApiCall) -> String {
     match call {
         ApiCall::ReadSecret(name) => format!("reads Secret {name}"),
         ApiCall::ReadIdentity(name) => format!("reads AcsIdentity {name}"),
+        ApiCall::Reread(object) => format!("reads {} again", object.named()),
         ApiCall::ListIdentities => "lists AcsIdentities".to_owned(),
         ApiCall::CreateSecret(secret, _) | ApiCall::ReplaceSecret(secret, _) => {
             let text = text_in(secret, "token").unwrap_or_default();

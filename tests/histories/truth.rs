@@ -64,6 +64,8 @@ pub struct Truth {
     pub unanswered: Option<Millis>,
     /// When a watch that had told nothing, or an API server that was away, came back.
     pub came_back: Millis,
+    /// When something was last restored from a backup.
+    pub rewound: Option<Millis>,
     /// What a policy has denied is tried again until then at the latest.
     pub denied_until: Millis,
     /// When the process last stood still.
@@ -275,10 +277,11 @@ impl Truth {
         if !world.truth.orders.insert(uid) {
             return;
         }
-        for id in status
-            .open_targets()
-            .filter_map(|it| it.identity_id.clone())
-        {
+        // One that has left its name to another object meanwhile is not selected.
+        let objects = &world.cluster.identities;
+        let is_there = |uid: &Option<String>| objects.values().any(|it| it.uid() == *uid);
+        let targets = status.open_targets().filter(|it| is_there(&it.uid));
+        for id in targets.filter_map(|it| it.identity_id.clone()) {
             let tokens = world.service.identities[&id].tokens.iter();
             let alive = tokens.filter(|token| world.service.lets_in(token, world.service_time()));
             let alive: Vec<_> = alive

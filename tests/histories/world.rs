@@ -1,6 +1,6 @@
 //! The world around the operator: the API server, the service, the wire between, and time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
@@ -16,6 +16,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time
 use kube::ResourceExt;
 
 use crate::{
+    backup::Backup,
     cluster::{Cluster, Kind, Refused, seconds},
     connection::Connection,
     events::Admission,
@@ -64,6 +65,7 @@ pub enum ApiCall {
     ReplaceSecret(Box<Secret>, bool),
     DeleteSecret(String, String),
     ReadIdentity(String),
+    Reread(Object),
     ListIdentities,
     Status(Object),
     /// The object as it was read, what is left, and why something is left behind in ACS.
@@ -75,7 +77,10 @@ impl ApiCall {
         match self {
             Self::CreateSecret(_, is_dry_run) | Self::ReplaceSecret(_, is_dry_run) => !is_dry_run,
             Self::DeleteSecret(..) | Self::Status(_) | Self::Finalizers(..) => true,
-            Self::ReadSecret(_) | Self::ReadIdentity(_) | Self::ListIdentities => false,
+            Self::ReadSecret(_)
+            | Self::ReadIdentity(_)
+            | Self::Reread(_)
+            | Self::ListIdentities => false,
         }
     }
 }
@@ -126,6 +131,17 @@ pub struct Call {
     pub state: State,
 }
 
+/// A call whose answer was given up.
+#[derive(Clone, Debug)]
+pub struct Straggler {
+    /// When it takes effect.
+    pub at: Millis,
+    pub request: Request,
+    /// The credential that signs it.
+    key: String,
+    sent_at: Millis,
+}
+
 pub struct World {
     /// The API server's clock, which never jumps.
     pub now: Millis,
@@ -157,8 +173,9 @@ pub struct World {
     pub api_faults: VecDeque<bool>,
     pub calls: Vec<Call>,
     pub replies: HashMap<u64, Reply>,
-    /// Calls whose answer was given up, and when they take effect.
-    pub stragglers: Vec<(Millis, Request, String)>,
+    pub stragglers: Vec<Straggler>,
+    /// What the last backup of the cluster holds.
+    pub backup: Option<Backup>,
     pub truth: Truth,
     /// The first broken invariant.
     pub broken: Option<String>,
@@ -195,6 +212,7 @@ impl World {
             calls: Vec::new(),
             replies: HashMap::new(),
             stragglers: Vec::new(),
+            backup: None,
             truth: Truth::default(),
             broken: None,
             story: None,
@@ -336,12 +354,16 @@ impl World {
                 }
                 (State::Sent, Message::Acs(request, key)) if gets_there => {
                     let at = self.now + Millis::from(fates) * 110;
-                    self.stragglers
-                        .push((at.min(latest).max(self.now), request, key));
+                    self.stragglers.push(Straggler {
+                        at: at.min(latest).max(self.now),
+                        request,
+                        key,
+                        sent_at: call.sent_at,
+                    });
                 }
                 (State::Hung(..), _) => {
-                    for (at, ..) in &mut self.stragglers {
-                        *at = latest.min(*at).max(self.now);
+                    for late in &mut self.stragglers {
+                        late.at = latest.min(late.at).max(self.now);
                     }
                 }
                 _ => {}
@@ -395,8 +417,7 @@ impl World {
             Some(Fault::Silence { lands_after }) => {
                 let given_up = self.now + PATIENCE;
                 if let Some(later) = lands_after {
-                    let straggler = (given_up + later, request.clone(), key.to_owned());
-                    self.stragglers.push(straggler);
+                    self.lands(by, given_up + later, request, key);
                 }
                 State::Hung(given_up, failed(Wrong::NoAnswer, Outcome::Unknown))
             }
@@ -421,8 +442,7 @@ impl World {
             Some(Fault::SecondAttempt { lands_after }) => {
                 let is_revoke = matches!(request, Request::Revoke { .. });
                 if let Some(later) = lands_after.filter(|_| is_revoke) {
-                    let straggler = (self.now + later, request.clone(), key.to_owned());
-                    self.stragglers.push(straggler);
+                    self.lands(by, self.now + later, request, key);
                 }
                 let answer = match self.take_effect(by, request, key) {
                     Ok(Success::Revoked { .. }) => Ok(Success::Revoked {
@@ -443,8 +463,10 @@ impl World {
 
     /// The service does what it is asked for; before that, whether it should have been asked.
     fn take_effect(&mut self, by: &Key, request: &Request, key: &str) -> Result<Success, Failure> {
-        let checked = invariants::on_call(self, by, request);
-        self.check(checked);
+        if !self.is_forgotten(by) {
+            let checked = invariants::on_call(self, by, request);
+            self.check(checked);
+        }
         let (now, jumped) = (self.service_time(), self.jumped);
         let answer = self.service.answer(request, key, now, jumped);
         if let (Request::Issue { id, .. }, Ok(Success::Issued { text, .. })) = (request, &answer) {
@@ -463,24 +485,57 @@ impl World {
         answer
     }
 
+    /// The call on the wire of this object.
+    fn call_of(&self, by: &Key) -> Option<&Call> {
+        let is_of_it = |call: &&Call| call.by == *by && matches!(call.message, Message::Acs(..));
+        self.calls.iter().find(is_of_it)
+    }
+
+    /// Whether what the call was decided by is lost, for a restored backup does not hold it.
+    fn is_forgotten(&self, by: &Key) -> bool {
+        // A run that had begun goes on with what it had seen.
+        let until = self.truth.rewound.map(|at| at + 1_000);
+        let call = self.call_of(by);
+        call.is_some_and(|call| Some(call.sent_at) <= until)
+    }
+
+    /// The call takes effect later than its answer is waited for.
+    fn lands(&mut self, by: &Key, at: Millis, request: &Request, key: &str) {
+        self.stragglers.push(Straggler {
+            at,
+            request: request.clone(),
+            key: key.to_owned(),
+            sent_at: self.call_of(by).map_or(self.now, |call| call.sent_at),
+        });
+    }
+
     /// Time goes on to `then`; what is given up lands, what hangs ends.
     pub fn pass_to(&mut self, then: Millis) {
         loop {
-            let due = self.stragglers.iter().filter(|(at, ..)| *at <= then);
-            let Some(at) = due.map(|(at, ..)| *at).min() else {
+            let due = self.stragglers.iter().filter(|late| late.at <= then);
+            let Some(at) = due.map(|late| late.at).min() else {
                 break;
             };
-            let next = self.stragglers.iter().position(|(due, ..)| *due == at);
-            let (_, request, key) = self.stragglers.remove(next.unwrap_or_default());
+            let next = self.stragglers.iter().position(|late| late.at == at);
+            let late = self.stragglers.remove(next.unwrap_or_default());
             self.now = self.now.max(at);
-            self.tell(|| format!("a straggler lands: {}", story::of_request(&request)));
+            self.tell(|| format!("a straggler lands: {}", story::of_request(&late.request)));
             let now = self.service_time();
-            if let Request::Revoke { id } = &request {
-                if self.service.keys.contains(&key) {
-                    let _ = self.service.revoke(id, now, Revoker::Straggler);
+            if let Request::Revoke { id } = &late.request {
+                // What a restored backup does not hold, nobody could wait for.
+                let is_forgotten = Some(late.sent_at) <= self.truth.rewound;
+                let revoker = if is_forgotten {
+                    Revoker::Stranger
+                } else {
+                    Revoker::Straggler
+                };
+                if self.service.keys.contains(&late.key) {
+                    let _ = self.service.revoke(id, now, revoker);
                 }
             } else {
-                let _ = self.service.answer(&request, &key, now, self.jumped);
+                let _ = self
+                    .service
+                    .answer(&late.request, &late.key, now, self.jumped);
             }
         }
         self.now = self.now.max(then);
@@ -552,6 +607,18 @@ impl World {
             ApiCall::ReadIdentity(name) => {
                 let found = self.cluster.identities.get(&name).cloned();
                 let found = found.map(Stored::into_object);
+                return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
+            }
+            ApiCall::Reread(object) => {
+                let cluster = &self.cluster;
+                let found = match object {
+                    Object::Identity(it) => again(&cluster.identities, &*it),
+                    Object::Token(it) => again(&cluster.tokens, &*it),
+                    Object::Revocation(it) => again(&cluster.orders, &*it),
+                    Object::Connection(it) => again(&cluster.connections, &*it),
+                    Object::ClusterConnection(it) => again(&cluster.global_connections, &*it),
+                    other => unreachable!("there is no {} here", other.named()),
+                };
                 return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
             }
             ApiCall::ListIdentities => {
@@ -694,6 +761,13 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// The object of this name as it is now.
+fn again<K: Kind + Stored>(all: &BTreeMap<String, K>, object: &K) -> Option<Object> {
+    all.get(&object.name_any())
+        .cloned()
+        .map(Stored::into_object)
 }
 
 /// Times of a status as they come back from the API server.

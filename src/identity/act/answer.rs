@@ -62,7 +62,7 @@ async fn created(
             context.note_success(connection, via);
             info!(identity_id = created.id, "created an identity");
             remember_created(context, &answered.call, &created.id);
-            record_created(context, identity, &created.id).await?;
+            record_created(context, identity).await?;
         }
         Ok(_) => {}
         Err(error) => {
@@ -95,10 +95,15 @@ fn remember_created(context: &Context, call: &AcsCall, id: &str) {
 pub(super) async fn record_created(
     context: &Context,
     identity: &AcsIdentity,
-    id: &str,
 ) -> Result<(), cluster::Error> {
-    report::ready(context, identity, next_status::created(identity, id)).await?;
     let key = ObjectRef::from_obj(identity).into();
+    let Some(created) = context.memory.created(&key) else {
+        return Ok(());
+    };
+    let reference = created.connection.reference();
+    let endpoint = created.via.endpoint.as_str();
+    let next = next_status::created(identity, &created.id, &reference, endpoint);
+    report::ready(context, identity, next).await?;
     context.memory.forget_created(&key);
     Ok(())
 }
@@ -243,6 +248,11 @@ async fn deleted(
             report::failed(context, identity, next, error).await?;
             return Ok(Outcome::Done);
         }
+    }
+    if identity.metadata.deletion_timestamp.is_none() {
+        // etcd was restored meanwhile: the object is back, and its identity is gone (T8).
+        context.note_existence(id, via.endpoint.as_str(), true);
+        return Ok(Outcome::Done);
     }
     let_go(context, identity, None).await
 }

@@ -291,10 +291,7 @@ pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timesta
 }
 
 /// Until when a revocation whose answer was lost may still end the token (R3), by the service's clock.
-pub(super) fn unsettled_until(
-    identity: &UsableIdentity,
-    facts: &TokenRecord,
-) -> Option<Timestamp> {
+pub(super) fn unsettled_until(identity: &UsableIdentity, facts: &TokenRecord) -> Option<Timestamp> {
     let until = identity.unsettled_until;
     until.filter(|until| facts.issued_at <= *until).map(after)
 }

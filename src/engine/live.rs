@@ -313,8 +313,10 @@ fn reread<K: Stored>(client: Client, api: fn(Client, &K) -> Api<K>, object: K) -
     async move {
         let api = api(client, &object);
         let (named, name) = (named(&object), object.name_any());
-        let found = call("read", &named, api.get_opt(&name)).await?;
-        Ok(found.map(Stored::into_object))
+        // A list of one, which the right to list allows.
+        let only = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = call("read", &named, api.list(&only)).await?;
+        Ok(found.items.into_iter().next().map(Stored::into_object))
     }
     .boxed()
 }

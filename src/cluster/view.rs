@@ -155,7 +155,7 @@ impl<K: Kept> View<K> {
     }
 
     /// Forgets our write of an object that is gone.
-    pub fn forget(&self, key: &ObjectRef<K>) {
+    fn forget(&self, key: &ObjectRef<K>) {
         self.index(key, None);
         lock(&self.written).remove(key);
     }

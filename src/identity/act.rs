@@ -62,7 +62,7 @@ pub async fn carry_out(
                 report::unknown_create(context, identity).await;
             }
         }
-        Step::RecordCreated { .. } => record_created(context, identity).await?,
+        Step::RecordCreated => record_created(context, identity).await?,
         Step::Create { custom_id } => {
             let Some(via) = connection_of(context, identity, context.now()) else {
                 return Ok(Outcome::Overtaken);
@@ -85,7 +85,7 @@ pub async fn carry_out(
             reference,
             endpoint,
         } => {
-            let next = next_status::following(identity, reference, endpoint);
+            let next = next_status::resolved(identity, reference, endpoint);
             write(context, identity, next).await?;
         }
         Step::RecordRevocation {

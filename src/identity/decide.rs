@@ -127,10 +127,7 @@ pub enum Step {
         custom_id: Option<String>,
     },
     /// Record the id of the identity that was created (I6).
-    RecordCreated {
-        /// The id.
-        id: String,
-    },
+    RecordCreated,
     /// Record the adopted id.
     Adopt {
         /// The connection, kept from now on.
@@ -188,7 +185,7 @@ impl Step {
             Self::AddFinalizer => "add_finalizer",
             Self::RecordCreate { .. } => "record_create",
             Self::Create { .. } => "create",
-            Self::RecordCreated { .. } => "record_created",
+            Self::RecordCreated => "record_created",
             Self::Adopt { .. } => "adopt",
             Self::FollowConnection { .. } => "follow_connection",
             Self::RecordRevocation { .. } => "record_revocation",
@@ -248,9 +245,9 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         let status = observed.identity.status.as_ref();
         status.is_some_and(|status| status.identity_id.is_some())
     };
-    if let (Some(id), false) = (&observed.created, is_recorded()) {
+    if observed.created.is_some() && !is_recorded() {
         // Whatever else is to be done: what was answered is recorded first.
-        return Decision::step(Step::RecordCreated { id: id.clone() });
+        return Decision::step(Step::RecordCreated);
     }
     let decision = match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision::step(Step::Rest),

@@ -87,16 +87,6 @@ pub fn adopted(
     }
 }
 
-/// Another connection leads to the same endpoint.
-#[must_use]
-pub fn following(
-    identity: &AcsIdentity,
-    reference: &ConnectionRef,
-    endpoint: &str,
-) -> AcsIdentityStatus {
-    resolved(identity, reference, endpoint)
-}
-
 /// All tokens are about to be revoked (R3).
 #[must_use]
 pub fn revoking(
@@ -292,7 +282,9 @@ fn count_unknown(next: &mut AcsIdentityStatus) {
     next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
 }
 
-fn resolved(
+/// Records the connection that the identity uses, and its endpoint.
+#[must_use]
+pub fn resolved(
     identity: &AcsIdentity,
     reference: &ConnectionRef,
     endpoint: &str,

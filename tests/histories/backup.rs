@@ -18,7 +18,7 @@ use crate::{
     world::{Message, Reply, State, World, text_in},
 };
 
-/// For whom an identity is made whose intent a backup does not know.
+/// UID of the object in create calls that a restored backup does not record.
 const FORGOTTEN: &str = "forgotten";
 
 /// What a backup of etcd holds.

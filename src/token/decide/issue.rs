@@ -291,9 +291,18 @@ pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timesta
 }
 
 /// Until when a revocation whose answer was lost may still end the token (R3), by the service's clock.
-pub(super) fn unsettled_until(identity: &UsableIdentity, facts: &TokenRecord) -> Option<Timestamp> {
+fn unsettled_until(identity: &UsableIdentity, facts: &TokenRecord) -> Option<Timestamp> {
     let until = identity.unsettled_until;
     until.filter(|until| facts.issued_at <= *until).map(after)
+}
+
+/// The same by the operator's clock.
+pub(super) fn settles_at(
+    observed: &Observed<'_>,
+    identity: &UsableIdentity,
+    facts: &TokenRecord,
+) -> Option<Timestamp> {
+    unsettled_until(identity, facts).map(|until| local_time(observed, until))
 }
 
 /// Whether that time is over, and nobody knows if the token has lived through it.

@@ -7,8 +7,8 @@ use super::{
     deletion::{is_unrecorded, record_or_delete, unrecorded_former},
     is_dead, is_good,
     issue::{
-        created_at, is_unsettled, issue_or_wait, local_time, ready, renew_at, retry_at, unable,
-        unsettled_until, why_issue,
+        created_at, is_unsettled, issue_or_wait, ready, renew_at, retry_at, settles_at, unable,
+        why_issue,
     },
     withheld::{denial, suspension, withheld},
 };
@@ -227,7 +227,7 @@ fn settle(
         });
     }
     let wake = facts.map(|facts| {
-        let unsettled = unsettled_until(identity, facts).map(|until| local_time(observed, until));
+        let unsettled = settles_at(observed, identity, facts);
         let renewal = renew_at(observed.token, facts).min(facts.expires_at);
         // A credential that was refused may work by now, and the token be of a former one (C1).
         let refused = match &identity.connection {

@@ -4,7 +4,7 @@ use super::{
     Decision, Observed, SecretView, Step, UsableIdentity,
     exchange::{grace, has_to_go},
     is_dead,
-    issue::{local_time, unsettled_until},
+    issue::settles_at,
 };
 use crate::crd::{AcsToken, TokenParameters, TokenRecord, Verdict};
 
@@ -55,8 +55,7 @@ pub(super) fn withheld(
     let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
     let end = good.map(|facts| facts.expires_at).or(told);
     let grace = grace(observed, identity);
-    let unsettled = good.and_then(|facts| unsettled_until(identity, facts));
-    let unsettled = unsettled.map(|until| local_time(observed, until));
+    let unsettled = good.and_then(|facts| settles_at(observed, identity, facts));
     let unsettled = unsettled.filter(|until| *until > observed.now);
     let wake = end.into_iter().chain(grace).chain(unsettled);
     let wake = wake.min().filter(|_| !is_over);

@@ -1,8 +1,11 @@
 //! Keys that the service refuses, and the second key that takes their place (C1).
 
+use kube::ResourceExt;
+use serde_json::json;
+
 use super::rotation::{
     all_are_made_with, fall_back_to, make_tokens, ready_tokens, refusals, safe_to_regenerate,
-    secrets, status, store_key, world_with_two_keys,
+    secrets, status, store_key, tokens, world_with_two_keys,
 };
 use crate::support::{eventually, world::condition};
 
@@ -13,7 +16,23 @@ async fn a_key_regenerated_without_notice_is_replaced_by_the_second_one() {
     fall_back_to(&world, "secondary").await;
     make_tokens(&world, count).await;
     world.emulator.regenerate("primary").await;
+    // Longer than a wait may last untold.
+    let slow =
+        json!([{"operation": "issueToken", "effect": "delay", "delay": "8s", "probability": 1.0}]);
+    world.emulator.faults(slow).await;
     world.token("new", "user-0", "scopes: [voip]");
+    // Any former token: the one whose call tries the second key has its new token before it says so.
+    let message = eventually("a former token says CredentialRefused", || async {
+        let all = tokens(&world).await.into_iter();
+        let former = all.filter(|token| token.name_any() != "new");
+        let mut told =
+            former.filter_map(|token| condition(&token.status?.conditions, "Ready").cloned());
+        let refused = told.find(|ready| ready.reason == "CredentialRefused");
+        refused.map(|ready| ready.message)
+    })
+    .await;
+    assert!(message.contains("a new one follows"), "{message}");
+    world.emulator.heal().await;
     let message = world.connection_says("default", "SecondaryKeyInUse").await;
     assert!(
         message.contains("put the resource's other key into secretRef"),

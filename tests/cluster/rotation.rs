@@ -73,7 +73,7 @@ pub async fn make_tokens(world: &World, count: usize) {
     .await;
 }
 
-async fn tokens(world: &World) -> Vec<AcsToken> {
+pub async fn tokens(world: &World) -> Vec<AcsToken> {
     let all = world.api::<AcsToken>().list(&ListParams::default()).await;
     all.expect("readable").items
 }

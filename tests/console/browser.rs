@@ -114,10 +114,13 @@ impl Browser {
         answer.expect("a command that is fine");
     }
 
-    /// Waits until a JavaScript expression is true.
+    /// Waits until a JavaScript expression is true; one that throws, as of an element that is not yet
+    /// drawn, is not.
     pub async fn holds(&self, expression: &str) {
         eventually(expression, || async {
-            (self.eval(expression).await == json!(true)).then_some(())
+            let script = format!("return {expression}");
+            let value = self.client.execute(&script, Vec::new()).await.ok()?;
+            (value == json!(true)).then_some(())
         })
         .await;
     }

@@ -1,12 +1,17 @@
 //! What the page shows, and that it shows changes as they happen.
 
-use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::{browser::Browser, console::Console, run::says, support::world::World};
+use crate::{
+    browser::Browser,
+    console::Console,
+    run::says,
+    support::{eventually, world::World},
+};
 
 fn key(world: &World, kind: &str, name: &str) -> String {
     format!("{kind}/{}/{name}", world.namespace)
@@ -168,10 +173,14 @@ async fn a_renewal_that_is_late_is_seen_on_the_timeline_and_a_suspended_one_is_n
 #[tokio::test]
 async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
     let mut world = World::new().await;
-    // The credential is told once ACS has accepted it.
+    // The credential is told once ACS has accepted it, which may be after the first Ready.
     world.identity("alice", "");
-    world.identity_says("alice", "IdentityReady").await;
-    world.connection_says("default", "ConnectionReady").await;
+    let connections = world.api::<AcsConnection>();
+    eventually("AcsConnection default tells its credential", || async {
+        let status = connections.get("default").await.expect("readable").status;
+        status?.credential
+    })
+    .await;
     world.kill_operator();
     let now = Timestamp::now().to_string();
     let condition = |type_: &str, status: &str, reason: &str, message: &str| json!({"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": now});

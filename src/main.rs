@@ -4,6 +4,8 @@
     reason = "doc comments are the help text, where backticks show"
 )]
 
+mod lease_args;
+
 use std::{
     io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Instant,
 };
@@ -15,14 +17,15 @@ use acs_identity_operator::{
     },
     context::{Config, SecretLabel},
     crd,
-    engine::{Claim, Timing},
+    engine::Claim,
     health::SecureMetrics,
     metrics::Metrics,
-    operator::{self, Leadership, LeaseConfig},
+    operator::{self, Leadership},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::FutureExt;
 use jiff::SignedDuration;
+use lease_args::LeaseArgs;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{
     EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
@@ -138,6 +141,9 @@ struct Run {
     /// Let AcsConnections use the operator's own credentials: managed identity, workload identity
     #[arg(long, env = "ACS_OPERATOR_NAMESPACED_AMBIENT_CREDENTIALS")]
     namespaced_ambient_credentials: bool,
+    /// Restart the workloads that AcsTokens name in rolloutRestart
+    #[arg(long, env = "ACS_OPERATOR_ALLOW_ROLLOUT_RESTART")]
+    allow_rollout_restart: bool,
     /// Where tokens of Microsoft Entra ID come from; other clouds have other authorities
     #[arg(
         long,
@@ -169,59 +175,6 @@ struct Run {
     /// Token endpoint in the manner of Cloud Shell, used in place of the machine's managed identity
     #[arg(long, value_name = "URL", env = "ACS_OPERATOR_LOCAL_TOKEN_ENDPOINT")]
     local_token_endpoint: Option<String>,
-}
-
-#[derive(Debug, Args)]
-struct LeaseArgs {
-    /// Namespace of the Lease by which one process leads [default: the namespace of the pod, or of
-    /// the kubeconfig's context]
-    #[arg(
-        long = "lease-namespace",
-        value_name = "NAMESPACE",
-        env = "ACS_OPERATOR_LEASE_NAMESPACE"
-    )]
-    namespace: Option<String>,
-    /// Name of the Lease; all processes of one release share it
-    #[arg(
-        long = "lease-name",
-        value_name = "NAME",
-        env = "ACS_OPERATOR_LEASE_NAME",
-        default_value = crd::OPERATOR
-    )]
-    name: String,
-    /// How long another process waits for the leader to renew the Lease before it takes over
-    #[arg(long = "lease-duration", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_DURATION", default_value = "15s", value_parser = duration)]
-    duration: SignedDuration,
-    /// How long the leader acts without having renewed the Lease; then the process ends
-    #[arg(long = "lease-renew-deadline", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_RENEW_DEADLINE", default_value = "10s", value_parser = duration)]
-    renew_deadline: SignedDuration,
-    /// Pause between two attempts to renew the Lease
-    #[arg(long = "lease-retry-period", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
-    retry_period: SignedDuration,
-}
-
-impl LeaseArgs {
-    fn timing(&self) -> Result<Timing, Failure> {
-        let timing = Timing {
-            duration: self.duration.try_into()?,
-            renew_deadline: self.renew_deadline.try_into()?,
-            retry_period: self.retry_period.try_into()?,
-        };
-        timing.check()?;
-        Ok(timing)
-    }
-
-    /// The Lease, of which `namespace` is the default namespace.
-    fn config(self, namespace: &str, timing: Timing) -> Result<LeaseConfig, Failure> {
-        // In a pod this is the pod's name.
-        let host = hostname::get()?;
-        Ok(LeaseConfig {
-            namespace: self.namespace.unwrap_or_else(|| namespace.to_owned()),
-            name: self.name,
-            holder: format!("{}_{}", host.to_string_lossy(), uuid::Uuid::new_v4()),
-            timing,
-        })
-    }
 }
 
 impl Run {
@@ -320,6 +273,7 @@ async fn start(run: Run) -> Result<(), Failure> {
         cluster_resource_namespace: run.cluster_resource_namespace,
         deletion_deadline: run.deletion_deadline,
         pods_reread_within: run.pods_reread_within,
+        allows_rollout_restart: run.allow_rollout_restart,
         allowed,
         forbidden_metadata: run.forbidden_metadata,
         secret_labels: run

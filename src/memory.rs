@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use crate::{
     acs::Resolved,
     cluster::{ObjectKey, view::lock},
-    crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TokenRecord},
+    crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TokenRecord, WorkloadKey},
     renewal,
 };
 
@@ -112,6 +112,20 @@ impl Rewrites {
     }
 }
 
+/// When a workload was restarted, for whatever token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRestart {
+    /// When that was last tried.
+    pub tried: Timestamp,
+    /// When it was last restarted, as its annotation says it.
+    pub restarted: Option<Timestamp>,
+}
+
+impl LastRestart {
+    /// For how long it is remembered.
+    const COUNTS: SignedDuration = SignedDuration::from_hours(1);
+}
+
 /// A token in hand.
 #[derive(Debug)]
 pub struct HeldToken {
@@ -170,11 +184,12 @@ pub struct Created {
 }
 
 /// What is remembered of all objects, by UID; and identities that were created, by the object's name,
-/// for the object may be gone.
+/// for the object may be gone; and workloads that were restarted a short time ago.
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Mutex<HashMap<Box<str>, Kept>>,
     created: Mutex<HashMap<ObjectKey, Created>>,
+    restarts: Mutex<HashMap<WorkloadKey, LastRestart>>,
 }
 
 /// What is remembered of one object. At rest that is a token's Secret, so only that has a place.
@@ -227,6 +242,42 @@ impl Memory {
     /// The identity is in a status, or deleted.
     pub fn forget_created(&self, key: &ObjectKey) {
         lock(&self.created).remove(key);
+    }
+
+    /// When the workload was last restarted, or that was tried.
+    #[must_use]
+    pub fn last_restart(&self, workload: &WorkloadKey) -> Option<LastRestart> {
+        lock(&self.restarts).get(workload).copied()
+    }
+
+    /// Remembers that a restart of the workload is tried at `now`; and when it was restarted, if it
+    /// was.
+    pub fn remember_restart(
+        &self,
+        workload: &WorkloadKey,
+        now: Timestamp,
+        restarted: Option<Timestamp>,
+    ) {
+        let mut all = lock(&self.restarts);
+        all.retain(|_, it| renewal::pause(it.tried, LastRestart::COUNTS, now).is_some());
+        let former = all.get(workload).and_then(|it| it.restarted);
+        let last = LastRestart {
+            tried: now,
+            restarted: restarted.or(former),
+        };
+        all.insert(workload.clone(), last);
+    }
+
+    /// Forgets that a restart was tried, since it did nothing.
+    pub fn forget_try(&self, workload: &WorkloadKey) {
+        let mut all = lock(&self.restarts);
+        let restarted = all.get(workload).and_then(|it| it.restarted);
+        match (restarted, all.get_mut(workload)) {
+            (Some(restarted), Some(last)) => last.tried = restarted,
+            _ => {
+                all.remove(workload);
+            }
+        }
     }
 
     /// Forgets an object.

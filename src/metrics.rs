@@ -70,6 +70,8 @@ pub struct Metrics {
     pub abandoned: Family<KindLabels, Counter>,
     /// Completed revocations, by kind and reason.
     pub orders: Family<ReasonLabels, Counter>,
+    /// Restarts of workloads, by their kind and what became of them.
+    pub rollout_restarts: Family<ReasonLabels, Counter>,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
     /// 1 while this process leads, else 0.
@@ -133,6 +135,12 @@ impl Metrics {
         );
         let orders = Family::default();
         registry.register("revocations", "Completed revocations", orders.clone());
+        let rollout_restarts = Family::default();
+        registry.register(
+            "rollout_restarts",
+            "Workloads restarted, or not, after their token or Secret had changed",
+            rollout_restarts.clone(),
+        );
         let unknown_creates = Counter::default();
         registry.register(
             "unknown_creates",
@@ -169,6 +177,7 @@ impl Metrics {
             issued,
             abandoned,
             orders,
+            rollout_restarts,
             unknown_creates,
             leader,
             former_tokens,

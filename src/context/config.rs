@@ -19,6 +19,8 @@ pub struct Config {
     pub deletion_deadline: SignedDuration,
     /// How long pods may take to read a rewritten Secret (C1).
     pub pods_reread_within: SignedDuration,
+    /// Whether workloads may be restarted.
+    pub allows_rollout_restart: bool,
     /// Where a credential may be sent.
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.

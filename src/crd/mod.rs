@@ -21,6 +21,7 @@ mod policy;
 mod reason;
 mod request;
 mod revocation;
+mod rollout_restart;
 mod rule;
 mod scope;
 mod token;
@@ -54,13 +55,19 @@ pub use revocation::{
     AcsRevocation, AcsRevocationSpec, ClusterAcsRevocation, ClusterAcsRevocationSpec,
     QueuedTargets, RevocationStatus, RevocationTarget, RevokedConnection,
 };
+pub use rollout_restart::{
+    PendingRestart, REREADS, RESTARTED_AT, RestartAfter, RolloutRestart, RolloutRestartStatus,
+    WorkloadKey, WorkloadKind,
+};
 pub use scope::Scope;
 pub use token::{
     AcsToken, AcsTokenSpec, AcsTokenStatus, FormerToken, IdentityRef, LastFailure, LongText,
     Revocation, SecretKeys, SecretTemplate, ShortText, TeamsUser, UserTokenStatus, WrittenSecret,
 };
 pub use token_parameters::TokenParameters;
-pub use token_record::{Exchange, FORMER, TOKEN_KEY, TokenRecord, fingerprint, scopes_text};
+pub use token_record::{
+    Exchange, FORMER, RESTART_REVISION, TOKEN_KEY, TokenRecord, fingerprint, scopes_text,
+};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "acs-identity.dev";

@@ -133,6 +133,8 @@ reasons! {
     RevocationStarted,
     Revoked,
     Revoking,
+    /// Workloads are to be restarted, and the operator is not allowed to.
+    RolloutRestartDisabled,
     /// `secretRef` and `secondarySecretRef` hold the same key.
     SameKey,
     SecondaryKeyInUse,
@@ -186,6 +188,8 @@ reasons! {
     WaitingForService,
     /// Nothing was sent: this process may no longer act.
     Withheld,
+    WorkloadNotRestarted,
+    WorkloadRestarted,
     WriteRefused,
 }
 

@@ -6,8 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    auth::SecretKeyRef, connection::ConnectionRef, connection_key::ConnectionKey,
-    identity::AcsIdentity, request::Request, rule, scope::Scope,
+    auth::SecretKeyRef,
+    connection::ConnectionRef,
+    connection_key::ConnectionKey,
+    identity::AcsIdentity,
+    request::Request,
+    rollout_restart::{RolloutRestart, RolloutRestartStatus},
+    rule,
+    scope::Scope,
 };
 
 /// What a token of a Teams user allows (ACS REST 2023-10-01 leaves no choice).
@@ -122,6 +128,14 @@ pub struct AcsTokenSpec {
     /// with `teamsUser`, whose tokens can't be revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
+    /// Workloads of this namespace to restart when their pods can't see by themselves that the token
+    /// or the Secret is another; at most 16. Each is restarted once in 5 minutes at most, never for the
+    /// first token, and never if its pod template has the annotation `acs-identity.dev/rereads: "true"`.
+    /// The operator's administrator has to switch this on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub rollout_restart: Option<Vec<RolloutRestart>>,
     /// While true, no token is issued or renewed; the Secret stays until its token ends. Revocation
     /// and deletion go on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -355,6 +369,14 @@ pub struct AcsTokenStatus {
     /// How many tokens have been issued for this object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// Revision of the newest token that took the place of one that no longer worked, such as after a
+    /// revocation: workloads are restarted for it. Kept while the spec names workloads to restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_revision: Option<i64>,
+    /// The workloads of `spec.rolloutRestart`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub rollout_restarts: Vec<RolloutRestartStatus>,
     /// The value of the annotation acs-identity.dev/requested-at that was last obeyed: a token was
     /// issued after it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -375,6 +397,11 @@ pub struct AcsTokenStatus {
 }
 
 impl AcsToken {
+    /// The workloads to restart.
+    pub fn rollout_restarts(&self) -> impl Iterator<Item = &RolloutRestart> {
+        self.spec.rollout_restart.iter().flatten()
+    }
+
     /// The renewal that is asked for and not done yet.
     #[must_use]
     pub fn open_request(&self) -> Option<Request<'_>> {

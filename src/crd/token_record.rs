@@ -32,6 +32,8 @@ const USER_TOKEN_EXPIRES_AT: &str = "acs-identity.dev/user-token-expires-at";
 const CONNECTION: &str = "acs-identity.dev/connection";
 const ENDPOINT: &str = "acs-identity.dev/endpoint";
 const REVISION: &str = "acs-identity.dev/revision";
+/// Beside them, where workloads are restarted.
+pub const RESTART_REVISION: &str = "acs-identity.dev/restart-revision";
 const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
 
 /// All that is known of an issued token but the token itself. Stored as annotations beside it, so
@@ -56,6 +58,9 @@ pub struct TokenRecord {
     pub former: Option<Box<FormerToken>>,
     /// How many tokens have been issued for the object, this one included.
     pub revision: i64,
+    /// Revision of the newest token that took the place of one that no longer worked, if workloads are
+    /// restarted for that.
+    pub restart_revision: Option<i64>,
     /// The last request (annotation acs-identity.dev/requested-at) that was obeyed with it.
     pub request: Option<String>,
     /// Whence it is, if it is a Teams user's: there is no `AcsIdentity` that tells.
@@ -99,6 +104,9 @@ impl TokenRecord {
         )
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
+        if let Some(revision) = self.restart_revision {
+            all.insert(RESTART_REVISION.to_owned(), revision.to_string());
+        }
         if let Some(former) = &self.former {
             let times = [&former.expires_at, &former.replaced_at];
             let times = FORMER.into_iter().zip(times);
@@ -158,6 +166,7 @@ impl TokenRecord {
         }
         self.former = status.former_token.clone().map(Box::new);
         self.revision = status.revision.unwrap_or(self.revision);
+        self.restart_revision = status.restart_revision;
         self
     }
 
@@ -169,6 +178,8 @@ impl TokenRecord {
             .split(',')
             .map(|scope| serde_json::from_value(scope.into()).ok())
             .collect::<Option<_>>()?;
+        let revision = text(REVISION)?.parse().ok()?;
+        let restart_revision = text(RESTART_REVISION).and_then(|text| text.parse().ok());
         Some(Self {
             exchange: exchange_in(annotations)?,
             identity_id: text(IDENTITY_ID)?,
@@ -182,7 +193,9 @@ impl TokenRecord {
             fingerprint: text(FINGERPRINT)?,
             credential: text(CREDENTIAL)?,
             former: former_in(annotations)?,
-            revision: text(REVISION)?.parse().ok()?,
+            revision,
+            // One of the future would cause a restart at every renewal.
+            restart_revision: restart_revision.filter(|restart| *restart <= revision),
             request: text(HANDLED_REQUEST),
         })
     }
@@ -289,6 +302,7 @@ mod tests {
                 replaced_at: Time(Timestamp::from_second(1_800_000_000).unwrap()),
             })),
             revision: 7,
+            restart_revision: Some(5),
             request: Some("2026-01-01T00:00:00Z".to_owned()),
             exchange: Some(Box::new(Exchange {
                 user_token: "def".to_owned(),

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IdentityPage, IssueOrder, Object, Stored,
-    World,
+    World, workload,
 };
 use crate::{
     acs::{self, AssertionSource, Endpoint, Service, Turn, Urgency},
@@ -97,7 +97,9 @@ impl World for Live {
                 Object::Token(object) => reread(client, of_namespace, *object),
                 Object::Revocation(object) => reread(client, of_namespace, *object),
                 Object::ClusterRevocation(object) => reread(client, of_cluster, *object),
-                Object::Secret(_) | Object::Identities(_) => async { Ok(None) }.boxed(),
+                Object::Secret(_) | Object::Identities(_) | Object::Workload(_) => {
+                    async { Ok(None) }.boxed()
+                }
             },
             ApiRequest::ListIdentities { namespace, after } => {
                 list_identities(client, namespace, after)
@@ -120,7 +122,9 @@ impl World for Live {
                 Object::Token(object) => write_status(by, of_namespace, *object),
                 Object::Revocation(object) => write_status(by, of_namespace, *object),
                 Object::ClusterRevocation(object) => write_status(by, of_cluster, *object),
-                Object::Secret(_) | Object::Identities(_) => async { Ok(None) }.boxed(),
+                Object::Secret(_) | Object::Identities(_) | Object::Workload(_) => {
+                    async { Ok(None) }.boxed()
+                }
             },
             ApiRequest::WriteFinalizers {
                 object, finalizers, ..
@@ -132,8 +136,15 @@ impl World for Live {
                 Object::Revocation(_)
                 | Object::ClusterRevocation(_)
                 | Object::Secret(_)
-                | Object::Identities(_) => async { Ok(None) }.boxed(),
+                | Object::Identities(_)
+                | Object::Workload(_) => async { Ok(None) }.boxed(),
             },
+            ApiRequest::ReadWorkload(workload) => workload::read(client, workload),
+            ApiRequest::RestartWorkload {
+                workload,
+                version,
+                at,
+            } => workload::restart(by, workload, version, at),
             ApiRequest::Publish(notice) => {
                 let events = Arc::clone(&self.events);
                 async move {
@@ -211,18 +222,18 @@ impl World for Live {
 }
 
 /// A client for calls with an effect, which begin only while the claim is held.
-struct Writer {
-    client: Client,
+pub(super) struct Writer {
+    pub(super) client: Client,
     claim: Claim,
 }
 
 impl Writer {
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         self.claim.left(Instant::now())
     }
 }
 
-type Asked = BoxFuture<'static, Result<Option<Object>, Error>>;
+pub(super) type Asked = BoxFuture<'static, Result<Option<Object>, Error>>;
 
 fn secrets(client: Client, namespace: &str, name: &str) -> (Api<Secret>, String) {
     let api = Api::namespaced(client, namespace);

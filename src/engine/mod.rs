@@ -15,6 +15,7 @@ mod queue;
 mod reason;
 mod requeue;
 mod run;
+mod workload;
 mod world;
 mod writes;
 
@@ -28,5 +29,6 @@ pub use order::{IssueOrder, Why};
 pub use queue::{Ended, Queue};
 pub use requeue::Requeue;
 pub use run::{Outcome, Reconcile, Rested, Stop, ended, run_all, to_rest};
+pub use workload::Workload;
 pub use world::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, World};
 pub use writes::{add_finalizer, remove_finalizer, write_status};

@@ -2,6 +2,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Cond
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::Workload;
 use crate::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
 };
@@ -25,6 +26,8 @@ pub enum Object {
     Secret(Box<Secret>),
     /// A page of `AcsIdentities`.
     Identities(IdentityPage),
+    /// A workload.
+    Workload(Workload),
 }
 
 /// A page of a list.
@@ -86,6 +89,7 @@ macro_rules! stored {
                         format!("Secret {namespace}/{}", secret.name_any())
                     }
                     Self::Identities(_) => "AcsIdentities".to_owned(),
+                    Self::Workload(_) => "workload".to_owned(),
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::{
         event::Notice,
         input::{Follower, Presence},
     },
-    crd::ConnectionKey,
+    crd::{ConnectionKey, WorkloadKey},
 };
 
 /// The one door: all that the operator can learn of the world and do in it. It performs what it is
@@ -121,6 +121,17 @@ pub enum ApiRequest {
         finalizers: Vec<String>,
         /// Why something is left behind in ACS, if anything is. For the journal.
         abandoned: Option<String>,
+    },
+    /// Reads a workload whose pods use a token.
+    ReadWorkload(WorkloadKey),
+    /// Restarts a workload, on condition of its resource version.
+    RestartWorkload {
+        /// The workload.
+        workload: WorkloadKey,
+        /// Its resource version.
+        version: String,
+        /// The time of the restart.
+        at: Timestamp,
     },
     /// Publishes an Event.
     Publish(Notice),

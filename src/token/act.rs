@@ -1,4 +1,5 @@
 mod issue;
+mod restart;
 
 pub use issue::absorb;
 
@@ -82,6 +83,7 @@ pub async fn carry_out(
             }
             context.views.secrets.deleted(&key, uid);
         }
+        Step::RestartWorkload(due) => return restart::restart(context, token, due).await,
         Step::RefuseRequest { request } => report::refused(context, token, request).await?,
         Step::RemoveFinalizer { abandoned } => {
             let uid = token.uid().unwrap_or_default();

@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use issue::{is_issued_before_revocation, ready, renew_at};
 
-use super::limits::Limits;
+use super::{limits::Limits, restart};
 use crate::{
-    crd::{AcsToken, FINALIZER, Reason, TokenRecord, Verdict, is_ready},
+    crd::{AcsToken, FINALIZER, Reason, RolloutRestartStatus, TokenRecord, Verdict, is_ready},
     credentials::Unusable,
     engine::{CallStage, IssueOrder},
     memory::UserTokenView,
@@ -65,6 +65,8 @@ pub struct Observed<'a> {
     pub call: CallStage,
     /// When a deletion goes on without ACS (I3).
     pub deletion_deadline: Timestamp,
+    /// What is known of restarts of workloads.
+    pub restarts: restart::Restarts,
 }
 
 /// Another `AcsToken` that names the same Secret.
@@ -155,7 +157,7 @@ pub enum SecretView {
     /// It is ours.
     Ours {
         /// What it says of its token; `None` when bytes and facts do not fit: it was edited.
-        facts: Option<TokenRecord>,
+        facts: Option<Box<TokenRecord>>,
         /// Whether keys, labels or annotations differ from what the spec asks for.
         is_outdated: bool,
         /// Whether it is `immutable`, which nobody can take back.
@@ -206,6 +208,8 @@ pub enum Step {
         /// Look first whether the identity is really gone.
         only_without_identity: bool,
     },
+    /// Restart a workload whose pods can't see by themselves that something has changed.
+    RestartWorkload(Box<restart::Restart>),
     /// Tell that nobody can obey a request, and that it is done with.
     RefuseRequest {
         /// Its value.
@@ -236,6 +240,7 @@ impl Step {
             Self::RewriteSecret => "rewrite_secret",
             Self::CopySecret { .. } => "copy_secret",
             Self::DeleteSecret { .. } => "delete_secret",
+            Self::RestartWorkload(_) => "restart_workload",
             Self::RefuseRequest { .. } => "refuse_request",
             Self::RemoveFinalizer { .. } => "remove_finalizer",
             Self::Mark => "mark",
@@ -258,6 +263,8 @@ pub struct Decision {
     pub forgets: bool,
     /// Whether the policy has ceased to serve the namespace of a Teams user's token.
     pub is_denied: bool,
+    /// What the status tells of the workloads to restart; `None` leaves that as it is.
+    pub restarts: Option<Vec<RolloutRestartStatus>>,
     /// When to look again, unless an event comes first.
     pub wake: Option<Timestamp>,
 }
@@ -270,6 +277,7 @@ impl Decision {
             facts: None,
             forgets: false,
             is_denied: false,
+            restarts: None,
             wake: None,
         }
     }
@@ -281,6 +289,7 @@ impl Decision {
             facts: facts.cloned(),
             forgets: false,
             is_denied: false,
+            restarts: None,
             wake,
         }
     }
@@ -329,7 +338,7 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     }
     let good = match (&observed.identity, &observed.secret) {
         (IdentityView::Usable(identity), SecretView::Ours { facts, .. }) => facts
-            .as_ref()
+            .as_deref()
             .filter(|facts| facts.identity_id == identity.id && is_good(observed, identity, facts)),
         _ => None,
     };

@@ -17,6 +17,7 @@ pub mod owner;
 mod parameters;
 mod record;
 mod report;
+pub mod restart;
 mod revocation_demand;
 pub mod secret;
 mod teams;

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     crd::{
-        AcsToken, AcsTokenStatus, Conditions, LastFailure, Reason, TokenRecord, UserTokenStatus,
-        Verdict, WrittenSecret, handled_at_first_sight,
+        AcsToken, AcsTokenStatus, Conditions, LastFailure, Reason, RolloutRestartStatus,
+        TokenRecord, UserTokenStatus, Verdict, WrittenSecret, handled_at_first_sight,
     },
     renewal,
 };
@@ -27,6 +27,8 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
         next = AcsTokenStatus {
             conditions,
             revision: next.revision,
+            restart_revision: next.restart_revision,
+            rollout_restarts: next.rollout_restarts,
             last_handled_request: next.last_handled_request,
             connection_ref: next.connection_ref,
             endpoint: next.endpoint,
@@ -41,6 +43,9 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
         .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
+    if let Some(restarts) = &decision.restarts {
+        next.rollout_restarts.clone_from(restarts);
+    }
     news(token, next, Some(verdict), now)
 }
 
@@ -78,6 +83,19 @@ pub fn refused(token: &AcsToken, request: &str, now: Timestamp) -> Option<AcsTok
         last_handled_request: Some(request.to_owned()),
         ..token.status.clone().unwrap_or_default()
     };
+    news(token, next, None, now)
+}
+
+/// The status after the workload of `restart` was restarted, or was not.
+#[must_use]
+pub fn restarted(
+    token: &AcsToken,
+    restart: &RolloutRestartStatus,
+    now: Timestamp,
+) -> Option<AcsTokenStatus> {
+    let mut next = token.status.clone().unwrap_or_default();
+    let mut all = next.rollout_restarts.iter_mut();
+    *all.find(|it| it.kind == restart.kind && it.name == restart.name)? = restart.clone();
     news(token, next, None, now)
 }
 
@@ -122,6 +140,7 @@ fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
     next.credential = Some(facts.credential.clone());
     next.former_token = facts.former.as_deref().cloned();
     next.revision = Some(facts.revision);
+    next.restart_revision = facts.restart_revision;
     if let Some(exchange) = &facts.exchange {
         next.connection_ref = Some(exchange.connection.clone());
         next.endpoint = Some(exchange.endpoint.clone());

@@ -1,3 +1,5 @@
+mod restarts;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -132,6 +134,7 @@ pub fn observe<'a>(
         not_before: remembered.not_before(now),
         call: context.calls.stage(&ObjectRef::from_obj(token).into()),
         deletion_deadline: context.deletion_deadline(&token.metadata, now),
+        restarts: restarts::observe(context, token, &namespace),
     }
 }
 
@@ -275,7 +278,7 @@ fn secret(
         _ => false,
     };
     SecretView::Ours {
-        facts,
+        facts: facts.map(Box::new),
         is_outdated,
         is_immutable: read.is_immutable,
     }

@@ -24,6 +24,7 @@ impl TokenRecord {
             exchange: None,
             former: None,
             revision: 1,
+            restart_revision: None,
             request: None,
         }
     }
@@ -71,6 +72,7 @@ impl TokenRecord {
             exchange,
             former: former(token, order, credential, received_at).map(Box::new),
             revision: revision.saturating_add(1),
+            restart_revision: restart_revision(token, order.why, revision.saturating_add(1)),
             request: match token.open_request() {
                 Some(request) => Some(request.value.to_owned()),
                 None => token
@@ -80,6 +82,21 @@ impl TokenRecord {
             },
         }
     }
+}
+
+/// The revision that workloads are restarted for, after `revision` was issued because of `why`.
+fn restart_revision(token: &AcsToken, why: Why, revision: i64) -> Option<i64> {
+    token.rollout_restarts().next()?;
+    let is_another = match why {
+        Why::Revoked | Why::CredentialRefused | Why::Unsettled => true,
+        // The former identity is gone, and what its token stood for.
+        Why::First => revision > 1,
+        _ => false,
+    };
+    if is_another {
+        return Some(revision);
+    }
+    token.status.as_ref()?.restart_revision
 }
 
 /// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on

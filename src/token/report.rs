@@ -4,13 +4,13 @@ use jiff::SignedDuration;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::{info, warn};
 
-use super::{decide::Decision, next_status, wanted};
+use super::{decide::Decision, next_status, restart, wanted};
 use crate::{
     cluster,
     context::Context,
     crd::{
-        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, Reason, TokenRecord,
-        WrittenSecret, parse_duration,
+        AcsToken, AcsTokenStatus, POLICY_GRACE, REQUEST, REQUESTED_AT, Reason,
+        RolloutRestartStatus, TokenRecord, WrittenSecret, parse_duration,
     },
     engine::write_status,
     memory::Rewrites,
@@ -32,7 +32,18 @@ pub async fn rest(
     let since = |status: Option<&AcsTokenStatus>| status?.denied_since.clone();
     let is_first = since(token.status.as_ref()).is_none();
     let denied = since(news.as_ref()).filter(|_| is_first);
+    let restarts_nothing =
+        restart::is_switched_off(news.as_ref()) && !restart::is_switched_off(token.status.as_ref());
     write(context, token, news).await?;
+    if restarts_nothing {
+        let note = format!(
+            "spec.rolloutRestart has no effect: {}",
+            restart::SWITCHED_OFF
+        );
+        context
+            .warn(token, Reason::RolloutRestartDisabled, note)
+            .await;
+    }
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
         let end = renewal::add(since.0, POLICY_GRACE);
         let note = format!(
@@ -111,6 +122,16 @@ pub async fn failed(
         context.warn(token, Reason::IssueFailed, message).await;
     }
     Ok(())
+}
+
+/// Tells what became of the restart of a workload, if that is news.
+pub async fn restarted(
+    context: &Context,
+    token: &AcsToken,
+    restart: &RolloutRestartStatus,
+) -> Result<(), cluster::Error> {
+    let next = next_status::restarted(token, restart, context.now());
+    write(context, token, next).await
 }
 
 /// Tells that a request was understood by nobody.

@@ -19,8 +19,8 @@ use crate::{
     cluster::view::object_ref,
     context::Context,
     crd::{
-        AcsToken, FORMER, MANAGED_BY_LABEL, OPERATOR, TOKEN_KEY, TOKEN_UID_LABEL, TokenRecord,
-        scopes_text,
+        AcsToken, FORMER, MANAGED_BY_LABEL, OPERATOR, RESTART_REVISION, TOKEN_KEY, TOKEN_UID_LABEL,
+        TokenRecord, scopes_text,
     },
     memory::ReadSecret,
 };
@@ -255,7 +255,7 @@ impl Wanted<'_> {
             }
         }
         labels.extend(self.labels());
-        for key in FORMER {
+        for key in FORMER.into_iter().chain([RESTART_REVISION]) {
             annotations.remove(key);
         }
         annotations.extend(self.annotations());

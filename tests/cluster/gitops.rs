@@ -226,7 +226,14 @@ spec: {connectionRef: {kind: AcsConnection, name: main}}
 apiVersion: acs-identity.dev/v1alpha1
 kind: AcsToken
 metadata: {name: web}
-spec: {identityRef: {name: alice}, scopes: [chat]}
+spec: {identityRef: {name: alice}, scopes: [chat], rolloutRestart: [{kind: Deployment, name: server}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  selector: {matchLabels: {app: server}}
+  template: {metadata: {labels: {app: server}}, spec: {containers: [{name: app, image: app}]}}
 ---
 apiVersion: acs-identity.dev/v1alpha1
 kind: AcsRevocation

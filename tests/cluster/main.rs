@@ -55,3 +55,4 @@ mod teams;
 mod trying_out;
 mod user_roles;
 mod waiting;
+mod workloads;

@@ -139,6 +139,32 @@ async fn break_the_glass(world: &World, former: &str) -> String {
     web
 }
 
+/// A workload of each kind that an `AcsToken` may have restarted.
+fn workloads(world: &World) {
+    for (kind, service) in [
+        ("Deployment", ""),
+        ("StatefulSet", "serviceName: none, "),
+        ("DaemonSet", ""),
+    ] {
+        world.apply(&format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: web}}\nspec: {{{service}selector: {{matchLabels: {{app: web}}}}, \
+             template: {{metadata: {{labels: {{app: web}}}}, spec: {{containers: [{{name: main, image: web}}]}}}}}}\n"
+        ));
+    }
+}
+
+async fn are_restarted(world: &World) {
+    let namespace = &world.namespace;
+    for workload in ["deployment/web", "statefulset/web", "daemonset/web"] {
+        let path = "jsonpath={.spec.template.metadata.annotations.acs-identity\\.dev/restarted-at}";
+        let get = ["get", workload, "-n", namespace, "-o", path];
+        eventually(&format!("{workload} is restarted"), || async {
+            (!world.cluster.kubectl(&get).is_empty()).then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let mut world = World::bare(&[], &[]).await;
@@ -149,6 +175,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let values = json!({
         "watchNamespaces": [namespace],
         "allowInsecureEndpoints": ["127.0.0.1"],
+        "consumers": {"rolloutRestart": true},
         "logFormat": "text",
     });
     let release = Release::install(world.cluster, &namespace, &home, &values);
@@ -171,7 +198,13 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
         "bob",
         &format!("connectionRef: {{kind: ClusterAcsConnection, name: {namespace}}}"),
     );
-    world.token("web", "alice", "scopes: [chat, voip, chat.join]");
+    workloads(&world);
+    world.token(
+        "web",
+        "alice",
+        "scopes: [chat, voip, chat.join], rolloutRestart: [{kind: Deployment, name: web}, \
+         {kind: StatefulSet, name: web}, {kind: DaemonSet, name: web}]",
+    );
     world.token("bot", "bob", "scopes: [chat]");
     world.ready("bot").await;
     world.ready("web").await;
@@ -196,6 +229,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     }
     let former = tokens.last().expect("one").clone();
     tokens.push(break_the_glass(&world, &former).await);
+    are_restarted(&world).await;
     // An identity goes, and one that went while nobody looked.
     world.delete::<AcsIdentity>("bob").await;
     world.gone::<AcsIdentity>("bob").await;
@@ -331,6 +365,12 @@ fn no_right_is_a_wildcard_and_secrets_elsewhere_are_not_even_read() {
             "{namespace:?} {what} {verb}"
         );
     }
+    let of_apps =
+        |rights: &BTreeSet<Right>| rights.iter().any(|(_, what, _)| what.contains(".apps"));
+    assert!(
+        !of_apps(&listed) && !of_apps(&all),
+        "nobody has switched that on"
+    );
     let of_secrets = |namespace: Option<&str>| -> Vec<_> {
         let rights = listed.iter().filter(|(place, what, _)| {
             place.as_deref() == namespace && what.starts_with("secrets")

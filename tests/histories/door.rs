@@ -144,7 +144,10 @@ impl Door for ProcessDoor {
     ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>> {
         let is_read = matches!(
             request,
-            ApiRequest::ReadSecret { .. } | ApiRequest::ReadIdentity { .. } | ApiRequest::Reread(_)
+            ApiRequest::ReadSecret { .. }
+                | ApiRequest::ReadIdentity { .. }
+                | ApiRequest::Reread(_)
+                | ApiRequest::ReadWorkload(_)
         );
         if !is_read && !self.may_begin() {
             return ready(Err(cluster::Error::Withheld)).boxed();
@@ -261,6 +264,12 @@ fn call_of(request: ApiRequest) -> ApiCall {
             finalizers,
             abandoned,
         } => ApiCall::Finalizers(object, finalizers, abandoned),
+        ApiRequest::ReadWorkload(workload) => ApiCall::ReadWorkload(workload.name),
+        ApiRequest::RestartWorkload {
+            workload,
+            version,
+            at,
+        } => ApiCall::Restart(workload.name, version, at),
         ApiRequest::Publish(_) => unreachable!("Events need no answer here"),
     }
 }

@@ -2,7 +2,12 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use crate::{cluster::WATCHES, successor::Succession, world::Fault};
+use crate::{
+    cluster::WATCHES,
+    successor::Succession,
+    workloads::{Deed, Refusal},
+    world::Fault,
+};
 
 /// How the world is at the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +63,10 @@ pub enum Event {
     /// A user orders the tokens of an identity, or of both, to be revoked.
     Order(u8),
     Secret(u8, Meddling),
+    /// Somebody does something to a workload whose pods use tokens.
+    Workload(u8, Deed),
+    /// The API server refuses the operator workloads, or does so no longer.
+    RefuseWorkloads(Refusal),
     /// An admission policy or a quota for Secrets comes or goes.
     Admission(Admission),
     /// A replicator copies a Secret with labels and annotations, without its owner.
@@ -133,6 +142,10 @@ pub enum Edit {
     Revocation(u8),
     SecretName(u8),
     Label(u8),
+    /// Other names of keys of the Secret.
+    Keys(u8),
+    /// Other workloads to restart.
+    Restarts(u8),
     Suspend(bool),
     /// A label that the operator's flags forbid.
     Forbidden(bool),
@@ -261,8 +274,10 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
                 10 | 11 => Edit::Revocation(b / 16),
                 12 => Edit::SecretName(b / 16),
                 13 => Edit::Suspend(b < 128),
-                14 => Edit::Label(b / 16),
-                _ => Edit::Forbidden(b < 128),
+                14 if b < 128 => Edit::Label(b / 16),
+                14 => Edit::Keys(b / 16),
+                _ if b < 96 => Edit::Forbidden(b < 48),
+                _ => Edit::Restarts(b / 16),
             },
         ),
         158..=171 => Event::Secret(
@@ -304,7 +319,7 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         206..=211 => Event::ApiFault { done: a < 128 },
         212..=215 => Event::ServiceDown(a < 128),
         216..=217 => Event::ApiDown(a < 128),
-        218..=225 => Event::Hold(a % WATCHES as u8),
+        218..=223 => Event::Hold(a % WATCHES as u8),
         226..=228 => Event::Free,
         229..=230 => Event::Resync,
         231..=235 => Event::UseKey(a % 4),
@@ -326,6 +341,17 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
             0 | 1 => Event::Annotate(b % 4, b / 4),
             2 => Event::Step(pick(&[-60, 60, -5, 5, -3600, 3600], b)),
             _ => Event::RemakeConnection,
+        },
+        224 | 225 => match b % 16 {
+            0..=3 => Event::Workload(a, Deed::Create),
+            4 => Event::Workload(a, Deed::Delete),
+            5..=7 => Event::Workload(a, Deed::Undo),
+            8 => Event::Workload(a, Deed::Edit(b < 128)),
+            9 => Event::Workload(a, Deed::Rereads(b < 128)),
+            10 | 11 => Event::Workload(a, Deed::Touch),
+            12 => Event::RefuseWorkloads(Refusal::Restarts),
+            13 => Event::RefuseWorkloads(Refusal::Reads),
+            _ => Event::RefuseWorkloads(Refusal::Nothing),
         },
         251 => match a % 8 {
             0..=2 => Event::Backup,

@@ -21,6 +21,7 @@ use crate::{
     service::{Identity, Millis, Revoker, Service},
     successor, teams,
     truth::{Cause, Truth},
+    workloads::{self, Deed},
     world::World,
 };
 
@@ -116,6 +117,9 @@ impl History {
             Event::CreateToken(1),
         ] {
             history.apply(event);
+        }
+        for number in 0..2 {
+            workloads::happen(&mut history.world.borrow_mut(), number, Deed::Create);
         }
         if setup.policies & 128 != 0 {
             history.apply(Event::CreateToken(3));
@@ -326,6 +330,8 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
         }
         Event::StripFinalizer(number) => others::strip_finalizer(world, number),
         Event::SignIn(how) => teams::sign_in(world, how),
+        Event::Workload(number, deed) => workloads::happen(world, number, deed),
+        Event::RefuseWorkloads(refusal) => world.workloads.refusal = refusal,
         Event::Admission(admission) => world.cluster.admission = admission,
         Event::Copy(number) => others::copy(world, TOKENS[usize::from(number)].0),
         Event::Annotate(number, how) => {
@@ -477,6 +483,9 @@ fn create_token(world: &mut World, setup: Setup, number: u8) {
         renew_before: None,
         secret: None,
         revocation: None,
+        rollout_restart: (setup.policies & 8 != 0)
+            .then(|| workloads::targets(number + 1))
+            .flatten(),
         suspend: None,
     };
     if identity.is_some() {
@@ -524,6 +533,11 @@ fn change(spec: &mut AcsTokenSpec, edit: Edit) {
             let label = ("team".to_owned(), ShortText(number.to_string()));
             secret(spec, &|secret| secret.labels = Some([label.clone()].into()));
         }
+        Edit::Keys(number) => {
+            let keys = workloads::keys(number);
+            secret(spec, &|secret| secret.keys.clone_from(&keys));
+        }
+        Edit::Restarts(number) => spec.rollout_restart = workloads::targets(number),
         Edit::Suspend(is_suspended) => spec.suspend = Some(is_suspended),
         Edit::Forbidden(is_there) => {
             let label = ("argocd.argoproj.io/x".to_owned(), ShortText("y".to_owned()));

@@ -10,6 +10,7 @@
 //! - `operator`: a process of the operator; `door`: its way to the world; `successor`: another process.
 //! - `connection`: the connection and its keys.
 //! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets; `backup`: what comes back.
+//! - `workloads`: what is restarted when its token is another.
 //! - `truth`: what is owed to users; `invariants`, `running`, `rest`: what must hold.
 
 #![allow(
@@ -53,6 +54,7 @@ mod story;
 mod successor;
 mod teams;
 mod truth;
+mod workloads;
 mod world;
 
 use std::{

@@ -527,6 +527,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
             cluster_resource_namespace: NAMESPACE.to_owned(),
             deletion_deadline: DEADLINE,
             pods_reread_within: SignedDuration::from_mins(5),
+            allows_rollout_restart: true,
             allowed: Allowed::new(Vec::new(), Vec::new()).unwrap(),
             forbidden_metadata: vec!["argocd.argoproj.io".to_owned()],
             secret_labels: BTreeMap::new(),

@@ -22,6 +22,7 @@ use crate::{
     operator::{DEADLINE, Operator},
     running,
     service::{Millis, Revoker, Token},
+    workloads,
     world::{World, text_in},
 };
 
@@ -278,7 +279,7 @@ fn is_something_due(world: &World, span: Millis) -> bool {
         .tokens
         .values()
         .filter_map(|token| token.status.as_ref())
-        .any(|status| status.last_failure.is_some());
+        .any(|status| status.last_failure.is_some() || workloads::is_one_due(status));
     let is_unsure = world
         .cluster
         .identities
@@ -348,6 +349,14 @@ fn at_the_end(world: &World) -> Checked {
     }
     for object in world.cluster.tokens.values() {
         ends_well(world, object)?;
+        let status = object.status.as_ref();
+        let reason = status.and_then(|status| ready_reason(&status.conditions));
+        let name = object.identity_name().unwrap_or_default();
+        let identity = world.cluster.identities.get(name);
+        let is_lost = identity.is_some_and(|identity| is_out_of_reach(world, identity));
+        if reason == Some(Reason::TokenIssued) && !is_lost {
+            workloads::at_the_end(world, object)?;
+        }
     }
     for duty in &world.truth.duties {
         hold!(

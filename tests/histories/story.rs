@@ -20,6 +20,10 @@ pub fn of_call(call: &ApiCall) -> String {
         ApiCall::ReadIdentity(name) => format!("reads AcsIdentity {name}"),
         ApiCall::Reread(object) => format!("reads {} again", object.named()),
         ApiCall::ListIdentities => "lists AcsIdentities".to_owned(),
+        ApiCall::ReadWorkload(name) => format!("reads workload {name}"),
+        ApiCall::Restart(name, version, at) => {
+            format!("restarts workload {name} over version {version}, marked {at}")
+        }
         ApiCall::CreateSecret(secret, _) | ApiCall::ReplaceSecret(secret, _) => {
             let text = text_in(secret, "token").unwrap_or_default();
             let version = secret.resource_version();
@@ -54,13 +58,18 @@ pub fn of_call(call: &ApiCall) -> String {
         ApiCall::Status(Object::Token(token)) => {
             let status = token.status.clone().unwrap_or_default();
             format!(
-                "tells {}, revision {:?}, issued {:?}, ends {:?}, failed {:?} {:?}",
+                "tells {}, revision {:?}, issued {:?}, ends {:?}, failed {:?} {:?}, restarts {:?}",
                 of_conditions(&status.conditions),
                 status.revision,
                 status.issued_at.map(|at| at.0),
                 status.expires_at.map(|at| at.0),
                 status.failed_attempts,
                 status.last_failure.map(|failure| failure.reason),
+                status
+                    .rollout_restarts
+                    .iter()
+                    .map(|it| (&it.name, it.revision, it.pending.is_some(), &it.message))
+                    .collect::<Vec<_>>(),
             )
         }
         ApiCall::Status(Object::Revocation(order)) => {

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 
 use crate::{
     service::{Millis, Request, Token},
+    workloads,
     world::{Key, World, text_in},
 };
 
@@ -105,6 +106,7 @@ impl Truth {
                 let issue = (world.now, why, jumped);
                 world.truth.issues.insert(uid.clone(), issue);
             }
+            workloads::stored(world, &uid, &text);
             Self::reconsider(world, &uid, Cause::Stored);
         }
     }

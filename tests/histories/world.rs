@@ -25,6 +25,7 @@ use crate::{
     story,
     successor::Lease,
     truth::Truth,
+    workloads::{self, Workloads},
 };
 
 /// When the history begins, by the API server's clock.
@@ -68,6 +69,9 @@ pub enum ApiCall {
     Reread(Object),
     ListIdentities,
     Status(Object),
+    ReadWorkload(String),
+    /// Its resource version, and the time that it is marked with.
+    Restart(String, String, Timestamp),
     /// The object as it was read, what is left, and why something is left behind in ACS.
     Finalizers(Object, Vec<String>, Option<String>),
 }
@@ -76,11 +80,14 @@ impl ApiCall {
     pub fn is_write(&self) -> bool {
         match self {
             Self::CreateSecret(_, is_dry_run) | Self::ReplaceSecret(_, is_dry_run) => !is_dry_run,
-            Self::DeleteSecret(..) | Self::Status(_) | Self::Finalizers(..) => true,
+            Self::DeleteSecret(..) | Self::Status(_) | Self::Finalizers(..) | Self::Restart(..) => {
+                true
+            }
             Self::ReadSecret(_)
             | Self::ReadIdentity(_)
             | Self::Reread(_)
-            | Self::ListIdentities => false,
+            | Self::ListIdentities
+            | Self::ReadWorkload(_) => false,
         }
     }
 }
@@ -177,6 +184,7 @@ pub struct World {
     /// What the last backup of the cluster holds.
     pub backup: Option<Backup>,
     pub truth: Truth,
+    pub workloads: Workloads,
     /// The first broken invariant.
     pub broken: Option<String>,
     /// What happened, if someone will read it.
@@ -214,6 +222,7 @@ impl World {
             stragglers: Vec::new(),
             backup: None,
             truth: Truth::default(),
+            workloads: Workloads::default(),
             broken: None,
             story: None,
             steps: 0,
@@ -376,8 +385,9 @@ impl World {
     pub fn arrive(&mut self, index: usize) {
         let call = self.calls[index].clone();
         let is_effect = match &call.message {
+            // What is read of workloads is what a loop would cost.
+            Message::Api(ApiCall::ReadWorkload(_)) | Message::Acs(..) => true,
             Message::Api(call) => call.is_write() && !self.is_api_down,
-            Message::Acs(..) => true,
         };
         if is_effect {
             running::spend(self, &call.by);
@@ -599,7 +609,22 @@ impl World {
             _ => None,
         }
         .cloned();
+        let former_token = match &request {
+            ApiCall::Status(Object::Token(object)) => {
+                self.cluster.tokens.get(&object.name_any()).cloned()
+            }
+            _ => None,
+        };
         let answer = match request.clone() {
+            ApiCall::ReadWorkload(name) => {
+                let found = workloads::read(self, by, &name)?.map(Object::Workload);
+                return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
+            }
+            ApiCall::Restart(name, version, at) => {
+                let restarted = workloads::restart(self, by, (&name, &version, at))?;
+                self.cluster.writes += 1;
+                return Ok(ApiAnswer::Object(Object::Workload(restarted)));
+            }
             ApiCall::ReadSecret(name) => {
                 let found = self.cluster.secrets.get(&name).cloned();
                 return Ok(ApiAnswer::Secret(found.map(Box::new)));
@@ -707,6 +732,9 @@ impl World {
         }
         self.cluster.writes += 1;
         self.truth_of_write(&request, former_identity.as_ref());
+        if let ApiCall::Status(Object::Token(object)) = &request {
+            workloads::told(self, former_token.as_ref(), object);
+        }
         Ok(answer)
     }
 

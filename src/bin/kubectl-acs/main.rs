@@ -110,7 +110,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume(command) => suspend::resume(place, command).await,
         Command::Create(command) => create::create(place, command).await,
         Command::Issue(command) => create::issue(place, command).await,
-        Command::Exchange(command) => exchange::exchange(place, command).await,
+        Command::Exchange(command) => Box::pin(exchange::exchange(place, command)).await,
         Command::Delete(command) => delete::delete(place, command).await,
         Command::Generate(command) => generate::generate(place, &command),
         Command::Doctor(command) => doctor::doctor(place, &command).await,

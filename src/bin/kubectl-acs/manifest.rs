@@ -92,6 +92,7 @@ pub fn token(
         renew_before: None,
         secret: secret_name.map(secret),
         revocation: None,
+        rollout_restart: None,
         suspend: None,
     };
     AcsToken::new(name, spec)
@@ -113,6 +114,7 @@ pub fn teams_token(
         renew_before: None,
         secret: secret_name.map(secret),
         revocation: None,
+        rollout_restart: None,
         suspend: None,
     };
     AcsToken::new(name, spec)

@@ -80,7 +80,7 @@ pub(super) fn record_or_delete(
     let name = match &observed.secret {
         SecretView::Ours { facts, .. } => {
             let unrecorded = facts
-                .as_ref()
+                .as_deref()
                 .filter(|facts| is_unrecorded(observed.token, facts));
             if let Some(facts) = unrecorded {
                 return Some(Step::Record(facts.clone()));

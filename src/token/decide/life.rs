@@ -16,7 +16,7 @@ use crate::{
     crd::{AcsToken, Reason, TokenRecord, Verdict},
     memory::UserTokenView,
     renewal,
-    token::revocation_demand::demand,
+    token::{restart, revocation_demand::demand},
 };
 
 /// Whether a Secret's name is free again is looked at this far apart.
@@ -118,7 +118,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             facts,
             is_outdated,
             is_immutable,
-        } => (facts.as_ref(), *is_outdated, *is_immutable, true),
+        } => (facts.as_deref(), *is_outdated, *is_immutable, true),
     };
     if let Some(facts) = facts.filter(|facts| is_unrecorded(observed.token, facts)) {
         return Decision::step(Step::Record(facts.clone()));
@@ -248,7 +248,29 @@ fn settle(
     } else {
         ready(observed.token)
     };
-    Decision::rest(verdict, facts, wake)
+    let decision = Decision::rest(verdict, facts, wake);
+    match facts.filter(|_| !is_outdated && !identity.is_missing) {
+        Some(facts) => with_restarts(observed, facts, decision),
+        None => decision,
+    }
+}
+
+/// What comes last: the Secret is as it should be, and workloads may have to be restarted for it. What
+/// the status tells of them is written before any is restarted.
+fn with_restarts(observed: &Observed<'_>, facts: &TokenRecord, decision: Decision) -> Decision {
+    let plan = restart::plan(observed.token, facts, &observed.restarts, observed.now);
+    let status = observed.token.status.as_ref();
+    let is_told = status.is_some_and(|status| status.rollout_restarts == plan.told);
+    let due_at = plan.due.as_ref().map(|_| observed.now);
+    if let (Some(restart), true) = (plan.due, is_told) {
+        return Decision::step(Step::RestartWorkload(Box::new(restart)));
+    }
+    let wakes = [decision.wake, plan.wake, due_at];
+    Decision {
+        wake: wakes.into_iter().flatten().min(),
+        restarts: Some(plan.told),
+        ..decision
+    }
 }
 
 /// The identity revokes first (R1). Until then the old token is what the status tells, as long as it

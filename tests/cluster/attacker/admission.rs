@@ -182,6 +182,51 @@ async fn the_operators_account_gets_no_token_that_the_api_server_would_take() {
 }
 
 #[tokio::test]
+async fn the_operators_account_runs_nothing_in_a_workload_that_it_may_restart() {
+    let world = world().await;
+    world.apply(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {selector: {matchLabels: {app: web}}, template: \
+         {metadata: {labels: {app: web}, annotations: {note: theirs}}, spec: {containers: [{name: main, image: web}]}}}\n",
+    );
+    let home = home(&world);
+    let values =
+        json!({"consumers": {"rolloutRestart": true}, "admissionPolicies": {"ownRestarts": false}});
+    let release = release(&world, &home, &values);
+    let operator = release.as_operator();
+    let patch = |change: &Value| {
+        let change = change.to_string();
+        let target = ["patch", "deployment/web", "-n", &world.namespace];
+        let how = ["--dry-run=server", "--type=merge", "--patch", &change];
+        operator.pipe(&[&target[..], &how].concat(), "")
+    };
+    let template = |change: Value| json!({"spec": {"template": change}});
+    let image = json!([{"name": "main", "image": "registry.example/miner"}]);
+    let attacks = [
+        template(json!({"spec": {"containers": image}})),
+        template(json!({"spec": {"serviceAccountName": "boss"}})),
+        template(json!({"metadata": {"annotations": {"sidecar.istio.io/inject": "false"}}})),
+        template(json!({"metadata": {"annotations": {"note": null}}})),
+        template(json!({"metadata": {"labels": {"inject": "vault"}}})),
+        json!({"spec": {"replicas": 0}}),
+        json!({"metadata": {"labels": {"team": "red"}}}),
+    ];
+    for attack in &attacks {
+        let (taken, said) = patch(attack);
+        assert!(taken, "{said}");
+    }
+
+    release.upgrade(&json!({"admissionPolicies": {"ownRestarts": true}}));
+    for attack in &attacks {
+        let said = refused(&attack.to_string(), || patch(attack)).await;
+        assert!(said.contains("the operator may only"), "{said}");
+    }
+    let restart = json!({"metadata": {"annotations": {"acs-identity.dev/restarted-at": "now"}}});
+    let (taken, said) = patch(&template(restart));
+    assert!(taken, "{said}");
+    release.uninstall();
+}
+
+#[tokio::test]
 async fn a_user_with_every_right_on_our_group_writes_no_status() {
     let world = world().await;
     let home = home(&world);

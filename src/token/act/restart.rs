@@ -1,0 +1,189 @@
+//! A workload is restarted, as far as it can be.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use tracing::{info, warn};
+
+use crate::{
+    cluster,
+    context::Context,
+    crd::{AcsToken, RESTARTED_AT, Reason, RolloutRestartStatus, WorkloadKey},
+    engine::{ApiRequest, Object, Outcome, Workload},
+    metrics::ReasonLabels,
+    token::{
+        report,
+        restart::{Judgement, Restart, is_undone, judge},
+    },
+};
+
+/// Reads the workload and restarts it, unless that is not needed. One per run, so that a call that hangs
+/// keeps the token waiting for one call only.
+pub(super) async fn restart(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    due: &Restart,
+) -> Result<Outcome, cluster::Error> {
+    let workload = WorkloadKey {
+        namespace: token.namespace().unwrap_or_default(),
+        kind: due.done.kind,
+        name: due.done.name.clone(),
+    };
+    let memory = &context.memory;
+    let read = context
+        .world
+        .ask(ApiRequest::ReadWorkload(workload.clone()));
+    let found = match read.await {
+        Ok(Some(Object::Workload(found))) => found,
+        Ok(_) => {
+            let text = format!("{} does not exist in this namespace", named(due));
+            return not_restarted(context, token, due, &text, true).await;
+        }
+        Err(error) => return failed(context, token, due, &workload, error).await,
+    };
+    match judge(&found, due.since, context.now()) {
+        Judgement::Rereads => {
+            tell(context, token, due, &due.done).await?;
+        }
+        Judgement::IsRestarted(at) => {
+            memory.remember_restart(&workload, context.now(), Some(at));
+            let restarted_at = Some(Time(at));
+            let told = RolloutRestartStatus {
+                restarted_at,
+                ..due.done.clone()
+            };
+            tell(context, token, due, &told).await?;
+        }
+        Judgement::TooSoon(at) => {
+            memory.remember_restart(&workload, at, Some(at));
+        }
+        Judgement::Restart(at) => {
+            // Whatever comes of it, the next try is five minutes later.
+            memory.remember_restart(&workload, context.now(), None);
+            let request = ApiRequest::RestartWorkload {
+                workload: workload.clone(),
+                version: found.version.clone(),
+                at,
+            };
+            match context.world.ask(request).await {
+                Ok(_) => {
+                    memory.remember_restart(&workload, context.now(), Some(at));
+                    restarted(context, token, due, &found, Time(at)).await?;
+                }
+                Err(error) => return failed(context, token, due, &workload, error).await,
+            }
+        }
+    }
+    Ok(Outcome::Rest(Some(context.now())))
+}
+
+/// `Deployment web`.
+fn named(due: &Restart) -> String {
+    format!("{} {}", due.done.kind.as_str(), due.done.name)
+}
+
+async fn restarted(
+    context: &Context,
+    token: &AcsToken,
+    due: &Restart,
+    found: &Workload,
+    at: Time,
+) -> Result<(), cluster::Error> {
+    let workload = named(due);
+    let message = is_undone(found, &due.now).then(|| {
+        format!(
+            "someone took the annotation {RESTARTED_AT}, which the last restart left, off the pod \
+             template of {workload}, which replaces its pods once more; a tool that puts back what it \
+             deployed has to ignore it"
+        )
+    });
+    let told = RolloutRestartStatus {
+        restarted_at: Some(at),
+        message,
+        ..due.done.clone()
+    };
+    count(context, due, Reason::WorkloadRestarted);
+    info!(workload, why = due.why, "restarted a workload");
+    tell(context, token, due, &told).await?;
+    let note = format!("restarted {workload}, because {}", due.why);
+    context.inform(token, Reason::WorkloadRestarted, note).await;
+    Ok(())
+}
+
+/// The API server did not let it be read or restarted. What it refuses is not asked for again before the
+/// next cause; what failed is, in five minutes.
+async fn failed(
+    context: &Context,
+    token: &AcsToken,
+    due: &Restart,
+    workload: &WorkloadKey,
+    error: cluster::Error,
+) -> Result<Outcome, cluster::Error> {
+    if matches!(error, cluster::Error::Withheld) {
+        return Err(error);
+    }
+    if error.is_conflict() {
+        // Nothing was done.
+        context.memory.forget_try(workload);
+        return Ok(Outcome::Overtaken);
+    }
+    let memory = &context.memory;
+    memory.remember_restart(workload, context.now(), None);
+    let is_final = error.is_refusal() || error.is_not_found();
+    not_restarted(context, token, due, &error.to_string(), is_final).await
+}
+
+async fn not_restarted(
+    context: &Context,
+    token: &AcsToken,
+    due: &Restart,
+    text: &str,
+    is_final: bool,
+) -> Result<Outcome, cluster::Error> {
+    count(context, due, Reason::WorkloadNotRestarted);
+    let told = RolloutRestartStatus {
+        message: Some(text.to_owned()),
+        ..if is_final { &due.done } else { &due.now }.clone()
+    };
+    warn!(
+        workload = named(due),
+        error = text,
+        "a workload was not restarted"
+    );
+    tell(context, token, due, &told).await?;
+    Ok(Outcome::Rest(Some(context.now())))
+}
+
+/// Writes the status, and an Event where its message is news.
+async fn tell(
+    context: &Context,
+    token: &AcsToken,
+    due: &Restart,
+    told: &RolloutRestartStatus,
+) -> Result<(), cluster::Error> {
+    report::restarted(context, token, told).await?;
+    if let Some(message) = told
+        .message
+        .as_ref()
+        .filter(|it| Some(*it) != due.now.message.as_ref())
+    {
+        let note = format!("{message} (a restart is due because {})", due.why);
+        context
+            .warn(token, Reason::WorkloadNotRestarted, note)
+            .await;
+    }
+    Ok(())
+}
+
+fn count(context: &Context, due: &Restart, reason: Reason) {
+    let labels = ReasonLabels {
+        kind: due.done.kind.as_str(),
+        reason,
+    };
+    context
+        .metrics
+        .rollout_restarts
+        .get_or_create(&labels)
+        .inc();
+}

@@ -1,0 +1,22 @@
+use crate::{
+    context::Context,
+    crd::{AcsToken, WorkloadKey},
+    token::restart::Restarts,
+};
+
+/// What is known of the workloads to restart.
+pub(super) fn observe(context: &Context, token: &AcsToken, namespace: &str) -> Restarts {
+    let targets = token.rollout_restarts();
+    let last = targets.map(|target| {
+        let workload = WorkloadKey {
+            namespace: namespace.to_owned(),
+            kind: target.kind,
+            name: target.name.clone(),
+        };
+        context.memory.last_restart(&workload)
+    });
+    Restarts {
+        is_allowed: context.config.allows_rollout_restart,
+        last: last.collect(),
+    }
+}

@@ -1,0 +1,253 @@
+//! Workloads that are restarted when their pods can't see by themselves that the token is another. No
+//! controller runs here: a restart is another annotation of the pod template.
+
+use acs_identity_operator::crd::{AcsToken, RESTARTED_AT};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually,
+    world::{World, spec},
+};
+
+const TARGETS: &str = "scopes: [chat], rolloutRestart: [{kind: Deployment, name: web}]";
+
+fn workload(kind: &str, name: &str, annotations: &str) -> String {
+    let service = if kind == "StatefulSet" {
+        "serviceName: none, "
+    } else {
+        ""
+    };
+    format!(
+        "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{service}selector: {{matchLabels: {{app: {name}}}}}, \
+         template: {{metadata: {{labels: {{app: {name}}}, annotations: {{{annotations}}}}}, \
+         spec: {{containers: [{{name: main, image: registry.example/web}}]}}}}}}\n"
+    )
+}
+
+impl World {
+    /// A world whose operator restarts workloads, with an identity.
+    async fn with_restarts() -> Self {
+        let world = Self::with(&[], &["--allow-rollout-restart"]).await;
+        world.identity("alice", "");
+        world
+    }
+
+    /// When a Deployment was restarted, and the generation of its spec.
+    async fn restarted(&self, name: &str) -> (Option<String>, Option<i64>) {
+        let found = self.api::<Deployment>().get(name).await.expect("there");
+        let template = found.spec.expect("a spec").template.metadata;
+        let annotations = template.and_then(|template| template.annotations);
+        let at = annotations.and_then(|mut all| all.remove(RESTARTED_AT));
+        (at, found.metadata.generation)
+    }
+
+    async fn becomes_restarted(&self, name: &str) -> String {
+        eventually(&format!("Deployment {name} is restarted"), || async {
+            self.restarted(name).await.0
+        })
+        .await
+    }
+
+    /// Waits until the status of a token's first workload satisfies `is`.
+    async fn restart_where(&self, token: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let is_so = |token: &AcsToken| json!(token.status)["rolloutRestarts"][0].clone();
+        let found = self
+            .token_where(what, token, |token| is(&is_so(token)))
+            .await;
+        is_so(&found)
+    }
+
+    async fn revoke(&self, order: &str) {
+        let former = self.secret_value("web", "token").await.expect("a token");
+        self.apply(&format!(
+            "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsRevocation\nmetadata: {{name: {order}}}\nspec: {{names: [alice]}}\n"
+        ));
+        self.live_token("web", &[&former]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_workload_is_restarted_after_a_revocation_and_not_for_the_first_token_or_a_renewal() {
+    let mut world = World::with_restarts().await;
+    world.apply(&workload("Deployment", "web", ""));
+    world.apply(&workload("Deployment", "other", ""));
+    world.token("web", "alice", TARGETS);
+    let first = |told: &Value| told["revision"] == 1 && told["pending"].is_null();
+    world
+        .restart_where("web", "tells of Deployment web", first)
+        .await;
+    let renew = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "now"}}});
+    world.patch::<AcsToken>("web", renew).await;
+    let renewed = |token: &AcsToken| json!(token.status)["revision"] == 2;
+    world.token_where("is renewed", "web", renewed).await;
+    world.settled().await;
+    assert_eq!(world.restarted("web").await, (None, Some(1)));
+
+    world.revoke("leak").await;
+    // The process ends after the restart, perhaps before it is recorded.
+    let at = world.becomes_restarted("web").await;
+    world.kill_operator();
+    world.start_operator();
+    let done = |told: &Value| told["revision"] == 3 && told["pending"].is_null();
+    let told = world
+        .restart_where("web", "tells of the restart", done)
+        .await;
+    assert_eq!(told["restartedAt"], at.as_str());
+    world.settled().await;
+    assert_eq!(world.restarted("web").await, (Some(at), Some(2)));
+    assert_eq!(world.restarted("other").await, (None, Some(1)));
+    world.ready("web").await;
+}
+
+#[tokio::test]
+async fn other_keys_restart_every_kind_of_workload_but_those_that_read_again_and_two_tokens_restart_once()
+ {
+    let world = World::with_restarts().await;
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        world.apply(&workload(kind, "web", ""));
+    }
+    world.apply(&workload(
+        "Deployment",
+        "reader",
+        "acs-identity.dev/rereads: \"true\"",
+    ));
+    let targets = "scopes: [chat], rolloutRestart: [{kind: Deployment, name: web}, {kind: StatefulSet, name: web}, \
+        {kind: DaemonSet, name: web}, {kind: Deployment, name: reader}]";
+    for token in ["web", "second"] {
+        world.token(token, "alice", targets);
+    }
+    for token in ["web", "second"] {
+        let first = |told: &Value| told["revision"] == 1;
+        world
+            .restart_where(token, "tells of its workloads", first)
+            .await;
+        let keys = json!({"secret": {"keys": {"token": "ACS_TOKEN"}}});
+        world.patch::<AcsToken>(token, spec(&keys)).await;
+    }
+    for token in ["web", "second"] {
+        let is_done = |token: &AcsToken| {
+            let told = json!(token.status)["rolloutRestarts"].clone();
+            let told = told.as_array().cloned().unwrap_or_default();
+            told.iter()
+                .take(3)
+                .all(|told| told["restartedAt"].is_string())
+                && told.iter().all(|told| told["pending"].is_null())
+        };
+        world
+            .token_where("tells of its restarts", token, is_done)
+            .await;
+    }
+    assert_eq!(world.restarted("web").await.1, Some(2));
+    assert_eq!(world.restarted("reader").await, (None, Some(1)));
+    let set = world.api::<StatefulSet>().get("web").await.expect("there");
+    assert_eq!(set.metadata.generation, Some(2));
+    let set = world.api::<DaemonSet>().get("web").await.expect("there");
+    assert_eq!(set.metadata.generation, Some(2));
+    let note = world.event("web", "WorkloadRestarted").await;
+    assert!(
+        note.contains("because the Secret's name or keys have changed"),
+        "{note}"
+    );
+}
+
+#[tokio::test]
+async fn a_workload_that_is_missing_or_refused_is_told_once_and_costs_the_token_nothing() {
+    let mut world = World::with_restarts().await;
+    world.token("web", "alice", TARGETS);
+    let first = |told: &Value| told["revision"] == 1;
+    world
+        .restart_where("web", "tells of Deployment web", first)
+        .await;
+    world.revoke("first").await;
+    let missing = |told: &Value| told["revision"] == 2 && told["message"].is_string();
+    let told = world
+        .restart_where("web", "misses its workload", missing)
+        .await;
+    assert_eq!(
+        told["message"],
+        "Deployment web does not exist in this namespace"
+    );
+    let note = world.event("web", "WorkloadNotRestarted").await;
+    assert!(note.contains("does not exist"), "{note}");
+    // It comes later: nothing is made up for.
+    world.apply(&workload("Deployment", "web", ""));
+
+    // An account without the right.
+    world.kill_operator();
+    let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: operator}\n";
+    world.apply(account);
+    let namespace = world.namespace.clone();
+    world.cluster.kubectl(&[
+        "create",
+        "clusterrole",
+        &namespace,
+        "--verb=*",
+        "--resource=secrets,namespaces,events.events.k8s.io,acsconnections.acs-identity.dev,\
+         acsidentities.acs-identity.dev,acstokens.acs-identity.dev,acsrevocations.acs-identity.dev,\
+         clusteracsconnections.acs-identity.dev,clusteracsrevocations.acs-identity.dev,\
+         acsconnections.acs-identity.dev/status,acsidentities.acs-identity.dev/status,\
+         acstokens.acs-identity.dev/status,acsrevocations.acs-identity.dev/status",
+    ]);
+    let subject = format!("--serviceaccount={namespace}:operator");
+    let role = format!("--clusterrole={namespace}");
+    world
+        .cluster
+        .kubectl(&["create", "clusterrolebinding", &namespace, &role, &subject]);
+    world.start_operator_as("operator");
+    world.revoke("second").await;
+    let refused = |told: &Value| told["revision"] == 3 && told["pending"].is_null();
+    let told = world
+        .restart_where("web", "may not restart it", refused)
+        .await;
+    let message = told["message"].as_str().expect("a message");
+    assert!(message.contains("is forbidden"), "{message}");
+    world.ready("web").await;
+    world.settled().await;
+    assert_eq!(world.restarted("web").await, (None, Some(1)));
+    for kind in ["clusterrolebinding", "clusterrole"] {
+        world.cluster.kubectl(&["delete", kind, &namespace]);
+    }
+}
+
+#[tokio::test]
+async fn without_the_flag_nothing_is_restarted_and_the_token_says_what_to_switch_on() {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.apply(&workload("Deployment", "web", ""));
+    world.token("web", "alice", TARGETS);
+    let note = world.event("web", "RolloutRestartDisabled").await;
+    assert!(note.contains("consumers.rolloutRestart"), "{note}");
+    world.revoke("leak").await;
+    let off = |told: &Value| told["revision"] == 2 && told["message"].is_string();
+    let told = world.restart_where("web", "restarts nothing", off).await;
+    assert!(told["pending"].is_null());
+    world.ready("web").await;
+    assert_eq!(world.restarted("web").await, (None, Some(1)));
+}
+
+#[tokio::test]
+async fn a_workload_is_named_once_and_by_a_name() {
+    let world = World::bare(&[], &[]).await;
+    for (targets, complaint) in [
+        (
+            "[{kind: Deployment, name: web}, {kind: Deployment, name: web, after: Renewal}]",
+            "Duplicate value",
+        ),
+        ("[{kind: Job, name: web}]", "Unsupported value: \"Job\""),
+        (
+            "[{kind: Deployment, name: \"a/b\"}]",
+            "must be a name of Kubernetes",
+        ),
+        (
+            "[{kind: Deployment, name: web, after: Sunrise}]",
+            "Unsupported value: \"Sunrise\"",
+        ),
+    ] {
+        let spec = format!("scopes: [chat], rolloutRestart: {targets}");
+        let said = world.refuse(&crate::support::world::token_manifest(
+            "web", "alice", &spec,
+        ));
+        assert!(said.contains(complaint), "{said}");
+    }
+}

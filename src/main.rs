@@ -141,9 +141,8 @@ struct Run {
     /// Let AcsConnections use the operator's own credentials: managed identity, workload identity
     #[arg(long, env = "ACS_OPERATOR_NAMESPACED_AMBIENT_CREDENTIALS")]
     namespaced_ambient_credentials: bool,
-    /// Restart the workloads that AcsTokens name in rolloutRestart
-    #[arg(long, env = "ACS_OPERATOR_ALLOW_ROLLOUT_RESTART")]
-    allow_rollout_restart: bool,
+    #[command(flatten)]
+    consumers: ConsumerArgs,
     /// Where tokens of Microsoft Entra ID come from; other clouds have other authorities
     #[arg(
         long,
@@ -175,6 +174,18 @@ struct Run {
     /// Token endpoint in the manner of Cloud Shell, used in place of the machine's managed identity
     #[arg(long, value_name = "URL", env = "ACS_OPERATOR_LOCAL_TOKEN_ENDPOINT")]
     local_token_endpoint: Option<String>,
+}
+
+// Not a doc comment, which would take the place of the program's own.
+#[derive(Debug, Args)]
+struct ConsumerArgs {
+    /// Restart the workloads that AcsTokens name in rolloutRestart
+    #[arg(long, env = "ACS_OPERATOR_ALLOW_ROLLOUT_RESTART")]
+    allow_rollout_restart: bool,
+    /// After a revocation, annotate the pods that mount the Secret, so that they get the new token within
+    /// seconds
+    #[arg(long, env = "ACS_OPERATOR_NUDGE_PODS")]
+    nudge_pods: bool,
 }
 
 impl Run {
@@ -273,7 +284,8 @@ async fn start(run: Run) -> Result<(), Failure> {
         cluster_resource_namespace: run.cluster_resource_namespace,
         deletion_deadline: run.deletion_deadline,
         pods_reread_within: run.pods_reread_within,
-        allows_rollout_restart: run.allow_rollout_restart,
+        allows_rollout_restart: run.consumers.allow_rollout_restart,
+        nudges_pods: run.consumers.nudge_pods,
         allowed,
         forbidden_metadata: run.forbidden_metadata,
         secret_labels: run

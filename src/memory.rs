@@ -2,7 +2,7 @@
 //! a restart forgets all of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -126,6 +126,13 @@ impl LastRestart {
     const COUNTS: SignedDuration = SignedDuration::from_hours(1);
 }
 
+/// Secrets whose pods are to be looked at, by namespace.
+#[derive(Debug, Default)]
+struct Nudges {
+    queued: BTreeMap<String, BTreeSet<String>>,
+    is_worked_on: bool,
+}
+
 /// A token in hand.
 #[derive(Debug)]
 pub struct HeldToken {
@@ -190,6 +197,7 @@ pub struct Memory {
     objects: Mutex<HashMap<Box<str>, Kept>>,
     created: Mutex<HashMap<ObjectKey, Created>>,
     restarts: Mutex<HashMap<WorkloadKey, LastRestart>>,
+    nudges: Mutex<Nudges>,
 }
 
 /// What is remembered of one object. At rest that is a token's Secret, so only that has a place.
@@ -278,6 +286,24 @@ impl Memory {
                 all.remove(workload);
             }
         }
+    }
+
+    /// Asks that the pods of a namespace be looked at that mount the Secret; whether nobody does so yet.
+    #[must_use]
+    pub fn queue_nudge(&self, namespace: String, secret: String) -> bool {
+        let mut nudges = lock(&self.nudges);
+        nudges.queued.entry(namespace).or_default().insert(secret);
+        !std::mem::replace(&mut nudges.is_worked_on, true)
+    }
+
+    /// A namespace whose pods are to be looked at, and the Secrets; without one, nobody does so any
+    /// longer.
+    #[must_use]
+    pub fn next_nudge(&self) -> Option<(String, BTreeSet<String>)> {
+        let mut nudges = lock(&self.nudges);
+        let next = nudges.queued.pop_first();
+        nudges.is_worked_on = next.is_some();
+        next
     }
 
     /// Forgets an object.

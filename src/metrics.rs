@@ -72,6 +72,8 @@ pub struct Metrics {
     pub orders: Family<ReasonLabels, Counter>,
     /// Restarts of workloads, by their kind and what became of them.
     pub rollout_restarts: Family<ReasonLabels, Counter>,
+    /// Pods that were annotated so that their kubelets look at them.
+    pub pods_nudged: Counter,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
     /// 1 while this process leads, else 0.
@@ -141,11 +143,15 @@ impl Metrics {
             "Workloads restarted, or not, after their token or Secret had changed",
             rollout_restarts.clone(),
         );
-        let unknown_creates = Counter::default();
-        registry.register(
+        let pods_nudged = counter(
+            registry,
+            "pods_nudged",
+            "Pods annotated after a revocation, so that their kubelets bring the new token at once",
+        );
+        let unknown_creates = counter(
+            registry,
             "unknown_creates",
             "Create calls to ACS without an answer",
-            unknown_creates.clone(),
         );
         let leader = Gauge::default();
         registry.register(
@@ -178,6 +184,7 @@ impl Metrics {
             abandoned,
             orders,
             rollout_restarts,
+            pods_nudged,
             unknown_creates,
             leader,
             former_tokens,
@@ -199,6 +206,13 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Registers a counter without labels.
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
 }
 
 impl Default for Metrics {

@@ -21,6 +21,8 @@ pub struct Config {
     pub pods_reread_within: SignedDuration,
     /// Whether workloads may be restarted.
     pub allows_rollout_restart: bool,
+    /// Whether kubelets are made to look at pods after a revocation.
+    pub nudges_pods: bool,
     /// Where a credential may be sent.
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.

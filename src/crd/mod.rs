@@ -82,5 +82,7 @@ pub const OPERATOR: &str = "acs-identity-operator";
 /// Annotation of a release's Lease: the namespaces that it watches, separated by commas; all, where it
 /// is empty.
 pub const WATCHED_NAMESPACES: &str = "acs-identity.dev/watch-namespaces";
+/// Annotation of a pod: when the operator last had its kubelet look at it.
+pub const NUDGED_AT: &str = "acs-identity.dev/nudged-at";
 /// The connection that an object without a `connectionRef` uses.
 pub const DEFAULT_CONNECTION: &str = "default";

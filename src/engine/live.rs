@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IdentityPage, IssueOrder, Object, Stored,
-    World, workload,
+    World, pods, workload,
 };
 use crate::{
     acs::{self, AssertionSource, Endpoint, Service, Turn, Urgency},
@@ -97,9 +97,10 @@ impl World for Live {
                 Object::Token(object) => reread(client, of_namespace, *object),
                 Object::Revocation(object) => reread(client, of_namespace, *object),
                 Object::ClusterRevocation(object) => reread(client, of_cluster, *object),
-                Object::Secret(_) | Object::Identities(_) | Object::Workload(_) => {
-                    async { Ok(None) }.boxed()
-                }
+                Object::Secret(_)
+                | Object::Identities(_)
+                | Object::Workload(_)
+                | Object::Pods(_) => async { Ok(None) }.boxed(),
             },
             ApiRequest::ListIdentities { namespace, after } => {
                 list_identities(client, namespace, after)
@@ -122,9 +123,10 @@ impl World for Live {
                 Object::Token(object) => write_status(by, of_namespace, *object),
                 Object::Revocation(object) => write_status(by, of_namespace, *object),
                 Object::ClusterRevocation(object) => write_status(by, of_cluster, *object),
-                Object::Secret(_) | Object::Identities(_) | Object::Workload(_) => {
-                    async { Ok(None) }.boxed()
-                }
+                Object::Secret(_)
+                | Object::Identities(_)
+                | Object::Workload(_)
+                | Object::Pods(_) => async { Ok(None) }.boxed(),
             },
             ApiRequest::WriteFinalizers {
                 object, finalizers, ..
@@ -137,7 +139,8 @@ impl World for Live {
                 | Object::ClusterRevocation(_)
                 | Object::Secret(_)
                 | Object::Identities(_)
-                | Object::Workload(_) => async { Ok(None) }.boxed(),
+                | Object::Workload(_)
+                | Object::Pods(_) => async { Ok(None) }.boxed(),
             },
             ApiRequest::ReadWorkload(workload) => workload::read(client, workload),
             ApiRequest::RestartWorkload {
@@ -145,6 +148,8 @@ impl World for Live {
                 version,
                 at,
             } => workload::restart(by, workload, version, at),
+            ApiRequest::ListPods { namespace, after } => pods::list(client, namespace, after),
+            ApiRequest::NudgePod { namespace, pod, at } => pods::nudge(by, namespace, pod, at),
             ApiRequest::Publish(notice) => {
                 let events = Arc::clone(&self.events);
                 async move {

@@ -2,7 +2,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Cond
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Workload;
+use super::{PodPage, Workload};
 use crate::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
 };
@@ -28,6 +28,8 @@ pub enum Object {
     Identities(IdentityPage),
     /// A workload.
     Workload(Workload),
+    /// A page of pods.
+    Pods(PodPage),
 }
 
 /// A page of a list.
@@ -90,6 +92,7 @@ macro_rules! stored {
                     }
                     Self::Identities(_) => "AcsIdentities".to_owned(),
                     Self::Workload(_) => "workload".to_owned(),
+                    Self::Pods(_) => "pods".to_owned(),
                 }
             }
         }

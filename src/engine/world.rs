@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 
-use super::{IssueOrder, Object};
+use super::{IssueOrder, Object, PodMounts};
 use crate::{
     acs::{
         self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Operation,
@@ -131,6 +131,22 @@ pub enum ApiRequest {
         /// Its resource version.
         version: String,
         /// The time of the restart.
+        at: Timestamp,
+    },
+    /// Reads a page of the pods of a namespace that have not ended.
+    ListPods {
+        /// The namespace.
+        namespace: String,
+        /// Where the former page ended.
+        after: Option<String>,
+    },
+    /// Has the kubelet look at a pod.
+    NudgePod {
+        /// Its namespace.
+        namespace: String,
+        /// The pod.
+        pod: PodMounts,
+        /// When.
         at: Timestamp,
     },
     /// Publishes an Event.

@@ -12,6 +12,7 @@ mod controller;
 pub mod decide;
 mod limits;
 pub mod next_status;
+mod nudge;
 mod observe;
 pub mod owner;
 mod parameters;

@@ -87,16 +87,22 @@ impl TokenRecord {
 /// The revision that workloads are restarted for, after `revision` was issued because of `why`.
 fn restart_revision(token: &AcsToken, why: Why, revision: i64) -> Option<i64> {
     token.rollout_restarts().next()?;
-    let is_another = match why {
+    if replaces_useless(why, revision) {
+        return Some(revision);
+    }
+    token.status.as_ref()?.restart_revision
+}
+
+/// Whether the token of that `revision`, issued because of `why`, took the place of one that no longer
+/// worked.
+#[must_use]
+pub fn replaces_useless(why: Why, revision: i64) -> bool {
+    match why {
         Why::Revoked | Why::CredentialRefused | Why::Unsettled => true,
         // The former identity is gone, and what its token stood for.
         Why::First => revision > 1,
         _ => false,
-    };
-    if is_another {
-        return Some(revision);
     }
-    token.status.as_ref()?.restart_revision
 }
 
 /// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on

@@ -270,6 +270,9 @@ fn call_of(request: ApiRequest) -> ApiCall {
             version,
             at,
         } => ApiCall::Restart(workload.name, version, at),
+        ApiRequest::ListPods { .. } | ApiRequest::NudgePod { .. } => {
+            unreachable!("that is switched off here")
+        }
         ApiRequest::Publish(_) => unreachable!("Events need no answer here"),
     }
 }

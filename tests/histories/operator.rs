@@ -528,6 +528,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
             deletion_deadline: DEADLINE,
             pods_reread_within: SignedDuration::from_mins(5),
             allows_rollout_restart: true,
+            nudges_pods: false,
             allowed: Allowed::new(Vec::new(), Vec::new()).unwrap(),
             forbidden_metadata: vec!["argocd.argoproj.io".to_owned()],
             secret_labels: BTreeMap::new(),

@@ -77,4 +77,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [deployments, statefulsets, daemonsets]
   verbs: [get, patch]
 {{- end }}
+{{- if .Values.consumers.nudge }}
+# After a revocation: which pods mount the Secret, and an annotation of those.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, patch]
+{{- end }}
 {{- end }}

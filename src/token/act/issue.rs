@@ -18,6 +18,7 @@ use crate::{
     metrics::ReasonLabels,
     token::{
         decide::{self, Observed, Step},
+        nudge,
         observe::{Findings, connection_of, observe},
         report,
         secret::Secrets,
@@ -357,6 +358,7 @@ async fn store(
         report::repaired(context, token).await;
     }
     report::record(context, token, record).await?;
+    nudge::after_revocation(context, token, (why, record));
     report::told_if_capped(context, token, record).await;
     Ok(())
 }

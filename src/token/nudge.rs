@@ -1,0 +1,103 @@
+//! After a revocation pods hold a dead token until their kubelet looks at them again, which takes up to
+//! 90 seconds. If that is switched on, those that mount the Secret are annotated, so that it looks at
+//! once. It is done beside the runs, and nothing depends on it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::FutureExt;
+use kube::ResourceExt;
+use tracing::{info, warn};
+
+use super::record::replaces_useless;
+use crate::{
+    cluster::Error,
+    context::Context,
+    crd::{AcsToken, TokenRecord},
+    engine::{ApiRequest, Object, PodMounts, Why},
+    metrics::ReasonLabels,
+    renewal,
+};
+
+/// No more pods of a namespace are nudged at a time: the others are looked at when it is their turn.
+const MOST_PODS: usize = 500;
+
+/// Has the pods that mount the Secret of `token` looked at, if the token of `record` took the place of one
+/// that no longer worked. One namespace follows the other, and one list serves all the Secrets that
+/// were written until it began.
+pub fn after_revocation(
+    context: &Arc<Context>,
+    token: &AcsToken,
+    (why, record): (Why, &TokenRecord),
+) {
+    if !context.config.nudges_pods || !replaces_useless(why, record.revision) {
+        return;
+    }
+    let namespace = token.namespace().unwrap_or_default();
+    let is_first = context.memory.queue_nudge(namespace, token.secret_name());
+    if is_first {
+        context.world.spawn(work(Arc::clone(context)).boxed());
+    }
+}
+
+async fn work(context: Arc<Context>) {
+    while let Some((namespace, secrets)) = context.memory.next_nudge() {
+        match nudge(&context, &namespace, &secrets).await {
+            Ok(0) => {}
+            Ok(pods) => info!(namespace, pods, "had the kubelets look at pods"),
+            Err(error) => {
+                let kind = "Pod";
+                let reason = error.reason();
+                let labels = ReasonLabels { kind, reason };
+                context.metrics.failures.get_or_create(&labels).inc();
+                warn!(namespace, %error, "pods get their new tokens when their kubelets look again");
+            }
+        }
+    }
+}
+
+/// Nudges the pods of a namespace that mount one of the `secrets`; how many there were.
+async fn nudge(
+    context: &Context,
+    namespace: &str,
+    secrets: &BTreeSet<String>,
+) -> Result<usize, Error> {
+    let mut nudged = 0;
+    let mut after = None;
+    loop {
+        let request = ApiRequest::ListPods {
+            namespace: namespace.to_owned(),
+            after,
+        };
+        let Some(Object::Pods(page)) = context.world.ask(request).await? else {
+            return Ok(nudged);
+        };
+        for pod in chosen(page.items, secrets) {
+            if nudged == MOST_PODS {
+                return Ok(nudged);
+            }
+            let request = ApiRequest::NudgePod {
+                namespace: namespace.to_owned(),
+                pod,
+                at: renewal::whole_seconds(context.now()),
+            };
+            match context.world.ask(request).await {
+                Ok(_) => {
+                    nudged += 1;
+                    context.metrics.pods_nudged.inc();
+                }
+                // It is gone, or another one has its name.
+                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(nudged);
+        }
+    }
+}
+
+fn chosen(pods: Vec<PodMounts>, secrets: &BTreeSet<String>) -> impl Iterator<Item = PodMounts> {
+    let mounts_one = |pod: &PodMounts| pod.secrets.iter().any(|name| secrets.contains(name));
+    pods.into_iter().filter(mounts_one)
+}

@@ -15,6 +15,7 @@ use crate::{
     service::{Request, Revoker},
     teams,
     truth::Truth,
+    workloads,
     world::{Message, Reply, State, World, text_in},
 };
 
@@ -31,6 +32,7 @@ pub struct Backup {
     connections: BTreeMap<String, AcsConnection>,
     global_connections: BTreeMap<String, ClusterAcsConnection>,
     connection: Connection,
+    workloads: BTreeMap<String, workloads::Stored>,
 }
 
 pub fn take(world: &mut World) {
@@ -43,6 +45,7 @@ pub fn take(world: &mut World) {
         connections: cluster.connections.clone(),
         global_connections: cluster.global_connections.clone(),
         connection: world.connection.clone(),
+        workloads: world.workloads.stored.clone(),
     });
 }
 
@@ -67,6 +70,7 @@ pub fn rewind(world: &mut World) {
     world.connection.told = former.told;
     world.connection.read = former.read;
     world.connection.changed_at = world.now;
+    workloads::rewind(world, backup.workloads);
     forget(world);
 }
 
@@ -173,9 +177,14 @@ pub fn restore(world: &mut World, with_status: bool, with_secrets: bool) {
         }
     }
     for (name, _) in TOKENS {
-        bring_back::<AcsToken>(world, name, true, |token| {
+        let lost = bring_back::<AcsToken>(world, name, true, |token| {
             token.status = token.status.take().filter(|_| with_status);
         });
+        let back = world.cluster.tokens.get(name).and_then(ResourceExt::uid);
+        let lost = lost.and_then(|lost| lost.uid());
+        if let (true, Some(lost), Some(back)) = (with_status, lost, back) {
+            workloads::came_back(world, &lost, &back);
+        }
     }
     let objects = &world.cluster.tokens;
     let is_gone = |uid: &String| objects.values().all(|it| it.uid().as_ref() != Some(uid));

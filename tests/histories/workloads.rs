@@ -50,8 +50,8 @@ pub enum Refusal {
 }
 
 /// What was stored for an object: tokens in order, and what its workloads have to do with them.
-#[derive(Debug, Default)]
-struct Stored {
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
     texts: Vec<String>,
     known: BTreeMap<String, Known>,
     /// The restarts that are told to be due, and since when.
@@ -80,7 +80,7 @@ pub struct Workloads {
     restarted: BTreeMap<String, (Millis, Millis)>,
     /// When somebody else last changed our annotation, or made the workload anew.
     meddled: BTreeMap<String, Millis>,
-    stored: BTreeMap<String, Stored>,
+    pub stored: BTreeMap<String, Stored>,
 }
 
 /// The workloads that a token names, by number.
@@ -311,6 +311,22 @@ fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
         return Ok(());
     }
     Err(format!("K5: a restart of {name} is due without a cause"))
+}
+
+/// What a backup holds of it: nobody is owed what came after.
+pub fn rewind(world: &mut World, stored: BTreeMap<String, Stored>) {
+    world.workloads.stored = stored;
+    for stored in world.workloads.stored.values_mut() {
+        stored.owed.clear();
+    }
+}
+
+/// A token came back under another UID, with what its status told.
+pub fn came_back(world: &mut World, lost: &str, back: &str) {
+    if let Some(mut stored) = world.workloads.stored.remove(lost) {
+        stored.owed.clear();
+        world.workloads.stored.insert(back.to_owned(), stored);
+    }
 }
 
 /// A token got into a Secret: what is owed to the workloads from now on.

@@ -16,7 +16,7 @@ pub use views::Views;
 use crate::{
     acs::{self, Service},
     cluster::{self, event::Notice, index, view::object_ref},
-    crd::{AcsIdentity, ConnectionKey, ConnectionKind, Reason, ready_reason},
+    crd::{AcsIdentity, AcsToken, ConnectionKey, ConnectionKind, Reason, ready_reason},
     credentials::Registry,
     engine::{ApiRequest, Calls, Locks, Requeue, World},
     memory::Memory,
@@ -133,6 +133,35 @@ impl Context {
     /// Asks that the connection be looked at.
     pub fn requeue_connection(&self, key: &ConnectionKey) {
         self.requeue.send(key);
+    }
+
+    /// Asks that all connections be looked at that count the identity among their users.
+    pub fn requeue_connections_of_identity(&self, identity: &AcsIdentity) {
+        let status = identity.status.as_ref();
+        let concerned = ConnectionKey::candidates(
+            identity.spec.connection_ref.as_ref(),
+            status.and_then(|status| status.connection_ref.as_ref()),
+            identity.metadata.namespace.as_deref().unwrap_or_default(),
+        );
+        for key in concerned {
+            self.requeue_connection(&key);
+        }
+    }
+
+    /// Asks that all connections be looked at that count the token.
+    pub fn requeue_connections_of(&self, token: &AcsToken) {
+        match token.identity_reference() {
+            Some(identity) => {
+                if let Some(identity) = self.views.identities.get(&identity) {
+                    self.requeue_connections_of_identity(&identity);
+                }
+            }
+            None => {
+                for key in token.connections() {
+                    self.requeue_connection(&key);
+                }
+            }
+        }
     }
 
     /// Asks that everything be looked at that uses the connection.

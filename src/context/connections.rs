@@ -7,13 +7,13 @@ use kube::core::{Selector, SelectorExt};
 use super::Context;
 use crate::{
     acs::{self, Resolved},
-    cluster::view::object_ref,
+    cluster::{ObjectKey, view::object_ref},
     crd::{
         AcsConnection, AnyConnection, ClusterAcsConnection, ConnectionKey, ConnectionKind,
         ConnectionRef, DEFAULT_CONNECTION, Reason, TokenPolicy,
     },
     credentials::{Refused, Unusable},
-    engine::{AcsCall, Outcome},
+    engine::{AcsCall, Answered, Outcome},
     renewal,
 };
 
@@ -190,8 +190,29 @@ impl Context {
         }
     }
 
+    /// Takes the answer to the call of an object. What it says of the credential is told to everybody
+    /// who uses it, once, however often the answer is kept because it can't be recorded yet (I4, K5).
+    #[must_use]
+    pub fn take_answer(&self, object: &ObjectKey) -> Option<Answered> {
+        let mut answered = self.calls.take_answer(object)?;
+        if answered.is_overtaken.is_none() {
+            let AcsCall {
+                connection, via, ..
+            } = &answered.call;
+            let is_overtaken = match &answered.result {
+                Ok(_) => {
+                    self.note_success(connection, via);
+                    false
+                }
+                Err(error) => self.note_failure(connection, via, error),
+            };
+            answered.is_overtaken = Some(is_overtaken);
+        }
+        Some(answered)
+    }
+
     /// A call went through: the credential is good.
-    pub fn note_success(&self, key: &ConnectionKey, resolved: &Resolved) {
+    fn note_success(&self, key: &ConnectionKey, resolved: &Resolved) {
         if self.registry.accepted(key, &resolved.credential) {
             self.requeue_connection(key);
             self.requeue_users(key);
@@ -213,33 +234,17 @@ impl Context {
 
     /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
     /// True when another credential is in use now: the call is to be decided on again.
-    pub fn note_failure(
-        &self,
-        key: &ConnectionKey,
-        resolved: &Resolved,
-        error: &acs::Error,
-    ) -> bool {
-        let message = error.to_string();
-        self.note_kind(key, resolved, error.kind(), &message)
-    }
-
-    fn note_kind(
-        &self,
-        key: &ConnectionKey,
-        resolved: &Resolved,
-        kind: acs::Kind,
-        message: &str,
-    ) -> bool {
+    fn note_failure(&self, key: &ConnectionKey, resolved: &Resolved, error: &acs::Error) -> bool {
         let credential = &resolved.credential;
-        match kind {
+        match error.kind() {
             acs::Kind::CredentialRefused
             | acs::Kind::TokenRefused
             | acs::Kind::TokenUnavailable
             | acs::Kind::NoAssertion => {
-                let reason = kind.into();
+                let (reason, message) = (error.kind().into(), error.to_string());
                 let refused = self
                     .registry
-                    .refused(key, credential, reason, message, self.now());
+                    .refused(key, credential, reason, &message, self.now());
                 if matches!(
                     refused,
                     Refused::Replaced | Refused::Failed { is_news: true }

@@ -117,6 +117,9 @@ pub struct Answered {
     pub result: Result<AcsAnswer, acs::Error>,
     /// When it was sent, by the operator's clock.
     pub sent_at: Timestamp,
+    /// Whether another credential was in use by the time of the answer; nothing until what the answer
+    /// says of its credential is known to everybody who uses it.
+    pub is_overtaken: Option<bool>,
     _guard: Option<Guard>,
 }
 
@@ -247,6 +250,7 @@ impl Calls {
                     call,
                     result,
                     sent_at,
+                    is_overtaken: None,
                     _guard: guard,
                 });
             }

@@ -38,7 +38,7 @@ impl Reconcile for Run {
         let identity = context.views.identities.get(&self.key);
         let key = self.key.clone().into();
         let uid = identity.as_ref().and_then(|identity| identity.uid());
-        if let Some(answered) = context.calls.take_answer(&key) {
+        if let Some(answered) = context.take_answer(&key) {
             let outcome = match &identity {
                 Some(identity) if uid.as_ref() == Some(&answered.call.uid) => {
                     act::absorb(context, identity, answered).await?

@@ -79,49 +79,27 @@ pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
             }
         }
     }
-    requeue_connection_of(context, identity);
+    context.requeue_connections_of_identity(identity);
     context.requeue.send(reference);
-}
-
-/// All connections that count the identity among their users.
-fn requeue_connection_of(context: &Context, identity: &AcsIdentity) {
-    let status = identity.status.as_ref();
-    let concerned = ConnectionKey::candidates(
-        identity.spec.connection_ref.as_ref(),
-        status.and_then(|status| status.connection_ref.as_ref()),
-        &identity.namespace().unwrap_or_default(),
-    );
-    for key in concerned {
-        context.requeue_connection(&key);
-    }
 }
 
 /// A token came, changed or went.
 pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     let comes_or_goes = !is_there || token.finalizers().is_empty();
     let makes_room = !is_there || token.metadata.deletion_timestamp.is_some();
+    if comes_or_goes {
+        // That changes the connection's count.
+        context.requeue_connections_of(token);
+    }
     if let Some(identity) = token.identity_reference() {
-        if comes_or_goes {
-            // That changes the connection's count.
-            if let Some(identity) = context.views.identities.get(&identity) {
-                requeue_connection_of(context, &identity);
-            }
-        }
         if makes_room {
             requeue_next_in_line(context, &identity);
         }
         context.requeue.send(identity);
     }
-    if let Some(user) = &token.spec.teams_user {
-        if comes_or_goes {
-            for key in token.connections() {
-                context.requeue_connection(&key);
-            }
-        }
-        if makes_room {
-            for other in context.views.tokens.find_refs(&index::of_user(user)) {
-                context.requeue.send(other);
-            }
+    if let Some(user) = token.spec.teams_user.as_ref().filter(|_| makes_room) {
+        for other in context.views.tokens.find_refs(&index::of_user(user)) {
+            context.requeue.send(other);
         }
     }
     // Whoever names the same Secret may have it now, or has lost it.

@@ -49,7 +49,7 @@ impl Reconcile for Run {
         let context = &self.context;
         let key = self.key.clone().into();
         let token = context.views.tokens.get(&self.key);
-        let answered = context.calls.take_answer(&key);
+        let answered = context.take_answer(&key);
         let Some(token) = token else {
             context.calls.give_up(&key);
             return Ok((None, Outcome::Gone));

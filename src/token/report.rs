@@ -167,7 +167,22 @@ async fn write(
         status: news,
         ..token.clone()
     };
-    write_status(&*context.world, &context.views.tokens, &object).await
+    write_status(&*context.world, &context.views.tokens, &object).await?;
+    if is_counted_anew(token, &object) {
+        context.requeue_connections_of(&object);
+    }
+    Ok(())
+}
+
+/// Whether a connection counts one more, or one less on a former credential.
+fn is_counted_anew(former: &AcsToken, token: &AcsToken) -> bool {
+    let (former, told) = (former.status.as_ref(), token.status.as_ref());
+    let credential = |status: Option<&AcsTokenStatus>| status?.credential.clone();
+    let has_connection =
+        |status: Option<&AcsTokenStatus>| status.is_some_and(|it| it.connection_ref.is_some());
+    let is_first_of_user = !has_connection(former) && has_connection(told);
+    let had = credential(former);
+    is_first_of_user || had.is_some() && had != credential(told)
 }
 
 /// Tells that tokens may live on in ACS although their object goes.

@@ -5,7 +5,7 @@
 //! come right.
 //!
 //! - `events`: what a history is made of; `history`: lets it happen.
-//! - `small`: small worlds, searched as a whole.
+//! - `small`: small worlds, searched as a whole; `written`: what a search found once.
 //! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
 //! - `operator`: a process of the operator; `door`: its way to the world; `successor`: another process.
 //! - `connection`: the connection and its keys.
@@ -56,6 +56,7 @@ mod teams;
 mod truth;
 mod workloads;
 mod world;
+mod written;
 
 use std::{
     cell::Cell,

@@ -54,19 +54,14 @@ async fn created(
     has_custom_id: bool,
     is_first: bool,
 ) -> Result<Outcome, cluster::Error> {
-    let AcsCall {
-        via, connection, ..
-    } = &answered.call;
     match &answered.result {
         Ok(AcsAnswer::Created(created)) => {
-            context.note_success(connection, via);
             info!(identity_id = created.id, "created an identity");
             remember_created(context, &answered.call, &created.id);
             record_created(context, identity).await?;
         }
         Ok(_) => {}
         Err(error) => {
-            context.note_failure(connection, via, error);
             let next =
                 next_status::create_failed(identity, error.outcome(), has_custom_id, is_first);
             let unknown =
@@ -145,18 +140,14 @@ async fn revoked(
     id: &str,
     answered: &Answered,
 ) -> Result<Outcome, cluster::Error> {
-    let AcsCall {
-        via, connection, ..
-    } = &answered.call;
+    let via = &answered.call.via;
     let revoked = match &answered.result {
         Ok(AcsAnswer::Revoked(revoked)) => {
-            context.note_success(connection, via);
             context.note_existence(id, via.endpoint.as_str(), false);
             *revoked
         }
         // Of an identity that does not exist no token works: a revocation of it is done (T8).
         Err(error) if error.kind() == acs::Kind::IdentityNotFound => {
-            context.note_success(connection, via);
             context.note_existence(id, via.endpoint.as_str(), true);
             let now = context.service_now(Some(via.endpoint.as_str()));
             acs::Revoked {
@@ -166,7 +157,6 @@ async fn revoked(
         }
         Ok(_) => return Ok(Outcome::Done),
         Err(error) => {
-            context.note_failure(connection, via, error);
             let now = context.now();
             let next = next_status::revoke_failed(identity, error.outcome(), error.is_lost(), now);
             report::failed(context, identity, next, error).await?;
@@ -230,12 +220,9 @@ async fn deleted(
     id: &str,
     answered: &Answered,
 ) -> Result<Outcome, cluster::Error> {
-    let AcsCall {
-        via, connection, ..
-    } = &answered.call;
+    let via = &answered.call.via;
     match &answered.result {
         Ok(_) => {
-            context.note_success(connection, via);
             info!(identity_id = id, "deleted the identity in ACS");
         }
         // At the recorded endpoint, and only there, this means that there is nothing to delete (I4).
@@ -243,7 +230,6 @@ async fn deleted(
             info!(identity_id = id, %error, "the identity does not exist in ACS any longer");
         }
         Err(error) => {
-            context.note_failure(connection, via, error);
             let next = identity.status.clone().unwrap_or_default();
             report::failed(context, identity, next, error).await?;
             return Ok(Outcome::Done);

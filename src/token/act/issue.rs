@@ -12,7 +12,7 @@ use crate::{
     acs::{self, IssuedToken, Resolved},
     cluster::{self, view::object_ref},
     context::Context,
-    crd::{AcsToken, ConnectionKey, Reason, TeamsUser, TokenRecord},
+    crd::{AcsToken, Reason, TeamsUser, TokenRecord},
     engine::{AcsAnswer, AcsCall, AcsOperation, Answered, IssueOrder, Outcome, Why},
     memory::HeldToken,
     metrics::ReasonLabels,
@@ -43,7 +43,6 @@ pub(super) async fn issue(
             return Ok(Outcome::Waits);
         };
         store(context, token, order.why, &held, findings).await?;
-        note_use(context, token, &connection, &via);
         return Ok(Outcome::Done);
     }
     let user = token.spec.teams_user.as_ref();
@@ -123,7 +122,7 @@ pub async fn absorb(
         Ok(AcsAnswer::Issued(issued)) => issued,
         Ok(_) => return Ok(Outcome::Done),
         Err(error) => {
-            let told = not_issued(context, token, &answered.call, order, error).await;
+            let told = not_issued(context, token, &answered, order, error).await;
             if told.is_err() {
                 // Else it would be called again at once, as if it had not failed.
                 context.calls.keep(answered);
@@ -131,7 +130,6 @@ pub async fn absorb(
             return told.map(|()| Outcome::Done);
         }
     };
-    context.note_success(connection, via);
     context.note_existence(&order.identity_id, via.endpoint.as_str(), false);
     let observed = observe(context, token, findings, context.now());
     let record = TokenRecord::issued(token, order, issued, connection, via);
@@ -145,7 +143,6 @@ pub async fn absorb(
     }
     let held = hold(context, token, record, issued, via);
     store(context, token, order.why, &held, findings).await?;
-    note_use(context, token, connection, via);
     Ok(Outcome::Done)
 }
 
@@ -153,31 +150,20 @@ pub async fn absorb(
 async fn not_issued(
     context: &Context,
     token: &AcsToken,
-    call: &AcsCall,
+    answered: &Answered,
     order: &IssueOrder,
     error: &acs::Error,
 ) -> Result<(), cluster::Error> {
     if error.kind() == acs::Kind::IdentityNotFound {
-        let endpoint = call.via.endpoint.as_str();
+        let endpoint = answered.call.via.endpoint.as_str();
         context.note_existence(&order.identity_id, endpoint, true);
     }
-    if context.note_failure(&call.connection, &call.via, error) {
+    if answered.is_overtaken == Some(true) {
         return Ok(());
     }
     remember_failed(context, token, order);
     let (reason, text) = (Reason::from(error.kind()), error.to_string());
     report::failed(context, token, reason, &text, error.retry_after()).await
-}
-
-/// The connection counts one more, or one less on a former credential.
-fn note_use(context: &Context, token: &AcsToken, connection: &ConnectionKey, via: &Resolved) {
-    let status = token.status.as_ref();
-    let former = status.and_then(|status| status.credential.as_ref());
-    let is_first_of_user = token.spec.teams_user.is_some()
-        && status.is_none_or(|status| status.connection_ref.is_none());
-    if is_first_of_user || former.is_some_and(|former| *former != via.credential) {
-        context.requeue_connection(connection);
-    }
 }
 
 /// The token that was issued before and could not be written, if it is what is wanted now.

@@ -1,0 +1,68 @@
+//! Histories that a search found once, written down: what they break is mended, and stays so.
+
+use crate::{
+    events::{
+        Edit,
+        Event::{
+            self, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Regenerate, Settle,
+            Steps, Wait,
+        },
+        Setup,
+    },
+    history,
+};
+
+fn holds(setup: Setup, events: &[Event]) {
+    let broken = history::happen(setup, events, false).broken;
+    assert_eq!(broken, None, "{setup:?} {events:?}");
+}
+
+/// With a token of a Teams user, who is signed in.
+const TEAMS: Setup = Setup {
+    knows_custom_id: false,
+    is_shared: false,
+    is_fast: false,
+    is_stingy: false,
+    is_of_cluster: false,
+    local_offset: 0,
+    service_offset: 0,
+    policies: 128,
+};
+
+/// K5: the answers say different things of one credential, are kept because no status can be written,
+/// and were taken for news at each run.
+#[test]
+fn answers_that_cannot_be_recorded_do_not_wake_each_other() {
+    holds(
+        TEAMS,
+        &[
+            Steps(4, 134),
+            Steps(23, 21),
+            Steps(19, 89),
+            Regenerate,
+            DenyOurs(true),
+            Settle,
+        ],
+    );
+}
+
+/// K4: a suspended token ends, of a credential that is no longer in use; its connection did not count
+/// anew.
+#[test]
+fn a_connection_counts_anew_when_a_token_of_a_former_credential_ends() {
+    let setup = Setup {
+        is_shared: true,
+        ..TEAMS
+    };
+    holds(
+        setup,
+        &[
+            Wait(3600),
+            DeleteIdentity(0),
+            Steps(16, 5),
+            DropKey,
+            Edited(3, Edit::Suspend(true)),
+            Crash(52),
+        ],
+    );
+}

@@ -56,6 +56,10 @@ test-leader: prerequisites control-plane ## Disturb a leader 50 times in each wa
 chaos: prerequisites control-plane ## Stop, kill and cut off real processes, CHAOS_ROUNDS (300) times; hours
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-300} $(CARGO) test --locked --test chaos
 
+.PHONY: soak
+soak: prerequisites control-plane ## Watch a fleet that is renewed and changed for SOAK_MINUTES (60): nothing may grow
+	SOAK_MINUTES=$${SOAK_MINUTES:-60} $(CARGO) test --locked --test chaos
+
 .PHONY: check
 check: prerequisites $(DENY) ## Formatting, lints, features, dependencies, generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check

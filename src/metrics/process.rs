@@ -1,4 +1,4 @@
-//! The standard `process_*` metrics, read from `/proc` at each scrape.
+//! The standard `process_*` metrics, read from `/proc` at each scrape, and the runtime's tasks.
 
 use std::{fmt, fs};
 
@@ -67,6 +67,12 @@ impl Collector for Process {
                 None,
                 word(&status, "Threads:"),
             ),
+            (
+                "tokio_alive_tasks",
+                "Asynchronous tasks that have begun and not ended",
+                None,
+                tasks(),
+            ),
         ] {
             if let Some(value) = value {
                 let gauge = ConstGauge::new(value);
@@ -107,6 +113,12 @@ fn word(text: &str, name: &str) -> Option<f64> {
 
 fn open_files() -> Option<f64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(f64::from(u32::try_from(count).ok()?))
+}
+
+fn tasks() -> Option<f64> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    let count = runtime.metrics().num_alive_tasks();
     Some(f64::from(u32::try_from(count).ok()?))
 }
 

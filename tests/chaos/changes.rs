@@ -12,13 +12,14 @@ use crate::{
     support::world::{World, token_manifest},
 };
 
-const IDENTITIES: u8 = 4;
-const TOKENS: u8 = 8;
 const SCOPES: [&str; 4] = ["chat", "chat.join", "voip", "voip.join"];
 
 /// What git says, if it were in git.
-#[derive(Default)]
 pub struct People {
+    /// How many identities there may be.
+    users: u16,
+    /// How many tokens there may be.
+    most: u16,
     /// The identities by name.
     pub identities: BTreeSet<String>,
     /// The scopes of the tokens, by name.
@@ -31,18 +32,47 @@ pub struct People {
     meddled: BTreeSet<String>,
 }
 
-/// Whose a token is.
-pub fn identity_of(token: &str) -> String {
-    let number: u8 = token
-        .rsplit('-')
-        .next()
-        .expect("a number")
-        .parse()
-        .expect("one");
-    format!("user-{}", number % IDENTITIES)
-}
-
 impl People {
+    /// Nothing is there yet, and there will be so many at most.
+    pub fn new(users: u16, most: u16) -> Self {
+        Self {
+            users,
+            most,
+            identities: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            revoked: BTreeMap::new(),
+            meddled: BTreeSet::new(),
+        }
+    }
+
+    /// Whose a token is.
+    pub fn identity_of(&self, token: &str) -> String {
+        let number = token.rsplit('-').next().expect("a number");
+        let number: u16 = number.parse().expect("one");
+        format!("user-{}", number % self.users)
+    }
+
+    /// Makes all that there may be and is not, a few hundred at a time.
+    pub fn complete(&mut self, world: &World) {
+        let mut manifests = Vec::new();
+        for number in 0..self.most {
+            let name = format!("token-{number}");
+            let owner = self.identity_of(&name);
+            if self.identities.insert(owner.clone()) {
+                manifests.push(identity_manifest(&owner));
+            }
+            if !self.tokens.contains_key(&name) {
+                manifests.push(token_manifest(&name, &owner, "scopes: [chat]"));
+                let scopes = BTreeSet::from(["chat".to_owned()]);
+                self.tokens.insert(name, scopes);
+            }
+        }
+        for some in manifests.chunks(400) {
+            world.apply(&some.join("---\n"));
+        }
+    }
+
     /// Some changes at once, as a commit brings them.
     pub async fn change(&mut self, world: &World, random: &mut Rng, timeline: &mut Timeline) {
         for _ in 0..random.u8(1..=5) {
@@ -66,11 +96,11 @@ impl People {
     }
 
     fn token(&mut self, world: &World, random: &mut Rng) -> Option<String> {
-        let name = format!("token-{}", random.u8(..TOKENS));
+        let name = format!("token-{}", random.u16(..self.most));
         if self.deleted.contains(&name) {
             return None;
         }
-        let owner = identity_of(&name);
+        let owner = self.identity_of(&name);
         if !self.deleted.contains(&owner) && self.identities.insert(owner.clone()) {
             world.identity(&owner, "");
         }
@@ -89,7 +119,7 @@ impl People {
     }
 
     fn identity(&mut self, world: &World, random: &mut Rng) -> Option<String> {
-        let name = format!("user-{}", random.u8(..IDENTITIES));
+        let name = format!("user-{}", random.u16(..self.users));
         if self.deleted.contains(&name) || !self.identities.insert(name.clone()) {
             return None;
         }
@@ -168,4 +198,10 @@ impl People {
 fn delete(world: &World, kind: &str, name: &str) {
     let delete = ["delete", kind, name, "--wait=false", "-n", &world.namespace];
     world.cluster.kubectl(&delete);
+}
+
+fn identity_manifest(name: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{}}\n"
+    )
 }

@@ -9,19 +9,16 @@ use acs_identity_operator::crd::{AcsIdentity, AcsToken, is_ready};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::ListParams};
 
-use crate::{
-    changes::{People, identity_of},
-    support::world::World,
-};
+use crate::{changes::People, support::world::World};
 
 /// The world must come to rest in this time. Back-offs end after a minute, and lost calls may take effect
 /// for half a minute.
 const SETTLING: Duration = Duration::from_mins(4);
 
 /// The tokens that were ever seen in Secrets: the names of their `AcsTokens`, and when they were first
-/// seen.
+/// seen; and how many more there were, which are dead.
 #[derive(Default)]
-pub struct Seen(BTreeMap<String, (String, Instant)>);
+pub struct Seen(BTreeMap<String, (String, Instant)>, usize);
 
 impl Seen {
     /// Looks into all Secrets.
@@ -36,9 +33,23 @@ impl Seen {
         }
     }
 
+    /// Forgets those that are dead: they stay so.
+    pub async fn forget_dead(&mut self, world: &World) {
+        let mut dead = Vec::new();
+        for token in self.0.keys() {
+            if !world.emulator.check(token).await.valid {
+                dead.push(token.clone());
+            }
+        }
+        self.1 += dead.len();
+        for token in dead {
+            self.0.remove(&token);
+        }
+    }
+
     /// What was gone through.
     pub fn sum(&self) -> String {
-        format!("{} tokens were seen in Secrets", self.0.len())
+        format!("{} tokens were seen in Secrets", self.0.len() + self.1)
     }
 }
 
@@ -106,7 +117,7 @@ async fn is_as_wanted(world: &World, people: &People, token: &AcsToken) -> Resul
     if status.observed_generation != token.metadata.generation {
         return Err(format!("{name} tells of a former generation"));
     }
-    let wanted = people.identities.contains(&identity_of(&name));
+    let wanted = people.identities.contains(&people.identity_of(&name));
     if is_ready(&status.conditions) != wanted {
         return Err(format!("{name} is Ready: {}", !wanted));
     }
@@ -143,14 +154,14 @@ async fn nobody_else_has_one(
     for (token, (name, first)) in &seen.0 {
         let check = world.emulator.check(token).await;
         let scopes: BTreeSet<_> = check.scopes.unwrap_or_default().into_iter().collect();
-        let has_user = people.identities.contains(&identity_of(name));
+        let has_user = people.identities.contains(&people.identity_of(name));
         let wanted = people.tokens.get(name).filter(|_| has_user);
         if check.valid && wanted.is_none_or(|wanted| !scopes.is_subset(wanted)) {
             return Err(format!(
                 "R1: a token of {name} with {scopes:?} is alive, wanted are {wanted:?}"
             ));
         }
-        let revoked = people.revoked.get(&identity_of(name));
+        let revoked = people.revoked.get(&people.identity_of(name));
         if check.valid && revoked.is_some_and(|asked| first < asked) {
             return Err(format!(
                 "R2: a token of {name} is alive, which was to be revoked"

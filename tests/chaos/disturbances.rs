@@ -1,6 +1,6 @@
 //! What machines and networks do.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::LazyLock};
 
 use fastrand::Rng;
 use serde_json::json;
@@ -8,7 +8,9 @@ use serde_json::json;
 use crate::{
     Timeline,
     support::{
+        eventually,
         proxy::{Network, Proxy, api_server},
+        temporary,
         world::{Operator, World},
     },
 };
@@ -24,16 +26,30 @@ pub struct Surroundings {
     acs: Proxy,
     /// What former processes of the operator said last.
     logs: Vec<String>,
+    /// How often each was begun.
+    begun: BTreeMap<Disturbance, usize>,
+}
+
+/// The emulator's arguments: what it knows outlives it.
+pub fn emulator_arguments() -> [&'static str; 2] {
+    static STATE: LazyLock<String> = LazyLock::new(|| {
+        let folder = temporary::folder().join("acs");
+        folder.display().to_string()
+    });
+    ["--state-dir", &STATE]
 }
 
 /// Something that lasts until it is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disturbance {
     OperatorKilled,
     OperatorFrozen,
     ApiServerFrozen,
+    ApiServerKilled,
     EtcdFrozen,
+    EtcdKilled,
     AcsFrozen,
+    AcsKilled,
     ClusterSilent,
     ClusterRefuses,
     AcsSilent,
@@ -48,12 +64,15 @@ pub enum Disturbance {
 
 use Disturbance as D;
 
-const ALL: [D; 15] = [
+const ALL: [D; 18] = [
     D::OperatorKilled,
     D::OperatorFrozen,
     D::ApiServerFrozen,
+    D::ApiServerKilled,
     D::EtcdFrozen,
+    D::EtcdKilled,
     D::AcsFrozen,
+    D::AcsKilled,
     D::ClusterSilent,
     D::ClusterRefuses,
     D::AcsSilent,
@@ -69,7 +88,13 @@ const ALL: [D; 15] = [
 impl Disturbance {
     /// Whether people can reach the API server meanwhile.
     pub fn leaves_the_api(self) -> bool {
-        ![D::ApiServerFrozen, D::EtcdFrozen].contains(&self)
+        ![
+            D::ApiServerFrozen,
+            D::ApiServerKilled,
+            D::EtcdFrozen,
+            D::EtcdKilled,
+        ]
+        .contains(&self)
     }
 }
 
@@ -92,6 +117,7 @@ impl Surroundings {
             cluster,
             acs,
             logs: Vec::new(),
+            begun: BTreeMap::new(),
         };
         surroundings.start_operator();
         surroundings
@@ -107,6 +133,7 @@ impl Surroundings {
     pub async fn disturb(&mut self, random: &mut Rng, timeline: &mut Timeline) -> Disturbance {
         let disturbance = ALL[random.usize(..ALL.len())];
         timeline.note(format!("{disturbance:?}"));
+        *self.begun.entry(disturbance).or_default() += 1;
         match disturbance {
             D::OperatorKilled => {
                 self.logs.push(self.world.operator().process.output());
@@ -114,7 +141,10 @@ impl Surroundings {
             }
             D::OperatorFrozen => self.world.operator().process.signal("STOP"),
             D::ApiServerFrozen => self.signal("kube-apiserver", "STOP"),
+            D::ApiServerKilled => self.signal("kube-apiserver", "KILL"),
             D::EtcdFrozen => self.signal("etcd", "STOP"),
+            D::EtcdKilled => self.signal("etcd", "KILL"),
+            D::AcsKilled => self.world.emulator.process.kill(),
             D::AcsFrozen => self.world.emulator.process.signal("STOP"),
             D::ClusterSilent => self.cluster.set(Network::Silent),
             D::ClusterRefuses => self.cluster.set(Network::Refuses),
@@ -172,7 +202,9 @@ impl Surroundings {
             D::OperatorFrozen => self.world.operator().process.signal("CONT"),
             D::ApiServerFrozen => self.signal("kube-apiserver", "CONT"),
             D::EtcdFrozen => self.signal("etcd", "CONT"),
+            D::ApiServerKilled | D::EtcdKilled => self.works().await,
             D::AcsFrozen => self.world.emulator.process.signal("CONT"),
+            D::AcsKilled => self.world.emulator.begin_again(&emulator_arguments()),
             D::ClusterSilent | D::ClusterRefuses => self.cluster.set(Network::Works),
             D::AcsSilent | D::AcsRefuses => self.acs.set(Network::Works),
             D::AcsLosesAnswers | D::AcsFails | D::AcsLimits | D::AcsHangs => {
@@ -183,6 +215,15 @@ impl Surroundings {
                 self.world.connect("default", &right);
             }
         }
+    }
+
+    /// Waits until the cluster answers.
+    async fn works(&self) {
+        eventually("the API server is ready", || async {
+            let ready = self.world.cluster.pipe(&["get", "--raw", "/readyz"], "");
+            ready.0.then_some(())
+        })
+        .await;
     }
 
     /// Everything works again; an operator that has ended by itself is a fault.
@@ -200,6 +241,11 @@ impl Surroundings {
             .args([&format!("-{signal}"), &id])
             .status();
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// What was gone through.
+    pub fn sum(&self) -> String {
+        format!("{:?}", self.begun)
     }
 
     /// What the operator said last.

@@ -2,7 +2,8 @@
 //! round the world heals, and what must hold is looked for in the cluster and in the emulator's books.
 //!
 //! `CHAOS_ROUNDS` says how many rounds there are, `CHAOS_SEED` which ones: the same seed chooses the same
-//! disturbances and changes. When they meet what the processes do is up to the machine.
+//! disturbances and changes. When they meet what the processes do is up to the machine. With
+//! `SOAK_MINUTES` a fleet is watched for so long instead.
 
 #![allow(
     clippy::expect_used,
@@ -18,6 +19,7 @@ mod support;
 mod changes;
 mod checks;
 mod disturbances;
+mod soak;
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,11 @@ use fastrand::Rng;
 
 use changes::People;
 use checks::Seen;
-use disturbances::Surroundings;
+use disturbances::{Surroundings, emulator_arguments};
 use support::world::World;
+
+const IDENTITIES: u16 = 4;
+const TOKENS: u16 = 8;
 
 /// What happened, for whoever has to find out why.
 struct Timeline {
@@ -35,6 +40,13 @@ struct Timeline {
 }
 
 impl Timeline {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            lines: Vec::new(),
+        }
+    }
+
     fn note(&mut self, line: String) {
         self.lines.push(format!(
             "{:8.1}s  {line}",
@@ -57,17 +69,20 @@ async fn moment(random: &mut Rng, most: u64) {
 async fn main() {
     let rounds = number("CHAOS_ROUNDS", 10);
     let seed = number("CHAOS_SEED", fastrand::u64(..1_000_000));
+    let minutes = number("SOAK_MINUTES", 0);
+    if minutes > 0 {
+        let holds = soak::run(seed, minutes).await;
+        std::process::exit(i32::from(!holds));
+    }
     println!("chaos: {rounds} rounds; again with CHAOS_SEED={seed} CHAOS_ROUNDS={rounds}");
     let mut random = Rng::with_seed(seed);
-    let world = World::bare_in(support::kubernetes::another(), &[], &[]).await;
+    let cluster = support::kubernetes::another_that_restarts();
+    let world = World::bare_in(cluster, &emulator_arguments(), &[]).await;
     world.connect("default", &world.emulator.connection_string.clone());
     let mut surroundings = Surroundings::new(world).await;
-    let mut people = People::default();
+    let mut people = People::new(IDENTITIES, TOKENS);
     let mut seen = Seen::default();
-    let mut timeline = Timeline {
-        began: Instant::now(),
-        lines: Vec::new(),
-    };
+    let mut timeline = Timeline::new();
     for round in 1..=rounds {
         timeline.note(format!("--- round {round}"));
         let began = Instant::now();
@@ -99,7 +114,7 @@ async fn main() {
             healed.elapsed().as_secs_f64()
         );
     }
-    println!("chaos: {}", seen.sum());
+    println!("chaos: {}; {}", seen.sum(), surroundings.sum());
 }
 
 /// Prints all that is known, and ends.

@@ -70,16 +70,20 @@ pub struct Request {
     pub identity_id: Option<String>,
 }
 
+fn begin(address: &str, arguments: &[&str]) -> Process {
+    Process::start(
+        Command::new(env!("CARGO_BIN_EXE_acs-emulator"))
+            .env("TMPDIR", temporary::folder())
+            .args(["--listen", address, "--tls-listen", "127.0.0.1:0"])
+            .args(arguments),
+    )
+}
+
 impl Emulator {
     /// Starts one on free ports.
     pub fn start(arguments: &[&str]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut process = Process::start(
-            Command::new(env!("CARGO_BIN_EXE_acs-emulator"))
-                .env("TMPDIR", temporary::folder())
-                .args(["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"])
-                .args(arguments),
-        );
+        let mut process = begin("127.0.0.1:0", arguments);
         let connection_string = process.wait_for("the emulator's connection string", |line| {
             line.strip_prefix("connection-string: ")
                 .map(ToOwned::to_owned)
@@ -96,6 +100,13 @@ impl Emulator {
             connection_string,
             http: reqwest::Client::new(),
         }
+    }
+
+    /// Begins again where it was killed, with the same arguments; among them is `--state-dir`.
+    pub fn begin_again(&mut self, arguments: &[&str]) {
+        let address = self.url.trim_start_matches("http://");
+        self.process = begin(address, arguments);
+        self.told("connection-string");
     }
 
     /// What it printed at its start: `ca-file`, `entra-authority`, `identity-endpoint`...

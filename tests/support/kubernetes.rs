@@ -27,16 +27,20 @@ pub struct Cluster {
 /// Our CRDs are installed.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(with_crds)
+    CLUSTER.get_or_init(|| with_crds(start()))
 }
 
 /// A control plane of the caller's own, with our CRDs.
 pub fn another() -> &'static Cluster {
-    Box::leak(Box::new(with_crds()))
+    Box::leak(Box::new(with_crds(start())))
 }
 
-fn with_crds() -> Cluster {
-    let cluster = start();
+/// The same, whose programs are started again when they are killed.
+pub fn another_that_restarts() -> &'static Cluster {
+    Box::leak(Box::new(with_crds(start_with("RESTART_KILLED"))))
+}
+
+fn with_crds(cluster: Cluster) -> Cluster {
     cluster.kubectl(&["apply", "--server-side", "--kustomize", &root("crds")]);
     for kind in [
         "acsconnections",
@@ -66,6 +70,10 @@ pub fn built(what: &str) -> PathBuf {
 
 /// A control plane of the caller's own, without our CRDs.
 pub fn start() -> Cluster {
+    start_with("RESTART_NOTHING")
+}
+
+fn start_with(setting: &str) -> Cluster {
     let programs = built("kubernetes");
     if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
         return Cluster {
@@ -82,6 +90,7 @@ pub fn start() -> Cluster {
     let mut child = Command::new(root("tests/support/control-plane/run.sh"))
         .arg(&folder)
         .arg("--until-stdin-closes")
+        .env(setting, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -4,6 +4,8 @@
 # with all of them, on INT or TERM, when one of them dies, or, with --until-stdin-closes, at the end
 # of stdin: that is how a test that is killed takes its control plane along, and DIR with it.
 #
+# With RESTART_KILLED=1 one that ends is started again, as by a kubelet.
+#
 # With NODE_ADDRESS, an address of this machine other than loopback, the API server listens there and
 # knows the kubelet of the node NODE_NAME: its token is `node`, and kube-proxy's is `proxy`.
 set -euo pipefail
@@ -32,9 +34,10 @@ trap 'exit 0' INT TERM
 
 # Dies with us, even if we are killed.
 start() {
-  local name=$1
+  local name=$1 again=()
   shift
-  setpriv --pdeathsig KILL "$bin/$name" "$@" >"$dir/$name.log" 2>&1 </dev/null &
+  [ -z "${RESTART_KILLED:-}" ] || again=(bash -c 'while :; do setpriv --pdeathsig KILL "$@"; sleep 1; done' -)
+  setpriv --pdeathsig KILL "${again[@]}" "$bin/$name" "$@" >"$dir/$name.log" 2>&1 </dev/null &
   children+=($!)
 }
 

@@ -1,7 +1,7 @@
 //! The operator under exactly the rights that the chart gives it: they suffice, none is too many,
 //! and they follow the watched namespaces (K1).
 
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection};
 use k8s_openapi::api::{
@@ -74,16 +74,11 @@ fn text_of(value: &Value) -> &str {
     value.as_str().expect("text")
 }
 
-/// What the API server wrote down of an account: what it was allowed to do, and what it was not.
+/// What an account has asked of the API server: what it was allowed to do, and what it was not.
 fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
-    let log = fs::read_to_string(world.cluster.kubeconfig.with_file_name("audit.log"));
     let mut rights = BTreeSet::new();
     let mut denied = Vec::new();
-    for line in log.expect("a control plane of our own").lines() {
-        let event: Value = serde_json::from_str(line).expect("JSON");
-        if event["user"]["username"] != account {
-            continue;
-        }
+    for event in world.cluster.audited(account) {
         if event["annotations"]["authorization.k8s.io/decision"] != "allow" {
             denied.push(event);
             continue;

@@ -12,6 +12,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::Value;
 
 /// A cluster and the tools for it.
 pub struct Cluster {
@@ -175,6 +176,17 @@ impl Cluster {
             .with_file_name(format!("{namespace}-{account}"));
         fs::write(&file, text).expect("writable");
         file
+    }
+
+    /// What the API server of our own control plane wrote down of a user's requests.
+    pub fn audited(&self, user: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.kubeconfig.with_file_name("audit.log"));
+        let log = log.expect("an audit log");
+        let lines = log.lines().filter(|line| line.contains(user));
+        let events = lines.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        events
+            .filter(|event| event["user"]["username"] == user)
+            .collect()
     }
 
     /// The same cluster with the rights of a `ServiceAccount`.

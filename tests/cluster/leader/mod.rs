@@ -1,6 +1,7 @@
 //! Two processes of one release: one leads, and no other begins anything.
 //!
-//! Each process has a way of its own to the emulator, so that a test knows who called it when.
+//! Each process has a way of its own to the emulator and an account of its own, so that a test knows
+//! who called it, and who wrote to the API server, when.
 
 mod releases;
 mod rounds;
@@ -8,10 +9,12 @@ mod takeover;
 
 use std::{
     process::ExitStatus,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, READY};
+use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret, events::v1::Event};
 use kube::{ResourceExt, api::ListParams};
 
@@ -33,6 +36,8 @@ const SHORT: [&str; 4] = [
 /// A process of the operator, with proxies before everything that it can reach.
 struct Replica {
     operator: Operator,
+    /// Its `ServiceAccount`.
+    account: String,
     /// Its way to the API server.
     cluster: Proxy,
     /// Its way to ACS.
@@ -42,7 +47,17 @@ struct Replica {
 impl Replica {
     /// Starts one and waits until it serves `/readyz`.
     async fn start(world: &World, arguments: &[&str]) -> Self {
-        let (cluster, kubeconfig) = api_server(world.cluster, &world.namespace).await;
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let (namespace, account) = (&world.namespace, format!("replica-{number}"));
+        world.apply(&format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {account}}}}}\n---\n\
+             {{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: {namespace}-{account}}}, \
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}, \
+             subjects: [{{kind: ServiceAccount, name: {account}, namespace: {namespace}}}]}}"
+        ));
+        let as_account = world.cluster.as_account(namespace, &account);
+        let (cluster, kubeconfig) = api_server(&as_account, &account).await;
         let emulator = world.emulator.url.trim_start_matches("http://");
         let acs = Proxy::start(emulator.parse().expect("an address")).await;
         let mut command = world.operator_command(&kubeconfig);
@@ -55,6 +70,7 @@ impl Replica {
         let operator = Operator::start_unready(&mut command);
         Self {
             operator,
+            account,
             cluster,
             acs,
         }
@@ -83,6 +99,30 @@ impl Replica {
         assert_eq!(status.code(), Some(3), "{}", self.operator.process.output());
         let log = self.operator.process.output();
         assert!(log.contains("the Lease is lost"), "{log}");
+    }
+
+    /// When the API server received its writes that took effect, of what it manages: first and last.
+    fn wrote(&self, world: &World) -> Option<(Timestamp, Timestamp)> {
+        let managed = ["acsconnections", "acsidentities", "acstokens", "secrets"];
+        let user = format!("system:serviceaccount:{}:{}", world.namespace, self.account);
+        let events = world.cluster.audited(&user);
+        let wrote = events.iter().filter(|event| {
+            let verb = event["verb"].as_str().expect("a verb");
+            let resource = event["objectRef"]["resource"].as_str();
+            ["create", "update", "patch", "delete"].contains(&verb)
+                && resource.is_some_and(|resource| managed.contains(&resource))
+                && event["responseStatus"]["code"]
+                    .as_u64()
+                    .is_some_and(|code| code < 300)
+        });
+        let mut at: Vec<Timestamp> = wrote
+            .map(|event| {
+                let at = event["requestReceivedTimestamp"].as_str();
+                at.expect("a time").parse().expect("RFC 3339")
+            })
+            .collect();
+        at.sort();
+        Some((*at.first()?, *at.last()?))
     }
 
     async fn metric(&self, name: &str) -> String {

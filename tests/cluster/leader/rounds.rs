@@ -32,6 +32,7 @@ async fn rounds(disturbance: Disturbance) -> Sum {
     world.emulator.faults(slow).await;
     let mut leader = Replica::start(&world, &SHORT).await;
     leader.leads();
+    let mut written = 0;
     for round in 0..number("LEADER_ROUNDS", 2) {
         let mut next = Replica::start(&world, &SHORT).await;
         next.says("standby: ").await;
@@ -46,8 +47,13 @@ async fn rounds(disturbance: Disturbance) -> Sum {
             of_both.is_none_or(|(last, first)| last < first),
             "round {round}: {of_both:?}"
         );
+        let of_both = leader.wrote(&world).zip(next.wrote(&world));
+        let is_apart = of_both.is_none_or(|((_, last), (first, _))| last < first);
+        assert!(is_apart, "round {round}: writes of both: {of_both:?}");
+        written += usize::from(of_both.is_some());
         leader = next;
     }
+    assert!(written > 0, "in no round both wrote");
     world.emulator.heal().await;
     let sum = settle(&world).await;
     let most = sum.objects + sum.unknown;

@@ -52,6 +52,16 @@ small-worlds: prerequisites ## Search small worlds for two deviations that break
 test-leader: prerequisites control-plane ## Disturb a leader 50 times in each way, while tokens are made; 30 minutes
 	LEADER_ROUNDS=50 LEADER_TOKENS=20 $(CARGO) test --locked --test cluster leader::rounds -- --nocapture --test-threads 2
 
+# The last version that knew no Lease.
+FORMER ?= ac4a3d50ebd59978b325a72905c65b1bc6c0c7cd
+
+.PHONY: test-upgrade
+test-upgrade: prerequisites control-plane ## Go from the commit FORMER to this one and back, while 200 tokens are made; 10 minutes
+	@[ -d target/former ] || git worktree add --force target/former $(FORMER)
+	cd target/former && git checkout --quiet $(FORMER) && $(CARGO) build --locked --bin acs-identity-operator --target-dir ../former-build
+	FORMER_OPERATOR=$(CURDIR)/target/former-build/debug/acs-identity-operator LEADER_TOKENS=$${LEADER_TOKENS:-200} \
+		$(CARGO) test --locked --test cluster leader::upgrade -- --nocapture
+
 .PHONY: chaos
 chaos: prerequisites control-plane ## Stop, kill and cut off real processes, CHAOS_ROUNDS (300) times; hours
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-300} $(CARGO) test --locked --test chaos

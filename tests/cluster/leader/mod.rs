@@ -6,6 +6,7 @@
 mod releases;
 mod rounds;
 mod takeover;
+mod upgrade;
 
 use std::{
     process::ExitStatus,
@@ -130,6 +131,11 @@ impl Replica {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.expect("the metric").trim().to_owned()
     }
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    let value = std::env::var(variable).ok();
+    value.map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Who holds the Lease, by what it says.

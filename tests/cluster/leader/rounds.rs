@@ -1,7 +1,7 @@
 //! The leader is disturbed again and again while tokens are made. `LEADER_ROUNDS` says how often
 //! (`make test-leader`: 50), `LEADER_TOKENS` how many tokens are made in a round.
 
-use super::{Duration, Instant, Network, Replica, SHORT, Sum, World, load, settle};
+use super::{Duration, Instant, Network, Replica, SHORT, Sum, World, load, number, settle};
 
 /// What happens to the leader.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,11 +14,6 @@ enum Disturbance {
     Freeze,
     /// Its network to the API server swallows everything.
     Cut,
-}
-
-fn number(variable: &str, default: usize) -> usize {
-    let value = std::env::var(variable).ok();
-    value.map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Disturbs the leader in every round; what all adds up to.

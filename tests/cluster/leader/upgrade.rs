@@ -1,0 +1,74 @@
+//! A former version that knows no Lease is followed by this one, and comes back, while tokens are made.
+//! `FORMER_OPERATOR` names its program (`make test-upgrade` builds it); else this version, without its
+//! Lease, stands in for it.
+
+use std::process::Command;
+
+use super::{SHORT, World, eventually, load, number, settle};
+use crate::support::process::Process;
+
+/// Starts the former version, and waits until it works.
+fn former(world: &World) -> Process {
+    let mut ours = world.operator_command(&world.cluster.kubeconfig);
+    let mut process = match std::env::var_os("FORMER_OPERATOR") {
+        None => Process::start(ours.arg("--no-leader-elect")),
+        Some(program) => {
+            let environment = ours.get_envs();
+            let environment = environment.filter_map(|(name, value)| Some((name, value?)));
+            let mut command = Command::new(program);
+            Process::start(command.args(ours.get_args()).envs(environment))
+        }
+    };
+    works(&mut process);
+    process
+}
+
+/// Starts this one, and waits until it leads.
+fn latter(world: &World) -> Process {
+    let mut command = world.operator_command(&world.cluster.kubeconfig);
+    command.args(["--lease-namespace", &world.namespace]);
+    let mut process = Process::start(command.args(SHORT));
+    works(&mut process);
+    process
+}
+
+fn works(process: &mut Process) {
+    process.wait_for("it works", |line| {
+        line.contains("reconciling begins").then_some(())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_version_is_followed_and_comes_back_while_tokens_are_made() {
+    let world = World::bare(&[], &[]).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    let slow = serde_json::json!([
+        {"operation": "createIdentity", "effect": "delay", "delay": "300ms", "probability": 0.3},
+        {"operation": "issueToken", "effect": "delay", "delay": "300ms", "probability": 0.3},
+    ]);
+    world.emulator.faults(slow).await;
+    let mut operator = former(&world);
+    for (round, next) in [latter, former, latter].into_iter().enumerate() {
+        let before = world.issued().await;
+        load(&world, round, number("LEADER_TOKENS", 20));
+        eventually("tokens are issued", || async {
+            (world.issued().await >= before + 5).then_some(())
+        })
+        .await;
+        operator.terminate();
+        operator = next(&world);
+    }
+    world.emulator.heal().await;
+    let sum = settle(&world).await;
+    println!(
+        "{} objects, {} created, {} unknown, {} tokens",
+        sum.objects, sum.created, sum.unknown, sum.issued
+    );
+    assert!(
+        sum.created <= sum.objects + sum.unknown,
+        "{} created, {} objects, {} unknown",
+        sum.created,
+        sum.objects,
+        sum.unknown
+    );
+}

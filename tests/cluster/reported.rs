@@ -65,9 +65,17 @@ async fn enforced(world: &World, labels: &str) {
 
 #[tokio::test]
 async fn a_copied_secret_neither_holds_an_identity_nor_is_touched() {
-    let world = world_with_a_token().await;
+    let mut world = World::bare(&[], &[]).await;
     let other = format!("{}-copies", world.namespace);
     world.cluster.kubectl(&["create", "namespace", &other]);
+    // The operator sees the copy, too.
+    let watched = ["--watch-namespace", &other].map(ToOwned::to_owned);
+    world.arguments.extend(watched);
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.start_operator();
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
     let made = world.api::<Secret>().get("web").await.unwrap();
     let copy = Secret {
         metadata: ObjectMeta {
@@ -144,6 +152,35 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_full_quota_lets_a_renewal_through_and_a_new_name_of_the_secret_waits_and_says_so() {
+    let world = world_with_a_token().await;
+    let (namespace, hard) = (world.namespace.clone(), "--hard=count/secrets=1");
+    let create = ["-n", &namespace, "create", "quota", "q", hard];
+    world.cluster.kubectl(&create);
+    eventually("the quota counts", || async {
+        let quota = world.api::<ResourceQuota>().get("q").await.unwrap();
+        quota.status.and_then(|status| status.used).map(drop)
+    })
+    .await;
+    let first = world.live_token("web", &[]).await;
+    let request = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "1"}}});
+    world.patch::<AcsToken>("web", request).await;
+    let second = world.live_token("web", &[&first]).await;
+    let renamed = spec(&json!({"secret": {"name": "moved"}}));
+    world.patch::<AcsToken>("web", renamed).await;
+    let message = world.token_says("web", "QuotaExceeded").await;
+    assert!(message.contains("exceeded quota: q"), "{message}");
+    assert_eq!(world.secret_value("web", "token").await, Some(second));
+    world
+        .cluster
+        .kubectl(&["-n", &namespace, "delete", "quota", "q"]);
+    world.ready("web").await;
+    world.live_token("moved", &[]).await;
+    world.gone::<Secret>("web").await;
+    assert_eq!(world.issued().await, 2);
+}
+
+#[tokio::test]
 async fn a_policy_that_denies_is_told_in_its_own_words_and_costs_one_token() {
     let world = World::new().await;
     let body = "
@@ -163,6 +200,55 @@ async fn a_policy_that_denies_is_told_in_its_own_words_and_costs_one_token() {
         .await;
     world.ready("web").await;
     assert_eq!(world.issued().await, 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_denies_updates_of_our_objects_is_told_on_them() {
+    let world = World::new().await;
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
+    let (namespace, sentence) = (&world.namespace, "nobody may touch tokens");
+    world.cluster.apply(
+        namespace,
+        &format!(
+            "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{name: {namespace}-tokens}}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}
+    resourceRules:
+    - {{apiGroups: [acs-identity.dev], apiVersions: ['*'], operations: [UPDATE], resources: [acstokens, acstokens/status]}}
+  validations:
+  - {{expression: 'false', message: {sentence}}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{name: {namespace}-tokens}}
+spec: {{policyName: {namespace}-tokens, validationActions: [Deny]}}
+"
+        ),
+    );
+    let suspended = "scopes: [chat], suspend: true";
+    world.token("probe", "alice", suspended);
+    eventually("the policy is enforced", || async {
+        let label = "{\"metadata\": {\"labels\": {\"try\": \"it\"}}}";
+        let patch = ["patch", "acstoken/probe", "--type=merge", "-p", label];
+        let change = [&patch[..], &["--dry-run=server", "-n", namespace]].concat();
+        let (is_done, said) = world.cluster.pipe(&change, "");
+        (!is_done && said.contains(sentence)).then_some(())
+    })
+    .await;
+    world.token("web", "alice", "scopes: [chat]");
+    let note = world.event("web", "WriteRefused").await;
+    assert!(note.contains(sentence), "{note}");
+    assert_eq!(world.issued().await, 0);
+    let name = format!("{namespace}-tokens");
+    let remove = ["delete", "validatingadmissionpolicybinding", &name];
+    world.cluster.kubectl(&remove);
+    world.ready("web").await;
 }
 
 #[tokio::test]
@@ -242,13 +328,23 @@ async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() 
         let note = json!({"metadata": {"annotations": {format!("acs-identity.dev/{key}"): value}}});
         world.patch::<Secret>("web", note).await;
         world.settled().await;
+        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        let told = token.status.unwrap().expires_at.unwrap();
+        assert!(
+            told.0.as_second() <= ends.as_ref().unwrap().0.as_second() + 600,
+            "{key}: {told:?}"
+        );
+        if key == "expires-at" {
+            // Around the same token.
+            eventually("the annotation is put right", || async {
+                let secret = world.api::<Secret>().get("web").await.unwrap();
+                let told = secret.annotations().get("acs-identity.dev/expires-at");
+                (told.map(String::as_str) != Some(value)).then_some(())
+            })
+            .await;
+            assert_eq!(world.issued().await, 1);
+        }
     }
-    let token = world.api::<AcsToken>().get("web").await.unwrap();
-    let told = token.status.unwrap().expires_at.unwrap();
-    assert!(
-        told.0.as_second() <= ends.unwrap().0.as_second() + 600,
-        "{told:?}"
-    );
     assert!(world.issued().await <= 2);
 }
 

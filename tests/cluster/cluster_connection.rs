@@ -1,13 +1,16 @@
 //! A `ClusterAcsConnection` serves the namespaces of its policy, from a Secret in the operator's own.
 
-use acs_identity_operator::crd::ClusterAcsConnection;
+use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
-use crate::support::world::World;
+use crate::support::{
+    eventually, kubernetes,
+    world::{World, spec},
+};
 
 /// The name is the test's own: every operator of this test binary sees cluster-wide objects, but
 /// only this one has the Secret.
@@ -93,4 +96,64 @@ async fn adoption_is_denied_unless_the_policy_allows_it() {
     let message = world.identity_says("stray", "PolicyDenied").await;
     assert!(message.contains("policy.adoption is Deny"), "{message}");
     clean_up(&world, &name).await;
+}
+
+#[tokio::test]
+async fn where_the_policy_ceases_to_serve_a_namespace_what_a_change_gave_up_is_revoked_all_the_same()
+ {
+    let policy = ", policy: {namespaces: {selector: {}}}";
+    let (world, name) = world_with_a_cluster_connection(policy).await;
+    world.token("web", "alice", "scopes: [chat, voip]");
+    world.ready("web").await;
+    let wide = world.live_token("web", &[]).await;
+    let elsewhere = json!({"namespaces": {"names": ["elsewhere"], "selector": null}});
+    set_policy(&world, &name, elsewhere).await;
+    let narrowed = spec(&json!({"scopes": ["chat"]}));
+    world.patch::<AcsToken>("web", narrowed).await;
+    eventually("the wide token is revoked", || async {
+        let is_valid = world.emulator.check(&wide).await.valid;
+        (!is_valid).then_some(())
+    })
+    .await;
+    world.identity_says("alice", "PolicyDenied").await;
+    world.token_says("web", "PolicyDenied").await;
+    assert_eq!(world.emulator.count("revokeTokens").await, 1);
+    assert_eq!(world.issued().await, 1);
+    clean_up(&world, &name).await;
+}
+
+async fn kind_of_connection(world: &World, identity: &str) -> ConnectionKind {
+    let identity = world.api::<AcsIdentity>().get(identity).await;
+    let status = identity.expect("an identity").status.expect("a status");
+    status.connection_ref.expect("a connection").kind
+}
+
+#[tokio::test]
+async fn a_default_of_the_namespace_may_come_last_and_one_that_comes_too_late_is_told() {
+    // No other test may see a ClusterAcsConnection of this name.
+    let mut world = World::bare_in(kubernetes::another(), &[], &[]).await;
+    world.apply(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: shared}}\nstringData: {{text: \"{}\"}}\n---\n\
+         apiVersion: acs-identity.dev/v1alpha1\nkind: ClusterAcsConnection\nmetadata: {{name: default}}\n\
+         spec: {{auth: {{connectionString: {{secretRef: {{name: shared, key: text}}}}}}, \
+         policy: {{namespaces: {{selector: {{}}}}}}}}\n",
+        world.emulator.connection_string
+    ));
+    world.start_operator();
+    world.identity("bob", "");
+    world.identity_says("bob", "IdentityReady").await;
+    let note = world.event("bob", "ClusterDefaultUsed").await;
+    assert!(note.contains("for life"), "{note}");
+
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.ready("web").await;
+    let kind = kind_of_connection(&world, "alice").await;
+    assert_eq!(kind, ConnectionKind::AcsConnection);
+    let note = world.event("bob", "DefaultConnectionAppeared").await;
+    assert!(note.contains("changes nothing"), "{note}");
+    let kind = kind_of_connection(&world, "bob").await;
+    assert_eq!(kind, ConnectionKind::ClusterAcsConnection);
 }

@@ -1,6 +1,6 @@
 //! Keys and connection strings: changed, wrong, regenerated (C1 without its pacing, I4).
 
-use acs_identity_operator::crd::{AcsConnection, AcsToken, is_ready};
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken, is_ready};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
@@ -164,4 +164,41 @@ async fn counts_of_users_are_in_the_connections_status() {
         (status.identities == Some(1) && status.tokens == Some(1)).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn counts_of_users_are_right_after_deletions_and_moves() {
+    let (world, _) = world_with_a_token().await;
+    world.connect("other", &world.emulator.connection_string.clone());
+    world.identity("bob", "");
+    for (token, identity) in [("app", "alice"), ("bot", "bob"), ("old", "bob")] {
+        // Whose end changes nothing else.
+        world.token(token, identity, "scopes: [chat], revocation: Never");
+        world.ready(token).await;
+    }
+    let api = world.api::<AcsConnection>();
+    let counts = async |name: &str, wanted: (i64, i64)| {
+        eventually(&format!("{name} counts {wanted:?}"), || async {
+            let status = api.get(name).await.expect("a connection").status?;
+            ((status.identities?, status.tokens?) == wanted).then_some(())
+        })
+        .await;
+    };
+    counts("default", (2, 4)).await;
+    // Until it does not look again by itself.
+    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    world.delete::<AcsToken>("old").await;
+    world.gone::<AcsToken>("old").await;
+    counts("default", (2, 3)).await;
+    let to =
+        |name: &str| json!({"spec": {"connectionRef": {"kind": "AcsConnection", "name": name}}});
+    world.patch::<AcsIdentity>("alice", to("other")).await;
+    counts("default", (1, 1)).await;
+    counts("other", (1, 2)).await;
+    // Of another resource, from which none of its tokens is.
+    let elsewhere = crate::support::emulator::Emulator::start(&[]);
+    world.connect("elsewhere", &elsewhere.connection_string);
+    world.patch::<AcsIdentity>("bob", to("elsewhere")).await;
+    counts("elsewhere", (1, 0)).await;
+    counts("default", (1, 1)).await;
 }

@@ -14,9 +14,10 @@ use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 
 use crate::support::{
+    emulator::Emulator,
     eventually,
     kubernetes::root,
-    world::{World, condition, token_manifest},
+    world::{World, condition, spec, token_manifest},
 };
 
 /// A world with both keys of the emulator in one Secret; the first is in use.
@@ -225,6 +226,31 @@ async fn what_is_left_of_a_former_key_is_told_until_it_has_run_out() {
         jiff::Timestamp::now() >= end,
         "it was called safe before {end}"
     );
+}
+
+#[tokio::test]
+async fn tokens_of_an_identity_that_names_another_resource_now_count_for_the_one_that_issued_them()
+{
+    let world = world_with_two_keys(&["--pods-reread-within", "1s"], &[]).await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    safe_to_regenerate(&world, "True", "NoFormerTokens").await;
+    let other = Emulator::start(&[]);
+    world.connect("other", &other.connection_string);
+    let elsewhere = json!({"connectionRef": {"kind": "AcsConnection", "name": "other"}});
+    world.patch::<AcsIdentity>("alice", spec(&elsewhere)).await;
+    world.identity_says("alice", "EndpointChanged").await;
+    use_key(&world, "secondary").await;
+    // Somebody has to show the service the new key.
+    world.identity("bob", "");
+    world.identity_says("bob", "IdentityReady").await;
+    let (_, former) = safe_to_regenerate(&world, "False", "FormerTokensLeft").await;
+    assert_eq!(former.left, 1);
+    let back = json!({"connectionRef": {"name": "default"}});
+    world.patch::<AcsIdentity>("alice", spec(&back)).await;
+    let (_, former) = safe_to_regenerate(&world, "False", "SecretsRenewed").await;
+    assert_eq!(former.left, 0);
 }
 
 #[tokio::test]

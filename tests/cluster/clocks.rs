@@ -48,3 +48,42 @@ async fn a_service_whose_clock_is_hours_off_is_served_all_the_same_and_the_offse
         );
     }
 }
+
+#[tokio::test]
+async fn a_clock_of_the_service_that_steps_back_costs_a_pause_and_few_calls() {
+    let world = World::new().await;
+    let set = async |offset: &str| {
+        let clock = Some(json!({"offset": offset}));
+        let sent = world.emulator.send(reqwest::Method::PUT, "clock", clock);
+        sent.await;
+    };
+    world.identity("alice", "");
+    world.identity_says("alice", "IdentityReady").await;
+    set("20s").await;
+    world.token("web", "alice", "scopes: [chat, voip]");
+    let first = world.live_token("web", &[]).await;
+    world.ready("web").await;
+    set("0s").await;
+    let narrowed = spec(&json!({"scopes": ["chat"]}));
+    world.patch::<AcsToken>("web", narrowed).await;
+    let second = world.live_token("web", &[&first]).await;
+    assert!(!world.emulator.check(&first).await.valid);
+    assert!(world.emulator.check(&second).await.valid);
+    world.ready("web").await;
+    let revokes = world.emulator.count("revokeTokens").await;
+    assert!((1..=3).contains(&revokes), "{revokes}");
+    assert!(world.issued().await <= 4);
+}
+
+#[tokio::test]
+async fn a_token_that_lives_for_no_time_is_told_and_is_not_asked_for_again_and_again() {
+    let world = World::with(&["--minute", "1ms"], &[]).await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat], expiresIn: 1h");
+    let message = world.token_says("web", "InvalidAnswer").await;
+    assert!(message.contains("it is tried again"), "{message}");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // Where a second begins between, one lives for a second, and the next comes at its end.
+    let issued = world.issued().await;
+    assert!(issued <= 15, "{issued}");
+}

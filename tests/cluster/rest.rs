@@ -1,11 +1,13 @@
 //! At rest nothing happens (K4), and foreign Secrets are nobody's business (K1).
 
-use acs_identity_operator::crd::{AcsIdentity, AcsToken};
+use std::time::Duration;
+
+use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::world::World;
+use crate::support::{eventually, world::World};
 
 #[tokio::test]
 async fn a_settled_world_costs_neither_calls_nor_writes() {
@@ -46,6 +48,49 @@ async fn a_settled_world_costs_neither_calls_nor_writes() {
         .expect("one")
         .resource_version();
     assert_eq!(now, identity, "the identity was written without need");
+}
+
+#[tokio::test]
+async fn one_more_token_in_a_fleet_is_no_reason_to_look_at_the_others() {
+    let mut world = World::new().await;
+    let url = world.operator().url.clone();
+    for number in 0..21 {
+        let name = format!("user-{number}");
+        world.identity(&name, "");
+        world.token(&name, &name, "scopes: [chat]");
+    }
+    for number in 0..21 {
+        world.ready(&format!("user-{number}")).await;
+    }
+    let counted = async |tokens: i64| {
+        let api = world.api::<AcsConnection>();
+        eventually(&format!("the connection counts {tokens}"), || async {
+            let status = api.get("default").await.expect("a connection").status?;
+            (status.tokens == Some(tokens)).then_some(())
+        })
+        .await;
+    };
+    counted(21).await;
+    let runs = async || -> u64 {
+        let answer = reqwest::get(format!("{url}/metrics")).await;
+        let text = answer.expect("an answer").text().await.expect("metrics");
+        let runs = text.lines().filter_map(|line| {
+            let kinds = ["AcsToken", "AcsIdentity"]
+                .map(|kind| format!("acs_identity_operator_reconciles_total{{kind=\"{kind}\"}} "));
+            kinds
+                .iter()
+                .find_map(|start| line.strip_prefix(start.as_str()))
+        });
+        runs.map(|count| count.parse::<u64>().expect("a count"))
+            .sum()
+    };
+    let before = runs().await;
+    world.token("one-more", "user-0", "scopes: [chat]");
+    world.ready("one-more").await;
+    counted(22).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let cost = runs().await - before;
+    assert!(cost <= 15, "one more token cost {cost} runs");
 }
 
 #[tokio::test]

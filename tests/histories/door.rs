@@ -20,7 +20,7 @@ use acs_identity_operator::{
         self,
         input::{Follower, Presence},
     },
-    crd::{TeamsUser, TokenParameters},
+    crd::{Reason, TeamsUser, TokenParameters},
     engine::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, Object, Requeue, World as Door},
 };
 use futures::future::{BoxFuture, FutureExt, ready};
@@ -154,7 +154,15 @@ impl Door for ProcessDoor {
         }
         if let ApiRequest::Publish(notice) = request {
             let told = format!("{} {}", notice.reason, notice.note);
-            world().borrow_mut().tell(|| format!("Event {told}"));
+            let world = world();
+            let mut world = world.borrow_mut();
+            world.tell(|| format!("Event {told}"));
+            if notice.reason == Reason::Abandoned {
+                let uid = notice.about.uid.unwrap_or_default();
+                if !world.truth.told_abandoned.insert((self.process, uid)) {
+                    world.break_with(format!("I3: it is told twice: {told}"));
+                }
+            }
             return ready(Ok(None)).boxed();
         }
         let named = format!("{request:?}").chars().take(40).collect();

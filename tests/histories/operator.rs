@@ -114,6 +114,7 @@ impl Operator {
         world.cluster.untold = Default::default();
         world.learned = None;
         world.connection.read = None;
+        world.truth.answered.clear();
         for token in world.service.tokens_mut() {
             token.is_known = false;
         }
@@ -456,6 +457,9 @@ impl Operator {
             &call.message
         {
             is_told_policy(&mut world);
+        }
+        if let Reply::Acs(Ok(Success::Created(id)), _) = &reply {
+            world.truth.answered.insert(id.clone());
         }
         if let Reply::Acs(Ok(Success::Issued { text, .. }), _) = &reply {
             let mut tokens = world.service.tokens_mut();

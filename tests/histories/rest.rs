@@ -630,6 +630,15 @@ fn nothing_is_lost(world: &World) -> Checked {
             made.len(),
             object.name_any()
         );
+        for (id, identity) in made {
+            let is_answered = world.truth.answered.contains(id) && world.truth.rewound.is_none();
+            let is_told = status.identity_id.as_ref() == Some(id);
+            hold!(
+                !is_answered || is_told || identity.is_deleted || identity.is_not_owned,
+                "I6: {id} was made for {}, and the answer is forgotten",
+                object.name_any()
+            );
+        }
         let is_gone = world.truth.gone.contains_key(&uid);
         let is_kept = object.spec.deletion_policy == Some(DeletionPolicy::Orphan);
         let id = status.identity_id.unwrap_or_default();

@@ -59,6 +59,10 @@ pub struct Truth {
     pub issues: BTreeMap<String, (Millis, &'static str, Millis)>,
     /// Identities that were let go although ACS was not cleaned up, by object.
     pub abandoned: BTreeSet<String>,
+    /// What each process has told to be left behind in ACS, by the UID of its object.
+    pub told_abandoned: BTreeSet<(u64, String)>,
+    /// Identities that were created, as the process that lives now was answered (I6).
+    pub answered: BTreeSet<String>,
     /// When the process that is running was started, if it is not the first.
     pub restarted: Option<Millis>,
     /// When a write was last done without an answer.

@@ -124,7 +124,7 @@ pub fn refused(identity: &AcsIdentity, request: &str) -> AcsIdentityStatus {
 const MOST_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(24);
 
 /// All tokens are revoked, as the service answered at `now` of the operator's clock. The `newest`
-/// token was issued before, whatever the service's clock said then. With a shared id, a lost call of
+/// token was issued, and the former revocation made, before, whatever the service's clock said then. With a shared id, a lost call of
 /// another object may take effect until `beside`, by the operator's clock.
 #[must_use]
 pub fn revoked(
@@ -137,10 +137,13 @@ pub fn revoked(
     let mut next = identity.status.clone().unwrap_or_default();
     let date = renewal::whole_seconds(answer.date);
     let latest = renewal::add(date, MOST_CLOCK_STEP);
-    if let Some(newest) = newest.filter(|newest| *newest > date && *newest <= latest) {
-        // By the service's clock it was issued later than now: it may outlive this revocation. The
-        // intent stays until that clock has passed it.
-        next.tokens_valid_after = Some(Time(newest));
+    let former = next.tokens_valid_after.as_ref().map(|former| former.0);
+    let is_ahead = |known: &Timestamp| *known > date && *known <= latest;
+    if let Some(ahead) = newest.into_iter().chain(former).filter(is_ahead).max() {
+        // By the service's clock a token was issued, or all were revoked, later than now: such a token
+        // may outlive this revocation, and one of now be dead. The intent stays until that clock has
+        // passed it.
+        next.tokens_valid_after = Some(Time(ahead));
         return next;
     }
     let pending = next.pending_revocation.take();

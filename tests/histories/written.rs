@@ -4,8 +4,8 @@ use crate::{
     events::{
         Edit,
         Event::{
-            self, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Regenerate, Settle,
-            Steps, Wait,
+            self, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Regenerate,
+            RequestRevocation, Settle, Step, Steps, Wait,
         },
         Setup,
     },
@@ -63,6 +63,24 @@ fn a_connection_counts_anew_when_a_token_of_a_former_credential_ends() {
             DropKey,
             Edited(3, Edit::Suspend(true)),
             Crash(52),
+        ],
+    );
+}
+
+/// R3: the service's clock steps back after a revocation, and all is revoked again by the former time.
+#[test]
+fn a_revocation_after_the_clock_stepped_back_forgets_none_before() {
+    holds(
+        TEAMS,
+        &[
+            Wait(1),
+            Settle,
+            Edited(0, Edit::Scopes(2)),
+            Wait(3),
+            Step(-60),
+            RequestRevocation(0),
+            Settle,
+            Settle,
         ],
     );
 }

@@ -277,13 +277,13 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             let knew_clock = world
                 .calls
                 .iter()
-                .any(|call| call.by == *by && call.knew_clock);
+                .any(|call| call.by == *by && call.knew_clock == Some(world.stepped));
             for identity in with_id(world, id) {
                 let status = identity.status.as_ref();
                 let after = status.and_then(|status| status.tokens_valid_after.as_ref());
                 let is_later = after.is_none_or(|after| second > after.0.as_second());
                 hold!(
-                    is_later || !knew_clock || world.has_stepped_unseen,
+                    is_later || !knew_clock,
                     "R3: {by} issues in the second of the revocation"
                 );
             }

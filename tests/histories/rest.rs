@@ -8,7 +8,7 @@ use acs_identity_operator::{
     },
     token::renew_at,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use crate::{
@@ -595,7 +595,8 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         token.is_some_and(works),
         "R1, T1: Secret {wanted} holds a dead token in the end"
     );
-    let is_late = world.local() > renew_at(object, &facts);
+    // A run comes a moment after what it waits for, and its call is on the way for another.
+    let is_late = world.local() > renew_at(object, &facts) + SignedDuration::from_secs(1);
     hold!(
         !is_late || world.jumped > 0,
         "T2: Secret {wanted} was not renewed in time"

@@ -132,8 +132,8 @@ pub struct Call {
     pub id: u64,
     pub by: Key,
     pub sent_at: Millis,
-    /// Whether the service's clock was known then.
-    pub knew_clock: bool,
+    /// If the service's clock was known then: how far it had stepped back.
+    pub knew_clock: Option<Millis>,
     pub message: Message,
     pub state: State,
 }
@@ -344,7 +344,8 @@ impl World {
             id: self.sent,
             by: by.clone(),
             sent_at: self.now,
-            knew_clock: self.learned.is_some(),
+            knew_clock: (self.learned.is_some() && !self.has_stepped_unseen)
+                .then_some(self.stepped),
             message,
             state: State::Sent,
         });

@@ -273,9 +273,10 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 pub fn waits(observed: &Observed<'_>) -> Decision {
     let since = observed.call.since().unwrap_or(observed.now);
     let silence = renewal::pause(since, QUIET_WAIT, observed.now);
-    let status = observed.identity.status.as_ref();
+    let status = status(observed);
     let is_deleting = observed.identity.metadata.deletion_timestamp.is_some();
-    let is_told = is_deleting || status.is_some_and(|status| !status.conditions.is_empty());
+    let is_current = status.observed_generation == observed.identity.metadata.generation;
+    let is_told = is_deleting || is_current && !status.conditions.is_empty();
     let deadline = is_deleting.then_some(observed.deletion_deadline);
     if is_told {
         return Decision {
@@ -289,13 +290,16 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
             ..Decision::step(Step::Rest)
         };
     }
-    Decision::rest(
+    let verdict = if status.identity_id.is_some() {
+        let denial = denial(observed, &status);
+        denial.unwrap_or_else(|| standing(observed.identity, observed.is_missing))
+    } else {
         Verdict::reconciling(
             Reason::WaitingForService,
             "waiting for ACS to create the identity",
-        ),
-        None,
-    )
+        )
+    };
+    Decision::rest(verdict, None)
 }
 
 fn decide_life(observed: &Observed<'_>) -> Decision {

@@ -343,15 +343,13 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
         _ => None,
     };
     let status = observed.token.status.as_ref();
-    let is_told = match good {
-        Some(_) => status
-            .is_some_and(|status| status.observed_generation == observed.token.metadata.generation),
-        // Why it is not Ready, a former failure perhaps, says more than that it is tried again.
-        None => {
-            !is_told_ready(observed.token)
-                && status.is_some_and(|status| !status.conditions.is_empty())
-        }
+    let is_current = status
+        .is_some_and(|status| status.observed_generation == observed.token.metadata.generation);
+    // Why it is not Ready, a former failure perhaps, says more than that it is tried again.
+    let has_reason = || {
+        !is_told_ready(observed.token) && status.is_some_and(|status| !status.conditions.is_empty())
     };
+    let is_told = is_current && (good.is_some() || has_reason());
     let since = observed.call.since().unwrap_or(observed.now);
     let silence = renewal::pause(since, QUIET_WAIT, observed.now).filter(|_| !is_told);
     let wake = good.map(|facts| facts.expires_at);

@@ -231,11 +231,10 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
     };
     match request {
         Request::Create { uid, custom_id } => {
-            let object = world
-                .cluster
-                .identities
-                .values()
-                .find(|it| it.uid().as_ref() == Some(uid));
+            let mut objects = world.cluster.identities.values();
+            // Somebody took the finalizer off, and it went while its call was on the way.
+            let gone = world.truth.gone.get(uid);
+            let object = objects.find(|it| it.uid().as_ref() == Some(uid)).or(gone);
             let status = object.and_then(|object| object.status.as_ref());
             let is_intended = status.is_some_and(|status| status.pending_create.is_some());
             let is_made = status.is_some_and(|status| status.identity_id.is_some());
@@ -254,7 +253,7 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             let is_held =
                 object.is_some_and(|it| it.finalizers().iter().any(|name| name == FINALIZER));
             hold!(
-                is_held,
+                is_held || gone.is_some(),
                 "I3: {by} creates before a deletion would wait for it"
             );
         }

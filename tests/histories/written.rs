@@ -4,8 +4,8 @@ use crate::{
     events::{
         Edit,
         Event::{
-            self, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Regenerate,
-            RequestRevocation, Settle, Step, Steps, Wait,
+            self, Busy, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Regenerate,
+            RequestRevocation, Settle, Step, Steps, StripFinalizer, SuspendIdentity, Wait,
         },
         Setup,
     },
@@ -81,6 +81,59 @@ fn a_revocation_after_the_clock_stepped_back_forgets_none_before() {
             RequestRevocation(0),
             Settle,
             Settle,
+        ],
+    );
+}
+
+/// I6: somebody takes the finalizer off, and the object goes at any moment of its creation.
+#[test]
+fn an_identity_whose_object_goes_while_it_is_created_is_deleted() {
+    for steps in 1..24 {
+        holds(
+            Setup::default(),
+            &[
+                Steps(steps, 0),
+                DeleteIdentity(0),
+                StripFinalizer(0),
+                Settle,
+            ],
+        );
+    }
+}
+
+/// Honesty: a token that failed once waits for its turn with another spec.
+#[test]
+fn a_token_that_waits_tells_that_it_has_seen_its_spec() {
+    let setup = Setup {
+        is_shared: true,
+        ..Setup::default()
+    };
+    holds(
+        setup,
+        &[
+            Regenerate,
+            Settle,
+            Busy(90),
+            Edited(0, Edit::ExpiresIn(1)),
+            Crash(0),
+            Wait(41),
+        ],
+    );
+}
+
+/// Honesty: the same of an identity that waits to revoke.
+#[test]
+fn an_identity_that_waits_to_revoke_tells_that_it_has_seen_its_spec() {
+    holds(
+        Setup::default(),
+        &[
+            Settle,
+            Wait(3),
+            Busy(90),
+            RequestRevocation(0),
+            Settle,
+            SuspendIdentity(0, true),
+            Wait(60),
         ],
     );
 }

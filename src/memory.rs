@@ -91,13 +91,17 @@ impl Rewrites {
     #[must_use]
     pub fn after(former: Option<Self>, token: &AcsToken, now: Timestamp) -> Self {
         let generation = token.metadata.generation;
-        let former = former.filter(|former| {
-            let is_recent = renewal::pause(former.last, Self::INTERVAL * 12, now).is_some();
-            former.generation == generation && is_recent
-        });
+        let is_recent =
+            |former: &Self| renewal::pause(former.last, Self::INTERVAL * 12, now).is_some();
+        let count = match former.filter(is_recent) {
+            Some(former) if former.generation == generation => former.count.saturating_add(1),
+            // Where others kept on before, a new spec is worth one more.
+            Some(former) if former.count >= Self::MOST => Self::MOST,
+            _ => 1,
+        };
         Self {
             generation,
-            count: former.map_or(1, |former| former.count.saturating_add(1)),
+            count,
             last: now,
         }
     }

@@ -122,6 +122,18 @@ impl World {
         self.start_operator_with(&file);
     }
 
+    /// The cluster as a new `ServiceAccount` that may do everything: what it does is in the audit log.
+    pub fn as_admin(&self, account: &str) -> Cluster {
+        let namespace = &self.namespace;
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {account}}}}}\n---\n\
+             {{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: {namespace}-{account}}}, \
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}, \
+             subjects: [{{kind: ServiceAccount, name: {account}, namespace: {namespace}}}]}}"
+        ));
+        self.cluster.as_account(namespace, account)
+    }
+
     /// Starts the operator with another kubeconfig.
     pub fn start_operator_with(&mut self, kubeconfig: &std::path::Path) {
         let mut command = self.operator_command(kubeconfig);

@@ -50,14 +50,8 @@ impl Replica {
     async fn start(world: &World, arguments: &[&str]) -> Self {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let (namespace, account) = (&world.namespace, format!("replica-{number}"));
-        world.apply(&format!(
-            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {account}}}}}\n---\n\
-             {{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: {namespace}-{account}}}, \
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}, \
-             subjects: [{{kind: ServiceAccount, name: {account}, namespace: {namespace}}}]}}"
-        ));
-        let as_account = world.cluster.as_account(namespace, &account);
+        let account = format!("replica-{number}");
+        let as_account = world.as_admin(&account);
         let (cluster, kubeconfig) = api_server(&as_account, &account).await;
         let emulator = world.emulator.url.trim_start_matches("http://");
         let acs = Proxy::start(emulator.parse().expect("an address")).await;

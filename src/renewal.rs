@@ -31,6 +31,10 @@ fn longest_margin(life: SignedDuration) -> SignedDuration {
     life / 3 * 2
 }
 
+/// No token is renewed sooner after it was issued: a service that grants a second would be asked again
+/// at once, and again (K5).
+const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
+
 /// When a token that ends at `expires_at` after `life` is due for renewal.
 ///
 /// The spread comes from `seed` (the object's UID) alone, so that a restart finds the same answer,
@@ -45,7 +49,8 @@ pub fn renew_at(
     let margin = margin(life, renew_before);
     let room = (longest_margin(life) - margin).min((life - margin) / SPREAD);
     let early = fraction(seed, room);
-    add(expires_at, -(margin + early))
+    let latest = (life - SHORTEST).max(SignedDuration::ZERO);
+    add(expires_at, -(margin + early).min(latest))
 }
 
 /// How long to wait after the `attempts`-th failure in a row (1 is the first): doubling from 1 s to
@@ -131,6 +136,17 @@ mod tests {
     #[test]
     fn the_margin_is_a_third_of_the_life_by_default() {
         assert_eq!(margin(hours(24), None), hours(8));
+    }
+
+    #[test]
+    fn no_token_is_renewed_within_a_second_of_its_issue() {
+        let end: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (life, before_its_end) in [(0, 0), (1, 0), (2, 1)] {
+            let life = SignedDuration::from_secs(life);
+            let due = renew_at(end, life, Some(hours(1)), "uid");
+            let before_its_end = SignedDuration::from_secs(before_its_end);
+            assert_eq!(end.duration_since(due), before_its_end, "{life}");
+        }
     }
 
     #[test]

@@ -96,35 +96,35 @@ impl Replica {
         assert!(log.contains("the Lease is lost"), "{log}");
     }
 
-    /// When the API server received its writes that took effect, of what it manages: first and last.
-    fn wrote(&self, world: &World) -> Option<(Timestamp, Timestamp)> {
-        let managed = ["acsconnections", "acsidentities", "acstokens", "secrets"];
-        let user = format!("system:serviceaccount:{}:{}", world.namespace, self.account);
-        let events = world.cluster.audited(&user);
-        let wrote = events.iter().filter(|event| {
-            let verb = event["verb"].as_str().expect("a verb");
-            let resource = event["objectRef"]["resource"].as_str();
-            ["create", "update", "patch", "delete"].contains(&verb)
-                && resource.is_some_and(|resource| managed.contains(&resource))
-                && event["responseStatus"]["code"]
-                    .as_u64()
-                    .is_some_and(|code| code < 300)
-        });
-        let mut at: Vec<Timestamp> = wrote
-            .map(|event| {
-                let at = event["requestReceivedTimestamp"].as_str();
-                at.expect("a time").parse().expect("RFC 3339")
-            })
-            .collect();
-        at.sort();
-        Some((*at.first()?, *at.last()?))
-    }
-
     async fn metric(&self, name: &str) -> String {
         let (_, text) = self.operator.get("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.expect("the metric").trim().to_owned()
     }
+}
+
+/// When the API server received writes of an account that took effect, of what it manages: first and last.
+fn wrote(world: &World, account: &str) -> Option<(Timestamp, Timestamp)> {
+    let managed = ["acsconnections", "acsidentities", "acstokens", "secrets"];
+    let user = format!("system:serviceaccount:{}:{}", world.namespace, account);
+    let events = world.cluster.audited(&user);
+    let wrote = events.iter().filter(|event| {
+        let verb = event["verb"].as_str().expect("a verb");
+        let resource = event["objectRef"]["resource"].as_str();
+        ["create", "update", "patch", "delete"].contains(&verb)
+            && resource.is_some_and(|resource| managed.contains(&resource))
+            && event["responseStatus"]["code"]
+                .as_u64()
+                .is_some_and(|code| code < 300)
+    });
+    let mut at: Vec<Timestamp> = wrote
+        .map(|event| {
+            let at = event["requestReceivedTimestamp"].as_str();
+            at.expect("a time").parse().expect("RFC 3339")
+        })
+        .collect();
+    at.sort();
+    Some((*at.first()?, *at.last()?))
 }
 
 fn number(variable: &str, default: usize) -> usize {
@@ -161,6 +161,33 @@ struct Sum {
     unknown: usize,
     /// Tokens that ACS issued.
     issued: usize,
+}
+
+impl Sum {
+    /// No identity was made that nobody counts.
+    fn is_counted(&self) {
+        let (made, objects, unknown) = (self.created, self.objects, self.unknown);
+        println!(
+            "{objects} objects, {made} created, {unknown} unknown, {} tokens",
+            self.issued
+        );
+        assert!(
+            made <= objects + unknown,
+            "{made} created, {objects} objects, {unknown} unknown"
+        );
+    }
+}
+
+/// A world with a connection and no operator yet, whose ACS answers some calls late.
+async fn slow_world() -> World {
+    let world = World::bare(&[], &[]).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    let slow = serde_json::json!([
+        {"operation": "createIdentity", "effect": "delay", "delay": "300ms", "probability": 0.3},
+        {"operation": "issueToken", "effect": "delay", "delay": "300ms", "probability": 0.3},
+    ]);
+    world.emulator.faults(slow).await;
+    world
 }
 
 /// Waits until every token is Ready, and checks that each has a live token in its Secret and that

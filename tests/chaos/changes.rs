@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use crate::{
     Timeline,
-    support::world::{World, token_manifest},
+    support::world::{World, identity_manifest, token_manifest},
 };
 
 const SCOPES: [&str; 4] = ["chat", "chat.join", "voip", "voip.join"];
@@ -60,7 +60,7 @@ impl People {
             let name = format!("token-{number}");
             let owner = self.identity_of(&name);
             if self.identities.insert(owner.clone()) {
-                manifests.push(identity_manifest(&owner));
+                manifests.push(identity_manifest(&owner, ""));
             }
             if !self.tokens.contains_key(&name) {
                 manifests.push(token_manifest(&name, &owner, "scopes: [chat]"));
@@ -198,10 +198,4 @@ impl People {
 fn delete(world: &World, kind: &str, name: &str) {
     let delete = ["delete", kind, name, "--wait=false", "-n", &world.namespace];
     world.cluster.kubectl(&delete);
-}
-
-fn identity_manifest(name: &str) -> String {
-    format!(
-        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{}}\n"
-    )
 }

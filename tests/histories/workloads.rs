@@ -273,7 +273,7 @@ fn may_restart(world: &World, by: &Key, name: &str, found: &Workload) -> Checked
     ))
 }
 
-/// K5: a restart is due only for what the pods can't see by themselves.
+/// K5: a restart is due only for a change that the pods cannot see themselves.
 fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
     let target = object.rollout_restarts().find(|target| target.name == name);
     let Some(target) = target else {

@@ -38,7 +38,7 @@ pub fn another() -> &'static Cluster {
 
 /// The same, whose programs are started again when they are killed.
 pub fn another_that_restarts() -> &'static Cluster {
-    Box::leak(Box::new(with_crds(start_with("RESTART_KILLED"))))
+    Box::leak(Box::new(with_crds(start_with(&[("RESTART_KILLED", "1")]))))
 }
 
 fn with_crds(cluster: Cluster) -> Cluster {
@@ -71,10 +71,10 @@ pub fn built(what: &str) -> PathBuf {
 
 /// A control plane of the caller's own, without our CRDs.
 pub fn start() -> Cluster {
-    start_with("RESTART_NOTHING")
+    start_with(&[])
 }
 
-fn start_with(setting: &str) -> Cluster {
+fn start_with(environment: &[(&str, &str)]) -> Cluster {
     let programs = built("kubernetes");
     if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
         return Cluster {
@@ -91,7 +91,7 @@ fn start_with(setting: &str) -> Cluster {
     let mut child = Command::new(root("tests/support/control-plane/run.sh"))
         .arg(&folder)
         .arg("--until-stdin-closes")
-        .env(setting, "1")
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

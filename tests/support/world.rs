@@ -192,9 +192,7 @@ impl World {
 
     /// Makes an `AcsIdentity` with `spec` (flow-style YAML without braces).
     pub fn identity(&self, name: &str, spec: &str) {
-        self.apply(&format!(
-            "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
-        ));
+        self.apply(&identity_manifest(name, spec));
     }
 
     /// Makes an `AcsToken` of an identity with `spec` (flow-style YAML without braces).
@@ -471,6 +469,13 @@ impl Operator {
             answer.text().await.expect("a body"),
         )
     }
+}
+
+/// An `AcsIdentity` with `spec` (flow-style YAML without braces).
+pub fn identity_manifest(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+    )
 }
 
 /// The manifest of an `AcsToken`.

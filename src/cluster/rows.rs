@@ -76,7 +76,12 @@ impl<K: Kept> Rows<K> {
         found
     }
 
-    /// How many rows are found by `key`.
+    /// Whether a row is found by `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.with_hash(self.hasher.hash_one(key)).next().is_some()
+    }
+
+    /// Number of rows that are found by `key`. Visits each of them.
     pub fn count(&self, key: &str) -> usize {
         self.with_hash(self.hasher.hash_one(key)).count()
     }

@@ -111,7 +111,13 @@ impl<K: Kept> View<K> {
         found.filter_map(|handle| rows.reference(handle)).collect()
     }
 
-    /// How many objects are found by `key`.
+    /// Whether an object is found by `key`.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        lock(&self.rows).has(key)
+    }
+
+    /// Number of objects that are found by `key`. Visits each of them.
     #[must_use]
     pub fn count(&self, key: &str) -> usize {
         lock(&self.rows).count(key)

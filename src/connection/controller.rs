@@ -28,7 +28,7 @@ pub async fn reconcile<C: AnyConnection + Stored + Kept>(
         return Ok(Rested::Until(None));
     };
     let key = connection.key();
-    let users = context.views.identities.count(&index::of_connection(&key));
+    let is_used = context.views.identities.has(&index::of_connection(&key));
     let is_held = connection.finalizers().iter().any(|name| name == FINALIZER);
 
     if connection.meta().deletion_timestamp.is_some() {
@@ -36,7 +36,7 @@ pub async fn reconcile<C: AnyConnection + Stored + Kept>(
         if !is_held {
             return Ok(Rested::Until(None));
         }
-        if users == 0 || context.now() >= deadline {
+        if !is_used || context.now() >= deadline {
             remove_finalizer(&*context.world, view, connection.as_ref(), None).await?;
             context.world.unfollow(&follower(&key));
             let uid = connection.uid().unwrap_or_default();
@@ -50,13 +50,13 @@ pub async fn reconcile<C: AnyConnection + Stored + Kept>(
         return Ok(Rested::Until(Some(deadline)));
     }
     look(context, connection.as_ref(), &key).await?;
-    if users > 0 && !is_held {
+    if is_used && !is_held {
         add_finalizer(&*context.world, view, connection.as_ref()).await?;
     }
     let Some(connection) = view.get(&reference) else {
         return Ok(Rested::Until(None));
     };
-    let until = report::tell(context, view, connection.as_ref(), &key, users).await?;
+    let until = report::tell(context, view, connection.as_ref(), &key).await?;
     Ok(Rested::Until(until))
 }
 

@@ -39,7 +39,6 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     view: &View<C>,
     connection: &C,
     key: &ConnectionKey,
-    users: usize,
 ) -> Result<Option<Timestamp>, cluster::Error> {
     let now = context.now();
     let uid = connection.uid().unwrap_or_default();
@@ -99,6 +98,7 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         return Ok(Some(due));
     }
     let load = count(context, key, &credential, &mut next);
+    let users = context.views.identities.count(&index::of_connection(key));
     next.identities = i64::try_from(users).ok();
     let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
     context

@@ -8,7 +8,7 @@ use super::{
     ConnectionStatus, NamespacePolicy, TokenPolicy,
 };
 
-/// What the two kinds of connection have in common.
+/// Common interface of the two kinds of connection.
 pub trait AnyConnection:
     Resource<DynamicType = ()>
     + HasStatus<Status = ConnectionStatus>
@@ -20,7 +20,7 @@ pub trait AnyConnection:
     + Sync
     + 'static
 {
-    /// The kind.
+    /// Kind of the connection.
     const KIND: ConnectionKind;
 
     /// `spec.endpoint`.
@@ -29,15 +29,15 @@ pub trait AnyConnection:
     fn api_version(&self) -> Option<&str>;
     /// `spec.auth`.
     fn auth(&self) -> &Auth;
-    /// Whether identities that exist may be taken over.
+    /// Whether existing identities may be adopted.
     fn allows_adoption(&self) -> bool;
-    /// Whether several objects may use one identity.
+    /// Whether several `AcsIdentity` objects may use one identity in ACS.
     fn shares_identities(&self) -> bool;
-    /// What tokens may be asked for.
+    /// Rules for tokens.
     fn token_policy(&self) -> TokenPolicy;
-    /// The namespaces that may use it; `None` where that is not for a policy to say.
+    /// Namespaces that may use the connection; `None` for a kind that has no such rule.
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>>;
-    /// The same object with another status.
+    /// Copy of the object with `status` in place of its own.
     #[must_use]
     fn with_status(&self, status: ConnectionStatus) -> Self {
         let mut next = self.clone();
@@ -45,7 +45,7 @@ pub trait AnyConnection:
         next
     }
 
-    /// Its key.
+    /// Key of the connection.
     fn key(&self) -> ConnectionKey {
         ConnectionKey {
             kind: Self::KIND,

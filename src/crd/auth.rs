@@ -9,22 +9,23 @@ use super::rule;
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = without_one_of)]
 pub enum Auth {
-    /// A connection string, as the Azure portal shows it.
+    /// Connection string, as shown in the Azure portal.
     ConnectionString(ConnectionStringAuth),
-    /// One of the resource's two access keys; `endpoint` says which resource.
+    /// One of the two access keys of the resource in `endpoint`.
     AccessKey(AccessKeyAuth),
-    /// An application or managed identity of Microsoft Entra ID that trusts a `ServiceAccount` of
-    /// this cluster. No secret is stored anywhere.
+    /// Application or managed identity in Microsoft Entra ID that trusts a `ServiceAccount` of this
+    /// cluster. No secret is stored anywhere.
     WorkloadIdentity(WorkloadIdentityAuth),
-    /// The managed identity of the machine that the operator runs on. Like every credential of the
-    /// operator itself it is for a `ClusterAcsConnection`, unless the operator runs with
+    /// Managed identity of the machine that the operator runs on. This is a credential of the
+    /// operator itself, so an `AcsConnection` may use it only if the operator runs with
     /// `--namespaced-ambient-credentials`.
     ManagedIdentity(ManagedIdentityAuth),
-    /// An application of Microsoft Entra ID with a client secret.
+    /// Application in Microsoft Entra ID with a client secret.
     ClientSecret(ClientSecretAuth),
 }
 
-/// "Exactly one" is a rule with a sentence of its own; `oneOf` would tell users of schemas.
+/// A rule refuses more than one member with a clear message; `oneOf` would show users a schema
+/// error.
 fn without_one_of(schema: &mut schemars::Schema) {
     if let Some(all) = schema.remove("oneOf") {
         let mut properties = serde_json::Map::new();
@@ -32,7 +33,7 @@ fn without_one_of(schema: &mut schemars::Schema) {
             let members = variant.get("properties").and_then(|it| it.as_object());
             for (name, member) in members.into_iter().flatten() {
                 let mut member = member.clone();
-                // The variant says what it is for, its type only what it holds.
+                // The variant's description says more than the description of its type.
                 if let (Some(member), Some(text)) =
                     (member.as_object_mut(), variant.get("description"))
                 {
@@ -50,83 +51,83 @@ fn without_one_of(schema: &mut schemars::Schema) {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionStringAuth {
-    /// The Secret and the key in it that hold the connection string.
+    /// Secret, and the key in it, that hold the connection string.
     pub secret_ref: SecretKeyRef,
 }
 
-/// An access key in a Secret, and perhaps the other one.
+/// An access key in a Secret, and optionally the second access key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.secondarySecretRef) || self.secondarySecretRef.name != self.secretRef.name || self.secondarySecretRef.key != self.secretRef.key", "secondarySecretRef must name another key than secretRef: it holds the resource's other access key"))]
 pub struct AccessKeyAuth {
-    /// The Secret and the key in it that hold the access key, in base64 as the Azure portal shows it.
+    /// Secret, and the key in it, that hold the access key, in base64 as shown in the Azure portal.
     pub secret_ref: SecretKeyRef,
-    /// Where the resource's other access key is. It is used as soon as ACS refuses the first one,
-    /// until `secretRef` holds another.
+    /// Secret, and the key in it, that hold the second access key. The operator uses it as soon as
+    /// ACS rejects the first one, until `secretRef` holds a new key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary_secret_ref: Option<SecretKeyRef>,
 }
 
-/// An identity of Microsoft Entra ID that trusts a `ServiceAccount`.
+/// Identity in Microsoft Entra ID that trusts a `ServiceAccount`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentityAuth {
-    /// The directory (tenant): its id, or one of its domain names.
+    /// Id of the tenant (directory), or one of its domain names.
     #[schemars(length(max = 253))]
     #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
     pub tenant_id: String,
-    /// The client id of the application or user-assigned managed identity. It needs a federated
-    /// credential for the `ServiceAccount`: subject `system:serviceaccount:<namespace>:<name>`.
+    /// Client id of the application or user-assigned managed identity. It needs a federated
+    /// credential with the subject `system:serviceaccount:<namespace>:<name>`.
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "clientId must be the application (client) id, a GUID such as 11111111-2222-3333-4444-555555555555"))]
     pub client_id: String,
-    /// The `ServiceAccount` whose tokens prove the identity; the operator must be allowed to create
-    /// them. Default: the operator's own, which is for a `ClusterAcsConnection`, unless the operator
-    /// runs with `--namespaced-ambient-credentials`.
+    /// `ServiceAccount` that authenticates to Microsoft Entra ID. The operator must be allowed to
+    /// create tokens for it. Default: the operator's own `ServiceAccount`, which an `AcsConnection`
+    /// may use only if the operator runs with `--namespaced-ambient-credentials`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<ServiceAccountRef>,
 }
 
-/// A `ServiceAccount`, in the namespace of the object that names it (for a `ClusterAcsConnection`,
-/// in the operator's own).
+/// Reference to a `ServiceAccount` in the namespace of this object (for a `ClusterAcsConnection`:
+/// in the operator's namespace).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountRef {
-    /// The `ServiceAccount`'s name.
+    /// Name of the `ServiceAccount`.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
 }
 
-/// A managed identity of Azure.
+/// Managed identity in Azure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedIdentityAuth {
-    /// The client id of a user-assigned identity. Default: the machine's system-assigned one.
+    /// Client id of a user-assigned identity. Default: the system-assigned identity of the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "clientId must be the client id of a user-assigned managed identity, a GUID such as 11111111-2222-3333-4444-555555555555"))]
     pub client_id: Option<String>,
 }
 
-/// An application of Microsoft Entra ID with a client secret.
+/// Application in Microsoft Entra ID with a client secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSecretAuth {
-    /// The directory (tenant): its id, or one of its domain names.
+    /// Id of the tenant (directory), or one of its domain names.
     #[schemars(length(max = 253))]
     #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
     pub tenant_id: String,
-    /// The application's client id.
+    /// Client id of the application.
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "clientId must be the application (client) id, a GUID such as 11111111-2222-3333-4444-555555555555"))]
     pub client_id: String,
-    /// The Secret and the key in it that hold the client secret's value (not its id).
+    /// Secret, and the key in it, that hold the value of the client secret (not its id).
     pub secret_ref: SecretKeyRef,
 }
 
 impl Auth {
-    /// The Secret that the credential is read from, if it is.
+    /// Secret that the credential is read from, if any.
     #[must_use]
     pub fn secret_ref(&self) -> Option<&SecretKeyRef> {
         match self {
@@ -137,7 +138,7 @@ impl Auth {
         }
     }
 
-    /// The Secret that the second key is read from, if there is one.
+    /// Secret that the second access key is read from, if any.
     #[must_use]
     pub fn secondary_secret_ref(&self) -> Option<&SecretKeyRef> {
         match self {
@@ -147,18 +148,18 @@ impl Auth {
     }
 }
 
-/// One key of one Secret, in the namespace of the object that names it (for a
-/// `ClusterAcsConnection`, in the operator's own).
+/// Reference to a key of a Secret in the namespace of this object (for a `ClusterAcsConnection`: in
+/// the operator's namespace).
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// The Secret's name.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
-    /// The key in the Secret's data.
+    /// Key in the Secret's data.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub key: String,

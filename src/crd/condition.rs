@@ -2,61 +2,65 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Reason;
 
-/// The condition that every kind always has: does it do its job now?
+/// Condition that every kind always has: whether the object works now.
 pub const READY: &str = "Ready";
-/// Present, and True, while we are getting there by ourselves.
+/// Condition that is present, and True, while the operator works towards Ready.
 pub const RECONCILING: &str = "Reconciling";
-/// Present, and True, when a human must act.
+/// Condition that is present, and True, while a person must act.
 pub const STALLED: &str = "Stalled";
 
-/// Of a connection: whether keys that it no longer uses can be regenerated without harm (C1).
+/// Condition of a connection: whether access keys that it no longer uses can be regenerated without
+/// harm (C1).
 pub const SAFE_TO_REGENERATE: &str = "SafeToRegenerate";
 
-/// Of a connection, present while it is True: ACS's limits don't let all its tokens be kept alive.
+/// Condition of a connection, present while it is True: the limits of ACS do not allow all its
+/// tokens to be renewed in time.
 pub const SERVICE_LIMIT_EXCEEDED: &str = "ServiceLimitExceeded";
 
-/// What an object's conditions say, in one value.
+/// State of an object, from which its conditions are built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does its job.
+    /// The object works.
     Ready {
-        /// For machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// A sentence, for people.
+        /// Message for people.
         message: String,
     },
-    /// It does not yet; we go on by ourselves, or as soon as something that is missing is there.
+    /// The object does not work yet. The operator goes on by itself, or as soon as a missing object
+    /// appears.
     Reconciling {
-        /// For machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// A sentence that says what it waits for.
+        /// Message that says what the operator waits for.
         message: String,
     },
-    /// It does not, and a human must act.
+    /// The object does not work, and a person must act.
     Stalled {
-        /// For machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// A sentence that says what to do.
+        /// Message that says what to do.
         message: String,
     },
-    /// It does its job, but what is asked for now cannot be had (a good token of a stalled object).
+    /// The object works, but the present spec cannot be fulfilled (a valid token of a stalled
+    /// object).
     ReadyButStalled {
-        /// For machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// A sentence that says what to do.
+        /// Message that says what to do.
         message: String,
     },
-    /// Nothing new is done, because someone wants it so.
+    /// The object is suspended.
     Suspended {
-        /// Whether it does its job all the same, with what it has.
+        /// Whether the object still works with what it has.
         is_good: bool,
-        /// A sentence that says by what.
+        /// Message that says what suspends it.
         message: String,
     },
 }
 
 impl Verdict {
-    /// We go on by ourselves.
+    /// The operator goes on by itself.
     pub fn reconciling(reason: Reason, message: impl Into<String>) -> Self {
         Self::Reconciling {
             reason,
@@ -64,7 +68,7 @@ impl Verdict {
         }
     }
 
-    /// A human must act.
+    /// A person must act.
     pub fn stalled(reason: Reason, message: impl Into<String>) -> Self {
         Self::Stalled {
             reason,
@@ -72,7 +76,7 @@ impl Verdict {
         }
     }
 
-    /// Why, for machines.
+    /// Reason, in CamelCase.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -84,7 +88,7 @@ impl Verdict {
         }
     }
 
-    /// It does not, whether by a human's fault or not.
+    /// Not working; `stalled` says whether a person must act.
     pub fn unable(reason: Reason, message: impl Into<String>, is_stalled: bool) -> Self {
         if is_stalled {
             Self::stalled(reason, message)
@@ -93,7 +97,7 @@ impl Verdict {
         }
     }
 
-    /// The sentence.
+    /// Message for people.
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
@@ -105,7 +109,7 @@ impl Verdict {
         }
     }
 
-    /// It does its job.
+    /// The object works.
     pub fn ready(reason: Reason, message: impl Into<String>) -> Self {
         Self::Ready {
             reason,
@@ -114,20 +118,20 @@ impl Verdict {
     }
 }
 
-/// Builds the conditions of an object from its verdict, after kstatus: `Ready` always,
-/// `Reconciling` and `Stalled` only when True.
+/// Builds the conditions of an object as kstatus expects them: `Ready` always, `Reconciling` and
+/// `Stalled` only while True.
 #[derive(Debug)]
 pub struct Conditions<'a> {
-    /// The conditions that are stored now; they lend their transition times.
+    /// The stored conditions, whose transition times are kept.
     pub former: &'a [Condition],
-    /// The generation that the verdict is about.
+    /// Generation of the spec that the verdict describes.
     pub generation: Option<i64>,
-    /// Local time, for conditions that flip.
+    /// Local time, for conditions whose status changes.
     pub now: jiff::Timestamp,
 }
 
 impl Conditions<'_> {
-    /// The conditions that say `verdict`.
+    /// Returns the conditions for `verdict`.
     #[must_use]
     pub fn of(&self, verdict: &Verdict) -> Vec<Condition> {
         let (is_ready, other) = match verdict {
@@ -165,7 +169,7 @@ impl Conditions<'_> {
     }
 }
 
-/// Whether `conditions` say Ready.
+/// Whether the condition `Ready` is True.
 #[must_use]
 pub fn is_ready(conditions: &[Condition]) -> bool {
     conditions
@@ -173,7 +177,8 @@ pub fn is_ready(conditions: &[Condition]) -> bool {
         .any(|condition| condition.type_ == READY && condition.status == "True")
 }
 
-/// The reason of the `Ready` condition: `None` where there is none yet, or one of a newer version.
+/// Reason of the condition `Ready`; `None` if there is none yet, or if only a newer version knows
+/// it.
 #[must_use]
 pub fn ready_reason(conditions: &[Condition]) -> Option<Reason> {
     let ready = conditions.iter().find(|condition| condition.type_ == READY);

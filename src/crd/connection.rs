@@ -9,7 +9,7 @@ use super::{
     rule,
 };
 
-/// Where one ACS resource is and how to authenticate, for the objects of one namespace.
+/// An ACS resource and how to authenticate to it, for the objects of one namespace.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -75,27 +75,27 @@ use super::{
 #[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required with auth.accessKey: an access key does not say which resource it belongs to"))]
 #[x_kube(validation = ("has(self.endpoint) || !(has(self.auth.workloadIdentity) || has(self.auth.managedIdentity) || has(self.auth.clientSecret))", "endpoint is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret: an identity does not say which resource it is to use"))]
 pub struct AcsConnectionSpec {
-    /// The resource's endpoint, for example `https://contoso.communication.azure.com`. Required
-    /// unless `auth.connectionString` brings one; if both are given they must agree.
+    /// Endpoint of the ACS resource, for example `https://contoso.communication.azure.com`.
+    /// Required unless `auth.connectionString` contains one. If both are given, they must agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = ("self.matches('^https?://[^/?#@ ]+/?$')", "endpoint must be an absolute URL without path, query or user, for example https://contoso.communication.azure.com"))]
     pub endpoint: Option<String>,
-    /// The date of the REST API to speak; default `2023-10-01`. `2025-03-02-preview` makes the
-    /// creation of identities exactly-once (custom ids); being a preview, Azure may withdraw it.
+    /// Version of the ACS REST API. Default: `2023-10-01`. With `2025-03-02-preview` the operator
+    /// creates identities exactly once (custom ids), but Azure may withdraw a preview version.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion must be a stable date of the ACS REST API from 2022-10-01 on, for example 2023-10-01, or 2025-03-02-preview"))]
     pub api_version: Option<String>,
-    /// How to authenticate: exactly one of the members.
+    /// How to authenticate. Exactly one member must be set.
     #[x_kube(validation = ("[has(self.connectionString), has(self.accessKey), has(self.workloadIdentity), has(self.managedIdentity), has(self.clientSecret)].filter(is, is).size() == 1", "auth must have exactly one of connectionString, accessKey, workloadIdentity, managedIdentity and clientSecret"))]
     pub auth: Auth,
-    /// What may be asked of this connection.
+    /// Limits on the use of this connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
 }
 
-/// Where one ACS resource is and how to authenticate, for the namespaces that its policy names.
+/// An ACS resource and how to authenticate to it, for the namespaces that its policy allows.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -160,41 +160,41 @@ pub struct AcsConnectionSpec {
 #[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required with auth.accessKey: an access key does not say which resource it belongs to"))]
 #[x_kube(validation = ("has(self.endpoint) || !(has(self.auth.workloadIdentity) || has(self.auth.managedIdentity) || has(self.auth.clientSecret))", "endpoint is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret: an identity does not say which resource it is to use"))]
 pub struct ClusterAcsConnectionSpec {
-    /// The resource's endpoint, for example `https://contoso.communication.azure.com`. Required
-    /// unless `auth.connectionString` brings one; if both are given they must agree.
+    /// Endpoint of the ACS resource, for example `https://contoso.communication.azure.com`.
+    /// Required unless `auth.connectionString` contains one. If both are given, they must agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = ("self.matches('^https?://[^/?#@ ]+/?$')", "endpoint must be an absolute URL without path, query or user, for example https://contoso.communication.azure.com"))]
     pub endpoint: Option<String>,
-    /// The date of the REST API to speak; default `2023-10-01`. `2025-03-02-preview` makes the
-    /// creation of identities exactly-once (custom ids); being a preview, Azure may withdraw it.
+    /// Version of the ACS REST API. Default: `2023-10-01`. With `2025-03-02-preview` the operator
+    /// creates identities exactly once (custom ids), but Azure may withdraw a preview version.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion must be a stable date of the ACS REST API from 2022-10-01 on, for example 2023-10-01, or 2025-03-02-preview"))]
     pub api_version: Option<String>,
-    /// How to authenticate: exactly one of the members. Secrets and `ServiceAccounts` are those of
-    /// the operator's own namespace.
+    /// How to authenticate. Exactly one member must be set. Secrets and `ServiceAccounts` are
+    /// looked up in the operator's namespace.
     #[x_kube(validation = ("[has(self.connectionString), has(self.accessKey), has(self.workloadIdentity), has(self.managedIdentity), has(self.clientSecret)].filter(is, is).size() == 1", "auth must have exactly one of connectionString, accessKey, workloadIdentity, managedIdentity and clientSecret"))]
     pub auth: Auth,
-    /// What may be asked of this connection, and by which namespaces. Without
-    /// `policy.namespaces` nobody may use it.
+    /// Limits on the use of this connection, and the namespaces that may use it. Without
+    /// `policy.namespaces` no namespace may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<ClusterPolicy>,
 }
 
-/// Names a connection.
+/// Reference to a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionRef {
-    /// `AcsConnection` (of the same namespace) or `ClusterAcsConnection`.
+    /// `AcsConnection` (in the same namespace) or `ClusterAcsConnection`.
     pub kind: ConnectionKind,
-    /// The connection's name.
+    /// Name of the connection.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
 }
 
-/// The kinds of connection.
+/// Kind of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ConnectionKind {
     #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
@@ -214,54 +214,55 @@ impl ConnectionKind {
     }
 }
 
-/// Tokens of credentials that the connection no longer uses.
+/// Tokens that were issued with credentials the connection no longer uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FormerTokens {
-    /// How many `AcsToken`s still hold one; they are made anew, the most urgent first.
+    /// Number of `AcsTokens` that still hold such a token. The operator replaces them, the most
+    /// urgent first.
     pub left: i64,
-    /// When the last Secret was rewritten that held one, by the operator's clock.
+    /// Time at which the last Secret with such a token was rewritten, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rewrite: Option<Time>,
-    /// When the last of them ends, those included that are in no Secret any more, by the operator's
-    /// clock.
+    /// Time at which the last of these tokens expires, including tokens that are no longer in any
+    /// Secret, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expire_at: Option<Time>,
 }
 
-/// What the operator knows of a connection.
+/// Observed state of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionStatus {
-    /// The endpoint in use.
+    /// Endpoint in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Fingerprint of the credential that the service accepted last.
+    /// Fingerprint of the credential that ACS accepted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// Fingerprints of credentials that worked once and that the service refuses now; where another
-    /// works, tokens made with them are dead.
+    /// Fingerprints of credentials that worked before and that ACS rejects now. If another
+    /// credential works, tokens issued with these are dead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_credentials: Vec<String>,
-    /// By how much the service's clock is ahead (`+`) or behind (`-`) of the operator's; shown when
-    /// it is over a minute.
+    /// Difference between the clock of ACS and the operator's: `+` if ACS is ahead, `-` if it is
+    /// behind. Set if it is over a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset: Option<String>,
-    /// How many `AcsIdentity` objects use it.
+    /// Number of `AcsIdentity` objects that use the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identities: Option<i64>,
-    /// How many `AcsToken` objects use it.
+    /// Number of `AcsToken` objects that use the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<i64>,
-    /// What is left of credentials that the connection no longer uses; absent until its key was
-    /// changed once.
+    /// Progress of replacing tokens of former credentials. Absent until the credential changes for
+    /// the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former_tokens: Option<FormerTokens>,
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `SafeToRegenerate`, and `Reconciling`, `Stalled` or `ServiceLimitExceeded` while they
-    /// are True.
+    /// `Ready` and `SafeToRegenerate`; `Reconciling`, `Stalled` and `ServiceLimitExceeded` only
+    /// while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

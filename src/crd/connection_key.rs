@@ -2,19 +2,19 @@ use std::fmt;
 
 use super::{ConnectionKind, ConnectionRef, DEFAULT_CONNECTION};
 
-/// Names one connection of the cluster.
+/// Key of a connection in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionKey {
-    /// Its kind.
+    /// Kind of the connection.
     pub kind: ConnectionKind,
-    /// Its namespace; none for a `ClusterAcsConnection`.
+    /// Namespace of the connection; `None` for a `ClusterAcsConnection`.
     pub namespace: Option<String>,
-    /// Its name.
+    /// Name of the connection.
     pub name: String,
 }
 
 impl ConnectionKey {
-    /// The connection that `reference` names in an object of `namespace`.
+    /// Returns the key of the connection that `reference` names in an object of `namespace`.
     #[must_use]
     pub fn of(reference: &ConnectionRef, namespace: &str) -> Self {
         let namespace =
@@ -26,7 +26,7 @@ impl ConnectionKey {
         }
     }
 
-    /// How an object that may use it names it.
+    /// Returns the reference by which an object names this connection.
     #[must_use]
     pub fn reference(&self) -> ConnectionRef {
         ConnectionRef {
@@ -35,8 +35,9 @@ impl ConnectionKey {
         }
     }
 
-    /// All connections that concern an object of `namespace`: the one that it names, the one `kept`
-    /// from before, which its tokens are from, and whichever `default` comes first if there is neither.
+    /// Returns all connections that concern an object of `namespace`: the one that it names, the
+    /// one recorded in its status (`kept`), which issued its tokens, and the connections named
+    /// `default` if there is neither.
     #[must_use]
     pub fn candidates(
         named: Option<&ConnectionRef>,

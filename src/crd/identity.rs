@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{connection::ConnectionRef, request::Request};
 
-/// One user of ACS: created, or adopted, and deleted with this object.
+/// A communication user in ACS. The operator creates or adopts it, and deletes it with this object.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -61,28 +61,28 @@ use super::{connection::ConnectionRef, request::Request};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.identityId) == has(oldSelf.identityId)", "identityId can neither be added nor removed later: an AcsIdentity keeps one identity for life; make another AcsIdentity"))]
 pub struct AcsIdentitySpec {
-    /// The connection to use. Default: the `AcsConnection` called `default` in this namespace, else
-    /// the `ClusterAcsConnection` called `default`. Another connection is followed later only if it
-    /// leads to the same endpoint.
+    /// Connection to use. Default: the `AcsConnection` named `default` in this namespace, else the
+    /// `ClusterAcsConnection` named `default`. It can be changed later only to a connection with
+    /// the same endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_ref: Option<ConnectionRef>,
-    /// An identity that exists in ACS, to adopt instead of creating one. Immutable.
+    /// Id of an existing identity in ACS to adopt instead of creating a new one. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = ("self.matches('^8:[a-z0-9-]+:[^/?#% ]+$')", "identityId must be a whole id of ACS, for example 8:acs:11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502"))]
     #[x_kube(validation = ("self == oldSelf", "identityId is immutable: an AcsIdentity keeps one identity for life; make another AcsIdentity"))]
     pub identity_id: Option<String>,
-    /// What happens in ACS when this object is deleted: `Delete` the identity, or `Orphan` it.
-    /// Default: `Delete` for a created identity, `Orphan` for an adopted one.
+    /// What happens to the identity in ACS when this object is deleted: `Delete` deletes it,
+    /// `Orphan` leaves it. Default: `Delete` for a created identity, `Orphan` for an adopted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// While true, no identity is created or adopted and no token of it is issued or renewed;
-    /// Secrets stay until their tokens end. Revocation and deletion go on.
+    /// While true, the operator creates or adopts no identity, and issues and renews no token of
+    /// it. Secrets stay until their tokens expire. Revocation and deletion still work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 }
 
-/// What happens to the identity in ACS when its object is deleted.
+/// What happens to the identity in ACS when the object is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
@@ -91,7 +91,7 @@ pub enum DeletionPolicy {
     Orphan,
 }
 
-/// Where an identity came from.
+/// Origin of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Origin {
     #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
@@ -100,36 +100,38 @@ pub enum Origin {
     Adopted,
 }
 
-/// A revocation that has been answered.
+/// A completed revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastRevocation {
-    /// When the service answered it, by the service's clock.
+    /// Time at which ACS answered the call, by the clock of ACS.
     pub time: Time,
-    /// Why it was sent.
+    /// Reason of the revocation.
     pub reason: String,
-    /// An earlier call of this revocation got no answer and may have taken effect until this time
-    /// (service's clock): tokens issued before it are issued once more when it has passed.
+    /// Set if an earlier call of this revocation got no answer: that call may have taken effect
+    /// until this time, by the clock of ACS. Tokens issued before this time are issued again after
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsettled_until: Option<Time>,
-    /// The UIDs of the orders (`AcsRevocation`, `ClusterAcsRevocation`) that it obeyed.
+    /// UIDs of the `AcsRevocation` and `ClusterAcsRevocation` objects that it completed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<String>,
 }
 
-/// A revocation that is about to be sent, or whose answer is not known.
+/// A revocation that is about to be sent, or that has no known answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingRevocation {
-    /// When it was last recorded, by the operator's clock.
+    /// Time at which it was last recorded, by the operator's clock.
     pub time: Time,
-    /// Why it is sent.
+    /// Reason of the revocation.
     pub reason: String,
-    /// A call of this revocation got no answer and may take effect until this time (operator's
-    /// clock).
+    /// Set if a call of this revocation got no answer: that call may take effect until this time,
+    /// by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsettled_until: Option<Time>,
-    /// The request (annotation acs-identity.dev/requested-at) that this revocation obeys.
+    /// Request (value of the annotation acs-identity.dev/requested-at) that this revocation
+    /// handles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// The UIDs of the orders (`AcsRevocation`, `ClusterAcsRevocation`) that it obeys.
@@ -137,63 +139,63 @@ pub struct PendingRevocation {
     pub orders: Vec<String>,
 }
 
-/// What the operator knows of an identity.
+/// Observed state of an identity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcsIdentityStatus {
-    /// The connection that was resolved when the identity was made or adopted.
+    /// Connection that the identity was created or adopted through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_ref: Option<ConnectionRef>,
-    /// The endpoint that the identity belongs to.
+    /// Endpoint of the ACS resource that the identity belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The identity's id in ACS.
+    /// Id of the identity in ACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_id: Option<String>,
-    /// `Created` by us or `Adopted`.
+    /// `Created` by the operator, or `Adopted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// A create call is being made, or was made with an unknown outcome, since this time.
+    /// Time since which a create call is under way or has no known outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_create: Option<Time>,
-    /// How many create calls ended without a known outcome: at most so many identities, all
-    /// without tokens, were left in ACS that nobody can find.
+    /// Number of create calls without a known outcome. At most this number of identities was left
+    /// in ACS where nobody can find them; none of them has a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_creates: Option<i64>,
-    /// Tokens issued at this time or before are dead; by the service's clock.
+    /// Tokens issued at or before this time are revoked, by the clock of ACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_valid_after: Option<Time>,
-    /// The revocation that is under way.
+    /// Revocation that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_revocation: Option<PendingRevocation>,
-    /// Since when the connection's policy does not allow this identity: five minutes later its
-    /// tokens are revoked.
+    /// Time since which the connection's policy does not allow this identity. Its tokens are
+    /// revoked five minutes later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denied_since: Option<Time>,
-    /// The last revocation.
+    /// Last completed revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_revocation: Option<LastRevocation>,
-    /// The value of the annotation acs-identity.dev/requested-at that was last obeyed: all tokens
-    /// were revoked after it.
+    /// Value of the annotation acs-identity.dev/requested-at that was handled last. All tokens were
+    /// revoked after that request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_request: Option<String>,
-    /// Calls that failed in a row.
+    /// Number of consecutive failed calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
-    /// The last call that failed, while none has succeeded since.
+    /// Last failed call. Removed after a call succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<super::LastFailure>,
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while they are True.
+    /// `Ready`; `Reconciling` and `Stalled` only while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
 impl AcsIdentity {
-    /// The revocation that is asked for and not done yet, or a request that nobody can obey.
+    /// Requested revocation that is still to be done, or a request that is not valid.
     #[must_use]
     pub fn open_request(&self) -> Option<Request<'_>> {
         let status = self.status.as_ref()?;

@@ -10,7 +10,7 @@ use super::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
 };
 
-/// All kinds as one YAML text, as it stands in `crds/`.
+/// Returns all kinds as YAML, as stored in `crds/`.
 pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
     let mut yaml = String::new();
     for mut crd in [
@@ -32,8 +32,9 @@ pub fn manifests() -> Result<String, serde_saphyr::ser::Error> {
     Ok(yaml)
 }
 
-/// A new object's status says generation -1, so that kstatus does not take it for current before
-/// we have seen it. A default of the whole status is the only one that applies when none is sent.
+/// The status of a new object has the generation -1, so that kstatus does not consider it current
+/// before the operator has seen it. Only a default for the whole status applies to an object
+/// without one.
 fn mark_new_objects_as_unobserved(crd: &mut CustomResourceDefinition) {
     for root in schemas(crd) {
         let properties = root.properties.as_mut();
@@ -48,8 +49,7 @@ fn schemas(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSON
     versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
-/// Makes every description one paragraph: doc comments are wrapped for their source, and `kubectl
-/// explain` wraps for the terminal.
+/// Turns every description into one paragraph: `kubectl explain` wraps lines by itself.
 fn unwrap_descriptions(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         *description = description.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,8 +1,8 @@
-//! What users write: the kinds of the group `acs-identity.dev`, as they are stored in the cluster.
+//! The custom resources of the group `acs-identity.dev`.
 //!
-//! `crds/` is generated from these types. Everything that a schema can hold is in the schema, so
-//! that `kubectl apply` refuses nonsense with a sentence; nothing is defaulted into `spec`, so that
-//! GitOps tools see no drift. This module knows neither ACS nor the controllers.
+//! `crds/` is generated from these types. The schema has every rule that a schema can express, so
+//! that `kubectl apply` refuses invalid input with a clear message. It sets no default in `spec`,
+//! so that GitOps tools see no drift. This module depends neither on ACS nor on the controllers.
 
 #![allow(
     clippy::duplicated_attributes,
@@ -69,20 +69,21 @@ pub use token_record::{
     Exchange, FORMER, RESTART_REVISION, TOKEN_KEY, TokenRecord, fingerprint, scopes_text,
 };
 
-/// The API group of all kinds.
+/// API group of all kinds.
 pub const GROUP: &str = "acs-identity.dev";
-/// Holds an object until ACS and its Secret are cleaned up.
+/// Finalizer: keeps an object until the operator has cleaned up ACS and its Secret.
 pub const FINALIZER: &str = "acs-identity.dev/cleanup";
-/// Labels every Secret that we own with the UID of its `AcsToken`; we watch Secrets by it.
+/// Label of every Secret that the operator owns: the UID of its `AcsToken`. The operator watches
+/// Secrets with this label.
 pub const TOKEN_UID_LABEL: &str = "acs-identity.dev/token-uid";
-/// Names us as the one who writes the Secret, for people and their tools.
+/// Label that names the operator as the writer of the Secret.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Field manager, Event reporter and value of [`MANAGED_BY_LABEL`].
 pub const OPERATOR: &str = "acs-identity-operator";
-/// Annotation of a release's Lease: the namespaces that it watches, separated by commas; all, where it
-/// is empty.
+/// Annotation of a release's Lease: the namespaces that the release watches, separated by commas.
+/// Empty: all namespaces.
 pub const WATCHED_NAMESPACES: &str = "acs-identity.dev/watch-namespaces";
-/// Annotation of a pod: when the operator last had its kubelet look at it.
+/// Annotation of a pod: time at which the operator last asked its kubelet to sync the pod.
 pub const NUDGED_AT: &str = "acs-identity.dev/nudged-at";
-/// The connection that an object without a `connectionRef` uses.
+/// Name of the connection that an object without `connectionRef` uses.
 pub const DEFAULT_CONNECTION: &str = "default";

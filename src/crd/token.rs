@@ -16,10 +16,10 @@ use super::{
     scope::Scope,
 };
 
-/// What a token of a Teams user allows (ACS REST 2023-10-01 leaves no choice).
+/// Scopes of a Teams user's token (ACS REST 2023-10-01 offers no choice).
 const TEAMS_SCOPES: [Scope; 2] = [Scope::Chat, Scope::Voip];
 
-/// A token of an identity or of a Teams user, kept alive in a Secret.
+/// An access token of an identity or of a Teams user. The operator keeps it valid in a Secret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -87,127 +87,129 @@ const TEAMS_SCOPES: [Scope; 2] = [Scope::Chat, Scope::Voip];
 #[x_kube(validation = ("!has(self.teamsUser) || !(has(self.scopes) || has(self.expiresIn) || has(self.revocation))", "scopes, expiresIn and revocation don't go with teamsUser: a Teams user's token allows chat and voip, ends with the Entra token and can't be revoked; remove them"))]
 #[x_kube(validation = ("has(self.teamsUser) || !has(self.connectionRef)", "connectionRef goes with teamsUser only: an identity's token uses the connection of its AcsIdentity"))]
 pub struct AcsTokenSpec {
-    /// The identity that the token is for; this or `teamsUser`. Immutable.
+    /// Identity that the token is issued for. Either this or `teamsUser` must be set. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "identityRef is immutable: a token belongs to one identity; make another AcsToken"))]
     pub identity_ref: Option<IdentityRef>,
-    /// The Teams user that the token is for, by whose Entra token it is had; this or `identityRef`.
-    /// Such a token can't be revoked.
+    /// Teams user that the token is issued for, in exchange for the user's Entra token. Either this
+    /// or `identityRef` must be set. ACS cannot revoke such a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teams_user: Option<TeamsUser>,
-    /// The connection to use with `teamsUser`. Default: the `AcsConnection` called `default` in this
-    /// namespace, else the `ClusterAcsConnection` called `default`. Another connection is followed
-    /// later only if it leads to the same endpoint.
+    /// Connection to use with `teamsUser`. Default: the `AcsConnection` named `default` in this
+    /// namespace, else the `ClusterAcsConnection` named `default`. It can be changed later only to
+    /// a connection with the same endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_ref: Option<ConnectionRef>,
-    /// What the token allows: a set, at least one. Not with `teamsUser`, whose token allows `chat`
-    /// and `voip`.
+    /// Scopes of the token, at least one, without duplicates. Not allowed with `teamsUser`: such a
+    /// token always has the scopes `chat` and `voip`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub scopes: Option<BTreeSet<Scope>>,
-    /// The life to ask for, 1h to 24h, in hours and minutes (`90m`, `24h`); default `24h`. Not with
-    /// `teamsUser`, whose token ends with the Entra token.
+    /// Lifetime of the token, 1h to 24h, in hours and minutes (`90m`, `24h`). Default: `24h`. Not
+    /// allowed with `teamsUser`: such a token expires with the Entra token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?(0s)?$') && self.size() > 0 && duration(self) >= duration('1h') && duration(self) <= duration('24h')", "expiresIn must be a duration from 1h to 24h in hours and minutes, for example 90m or 24h"))]
     pub expires_in: Option<String>,
-    /// How long before its end the token is renewed, in hours and minutes. Default: a third of the
-    /// life. At least 12 minutes or half the life, at most two thirds of it.
+    /// Time before its expiry at which the token is renewed, in hours and minutes. Default: a third
+    /// of the lifetime. At least 12 minutes or half the lifetime, at most two thirds of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = ("self.matches('^([0-9]{1,4}h)?([0-9]{1,4}m)?(0s)?$') && self.size() > 0 && duration(self) >= duration('1m')", "renewBefore must be a duration of at least 1m in hours and minutes, for example 30m or 8h"))]
     pub renew_before: Option<String>,
-    /// The Secret that holds the token.
+    /// Secret that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
-    /// When tokens are revoked: `OnChange` (default) when scopes or life change or this object is
-    /// deleted; `OnNarrowing` only when something is taken away or this object is deleted; `Never`:
-    /// old tokens run out. ACS revokes per identity: all tokens of the identity are made anew. Not
-    /// with `teamsUser`, whose tokens can't be revoked.
+    /// When to revoke old tokens. `OnChange` (default): when the scopes or the lifetime change and
+    /// when this object is deleted. `OnNarrowing`: when a scope is removed or the lifetime is
+    /// shortened, and when this object is deleted. `Never`: old tokens stay valid until they
+    /// expire. ACS revokes all tokens of an identity at once, so its other tokens are issued again.
+    /// Not allowed with `teamsUser`, because ACS cannot revoke such tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
-    /// Workloads of this namespace to restart when their pods can't see by themselves that the token
-    /// or the Secret is another; at most 16. Each is restarted once in 5 minutes at most, never for the
-    /// first token, and never if its pod template has the annotation `acs-identity.dev/rereads: "true"`.
-    /// The operator's administrator has to switch this on.
+    /// Workloads in this namespace to restart when their pods cannot notice a changed token or
+    /// Secret by themselves; at most 16. Each is restarted at most once in 5 minutes, never for the
+    /// first token, and never if its pod template has the annotation `acs-identity.dev/rereads:
+    /// "true"`. An administrator must enable this feature in the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub rollout_restart: Option<Vec<RolloutRestart>>,
-    /// While true, no token is issued or renewed; the Secret stays until its token ends. Revocation
-    /// and deletion go on.
+    /// While true, the operator issues and renews no token. The Secret stays until its token
+    /// expires. Revocation and deletion still work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 }
 
-/// Names an `AcsIdentity` of the same namespace.
+/// Reference to an `AcsIdentity` in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentityRef {
-    /// The `AcsIdentity`'s name.
+    /// Name of the `AcsIdentity`.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
 }
 
-/// A user of Microsoft Teams, and the Entra token that stands for them.
+/// A Microsoft Teams user and the Entra token that authenticates this user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TeamsUser {
-    /// The application (client) id of the Entra application that the Entra token was obtained with,
-    /// a GUID. Immutable.
+    /// Application (client) id, a GUID, of the Entra application that the Entra token was issued
+    /// to. Immutable.
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "teamsUser.appId must be the application (client) id, a GUID such as 11111111-2222-3333-4444-555555555555"))]
     #[x_kube(validation = ("self == oldSelf", "teamsUser.appId is immutable; make another AcsToken"))]
     pub app_id: String,
-    /// The user's object id in Entra, a GUID. Immutable.
+    /// Object id of the user in Entra, a GUID. Immutable.
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "teamsUser.userId must be the user's object id in Microsoft Entra ID, a GUID such as 11111111-2222-3333-4444-555555555555"))]
     #[x_kube(validation = ("self == oldSelf", "teamsUser.userId is immutable: a token belongs to one user; make another AcsToken"))]
     pub user_id: String,
-    /// The Secret, in this namespace, that holds the user's Entra token. Whoever signs the user in
-    /// keeps it fresh; each new Entra token is exchanged at once.
+    /// Secret in this namespace that holds the user's Entra token. The application that signs the
+    /// user in must keep it fresh. The operator exchanges each new Entra token at once.
     pub secret_ref: SecretKeyRef,
 }
 
 impl TeamsUser {
-    /// The user's id in ACS.
+    /// Id of the user in ACS.
     #[must_use]
     pub fn identity_id(&self) -> String {
         format!("8:orgid:{}", self.user_id.to_ascii_lowercase())
     }
 }
 
-/// The Secret that holds a token.
+/// Secret that holds a token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTemplate {
-    /// The Secret's name; default: the `AcsToken`'s name.
+    /// Name of the Secret. Default: the name of the `AcsToken`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: Option<String>,
-    /// Labels for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused, except
-    /// app.kubernetes.io/name, instance, version, component and part-of.
+    /// Labels of the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are not allowed,
+    /// except app.kubernetes.io/name, instance, version, component and part-of.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = (rule::LABEL_KEYS, rule::LABEL_KEYS_MESSAGE))]
     #[x_kube(validation = (rule::OWN_LABELS, rule::OWN_LABELS_MESSAGE))]
     pub labels: Option<BTreeMap<String, ShortText>>,
-    /// Annotations for the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are refused.
+    /// Annotations of the Secret. Keys under acs-identity.dev, kubernetes.io and k8s.io are not
+    /// allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = (rule::ANNOTATION_KEYS, rule::ANNOTATION_KEYS_MESSAGE))]
     #[x_kube(validation = (rule::OWN_ANNOTATIONS, rule::OWN_ANNOTATIONS_MESSAGE))]
     pub annotations: Option<BTreeMap<String, LongText>>,
-    /// Other names for the keys of the Secret's data.
+    /// Names of the keys in the Secret's data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<SecretKeys>,
 }
 
-/// The value of a label: at most 63 characters.
+/// Value of a label: at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -216,44 +218,44 @@ pub struct SecretTemplate {
 }]))]
 pub struct ShortText(#[schemars(length(max = 63))] pub String);
 
-/// The value of an annotation: at most 1024 characters.
+/// Value of an annotation: at most 1024 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct LongText(#[schemars(length(max = 1024))] pub String);
 
-/// Names of the keys of the Secret's data; distinct.
+/// Names of the keys in the Secret's data. They must differ from each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("[has(self.token) ? self.token : 'token', has(self.expiresOn) ? self.expiresOn : 'expiresOn', has(self.identityId) ? self.identityId : 'identityId', has(self.endpoint) ? self.endpoint : 'endpoint', has(self.scopes) ? self.scopes : 'scopes'].all(name, [has(self.token) ? self.token : 'token', has(self.expiresOn) ? self.expiresOn : 'expiresOn', has(self.identityId) ? self.identityId : 'identityId', has(self.endpoint) ? self.endpoint : 'endpoint', has(self.scopes) ? self.scopes : 'scopes'].exists_one(other, other == name))", "secret.keys must be distinct, the default names of the others included"))]
 pub struct SecretKeys {
-    /// The key that holds the token; default `token`.
+    /// Key of the token. Default: `token`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub token: Option<String>,
-    /// The key that holds the token's end (RFC 3339, UTC, whole seconds); default `expiresOn`.
+    /// Key of the expiry time (RFC 3339, UTC, whole seconds). Default: `expiresOn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub expires_on: Option<String>,
-    /// The key that holds the identity's id in ACS; default `identityId`.
+    /// Key of the identity's id in ACS. Default: `identityId`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub identity_id: Option<String>,
-    /// The key that holds the resource's endpoint; default `endpoint`.
+    /// Key of the endpoint of the ACS resource. Default: `endpoint`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub endpoint: Option<String>,
-    /// The key that holds the token's scopes, sorted and comma-joined; default `scopes`.
+    /// Key of the scopes, sorted and separated by commas. Default: `scopes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::DATA_KEY, rule::DATA_KEY_MESSAGE))]
     pub scopes: Option<String>,
 }
 
-/// When tokens are revoked.
+/// When old tokens are revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Revocation {
     #[allow(missing_docs, reason = "per-variant docs are dropped from the schema")]
@@ -265,144 +267,146 @@ pub enum Revocation {
     Never,
 }
 
-/// A call that failed.
+/// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastFailure {
-    /// When, by the operator's clock.
+    /// Time of the failure, by the operator's clock.
     pub time: Time,
-    /// One word.
+    /// Reason of the failure, in CamelCase.
     pub reason: String,
-    /// What happened and what to do.
+    /// Description of the failure and what to do about it.
     pub message: String,
 }
 
-/// A token of a former credential whose place was taken by one of the credential in use.
+/// A token of a former credential that was replaced by a token of the current credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FormerToken {
-    /// When the last token of a former credential ends that the Secret held, by the operator's clock.
+    /// Expiry of the last token of a former credential that the Secret held, by the operator's
+    /// clock.
     pub expires_at: Time,
-    /// When a token of another credential took its place, by the operator's clock.
+    /// Time at which it was replaced, by the operator's clock.
     pub replaced_at: Time,
 }
 
-/// The Entra token that the token of a Teams user was exchanged for; never the token itself.
+/// The Entra token that a Teams user's token was exchanged for, without the token itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserTokenStatus {
-    /// A hash of it.
+    /// Hash of the Entra token.
     pub fingerprint: String,
-    /// When it ends, by the operator's clock.
+    /// Expiry of the Entra token, by the operator's clock.
     pub expires_at: Time,
 }
 
-/// A Secret as the operator wrote it.
+/// State of a Secret after the operator's last write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WrittenSecret {
     /// Its `metadata.resourceVersion`.
     pub resource_version: String,
-    /// Digest of its data, with the fingerprint in place of the token.
+    /// Digest of its data, computed with the token's fingerprint instead of the token.
     pub digest: String,
 }
 
-/// What the operator knows of a token; never the token itself.
+/// Observed state of a token. It never contains the token itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcsTokenStatus {
-    /// With `teamsUser`: the connection that the first token was had through.
+    /// Only with `teamsUser`: connection that the first token was issued through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_ref: Option<ConnectionRef>,
-    /// With `teamsUser`: the endpoint that the first token was had from.
+    /// Only with `teamsUser`: endpoint that issued the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// With `teamsUser`: the Entra token that the token was exchanged for.
+    /// Only with `teamsUser`: Entra token that the token was exchanged for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_token: Option<UserTokenStatus>,
-    /// With `teamsUser`: since when the connection's policy does not serve this namespace. Five
-    /// minutes later the Secret is deleted.
+    /// Only with `teamsUser`: time since which the connection's policy does not allow this
+    /// namespace. The Secret is deleted five minutes later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denied_since: Option<Time>,
-    /// The Secret that holds the token.
+    /// Secret that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// The Secret as it was written with the token: while it is of this version, nobody has changed it,
-    /// and the operator has no need to read it.
+    /// State of the Secret after the token was written. While the Secret has this version, it is
+    /// unchanged and the operator does not read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_secret: Option<WrittenSecret>,
-    /// The identity in ACS that the token is for.
+    /// Id in ACS of the identity that the token is issued for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_id: Option<String>,
-    /// The token's scopes, sorted.
+    /// Scopes of the token, sorted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<BTreeSet<Scope>>,
-    /// The life that was asked for; with `teamsUser`, the life that ACS gave.
+    /// Requested lifetime; with `teamsUser`, the lifetime that ACS chose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
-    /// When the service issued the token, by the service's clock.
+    /// Time at which ACS issued the token, by the clock of ACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Time>,
-    /// When the newest of its tokens was issued, if the service's clock has stepped back since: a
-    /// revocation is repeated until the clock has passed it.
+    /// Issue time of the newest token, if the clock of ACS has stepped back since then. Revocations
+    /// are repeated until that clock has passed this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_issued_at: Option<Time>,
-    /// When the token ends, by the operator's clock.
+    /// Expiry of the token, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// How long the token lives from its issue on, as the service said, in seconds: `86400s`.
+    /// Lifetime of the token as ACS stated it, in seconds: `86400s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub life: Option<String>,
-    /// When the token will be renewed, by the operator's clock.
+    /// Time at which the token will be renewed, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<Time>,
-    /// Fingerprint of the token: a hash that the bytes in the Secret must match.
+    /// Fingerprint of the token: a hash that the token in the Secret must match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// Fingerprint of the credential that the token was made with.
+    /// Fingerprint of the credential that the token was issued with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// The token of a former credential that was replaced, while it may be alive: who read the
-    /// Secret before may use it still.
+    /// Token of a former credential that was replaced but may still be valid, because pods that
+    /// read the Secret earlier may still use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former_token: Option<FormerToken>,
-    /// How many tokens have been issued for this object.
+    /// Number of tokens issued for this object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
-    /// Revision of the newest token that took the place of one that no longer worked, such as after a
-    /// revocation: workloads are restarted for it. Kept while the spec names workloads to restart.
+    /// Revision of the newest token that replaced a token that no longer worked, for example after
+    /// a revocation. Workloads are restarted for it. Kept while the spec names workloads to
+    /// restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_revision: Option<i64>,
-    /// The workloads of `spec.rolloutRestart`.
+    /// State of the workloads in `spec.rolloutRestart`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub rollout_restarts: Vec<RolloutRestartStatus>,
-    /// The value of the annotation acs-identity.dev/requested-at that was last obeyed: a token was
-    /// issued after it.
+    /// Value of the annotation acs-identity.dev/requested-at that was handled last. A token was
+    /// issued after that request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_request: Option<String>,
-    /// Issue calls that failed in a row.
+    /// Number of consecutive failed calls to issue a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
-    /// The last call that failed, while none has succeeded since.
+    /// Last failed call. Removed after a call succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while they are True.
+    /// `Ready`; `Reconciling` and `Stalled` only while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
 impl AcsToken {
-    /// The workloads to restart.
+    /// Workloads to restart.
     pub fn rollout_restarts(&self) -> impl Iterator<Item = &RolloutRestart> {
         self.spec.rollout_restart.iter().flatten()
     }
 
-    /// The renewal that is asked for and not done yet.
+    /// Requested renewal that is still to be done.
     #[must_use]
     pub fn open_request(&self) -> Option<Request<'_>> {
         let status = self.status.as_ref()?;
@@ -410,14 +414,14 @@ impl AcsToken {
         Request::open(self, status.observed_generation, last)
     }
 
-    /// The name of the `AcsIdentity` that it is for, unless it is for a Teams user.
+    /// Name of the `AcsIdentity` that the token is issued for; `None` for a Teams user.
     #[must_use]
     pub fn identity_name(&self) -> Option<&str> {
         let identity = self.spec.identity_ref.as_ref()?;
         Some(&identity.name)
     }
 
-    /// The `AcsIdentity` that it is for, unless it is for a Teams user.
+    /// `AcsIdentity` that the token is issued for; `None` for a Teams user.
     #[must_use]
     pub fn identity_reference(&self) -> Option<ObjectRef<AcsIdentity>> {
         let mut reference = ObjectRef::new(self.identity_name()?);
@@ -425,7 +429,7 @@ impl AcsToken {
         Some(reference)
     }
 
-    /// With `teamsUser`: all connections that it may turn out to use.
+    /// All connections that a token with `teamsUser` may use.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionKey> {
         let kept = self.status.as_ref();
@@ -436,7 +440,7 @@ impl AcsToken {
         )
     }
 
-    /// What the token allows.
+    /// Scopes of the token.
     #[must_use]
     pub fn scopes(&self) -> BTreeSet<Scope> {
         if self.spec.teams_user.is_some() {
@@ -445,7 +449,7 @@ impl AcsToken {
         self.spec.scopes.clone().unwrap_or_default()
     }
 
-    /// The name of the Secret that the spec asks for.
+    /// Name of the Secret, from the spec or by default.
     #[must_use]
     pub fn secret_name(&self) -> String {
         self.spec

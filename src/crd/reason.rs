@@ -2,10 +2,10 @@ use std::fmt;
 
 use super::LastFailure;
 
-/// Declares the enum, each variant of which is written as its name.
+/// Declares the enum; each variant is written as its name.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// Why something is so, in one word: in conditions, failures, Events and metrics.
+        /// Reason in conditions, failures, Events and metrics, in CamelCase.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[allow(missing_docs, reason = "most names say it; docs/behaviour.md has them all")]
         pub enum Reason {
@@ -13,10 +13,10 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// All of them.
+            /// All reasons.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The word.
+            /// The reason as text.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -28,7 +28,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// An object was let go although something of it is left in ACS.
+    /// An object was released although something of it remains in ACS.
     Abandoned,
     /// An admission policy or webhook refuses a write.
     AdmissionDenied,
@@ -37,111 +37,111 @@ reasons! {
     AnotherReleaseLeads,
     /// The API server can't be reached, or failed.
     ApiServerError,
-    /// A call to ACS failed. Also what stands for a failure that a newer version recorded.
+    /// A call to ACS failed. Also stands for a failure that a newer version recorded.
     CallFailed,
-    /// The old token is kept until a change of the spec can be made.
+    /// The old token stays until a change of the spec can be made.
     ChangeWaits,
-    /// A token is issued since its spec has changed.
+    /// A token is issued because the spec changed.
     Changed,
     ClusterDefaultUsed,
-    /// The object changed meanwhile.
+    /// The object changed in the meantime.
     Conflict,
     ConnectionNotFound,
     /// The operator has not read the connection yet.
     ConnectionNotReady,
     ConnectionReady,
-    /// A token is issued since the connection uses another credential.
+    /// A token is issued because the connection uses another credential.
     CredentialChanged,
-    /// ACS has not accepted the credential in use yet: no key may be regenerated.
+    /// ACS has not accepted the current credential yet: do not regenerate a key.
     CredentialNotAccepted,
-    /// One call tries a new credential, and the others wait for its answer.
+    /// One call tries a new credential; the others wait for its result.
     CredentialOnTrial,
     CredentialRefused,
-    /// An `AcsConnection` called `default` came too late for an identity.
+    /// An `AcsConnection` named `default` appeared after the identity had chosen a connection.
     DefaultConnectionAppeared,
     Deleting,
     DryRun,
-    /// The connection leads to another endpoint than the one that the object belongs to.
+    /// The connection has another endpoint than the one that the object belongs to.
     EndpointChanged,
     /// `endpoint` and the connection string name different resources.
     EndpointMismatch,
     EndpointNotAllowed,
-    /// A token is issued since there was none.
+    /// A token is issued because there was none.
     First,
-    /// The operator has no right to do it.
+    /// The operator lacks a permission.
     Forbidden,
     /// Secrets still hold tokens of a former credential.
     FormerTokensLeft,
     IdentityDeleted,
-    /// Another `AcsIdentity` uses the same id, and they may not share it.
+    /// Another `AcsIdentity` uses the same id, and the policy forbids sharing.
     IdentityInUse,
-    /// There is no such `AcsIdentity`, or ACS says that its identity does not exist.
+    /// The `AcsIdentity` does not exist, or ACS has no such identity.
     IdentityNotFound,
     /// The identity belongs to another ACS resource.
     IdentityNotOwned,
     IdentityNotReady,
     IdentityReady,
     InvalidAccessKey,
-    /// ACS issued a token that had ended already.
+    /// ACS issued a token that had already expired.
     InvalidAnswer,
     InvalidApiVersion,
     InvalidClientSecret,
     InvalidConnectionString,
-    /// The credential is not text.
+    /// The credential is not valid text.
     InvalidCredential,
     InvalidEndpoint,
     InvalidManagedIdentity,
-    /// The API server says that what is written is not valid.
+    /// The API server rejected a write as invalid.
     InvalidObject,
-    /// ACS refuses the request, or it can't be made of what was given.
+    /// ACS rejects the request, or the request cannot be built from the input.
     InvalidRequest,
-    /// The Secret is for something else than a credential.
+    /// The Secret has a type that is not meant for credentials.
     InvalidSecret,
     InvalidSelector,
     InvalidUserToken,
-    /// Tells that no token could be issued.
+    /// Event: a token could not be issued.
     IssueFailed,
-    /// ACS dated a new token before the last revocation, so it may be revoked.
+    /// ACS dated a new token before the last revocation, so the token may be revoked.
     IssuedBeforeRevocation,
     NamespaceNotWatched,
     NamespaceTerminating,
-    /// The request was sent, and its answer was lost.
+    /// The request was sent and its answer was lost.
     NoAnswer,
     /// The operator has no `ServiceAccount` token for Microsoft Entra ID.
     NoFederatedToken,
-    /// No token of a former credential is alive.
+    /// No token of a former credential is still valid.
     NoFormerTokens,
-    /// A step is repeated and has no effect.
+    /// A step was repeated without effect.
     NoProgress,
-    /// A Teams user's token lives on although its object goes.
+    /// A Teams user's token stays valid although its object is deleted.
     NotRevoked,
-    /// Something other than ACS answered.
+    /// The answer did not come from ACS.
     NotTheService,
     NothingSelected,
-    /// All tokens are revoked since an `AcsRevocation` says so.
+    /// All tokens are revoked because of an `AcsRevocation`.
     Ordered,
-    /// A bug.
+    /// A bug in the operator.
     Panic,
     PolicyDenied,
     QuotaExceeded,
-    /// `renewBefore` is longer than the token's life allows.
+    /// `renewBefore` is too long for the token's lifetime.
     RenewBeforeCapped,
     Renewal,
-    /// An annotation asks for it.
+    /// An annotation requests it.
     Requested,
     RevocationCompleted,
     RevocationStarted,
     Revoked,
     Revoking,
-    /// Workloads are to be restarted, and the operator is not allowed to.
+    /// The operator is not allowed to restart workloads.
     RolloutRestartDisabled,
     /// `secretRef` and `secondarySecretRef` hold the same key.
     SameKey,
     SecondaryKeyInUse,
     SecondaryKeyUnusable,
-    /// The Secret is not ours, or another `AcsToken`'s.
+    /// The Secret belongs to somebody else or to another `AcsToken`.
     SecretConflict,
-    /// Somebody keeps changing labels or annotations of the Secret.
+    /// Another writer keeps changing labels or annotations of the Secret.
     SecretContested,
     SecretEdited,
     SecretImmutable,
@@ -150,12 +150,12 @@ reasons! {
     SecretMissing,
     SecretNotFound,
     SecretRepaired,
-    /// No Secret holds a token of a former credential, but pods may not have read them again.
+    /// No Secret holds a token of a former credential, but pods may still use such tokens.
     SecretsJustRewritten,
-    /// Pods have had time to read their Secrets again.
+    /// Pods have had enough time to read their Secrets again.
     SecretsRenewed,
     ServiceAccountTokenUnavailable,
-    /// ACS's clock has stepped back behind a token that was revoked.
+    /// The clock of ACS stepped back to before the issue of a revoked token.
     ServiceClockBehind,
     ServiceUnavailable,
     ServiceUnreachable,
@@ -164,29 +164,29 @@ reasons! {
     TokenChanged,
     TokenDeleted,
     TokenIssued,
-    /// Microsoft Entra ID refuses a token for calls to ACS.
+    /// Microsoft Entra ID refuses to issue a token for calls to ACS.
     TokenRefused,
-    /// Microsoft Entra ID can't be reached, or can't answer.
+    /// Microsoft Entra ID cannot be reached or does not answer.
     TokenUnavailable,
     TokensRevoked,
-    /// A revocation was first seen after its `notAfter`.
+    /// The operator first saw the revocation after its `notAfter`.
     TooLate,
-    /// ACS's limits don't let all tokens of a connection be renewed in time.
+    /// The limits of ACS do not allow all tokens of the connection to be renewed in time.
     TooManyRenewals,
     TooManyTargets,
     /// A create call got no answer.
     UnknownCreate,
-    /// An annotation asks for something that can't be done.
+    /// An annotation requests something unknown.
     UnknownRequest,
-    /// A revocation without an answer may have killed the token.
+    /// A revocation without an answer may have revoked the token.
     Unsettled,
     UnsupportedByApiVersion,
     UserTokenChanged,
     UserTokenExpired,
     UserTokenNotRefreshed,
-    /// The object waits for its turn at ACS, or for an answer.
+    /// The object waits for its turn to call ACS, or for an answer.
     WaitingForService,
-    /// Nothing was sent: this process may no longer act.
+    /// Nothing was sent, because this process is no longer the leader.
     Withheld,
     WorkloadNotRestarted,
     WorkloadRestarted,
@@ -194,15 +194,14 @@ reasons! {
 }
 
 impl Reason {
-    /// Parses the word in a status; `None` for a word that this version doesn't know.
+    /// Parses the reason in a status; `None` if this version does not know it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();
         all.find(|reason| reason.as_str() == text)
     }
 
-    /// Whether the API server has judged a write and does not take it as it is. The same write is
-    /// refused again until that changes.
+    /// Whether the API server rejected a write for a cause that a repetition does not change.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
         matches!(
@@ -215,7 +214,8 @@ impl Reason {
         )
     }
 
-    /// Whether only a human can end a failed call to ACS; it is repeated all the same, slowly.
+    /// Whether only a person can make the failed call to ACS succeed. The operator still repeats
+    /// it, slowly.
     #[must_use]
     pub const fn is_stalling(self) -> bool {
         matches!(
@@ -230,7 +230,7 @@ impl Reason {
 }
 
 impl LastFailure {
-    /// Why it failed: [`Reason::CallFailed`] where a newer version says it in a word of its own.
+    /// Reason of the failure; [`Reason::CallFailed`] for a reason of a newer version.
     #[must_use]
     pub fn reason(&self) -> Reason {
         Reason::parse(&self.reason).unwrap_or(Reason::CallFailed)

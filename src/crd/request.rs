@@ -1,25 +1,25 @@
 use kube::Resource;
 
-/// Any new value asks for one renewal of an `AcsToken`, or with [`REQUEST`] for one revocation of an
-/// `AcsIdentity`.
+/// Annotation: any new value requests one renewal of an `AcsToken`, or together with [`REQUEST`]
+/// one revocation of an `AcsIdentity`.
 pub const REQUESTED_AT: &str = "acs-identity.dev/requested-at";
-/// What [`REQUESTED_AT`] asks for.
+/// Annotation: the action that [`REQUESTED_AT`] requests.
 pub const REQUEST: &str = "acs-identity.dev/request";
 
-/// No more of [`REQUESTED_AT`] is told apart, or told in the status.
+/// Maximum length of [`REQUESTED_AT`] that is compared and stored in the status, in characters.
 const LONGEST: usize = 128;
 
-/// What is asked of an object by annotation: its value, and the word that says what for.
+/// A request made by annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// Echoed in `status.lastHandledRequest` when it is done.
+    /// Value of [`REQUESTED_AT`], copied to `status.lastHandledRequest` when the request is done.
     pub value: &'a str,
-    /// The value of [`REQUEST`].
+    /// Value of [`REQUEST`].
     pub what: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
-    /// The request that stands on `object`, handled or not.
+    /// Returns the request in the annotations of `object`, handled or not.
     fn on(object: &'a impl Resource) -> Option<Self> {
         let annotations = object.meta().annotations.as_ref()?;
         let value = annotations.get(REQUESTED_AT)?;
@@ -30,8 +30,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The request that is still to be handled: one that came after the object was first seen, and
-    /// that is not the one handled last.
+    /// Returns the request that is still to be handled: it was made after the operator first saw
+    /// the object, and it differs from the request handled last.
     #[must_use]
     pub fn open(
         object: &'a impl Resource,
@@ -45,8 +45,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// `lastHandledRequest` for the first status of an object: a request that is there already was made
-/// of another one, before a restore or a move, and is recorded, not obeyed.
+/// Returns `lastHandledRequest` for the first status of an object. A request that already exists
+/// then was made before a restore or a move: it is recorded and not carried out.
 #[must_use]
 pub fn handled_at_first_sight(
     object: &impl Resource,
@@ -59,7 +59,7 @@ pub fn handled_at_first_sight(
     Request::on(object).map_or(last_handled, |request| Some(request.value.to_owned()))
 }
 
-/// A new object's status says generation -1.
+/// The status of a new object has the generation -1.
 fn is_seen(observed_generation: Option<i64>) -> bool {
     observed_generation.is_some_and(|generation| generation >= 0)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{connection::ConnectionKind, rule};
 
-/// An order to revoke all tokens of some identities of its namespace, once.
+/// Revokes all tokens of selected identities in its namespace, once.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -53,31 +53,32 @@ use super::{connection::ConnectionKind, rule};
 #[x_kube(validation = ("!has(self.names) || self.names.size() > 0", "names is empty: name at least one AcsIdentity"))]
 #[x_kube(validation = (rule::SELECTS, rule::SELECTS_MESSAGE))]
 pub struct AcsRevocationSpec {
-    /// The `AcsIdentities` by name, at most 250.
+    /// Names of `AcsIdentities`, at most 250.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 250), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = (rule::NAMES, rule::NAMES_MESSAGE))]
     #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub names: Option<Vec<String>>,
-    /// The `AcsIdentities` by label.
+    /// Selects `AcsIdentities` by label.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: Option<LabelSelector>,
-    /// Why, for those who read the record; at most 256 characters.
+    /// Reason of the revocation, for the record; at most 256 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub reason: Option<String>,
-    /// An order that the operator first sees later than this does nothing and says `TooLate`: so one
-    /// that is kept in git doesn't run again after a restore.
+    /// If the operator first sees this object after this time, it revokes nothing and reports
+    /// `TooLate`. So a revocation that is kept in git does not run again after a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
-    /// While true, whom the order selects is told and nothing is revoked.
+    /// Dry run: while true, the operator lists the selected identities in `status.targets` and
+    /// revokes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
 }
 
-/// An order to revoke all tokens of some identities of the cluster, once.
+/// Revokes all tokens of selected identities in the cluster, once.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "acs-identity.dev",
@@ -124,113 +125,114 @@ pub struct AcsRevocationSpec {
 #[x_kube(validation = ("!has(self.namespaces) || self.namespaces.size() > 0", "namespaces is empty: name at least one namespace"))]
 #[x_kube(validation = (rule::SELECTS, rule::SELECTS_MESSAGE))]
 pub struct ClusterAcsRevocationSpec {
-    /// The `AcsIdentities` that use this connection.
+    /// Selects the `AcsIdentities` that use this connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<RevokedConnection>,
-    /// The `AcsIdentities` of these namespaces, at most 250.
+    /// Selects the `AcsIdentities` in these namespaces, at most 250.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 250), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = (rule::NAMESPACES, rule::NAMESPACES_MESSAGE))]
     #[x_kube(validation = (rule::DISTINCT, rule::DISTINCT_MESSAGE))]
     pub namespaces: Option<Vec<String>>,
-    /// The `AcsIdentities` by label, in all watched namespaces.
+    /// Selects `AcsIdentities` by label, in all watched namespaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: Option<LabelSelector>,
-    /// Why, for those who read the record; at most 256 characters.
+    /// Reason of the revocation, for the record; at most 256 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub reason: Option<String>,
-    /// An order that the operator first sees later than this does nothing and says `TooLate`: so one
-    /// that is kept in git doesn't run again after a restore.
+    /// If the operator first sees this object after this time, it revokes nothing and reports
+    /// `TooLate`. So a revocation that is kept in git does not run again after a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
-    /// While true, whom the order selects is told and nothing is revoked.
+    /// Dry run: while true, the operator lists the selected identities in `status.targets` and
+    /// revokes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
 }
 
-/// The connection whose identities lose their tokens.
+/// Connection of the identities to revoke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("(self.kind == 'AcsConnection') == has(self.__namespace__)", "an AcsConnection is in a namespace: write connection.namespace; a ClusterAcsConnection has none"))]
 pub struct RevokedConnection {
-    /// The connection's kind.
+    /// Kind of the connection.
     pub kind: ConnectionKind,
-    /// The connection's name.
+    /// Name of the connection.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
-    /// The namespace of an `AcsConnection`.
+    /// Namespace of an `AcsConnection`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = (rule::NAMESPACE, rule::NAMESPACE_MESSAGE))]
     pub namespace: Option<String>,
 }
 
-/// How far an order is.
+/// Progress of a revocation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevocationStatus {
-    /// When the targets were recorded, by the operator's clock.
+    /// Time at which the targets were recorded, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the order was done with, by the operator's clock.
+    /// Time at which the revocation was completed, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// How many targets there are.
+    /// Number of targets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
-    /// Of how many the service has answered that their tokens are revoked.
+    /// Number of targets that ACS has confirmed as revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<i64>,
-    /// The identities that were selected when the object was first seen. With more than 4000, at most
-    /// 1000 are listed at a time, and those that are done are counted in `revoked` only.
+    /// Identities that were selected when the operator first saw the object. If there are more than
+    /// 4000, at most 1000 are listed at a time, and completed ones are only counted in `revoked`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<RevocationTarget>,
-    /// The other identities that were selected then, until they are listed in `targets`.
+    /// Other selected identities, until they are moved to `targets`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<QueuedTargets>,
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while they are True.
+    /// `Ready`; `Reconciling` and `Stalled` only while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// One identity of an order.
+/// An identity that a revocation selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevocationTarget {
-    /// The namespace of the `AcsIdentity`; none where it is the order's own.
+    /// Namespace of the `AcsIdentity`. Absent if it is the namespace of the revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The name of the `AcsIdentity`.
+    /// Name of the `AcsIdentity`.
     pub name: String,
-    /// Its UID; none where there was no such object.
+    /// UID of the `AcsIdentity`. Absent if there was no such object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Its id in ACS, if it had one.
+    /// Id of the identity in ACS, if it had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_id: Option<String>,
-    /// When the service answered that all its tokens are revoked, by the service's clock.
+    /// Time at which ACS confirmed that all its tokens are revoked, by the clock of ACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Time>,
-    /// Why there is nothing to revoke.
+    /// Reason why there is nothing to revoke.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// Targets of an order that have not had their turn, of one namespace.
+/// Waiting targets of a revocation in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueuedTargets {
-    /// The namespace of the `AcsIdentities`; none where it is the order's own.
+    /// Namespace of the `AcsIdentities`. Absent if it is the namespace of the revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The names of the `AcsIdentities`.
+    /// Names of the `AcsIdentities`.
     pub names: Vec<String>,
 }
 
@@ -243,7 +245,7 @@ impl RevocationTarget {
 }
 
 impl RevocationStatus {
-    /// The targets whose tokens are still to be revoked.
+    /// Returns the targets whose tokens are still to be revoked.
     pub fn open_targets(&self) -> impl Iterator<Item = &RevocationTarget> {
         let is_done = self.completed_at.is_some();
         let targets = self.targets.iter();

@@ -1,4 +1,4 @@
-//! Workloads that are restarted when their pods can't see by themselves that the token is another.
+//! Workloads that are restarted when their pods cannot notice a new token by themselves.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 
-/// Annotation of a pod template: when the operator last restarted the workload.
+/// Annotation of a pod template: time at which the operator last restarted the workload.
 pub const RESTARTED_AT: &str = "acs-identity.dev/restarted-at";
-/// Annotation of a pod template: with `true`, its pods read the Secret again by themselves, and the
-/// workload is never restarted.
+/// Annotation of a pod template: `true` declares that the pods read the Secret again by themselves,
+/// so the workload is never restarted.
 pub const REREADS: &str = "acs-identity.dev/rereads";
 
-/// A workload of the token's namespace that is restarted.
+/// A workload in the token's namespace to restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRestart {
-    /// The workload's kind.
+    /// Kind of the workload.
     pub kind: WorkloadKind,
-    /// The workload's name.
+    /// Name of the workload.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (rule::NAME, rule::NAME_MESSAGE))]
     pub name: String,
-    /// When to restart it. `Change` (default): after the token that its pods hold was revoked, and
-    /// after the Secret's name or keys changed. `Renewal`: after every new token too, for pods that
-    /// take the token from a variable of their environment.
+    /// When to restart it. `Change` (default): after the token in its pods was revoked, and after
+    /// the name or the keys of the Secret changed. `Renewal`: also after every new token, for pods
+    /// that read the token from an environment variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<RestartAfter>,
 }
 
-/// The kind of a workload that can be restarted.
+/// Kind of a workload that can be restarted.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -42,7 +42,7 @@ pub enum WorkloadKind {
 }
 
 impl WorkloadKind {
-    /// The kind's name.
+    /// Name of the kind.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl WorkloadKind {
     }
 }
 
-/// After what a workload is restarted.
+/// Cause of the restarts of a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "as above")]
 pub enum RestartAfter {
@@ -62,26 +62,26 @@ pub enum RestartAfter {
     Renewal,
 }
 
-/// A workload of `rolloutRestart`, and what its pods were last restarted for.
+/// State of a workload in `rolloutRestart`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRestartStatus {
-    /// The workload's kind.
+    /// Kind of the workload.
     pub kind: WorkloadKind,
-    /// The workload's name.
+    /// Name of the workload.
     pub name: String,
-    /// Revision of the token that was last dealt with: the workload was restarted for it, or `message`
-    /// tells why not. At first, the revision at the time when the workload was first named.
+    /// Revision of the token that was handled last: the workload was restarted for it, or `message`
+    /// says why not. At first, the revision when the workload was added to the list.
     pub revision: i64,
-    /// A hash of the Secret's name and keys at that time.
+    /// Hash of the Secret's name and keys at that time.
     pub secret: String,
-    /// The restart that is due, if one is.
+    /// Restart that is due, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingRestart>,
-    /// When the workload was last restarted for this token, by the operator's clock.
+    /// Time of the last restart for this token, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
-    /// Why the workload was not restarted, or who undoes it.
+    /// Reason why the workload was not restarted, or who reverts the restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -90,22 +90,23 @@ pub struct RolloutRestartStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingRestart {
-    /// When its cause was seen, by the operator's clock. Any later restart does.
+    /// Time at which its cause was seen, by the operator's clock. Any later restart of the workload
+    /// satisfies it.
     pub since: Time,
-    /// Revision of the token that it is due for.
+    /// Revision of the token that the restart is due for.
     pub revision: i64,
-    /// A hash of the Secret's name and keys that it is due for.
+    /// Hash of the Secret's name and keys that the restart is due for.
     pub secret: String,
 }
 
-/// Names a workload.
+/// Key of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkloadKey {
-    /// Its namespace.
+    /// Namespace of the workload.
     pub namespace: String,
-    /// Its kind.
+    /// Kind of the workload.
     pub kind: WorkloadKind,
-    /// Its name.
+    /// Name of the workload.
     pub name: String,
 }
 

@@ -1,7 +1,7 @@
-//! Kubernetes' own rules for names and keys, as expressions (CEL) of the schema.
+//! Kubernetes' rules for names and keys, as CEL expressions of the schema.
 //!
-//! They are those of `k8s.io/apimachinery/pkg/util/validation`, so that the API server never refuses
-//! a name later that it has let into a spec.
+//! They match `k8s.io/apimachinery/pkg/util/validation`, so that the API server never refuses a
+//! name that it accepted in a spec.
 
 /// A name of most kinds (a DNS-1123 subdomain); beside a length of 1 to 253.
 pub(super) const NAME: &str =
@@ -21,8 +21,8 @@ pub(super) const NAMESPACES: &str =
     "self.all(name, name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))";
 pub(super) const NAMESPACES_MESSAGE: &str = "every entry must be the name of a namespace: lower-case letters, digits and -, beginning and ending with a letter or digit";
 
-/// A list without duplicates. Its cost grows with the square of the length: the API server spends
-/// 1,000,000 on a rule, which is 250 entries of 120 characters, or 170 of 253.
+/// A list without duplicates. Its cost grows with the square of the length. The API server allows a
+/// cost of 1,000,000 for a rule: 250 entries of 120 characters, or 170 of 253.
 pub(super) const DISTINCT: &str = "self.all(one, self.exists_one(other, other == one))";
 pub(super) const DISTINCT_MESSAGE: &str = "an entry is given twice; keep one of them";
 
@@ -41,15 +41,15 @@ pub(super) const ANNOTATION_KEYS: &str = "self.all(key, key.size() <= 317 && key
 pub(super) const ANNOTATION_KEYS_MESSAGE: &str =
     "secret.annotations must have keys of Kubernetes, such as note or example.com/note";
 
-/// Labels that no controller obeys, except those that describe the Secret's owner.
+/// Labels that no controller acts on, and labels that describe the owner of the Secret.
 pub(super) const OWN_LABELS: &str = "self.all(key, key in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', 'app.kubernetes.io/version', 'app.kubernetes.io/component', 'app.kubernetes.io/part-of'] || !key.matches('^([^/]*[.])?(acs-identity[.]dev|kubernetes[.]io|k8s[.]io)/'))";
 pub(super) const OWN_LABELS_MESSAGE: &str = "secret.labels must not use keys under acs-identity.dev, kubernetes.io or k8s.io: other controllers obey them; only app.kubernetes.io/name, instance, version, component and part-of may be set";
 
-/// Annotations that no controller obeys.
+/// Annotations that no controller acts on.
 pub(super) const OWN_ANNOTATIONS: &str = "!self.exists(key, key.matches('^(?i)([^/]*[.])?(acs-identity[.]dev|kubernetes[.]io|k8s[.]io)/'))";
 pub(super) const OWN_ANNOTATIONS_MESSAGE: &str = "secret.annotations must not use keys under acs-identity.dev, kubernetes.io or k8s.io: other controllers obey them";
 
-/// A selector that selects something: without terms it would select everything.
+/// A selector with at least one term: without terms it would match everything.
 pub(super) const SELECTS: &str = "!has(self.selector) || has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0 || has(self.selector.matchExpressions) && self.selector.matchExpressions.size() > 0";
 pub(super) const SELECTS_MESSAGE: &str =
     "selector is empty and would select everything: write matchLabels or matchExpressions";

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a token allows (ACS REST 2023-10-01, `CommunicationTokenScope`).
+/// Scope of a token (ACS REST 2023-10-01, `CommunicationTokenScope`).
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -27,7 +27,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The scope's name on the wire.
+    /// Name of the scope in the REST API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

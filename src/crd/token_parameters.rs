@@ -4,17 +4,17 @@ use jiff::SignedDuration;
 
 use super::{Scope, parse_duration};
 
-/// What makes a token what it is: a change of it costs a new token (T4).
+/// Parameters of a token. A change requires a new token (T4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenParameters {
-    /// What the token allows.
+    /// Scopes of the token.
     pub scopes: BTreeSet<Scope>,
-    /// The life that is asked for, as it is written in `spec`.
+    /// Requested lifetime, as written in `spec`.
     pub expires_in: String,
 }
 
 impl TokenParameters {
-    /// The life in whole minutes, rounded up, within what the service takes (60 to 1440).
+    /// Lifetime in whole minutes, rounded up, within the limits of ACS (60 to 1440).
     #[must_use]
     pub fn minutes(&self) -> u32 {
         let minutes = self.life().as_secs().saturating_add(59) / 60;
@@ -25,13 +25,13 @@ impl TokenParameters {
         parse_duration(&self.expires_in).unwrap_or(SignedDuration::from_hours(24))
     }
 
-    /// Whether both ask the service for the same token; `60m` and `1h` do.
+    /// Whether both request the same token from ACS; `60m` and `1h` do.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.scopes == other.scopes && self.minutes() == other.minutes()
     }
 
-    /// Whether going from `self` to `next` takes something away.
+    /// Whether `next` allows less than `self`: a scope fewer or a shorter lifetime.
     #[must_use]
     pub fn is_narrowed_by(&self, next: &Self) -> bool {
         !self.scopes.is_subset(&next.scopes) || next.minutes() < self.minutes()

@@ -1,4 +1,4 @@
-//! The token record: all that is known of an issued token but the token itself.
+//! The token record: everything that is known about an issued token except the token itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,69 +19,69 @@ const SCOPES: &str = "acs-identity.dev/scopes";
 const EXPIRES_IN: &str = "acs-identity.dev/expires-in";
 const FINGERPRINT: &str = "acs-identity.dev/fingerprint";
 const CREDENTIAL: &str = "acs-identity.dev/credential";
-/// Names the key that holds the token: bytes under another key are not the token.
+/// Name of the key that holds the token; data under another key is not the token.
 pub const TOKEN_KEY: &str = "acs-identity.dev/token-key";
-/// Beside them, while a token of a former credential that stood here may be alive.
+/// Further annotations while a replaced token of a former credential may still be valid.
 pub const FORMER: [&str; 2] = [
     "acs-identity.dev/former-expires-at",
     "acs-identity.dev/former-replaced-at",
 ];
-/// Beside them, of a token of a Teams user.
+/// Further annotations for a Teams user's token.
 const USER_TOKEN: &str = "acs-identity.dev/user-token";
 const USER_TOKEN_EXPIRES_AT: &str = "acs-identity.dev/user-token-expires-at";
 const CONNECTION: &str = "acs-identity.dev/connection";
 const ENDPOINT: &str = "acs-identity.dev/endpoint";
 const REVISION: &str = "acs-identity.dev/revision";
-/// Beside them, where workloads are restarted.
+/// Further annotations if workloads are restarted.
 pub const RESTART_REVISION: &str = "acs-identity.dev/restart-revision";
 const HANDLED_REQUEST: &str = "acs-identity.dev/handled-request";
 
-/// All that is known of an issued token but the token itself. Stored as annotations beside it, so
-/// that a crash between Secret and status loses nothing (T3).
+/// Everything that is known about an issued token except the token itself. Stored as annotations of
+/// its Secret, so that a crash between the writes of Secret and status loses nothing (T3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// The identity in ACS that it is for.
+    /// Id in ACS of the identity that the token is issued for.
     pub identity_id: String,
-    /// What was asked for.
+    /// Requested parameters.
     pub shape: TokenParameters,
-    /// When it was issued, by the service's clock, in whole seconds.
+    /// Issue time, by the clock of ACS, in whole seconds.
     pub issued_at: Timestamp,
-    /// When it ends, by the operator's clock, in whole seconds.
+    /// Expiry, by the operator's clock, in whole seconds.
     pub expires_at: Timestamp,
-    /// How long it lives: the answer's `expiresOn` less the answer's `Date`.
+    /// Lifetime: `expiresOn` minus `Date` of the answer.
     pub life: SignedDuration,
-    /// Fingerprint of the token's bytes.
+    /// Fingerprint of the token.
     pub fingerprint: String,
-    /// Fingerprint of the credential that it was made with.
+    /// Fingerprint of the credential that the token was issued with.
     pub credential: String,
-    /// The token of a former credential whose place it took, while that may be alive.
+    /// The token of a former credential that it replaced, while that token may still be valid.
     pub former: Option<Box<FormerToken>>,
-    /// How many tokens have been issued for the object, this one included.
+    /// Number of tokens issued for the object, including this one.
     pub revision: i64,
-    /// Revision of the newest token that took the place of one that no longer worked, if workloads are
+    /// Revision of the newest token that replaced a token that no longer worked, if workloads are
     /// restarted for that.
     pub restart_revision: Option<i64>,
-    /// The last request (annotation acs-identity.dev/requested-at) that was obeyed with it.
+    /// Last request (annotation acs-identity.dev/requested-at) that was handled with this token.
     pub request: Option<String>,
-    /// Whence it is, if it is a Teams user's: there is no `AcsIdentity` that tells.
+    /// Origin of the token. Set only for Teams users, which have no `AcsIdentity` to record it.
     pub exchange: Option<Box<Exchange>>,
 }
 
-/// Whence the token of a Teams user is.
+/// Origin of a Teams user's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// Fingerprint of the Entra token that it was exchanged for.
+    /// Fingerprint of the Entra token that the token was exchanged for.
     pub user_token: String,
-    /// When that one ends, by the operator's clock, in whole seconds.
+    /// Expiry of the Entra token, by the operator's clock, in whole seconds.
     pub user_token_expires_at: Timestamp,
-    /// The connection that it was had through.
+    /// Connection that the token was issued through.
     pub connection: ConnectionRef,
-    /// The endpoint that it was had from.
+    /// Endpoint that issued the token.
     pub endpoint: String,
 }
 
 impl TokenRecord {
-    /// The annotations that say so; `renew_at` is told to people only.
+    /// Returns the record as annotations; `renew_at` is written for people only.
     #[must_use]
     pub fn annotations(&self, renew_at: Timestamp) -> BTreeMap<String, String> {
         let mut all: BTreeMap<_, _> = [
@@ -128,14 +128,14 @@ impl TokenRecord {
         all
     }
 
-    /// Its life, in seconds: `86400s`.
+    /// Lifetime in seconds: `86400s`.
     #[must_use]
     pub fn life_text(&self) -> String {
         format!("{}s", self.life.as_secs())
     }
 
-    /// The record as the `status` of its object tells it, where that is of the same token: whoever edits
-    /// an annotation can't make a token end later, nor be another (T9).
+    /// Returns the record corrected by `status`, if that describes the same token: an edited
+    /// annotation can neither extend a token nor exchange it (T9).
     #[must_use]
     pub fn bounded_by(mut self, status: &AcsTokenStatus) -> Self {
         if status.fingerprint.as_deref() != Some(self.fingerprint.as_str()) {
@@ -170,7 +170,8 @@ impl TokenRecord {
         self
     }
 
-    /// Reads the annotations back; `None` when one is missing, or is nothing that we would write.
+    /// Parses the annotations; `None` if one is missing or could not have been written by the
+    /// operator.
     #[must_use]
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let text = |key: &str| annotations.get(key).cloned();
@@ -194,13 +195,13 @@ impl TokenRecord {
             credential: text(CREDENTIAL)?,
             former: former_in(annotations)?,
             revision,
-            // One of the future would cause a restart at every renewal.
+            // A revision in the future would cause a restart at every renewal.
             restart_revision: restart_revision.filter(|restart| *restart <= revision),
             request: text(HANDLED_REQUEST),
         })
     }
 
-    /// Whether `status` tells just this token.
+    /// Whether `status` describes exactly this token.
     #[must_use]
     pub fn is_told_by(&self, status: &AcsTokenStatus) -> bool {
         status.fingerprint.as_deref() == Some(self.fingerprint.as_str())
@@ -211,14 +212,13 @@ impl TokenRecord {
     }
 }
 
-/// What Kubernetes stores, and we write, are whole seconds: with another one, what the status tells
-/// would never be the same.
+/// Kubernetes stores whole seconds. With fractions the record would never equal the status.
 fn whole_second(time: Timestamp) -> Option<Timestamp> {
     (time.subsec_nanosecond() == 0).then_some(time)
 }
 
-/// No token lives longer than a day (ACS REST 2023-10-01), or an hour and some minutes more where it
-/// is a Teams user's.
+/// Maximum lifetime: a day (ACS REST 2023-10-01), and some minutes over an hour more for a Teams
+/// user's token.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(26);
 
 fn life_in(text: &str) -> Option<SignedDuration> {
@@ -226,7 +226,7 @@ fn life_in(text: &str) -> Option<SignedDuration> {
     (life.is_positive() && life <= LONGEST_LIFE).then_some(life)
 }
 
-/// The former token that the annotations tell, if any; `None` when they were edited into nonsense.
+/// Parses the former token, if any; `None` if the annotations are invalid.
 #[allow(
     clippy::option_option,
     reason = "there may be none, and that is no nonsense"
@@ -241,8 +241,7 @@ fn former_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<Former
     }
 }
 
-/// Whence a Teams user's token is, if the annotations tell; `None` when they were edited into
-/// nonsense.
+/// Parses the origin of a Teams user's token, if any; `None` if the annotations are invalid.
 #[allow(clippy::option_option, reason = "as above")]
 fn exchange_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<Exchange>>> {
     let keys = [USER_TOKEN, USER_TOKEN_EXPIRES_AT, CONNECTION, ENDPOINT];
@@ -262,7 +261,7 @@ fn exchange_in(annotations: &BTreeMap<String, String>) -> Option<Option<Box<Exch
     })))
 }
 
-/// Scopes as they stand in the Secret: sorted, comma-joined.
+/// Returns scopes as stored in the Secret: sorted and separated by commas.
 #[must_use]
 pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
     let mut names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
@@ -270,7 +269,7 @@ pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
     names.join(",")
 }
 
-/// A fingerprint of a token: enough to recognise it, of no use to a thief.
+/// Returns the fingerprint of a token: it identifies the token and cannot be used in its place.
 #[must_use]
 pub fn fingerprint(token: &SecretString) -> String {
     let digest = Sha256::new()

@@ -252,7 +252,7 @@ impl Registry {
             Some(refusal) => (refusal.reason, refusal.message.clone()),
             None => (
                 Reason::CredentialOnTrial,
-                format!("waiting until the service has accepted the new credential of {key}"),
+                format!("waiting until ACS has accepted the new credential of {key}"),
             ),
         };
         Err(Unusable {
@@ -434,7 +434,7 @@ impl Registry {
 fn unknown(key: &ConnectionKey) -> Unusable {
     Unusable {
         reason: Reason::ConnectionNotReady,
-        message: format!("waiting until {key} is looked at"),
+        message: format!("waiting until the operator has read {key}"),
         is_stalled: false,
         retry_at: None,
     }

@@ -104,7 +104,7 @@ impl Health {
             .iter()
             .filter_map(|(what, watch)| match watch {
                 Watch::Working => None,
-                Watch::Starting => Some(format!("watch of {what}: its first list is not complete")),
+                Watch::Starting => Some(format!("watch of {what}: the first list is not complete")),
                 Watch::Failing(problem) => Some(format!("watch of {what}: {problem}")),
             });
         let problems: Vec<_> = problems.chain(state.lacks_lease.clone()).collect();
@@ -182,7 +182,7 @@ impl WatchHealth {
                 warn!(
                     watch = self.what,
                     error = %problem,
-                    "a watch fails and is tried again"
+                    "a watch failed; trying again"
                 );
                 let watch = Watch::Failing(problem);
                 state.watches.insert(self.what.clone(), watch);

@@ -267,7 +267,7 @@ async fn start(run: Run) -> Result<(), Failure> {
         ..ServiceConfig::default()
     })?;
     let client = kube::Client::try_default().await.map_err(|error| {
-        format!("no way to the API server: {error}; set KUBECONFIG, or run in a cluster")
+        format!("no configuration for the API server: {error}; set KUBECONFIG, or run in a cluster")
     })?;
     let lease = if run.no_leader_elect {
         None

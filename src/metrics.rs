@@ -102,12 +102,12 @@ impl Metrics {
         let reconcile_durations = Family::new_with_constructor(durations);
         registry.register_with_unit(
             "reconcile_duration",
-            "Time from the start of a reconcile to its end, calls included",
+            "Duration of reconciles, including their calls",
             Unit::Seconds,
             reconcile_durations.clone(),
         );
         let failures = Family::default();
-        registry.register("failures", "Failed steps of reconciles", failures.clone());
+        registry.register("failures", "Number of failed steps of reconciles", failures.clone());
         // Starts at 0: an alert on an increase would miss a series that starts at 1.
         let no_progress = Family::<StepLabels, Counter>::default();
         for kind in ["AcsIdentity", "AcsToken"] {
@@ -116,13 +116,13 @@ impl Metrics {
         }
         registry.register(
             "no_progress",
-            "Steps without an effect, which are repeated later: somebody undoes what they do",
+            "Number of steps without effect, which are repeated later: another writer reverts them",
             no_progress.clone(),
         );
         let issued = Family::default();
         registry.register(
             "tokens_issued",
-            "Tokens issued into Secrets",
+            "Number of tokens issued into Secrets",
             issued.clone(),
         );
         // As above.
@@ -132,7 +132,7 @@ impl Metrics {
         }
         registry.register(
             "abandoned",
-            "Objects deleted without being cleaned up in ACS",
+            "Number of objects that were deleted without cleaning up ACS",
             abandoned.clone(),
         );
         let orders = Family::default();
@@ -140,29 +140,30 @@ impl Metrics {
         let rollout_restarts = Family::default();
         registry.register(
             "rollout_restarts",
-            "Workloads restarted, or not, after their token or Secret had changed",
+            "Number of restarts of workloads after a change of their token or Secret, by outcome",
             rollout_restarts.clone(),
         );
         let pods_nudged = counter(
             registry,
             "pods_nudged",
-            "Pods annotated after a revocation, so that their kubelets bring the new token at once",
+            "Number of pods annotated after a revocation, so that their kubelets read the new \
+             token at once",
         );
         let unknown_creates = counter(
             registry,
             "unknown_creates",
-            "Create calls to ACS without an answer",
+            "Number of create calls to ACS without an answer",
         );
         let leader = Gauge::default();
         registry.register(
             "leader",
-            "1 while this process leads, 0 while it stands by",
+            "1 while this process is the leader, 0 while it is on standby",
             leader.clone(),
         );
         let former_tokens = Gauge::default();
         registry.register(
             "former_tokens",
-            "Tokens in Secrets that were issued with a credential no longer in use",
+            "Number of tokens in Secrets that were issued with a former credential",
             former_tokens.clone(),
         );
         let renewal_lateness =

@@ -62,13 +62,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process may lead.
-    #[error("the Lease is lost, so this process ends at once; another one leads, or will")]
+    #[error("lost the Lease, so this process exits at once; another process becomes the leader")]
     LeaseLost,
     /// The certificate can't be used, or the address is taken or not ours.
     #[error("could not serve /metrics over TLS: {0}")]
     SecureMetrics(std::io::Error),
     /// A task ended that never should.
-    #[error("a task of the operator ended unexpectedly: please report this")]
+    #[error("bug: a task of the operator ended unexpectedly; please report this")]
     Ended,
 }
 
@@ -142,13 +142,13 @@ pub async fn run(
             };
         }
     }
-    info!("stopping: calls on the wire are ended and recorded");
+    info!("stopping: finishing and recording calls in flight");
     tokio::select! {
         biased;
         () = claim.lost() => return Err(Error::LeaseLost),
         ended = tokio::time::timeout(DRAIN, runs) => if ended.is_err() {
             // Whoever takes over waits as long as for a process that was killed.
-            warn!("some calls have no answer yet, so the Lease is left to run out");
+            warn!("some calls have no answer yet, so the Lease is not released and expires");
             return Ok(());
         }
     }

@@ -160,19 +160,23 @@ fn starts_with(text: &str, start: &str) -> bool {
 impl fmt::Display for PastedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Utf16 => "is text in UTF-16, as PowerShell writes it to files; save it as UTF-8",
-            Self::NotText => "is not text in UTF-8; put the credential there as plain text",
+            Self::Utf16 => "is UTF-16 text, as written by PowerShell; save it as UTF-8",
+            Self::NotText => "is not UTF-8 text; store the credential there as plain text",
             Self::Assignment => {
-                "is a line of an environment file (NAME=value); keep only what stands after the first ="
+                "is a line of an environment file (NAME=value); keep only the part after the \
+                 first ="
             }
             Self::Json => {
-                "is JSON, as the az CLI prints it; keep only the value, which az prints with --query NAME --output tsv"
+                "is JSON, as printed by the az CLI; keep only the value, which az prints with \
+                 --query NAME --output tsv"
             }
             Self::EncodedTwice => {
-                "is encoded in base64 twice; put it under stringData, or encode it only once under data"
+                "is base64-encoded twice; store it under stringData, or encode it only once under \
+                 data"
             }
             Self::KeyVaultReference => {
-                "is an @Microsoft.KeyVault(...) reference, which only Azure App Service resolves; put the value itself there, for example with External Secrets"
+                "is an @Microsoft.KeyVault(...) reference, which only Azure App Service resolves; \
+                 store the value itself there, for example with External Secrets"
             }
         })
     }

@@ -85,11 +85,12 @@ pub enum AccessKeyError {
     Pasted(#[from] PastedError),
     /// The whole connection string.
     #[error(
-        "the access key is a whole connection string; keep only what stands after accesskey=, or use auth.connectionString"
+        "the access key is a whole connection string; keep only the part after accesskey=, or use \
+         auth.connectionString"
     )]
     ConnectionString,
     /// Not base64, or cut off.
-    #[error("the access key is not valid base64; copy the whole key, with any = at its end")]
+    #[error("the access key is not valid base64; copy the whole key, including any = at its end")]
     NotBase64,
 }
 

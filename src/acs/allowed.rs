@@ -120,7 +120,7 @@ pub struct AllowedError {
 pub enum NotAllowed {
     /// The host belongs to none of the Azure clouds and to no flag.
     #[error(
-        "{host} is not an Azure Communication Services host, so no credential is sent to it; an \
+        "{host} is not a host of Azure Communication Services, so no credential is sent to it; an \
          administrator can allow it with --allow-endpoint {host}"
     )]
     Unknown {
@@ -129,8 +129,8 @@ pub enum NotAllowed {
     },
     /// Plain http.
     #[error(
-        "{authority} would be reached over plain http, so no credential is sent to it; use https, \
-         or an administrator can allow it with --allow-insecure-endpoint {authority}"
+        "the endpoint {authority} uses plain http, so no credential is sent to it; use https, or \
+         ask an administrator to allow it with --allow-insecure-endpoint {authority}"
     )]
     Insecure {
         /// The endpoint's host, with its port if it has one.

@@ -151,7 +151,7 @@ impl Answer {
         match self.words() {
             Some(words) if !self.has_type("text/html") => format!("{content_type}: {words}"),
             Some(_) => content_type,
-            None => format!("{content_type}, nothing in it"),
+            None => format!("{content_type}, no content"),
         }
     }
 

@@ -87,7 +87,7 @@ pub enum ApiVersionError {
     #[error("an API version must be a date such as 2023-10-01, or one followed by -preview")]
     NotADate,
     /// Before lifetimes existed.
-    #[error("API versions before 2022-10-01 can't set a token's lifetime; use 2023-10-01")]
+    #[error("API versions before 2022-10-01 cannot set the lifetime of a token; use 2023-10-01")]
     TooOld,
 }
 

@@ -99,11 +99,13 @@ impl Bearer {
         match self.acquire.token(&self.identity).await {
             Ok(fresh) => {
                 *failure = None;
-                tracing::debug!(identity = ?self.identity, life = ?fresh.life, "got a token of Entra ID");
+                tracing::debug!(identity = ?self.identity, life = ?fresh.life, "received a token \
+                 from Entra ID");
                 Ok(self.hold(fresh))
             }
             Err(why) => {
-                tracing::debug!(identity = ?self.identity, reason = why.kind.reason(), "got no token of Entra ID");
+                tracing::debug!(identity = ?self.identity, reason = why.kind.reason(), "received \
+                 no token from Entra ID");
                 *failure = Some((Instant::now(), why.clone()));
                 held.ok_or(why)
             }

@@ -19,7 +19,9 @@ use super::transport::{NoAnswer, Proof, exchange};
 use super::{Credential, Error, Kind, Outcome, Turn};
 
 /// What to do about a refusal of an identity that Entra ID knows.
-const NO_ROLE: &str = "Assign the identity a role on the ACS resource that lets it use the resource's data, such as Contributor; a new assignment needs some minutes, and it is tried again";
+const NO_ROLE: &str = "Assign a role on the ACS resource with access to its data, such as \
+ Contributor, to the Entra identity; a new assignment takes some minutes, and the operator tries \
+ again";
 
 /// The longest error code that is believed to be one.
 const LONGEST_CODE: usize = 64;

@@ -89,7 +89,7 @@ pub enum ConnectionStringError {
     #[error("the connection string {0}")]
     Pasted(#[from] PastedError),
     /// `;;`, or a `;` in front.
-    #[error("part {position} of the connection string is empty; put exactly one ; between parts")]
+    #[error("part {position} of the connection string is empty; write exactly one ; between parts")]
     EmptyPart {
         /// Counted from 1.
         position: usize,
@@ -113,7 +113,7 @@ pub enum ConnectionStringError {
         name: &'static str,
     },
     /// `endpoint` or `accesskey` a second time.
-    #[error("{name} is given twice in the connection string; keep one")]
+    #[error("{name} occurs twice in the connection string; keep one")]
     Twice {
         /// `endpoint` or `accesskey`.
         name: &'static str,

@@ -140,13 +140,13 @@ pub enum EndpointError {
     #[error("the endpoint must not contain user info; remove everything up to the @")]
     UserInfo,
     /// A path other than `/`.
-    #[error("the endpoint must have no path; remove what follows the host")]
+    #[error("the endpoint must have no path; remove everything after the host")]
     Path,
     /// A query.
-    #[error("the endpoint must have no query; remove the ? and what follows")]
+    #[error("the endpoint must have no query; remove the ? and everything after it")]
     Query,
     /// A fragment.
-    #[error("the endpoint must have no fragment; remove the # and what follows")]
+    #[error("the endpoint must have no fragment; remove the # and everything after it")]
     Fragment,
     /// No host.
     #[error(
@@ -155,7 +155,7 @@ pub enum EndpointError {
     NoHost,
     /// A host that starts or ends with a dot, or has two in a row: perhaps the same machine, under a
     /// name that matches no rule.
-    #[error("the endpoint's host has a dot too many; remove it")]
+    #[error("the endpoint's host has an extra dot; remove it")]
     EmptyLabel,
     /// Port 0.
     #[error("the endpoint's port must be between 1 and 65535")]

@@ -73,35 +73,37 @@ impl Kind {
 
     fn what_happened(self) -> &'static str {
         match self {
-            Self::CredentialRefused => "the service refused the credential",
-            Self::TokenRefused => "Microsoft Entra ID refused a token",
-            Self::TokenUnavailable => "Microsoft Entra ID gave no token",
-            Self::NoAssertion => "the identity can't be proven to Microsoft Entra ID",
-            Self::IdentityNotOwned => "the identity doesn't belong to this ACS resource",
-            Self::IdentityNotFound => "the identity doesn't exist",
-            Self::InvalidUserToken => "the service refused the Teams user's token",
-            Self::Invalid => "the service refused the request",
-            Self::Malformed => "the request can't be made",
-            Self::Unsupported => "the API version doesn't support it",
-            Self::Throttled => "the service's rate limit is reached",
-            Self::Unavailable => "the service is unavailable",
-            Self::Unreachable => "the service can't be reached",
-            Self::NoAnswer => "the request was sent but its answer was lost",
+            Self::CredentialRefused => "ACS rejected the credential",
+            Self::TokenRefused => "Microsoft Entra ID refused to issue a token",
+            Self::TokenUnavailable => "Microsoft Entra ID issued no token",
+            Self::NoAssertion => "the operator cannot authenticate to Microsoft Entra ID",
+            Self::IdentityNotOwned => "the identity does not belong to this ACS resource",
+            Self::IdentityNotFound => "the identity does not exist",
+            Self::InvalidUserToken => "ACS rejected the token of the Teams user",
+            Self::Invalid => "ACS rejected the request",
+            Self::Malformed => "the request cannot be built",
+            Self::Unsupported => "the API version does not support the request",
+            Self::Throttled => "the rate limit of ACS is reached",
+            Self::Unavailable => "ACS is unavailable",
+            Self::Unreachable => "ACS cannot be reached",
+            Self::NoAnswer => "the request was sent, but its answer was lost",
             Self::NotTheService => {
-                "something other than the ACS identity service answered, such as a proxy"
+                "the answer did not come from ACS, but for example from a proxy"
             }
-            Self::Withheld => "this process may no longer act, so nothing was sent",
+            Self::Withheld => "this process is no longer the leader, so nothing was sent",
         }
     }
 
     fn advice(self) -> &'static str {
         match self {
             Self::CredentialRefused => {
-                "Check that the credential belongs to this resource and hasn't been regenerated or expired"
+                "Check that the credential belongs to this resource and was neither regenerated \
+                 nor has expired"
             }
-            Self::TokenRefused => "Check the identity and what proves it",
+            Self::TokenRefused => "Check the Entra identity and its credential",
             Self::IdentityNotOwned => {
-                "Check that the connection leads to the resource in which the identity was made"
+                "Check that the connection has the endpoint of the resource in which the identity \
+                 was created"
             }
             Self::IdentityNotFound => {
                 "It was deleted, or its id is wrong; a new identity is needed"
@@ -109,19 +111,22 @@ impl Kind {
             Self::InvalidUserToken => {
                 "Sign the Teams user in again and supply a fresh token of the right application and user"
             }
-            Self::NoAssertion | Self::Invalid | Self::Malformed => "Correct what the message names",
+            Self::NoAssertion | Self::Invalid | Self::Malformed => "Correct the input that the \
+             message names",
             Self::Unsupported => {
-                "Choose another API version for the connection, or don't ask for it"
+                "Set another apiVersion in the connection, or remove the field"
             }
-            Self::Throttled => "It is tried again when the limit allows",
-            Self::Unavailable | Self::NoAnswer | Self::TokenUnavailable => "It is tried again",
+            Self::Throttled => "The operator tries again when the limit allows",
+            Self::Unavailable | Self::NoAnswer | Self::TokenUnavailable => "The operator tries \
+             again",
             Self::Unreachable => {
-                "Check the endpoint, and that network, name resolution and proxies let it be reached"
+                "Check the endpoint, and check that network, name resolution and proxies allow \
+                 connections to it"
             }
             Self::NotTheService => {
                 "Check that the endpoint is that of an ACS resource, and that no proxy or firewall answers in its place"
             }
-            Self::Withheld => "The process that may act carries on",
+            Self::Withheld => "The leader carries on",
         }
     }
 }

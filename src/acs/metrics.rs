@@ -42,18 +42,18 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "acs_calls",
-            "Requests to the ACS identity service, retries included, by operation and outcome",
+            "Number of requests to ACS, including retries, by operation and outcome",
             self.calls.clone(),
         );
         registry.register_with_unit(
             "acs_call_duration",
-            "Time from sending a request to the ACS identity service to the end of its answer",
+            "Duration of requests to ACS, from sending the request to the end of its answer",
             Unit::Seconds,
             self.seconds.clone(),
         );
         registry.register(
             "acs_queue_depth",
-            "Requests that wait for their turn at the ACS identity service, by operation",
+            "Number of requests that wait for their turn to call ACS, by operation",
             self.waiting.clone(),
         );
     }

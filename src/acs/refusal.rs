@@ -55,12 +55,13 @@ pub(super) fn of(
             message: Some(scrubbed(said.lines().next().unwrap_or_default(), &[])),
             advice: match identity {
                 EntraIdentity::OwnWorkload { .. } => {
-                    "Check the file that --federated-token-file or AZURE_FEDERATED_TOKEN_FILE names"
+                    "Check the file in --federated-token-file or AZURE_FEDERATED_TOKEN_FILE"
                 }
                 EntraIdentity::Managed { .. } => {
-                    "Run the operator where managed identities are, or with --local-token-endpoint"
+                    "Run the operator on an Azure machine with a managed identity, or with \
+                     --local-token-endpoint"
                 }
-                _ => "Correct what the message names",
+                _ => "Correct the input that the message names",
             }
             .to_owned(),
         },
@@ -74,7 +75,7 @@ fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &
         || complaint.error_description.is_some()
         || complaint.message.is_some();
     if !is_moment && !is_judgement {
-        let cause = "the answer is not an error of a token endpoint: something in between answered, such as a proxy";
+        let cause = "the answer did not come from a token endpoint, but for example from a proxy";
         return unavailable(identity, config, Some(status), cause);
     }
     let (name, object_message) = match complaint.error {
@@ -115,13 +116,15 @@ fn unavailable(
 ) -> NoToken {
     let advice = match identity {
         EntraIdentity::Managed { .. } if config.has_local_token_endpoint() => {
-            "It is tried again; check that --local-token-endpoint names an endpoint that runs beside the operator".to_owned()
+            "The operator tries again; check that the endpoint in --local-token-endpoint runs \
+             beside the operator".to_owned()
         }
         EntraIdentity::Managed { .. } => {
-            "It is tried again; check that the operator runs on an Azure machine with a managed identity".to_owned()
+            "The operator tries again; check that it runs on an Azure machine with a managed \
+             identity".to_owned()
         }
         _ => format!(
-            "It is tried again; check that network and proxies let {} be reached",
+            "The operator tries again; check that the network and proxies allow connections to {}",
             config.authority
         ),
     };
@@ -162,38 +165,47 @@ fn advice(
     };
     match number {
         Some(90002 | 90021 | 900_021 | 900_023 | 900_024) => format!(
-            "Correct tenantId: {} knows no directory {tenant_id}",
+            "Correct tenantId: {} does not know the tenant {tenant_id}",
             config.authority
         ),
         Some(700_016) => format!(
-            "Correct clientId or tenantId: directory {tenant_id} has no application {client_id}; one of another directory needs an administrator's consent in this one first"
+            "Correct clientId or tenantId: tenant {tenant_id} has no application {client_id}; an \
+             application of another tenant first needs the consent of an administrator of this one"
         ),
         Some(65001) => format!(
-            "Have an administrator of directory {tenant_id} consent to application {client_id}"
+            "Ask an administrator of tenant {tenant_id} to consent to application {client_id}"
         ),
         Some(500_011 | 650_057) => format!(
-            "Directory {tenant_id} doesn't know {}: check that tenantId is the directory of the ACS resource's subscription, and --acs-audience",
+            "Tenant {tenant_id} does not know {}: check that tenantId is the tenant of the ACS \
+             resource's subscription, and check --acs-audience",
             config.audience
         ),
         Some(7_000_112 | 7_000_113 | 700_005) => {
-            format!("Enable application {client_id} in directory {tenant_id}, or choose another")
+            format!("Enable application {client_id} in tenant {tenant_id}, or use another \
+             application")
         }
         Some(7_000_215) => format!(
-            "Put the value of a client secret of application {client_id} into the Secret: its value, not its id"
+            "Store the value of a client secret of application {client_id} in the Secret (its \
+             value, not its id)"
         ),
         Some(7_000_222) => format!(
-            "The client secret has expired: make a new one for application {client_id} and put its value into the Secret"
+            "The client secret has expired: create a new one for application {client_id} and \
+             store its value in the Secret"
         ),
         Some(70021 | 700_211 | 700_212 | 700_213) => format!(
-            "Give {client_id} a federated credential whose issuer, subject and audience are those of the ServiceAccount's token, or correct clientId"
+            "Create a federated credential for {client_id} with the issuer, subject and audience \
+             of the ServiceAccount's token, or correct clientId"
         ),
         Some(700_024 | 50013 | 700_027 | 5_002_720) => format!(
-            "Check the federated credential of {client_id}: its issuer must be this cluster's, reachable by Entra ID, and the cluster's clock right"
+            "Check the federated credential of {client_id}: its issuer must be the issuer of this \
+             cluster, Entra ID must be able to reach that issuer, and the clock of the cluster \
+             must be correct"
         ),
         Some(53003 | 530_034 | 53000..=53002) => format!(
-            "A conditional access policy of directory {tenant_id} keeps application {client_id} out: have it let in"
+            "A conditional access policy of tenant {tenant_id} blocks application {client_id}; \
+             ask an administrator to exclude the application from it"
         ),
-        _ => format!("Check application {client_id} and its credentials in directory {tenant_id}"),
+        _ => format!("Check application {client_id} and its credentials in tenant {tenant_id}"),
     }
 }
 
@@ -204,14 +216,17 @@ fn managed(identity: &EntraIdentity, config: &EntraConfig, code: Option<&str>) -
     };
     match (&config.local_token_endpoint, client_id, code) {
         (Some(endpoint), _, Some("AudienceNotSupported")) => format!(
-            "The token endpoint {endpoint} gives no tokens for {}; use workloadIdentity or clientSecret instead",
+            "The token endpoint {endpoint} issues no tokens for {}; use workloadIdentity or \
+             clientSecret instead",
             config.audience
         ),
-        (Some(endpoint), ..) => format!("Check the token endpoint {endpoint}, and who is signed in there"),
+        (Some(endpoint), ..) => format!("Check the token endpoint {endpoint} and the account that \
+         is signed in there"),
         (None, Some(client_id), _) => format!(
             "Assign the managed identity {client_id} to the machines that the operator runs on, or correct clientId"
         ),
-        (None, None, _) => "Give the machines that the operator runs on a system-assigned managed identity, or name an assigned one by clientId".to_owned(),
+        (None, None, _) => "Assign a system-assigned managed identity to the machines that the \
+         operator runs on, or set clientId to a user-assigned one".to_owned(),
     }
 }
 

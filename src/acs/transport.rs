@@ -122,7 +122,7 @@ pub(super) async fn exchange(
     ];
     for (name, value, is_sensitive) in own.into_iter().chain(proof.headers()) {
         let Ok(mut value) = HeaderValue::from_str(&value) else {
-            let cause = format!("the header {name} would be malformed");
+            let cause = format!("the header {name} is malformed");
             return Err(NoAnswer {
                 kind: Kind::Malformed,
                 cause,
@@ -191,9 +191,9 @@ impl From<reqwest::Error> for NoAnswer {
             Kind::NoAnswer
         };
         let cause = if error.is_dns() {
-            "the host name can't be resolved".to_owned()
+            "the host name cannot be resolved".to_owned()
         } else if speaks_no_tls(&error) {
-            "what answers there doesn't speak TLS".to_owned()
+            "the server does not speak TLS".to_owned()
         } else if error.is_timeout() {
             "timed out".to_owned()
         } else {

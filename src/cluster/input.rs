@@ -140,7 +140,7 @@ impl Inputs {
                 Ok(Event::Apply(secret)) => self.tell(&key, at(&secret)),
                 Ok(Event::Delete(_)) => self.tell(&key, Presence::Absent),
                 Err(error) => {
-                    warn!(namespace, secret = name, %error, "can't watch a Secret; tried again");
+                    warn!(namespace, secret = name, %error, "could not watch a Secret; trying again");
                 }
             }
         }

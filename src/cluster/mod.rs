@@ -57,7 +57,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The API server did not answer in time.
-    #[error("could not {operation} {object}: no answer from the API server in time")]
+    #[error("could not {operation} {object}: the API server did not answer in time")]
     Timeout {
         /// The verb, as one would say it.
         operation: &'static str,
@@ -65,7 +65,7 @@ pub enum Error {
         object: String,
     },
     /// Nothing was sent: another process may act, or this one is ending. Never told on an object.
-    #[error("this process may no longer act, so nothing was sent")]
+    #[error("this process is no longer the leader, so nothing was sent")]
     Withheld,
 }
 

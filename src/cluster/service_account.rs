@@ -60,7 +60,7 @@ fn why(error: &Error, account: &str) -> NoAssertion {
             "An administrator can allow it: the chart's value serviceAccountTokens, or a Role with create on serviceaccounts/token of that name".to_owned(),
         )
     } else {
-        (error.to_string(), "It is tried again".to_owned())
+        (error.to_string(), "The operator tries again".to_owned())
     };
     NoAssertion { message, advice }
 }

@@ -127,7 +127,7 @@ fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<
     };
     let message = match status.map(|status| status.code) {
         Some(404) => format!(
-            "the API server does not know {kind}: apply the CRDs of this release (crds/), which helm upgrade leaves as they are"
+            "the API server does not know {kind}: apply the CRDs of this release (crds/)"
         ),
         Some(403) => {
             let place = scope.map_or_else(
@@ -135,7 +135,8 @@ fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<
                 |namespace| format!("in namespace {namespace}"),
             );
             format!(
-                "the operator may not list and watch {kind} {place}: give its ServiceAccount that right, as the Helm chart does"
+                "the operator is not allowed to list and watch {kind} {place}: grant its \
+                 ServiceAccount this permission, as the Helm chart does"
             )
         }
         _ => status.map_or_else(|| innermost(error), |status| status.message.clone()),

@@ -113,7 +113,7 @@ async fn look<C: AnyConnection + Kept>(
         spare = resolve_secondary(second, resolved, namespace, &found).map(Some);
     }
     if let Err(why) = &spare {
-        warn!(connection = %key, "the second key can't be used: {}", why.message);
+        warn!(connection = %key, "the secondary key cannot be used: {}", why.message);
     }
     if context
         .registry

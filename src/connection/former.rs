@@ -81,8 +81,8 @@ pub fn regeneration(
         changes_at,
     };
     if !is_accepted {
-        let message = "the service has not accepted the credential in use; until it does, \
-                       regenerate no key of the resource";
+        let message = "ACS has not accepted the current credential yet; do not regenerate a key \
+         of the ACS resource until it has";
         return not_yet(Reason::CredentialNotAccepted, message.to_owned(), None);
     }
     let expire_at = former
@@ -93,16 +93,16 @@ pub fn regeneration(
         return Regeneration {
             is_safe: true,
             reason: Reason::NoFormerTokens,
-            message: "no token of a former credential is alive; keys that are not in use can be \
-                      regenerated"
+            message: "no token of a former credential is valid any more; keys that are not in use \
+             can be regenerated"
                 .to_owned(),
             changes_at: None,
         };
     };
     if former.left > 0 {
         let message = format!(
-            "AcsTokens whose Secrets still hold a token of a former credential, which would die \
-             with its key: {}; they are being made anew",
+            "AcsTokens whose Secrets still hold a token of a former credential: {}; regenerating \
+             its key would invalidate them. The operator is replacing them",
             former.left
         );
         return not_yet(Reason::FormerTokensLeft, message, Some(expire_at));
@@ -114,8 +114,8 @@ pub fn regeneration(
         .filter(|settled_at| *settled_at > now);
     if let Some(settled_at) = settled_at {
         let message = format!(
-            "no Secret holds a token of a former credential any more; pods have until {settled_at} \
-             to read their Secrets again"
+            "no Secret holds a token of a former credential any more; pods have time until \
+             {settled_at} to read their Secrets again"
         );
         return not_yet(
             Reason::SecretsJustRewritten,
@@ -124,8 +124,8 @@ pub fn regeneration(
         );
     }
     let message = format!(
-        "no Secret has held a token of a former credential for a while: where pods read their \
-         Secrets again, its key can be regenerated now; where they don't, such tokens are alive \
+        "pods have had time to read Secrets without tokens of a former credential, so its key can \
+         be regenerated. In pods that do not read their Secrets again, such tokens are valid \
          until {expire_at}"
     );
     not_yet(Reason::SecretsRenewed, message, Some(expire_at))

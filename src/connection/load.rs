@@ -49,9 +49,10 @@ impl Load {
             // In tens, so that it is no news with each token.
             let percent = (share * 10.0).ceil() * 10.0;
             format!(
-                "renewals of its tokens need about {percent} % of the calls that ACS takes from one resource, \
-                 and should need no more than 90 %: they come late, and tokens may end before. Ask for tokens \
-                 that live longer (expiresIn), or use several resources"
+                "renewing the tokens of this connection needs about {percent} % of the calls that \
+                 ACS allows for one resource; above 90 % renewals are late and tokens may expire \
+                 before them. Increase the lifetime of the tokens (expiresIn), or use several ACS \
+                 resources"
             )
         })
     }

@@ -191,8 +191,9 @@ pub async fn deleting<C: AnyConnection + Stored + Kept>(
         })
         .collect();
     let message = format!(
-        "waiting until {} AcsIdentities no longer use it ({}{}); delete them, or point them at another \
-         connection to the same endpoint. It goes at {} in any case",
+        "waiting until {} AcsIdentities no longer use this connection ({}{}); delete them, or set \
+         their connectionRef to another connection with the same endpoint. The connection is \
+         deleted at {} in any case",
         users.len(),
         named.join(", "),
         if users.len() > named.len() {
@@ -253,25 +254,26 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
     match current {
         Ok(()) if credential.is_replaced => Verdict::ready(
             Reason::SecondaryKeyInUse,
-            "the service refuses the key of secretRef, so the one of secondarySecretRef is in use; \
-             put the resource's other key into secretRef",
+            "ACS rejects the key in secretRef, so the key in secondarySecretRef is in use; store \
+             the new key of the ACS resource in secretRef",
         ),
         Ok(()) => match fault {
             Some(fault) => Verdict::ready(
                 Reason::SecondaryKeyUnusable,
                 format!(
-                    "the first key is not refused, but secondarySecretRef can't be used: {fault}"
+                    "the key in secretRef is accepted, but secondarySecretRef cannot be used: \
+                     {fault}"
                 ),
             ),
             None => Verdict::ready(
                 Reason::ConnectionReady,
-                "the credential is there and not refused",
+                "the credential exists and ACS has not rejected it",
             ),
         },
         Err(why) if why.is_stalled => Verdict::stalled(why.reason, why.message.clone()),
         Err(why) => {
             let message = match fault {
-                Some(fault) => format!("{} secondarySecretRef can't be used: {fault}", why.message),
+                Some(fault) => format!("{} secondarySecretRef cannot be used: {fault}", why.message),
                 None => why.message.clone(),
             };
             Verdict::reconciling(why.reason, message)

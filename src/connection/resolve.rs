@@ -71,7 +71,7 @@ pub fn resolve<C: AnyConnection>(
         stated.ok_or_else(|| {
             stalled(
                 Reason::InvalidEndpoint,
-                "set endpoint: the credential does not say which resource it is for",
+                "set endpoint: the credential does not contain the endpoint of the ACS resource",
             )
         })
     };
@@ -103,7 +103,8 @@ pub fn resolve<C: AnyConnection>(
                 .map_err(|error| stalled(Reason::InvalidConnectionString, &error))?;
             if !parsed.ignored.is_empty() {
                 let ignored = parsed.ignored.join(", ");
-                warn!(connection = %connection.key(), ignored, "the connection string has unknown keys, which are ignored");
+                warn!(connection = %connection.key(), ignored, "ignored unknown keys in the \
+                 connection string");
             }
             if stated.is_some_and(|stated| stated != parsed.endpoint) {
                 return Err(stalled(
@@ -146,7 +147,7 @@ fn client_secret(
     };
     let secret = clean_credential(text).map_err(|what| wrong(&what.to_string()))?;
     if secret.expose_secret().is_empty() {
-        return Err(wrong("is empty; put the client secret's value there"));
+        return Err(wrong("is empty; store the value of the client secret there"));
     }
     Ok(secret)
 }
@@ -210,7 +211,9 @@ fn check_ambient<C: AnyConnection>(context: &Context, what: &str) -> Result<(), 
     Err(stalled(
         Reason::AmbientCredentialNotAllowed,
         &format!(
-            "{what} is a credential of the operator itself, which an AcsConnection may not use; use a ClusterAcsConnection, or an administrator can allow it with --namespaced-ambient-credentials"
+            "{what} is a credential of the operator itself, which an AcsConnection may not use; \
+             use a ClusterAcsConnection, or ask an administrator to allow it with \
+             --namespaced-ambient-credentials"
         ),
     ))
 }
@@ -228,7 +231,8 @@ pub fn resolve_secondary(
     if credential == first.credential {
         return Err(stalled(
             Reason::SameKey,
-            "secretRef and secondarySecretRef hold the same key; give one of them the resource's other key",
+            "secretRef and secondarySecretRef hold the same key; store the other key of the ACS \
+             resource in one of them",
         ));
     }
     Ok(Resolved {
@@ -259,7 +263,8 @@ pub fn text_in<'a>(
             return Err(stalled(
                 Reason::InvalidSecret,
                 &format!(
-                    "{secret} {purpose}, so it is not used; put the credential into a Secret of type Opaque"
+                    "{secret} {purpose}, so it is not used; store the credential in a Secret of \
+                     type Opaque"
                 ),
             ));
         }

@@ -42,8 +42,8 @@ pub struct SecretLabel(pub Option<(String, String)>);
 /// The text is no label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "write a label as KEY=VALUE, such as team=chat; letters, digits, -, _ and . are allowed, up to 63 of \
-     them, and a key may have a prefix that ends in /"
+    "write a label as KEY=VALUE, for example team=chat; both may have up to 63 letters, digits, \
+     -, _ and ., and the key may have a prefix that ends in /"
 )]
 pub struct SecretLabelError;
 

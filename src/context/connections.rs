@@ -113,7 +113,7 @@ impl Context {
             return Err(denied(
                 key,
                 namespace,
-                "its policy.namespaces is not set, so nobody may",
+                "its policy.namespaces is not set, so no namespace may use it",
             ));
         };
         let is_named = policy.names.iter().flatten().any(|name| name == namespace);
@@ -129,7 +129,7 @@ impl Context {
         Err(denied(
             key,
             namespace,
-            "neither names nor selector of its policy.namespaces fit",
+            "neither names nor selector in its policy.namespaces match",
         ))
     }
 
@@ -269,7 +269,8 @@ impl Context {
 fn denied(key: &ConnectionKey, namespace: &str, why: &str) -> Unusable {
     Unusable {
         reason: Reason::PolicyDenied,
-        message: format!("{key} may not be used in namespace {namespace}: {why}; ask who owns it"),
+        message: format!("{key} may not be used in namespace {namespace}: {why}; ask the owner of \
+         the connection to allow it"),
         is_stalled: true,
         retry_at: None,
     }

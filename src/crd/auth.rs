@@ -58,7 +58,8 @@ pub struct ConnectionStringAuth {
 /// An access key in a Secret, and optionally the second access key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.secondarySecretRef) || self.secondarySecretRef.name != self.secretRef.name || self.secondarySecretRef.key != self.secretRef.key", "secondarySecretRef must name another key than secretRef: it holds the resource's other access key"))]
+#[x_kube(validation = ("!has(self.secondarySecretRef) || self.secondarySecretRef.name != self.secretRef.name || self.secondarySecretRef.key != self.secretRef.key", "secondarySecretRef \
+ must refer to another key than secretRef: it holds the other access key of the resource"))]
 pub struct AccessKeyAuth {
     /// Secret, and the key in it, that hold the access key, in base64 as shown in the Azure portal.
     pub secret_ref: SecretKeyRef,
@@ -74,7 +75,9 @@ pub struct AccessKeyAuth {
 pub struct WorkloadIdentityAuth {
     /// Id of the tenant (directory), or one of its domain names.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
+    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId \
+     must be the id of a tenant or one of its domain names, such as contoso.onmicrosoft.com; \
+     common, organizations and consumers are not tenants"))]
     pub tenant_id: String,
     /// Client id of the application or user-assigned managed identity. It needs a federated
     /// credential with the subject `system:serviceaccount:<namespace>:<name>`.
@@ -116,7 +119,9 @@ pub struct ManagedIdentityAuth {
 pub struct ClientSecretAuth {
     /// Id of the tenant (directory), or one of its domain names.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId must be the id of a directory or one of its domain names, such as contoso.onmicrosoft.com; common, organizations and consumers name no directory"))]
+    #[x_kube(validation = ("self.matches('^[0-9A-Za-z][0-9A-Za-z.-]*$') && !(self.lowerAscii() in ['common', 'organizations', 'consumers'])", "tenantId \
+     must be the id of a tenant or one of its domain names, such as contoso.onmicrosoft.com; \
+     common, organizations and consumers are not tenants"))]
     pub tenant_id: String,
     /// Client id of the application.
     #[schemars(length(max = 36))]

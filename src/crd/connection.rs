@@ -20,7 +20,8 @@ use super::{
     shortname = "acsconn",
     category = "acs",
     derive = "PartialEq",
-    doc = "Where one Azure Communication Services resource is, and how to authenticate to it. Objects of the same namespace use it.",
+    doc = "An Azure Communication Services resource and how to authenticate to it, for the \
+     objects of one namespace.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -72,8 +73,11 @@ use super::{
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required with auth.accessKey: an access key does not say which resource it belongs to"))]
-#[x_kube(validation = ("has(self.endpoint) || !(has(self.auth.workloadIdentity) || has(self.auth.managedIdentity) || has(self.auth.clientSecret))", "endpoint is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret: an identity does not say which resource it is to use"))]
+#[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required \
+ with auth.accessKey: an access key does not contain the endpoint"))]
+#[x_kube(validation = ("has(self.endpoint) || !(has(self.auth.workloadIdentity) || has(self.auth.managedIdentity) || has(self.auth.clientSecret))", "endpoint \
+ is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret: an Entra \
+ identity does not contain the endpoint"))]
 pub struct AcsConnectionSpec {
     /// Endpoint of the ACS resource, for example `https://contoso.communication.azure.com`.
     /// Required unless `auth.connectionString` contains one. If both are given, they must agree.
@@ -85,7 +89,9 @@ pub struct AcsConnectionSpec {
     /// creates identities exactly once (custom ids), but Azure may withdraw a preview version.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion must be a stable date of the ACS REST API from 2022-10-01 on, for example 2023-10-01, or 2025-03-02-preview"))]
+    #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion \
+     must be a stable version of the ACS REST API, 2022-10-01 or later, for example 2023-10-01; \
+     or 2025-03-02-preview"))]
     pub api_version: Option<String>,
     /// How to authenticate. Exactly one member must be set.
     #[x_kube(validation = ("[has(self.connectionString), has(self.accessKey), has(self.workloadIdentity), has(self.managedIdentity), has(self.clientSecret)].filter(is, is).size() == 1", "auth must have exactly one of connectionString, accessKey, workloadIdentity, managedIdentity and clientSecret"))]
@@ -105,7 +111,8 @@ pub struct AcsConnectionSpec {
     shortname = "cacsconn",
     category = "acs",
     derive = "PartialEq",
-    doc = "Where one Azure Communication Services resource is, and how to authenticate to it. Objects of the namespaces in policy.namespaces use it; its Secrets are read from the operator's own namespace.",
+    doc = "An Azure Communication Services resource and how to authenticate to it, for the \
+     objects of the namespaces in policy.namespaces. Its Secrets are in the operator's namespace.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -157,8 +164,11 @@ pub struct AcsConnectionSpec {
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required with auth.accessKey: an access key does not say which resource it belongs to"))]
-#[x_kube(validation = ("has(self.endpoint) || !(has(self.auth.workloadIdentity) || has(self.auth.managedIdentity) || has(self.auth.clientSecret))", "endpoint is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret: an identity does not say which resource it is to use"))]
+#[x_kube(validation = ("!has(self.auth.accessKey) || has(self.endpoint)", "endpoint is required \
+ with auth.accessKey: an access key does not contain the endpoint"))]
+#[x_kube(validation = ("has(self.endpoint) || !(has(self.auth.workloadIdentity) || has(self.auth.managedIdentity) || has(self.auth.clientSecret))", "endpoint \
+ is required with auth.workloadIdentity, auth.managedIdentity and auth.clientSecret: an Entra \
+ identity does not contain the endpoint"))]
 pub struct ClusterAcsConnectionSpec {
     /// Endpoint of the ACS resource, for example `https://contoso.communication.azure.com`.
     /// Required unless `auth.connectionString` contains one. If both are given, they must agree.
@@ -170,7 +180,9 @@ pub struct ClusterAcsConnectionSpec {
     /// creates identities exactly once (custom ids), but Azure may withdraw a preview version.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion must be a stable date of the ACS REST API from 2022-10-01 on, for example 2023-10-01, or 2025-03-02-preview"))]
+    #[x_kube(validation = ("self.matches('^20[0-9]{2}-[0-9]{2}-[0-9]{2}$') && self >= '2022-10-01' || self == '2025-03-02-preview'", "apiVersion \
+     must be a stable version of the ACS REST API, 2022-10-01 or later, for example 2023-10-01; \
+     or 2025-03-02-preview"))]
     pub api_version: Option<String>,
     /// How to authenticate. Exactly one member must be set. Secrets and `ServiceAccounts` are
     /// looked up in the operator's namespace.

@@ -16,7 +16,8 @@ use super::{connection::ConnectionRef, request::Request};
     shortname = "acsid",
     category = "acs",
     derive = "PartialEq",
-    doc = "One user (identity) of an Azure Communication Services resource: created with this object, or adopted, and deleted with it.",
+    doc = "A user (identity) of an Azure Communication Services resource. The operator creates or \
+     adopts it, and deletes it with this object.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -59,7 +60,9 @@ use super::{connection::ConnectionRef, request::Request};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.identityId) == has(oldSelf.identityId)", "identityId can neither be added nor removed later: an AcsIdentity keeps one identity for life; make another AcsIdentity"))]
+#[x_kube(validation = ("has(self.identityId) == has(oldSelf.identityId)", "identityId cannot be \
+ added or removed later: an AcsIdentity keeps its identity for its whole life; create another \
+ AcsIdentity"))]
 pub struct AcsIdentitySpec {
     /// Connection to use. Default: the `AcsConnection` named `default` in this namespace, else the
     /// `ClusterAcsConnection` named `default`. It can be changed later only to a connection with
@@ -69,8 +72,11 @@ pub struct AcsIdentitySpec {
     /// Id of an existing identity in ACS to adopt instead of creating a new one. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = ("self.matches('^8:[a-z0-9-]+:[^/?#% ]+$')", "identityId must be a whole id of ACS, for example 8:acs:11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502"))]
-    #[x_kube(validation = ("self == oldSelf", "identityId is immutable: an AcsIdentity keeps one identity for life; make another AcsIdentity"))]
+    #[x_kube(validation = ("self.matches('^8:[a-z0-9-]+:[^/?#% ]+$')", "identityId must be a \
+     complete ACS id, for example \
+     8:acs:11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502"))]
+    #[x_kube(validation = ("self == oldSelf", "identityId is immutable: an AcsIdentity keeps its \
+     identity for its whole life; create another AcsIdentity"))]
     pub identity_id: Option<String>,
     /// What happens to the identity in ACS when this object is deleted: `Delete` deletes it,
     /// `Orphan` leaves it. Default: `Delete` for a created identity, `Orphan` for an adopted one.

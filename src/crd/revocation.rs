@@ -16,7 +16,9 @@ use super::{connection::ConnectionKind, rule};
     shortname = "acsrev",
     category = "acs",
     derive = "PartialEq",
-    doc = "An order to revoke all tokens of some AcsIdentities of its namespace, once, whatever the tokens' revocation says. Kept as a record: what it selects is fixed when it is first seen.",
+    doc = "Revokes all tokens of selected AcsIdentities in its namespace, once, regardless of the \
+     spec.revocation of the tokens. The selection is fixed when the operator first sees the \
+     object, which remains as a record.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -48,9 +50,12 @@ use super::{connection::ConnectionKind, rule};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self == oldSelf", "an order is immutable: it is a record of what was revoked; make another AcsRevocation"))]
-#[x_kube(validation = ("has(self.names) != has(self.selector)", "write exactly one of names and selector, so that it is clear whose tokens are revoked"))]
-#[x_kube(validation = ("!has(self.names) || self.names.size() > 0", "names is empty: name at least one AcsIdentity"))]
+#[x_kube(validation = ("self == oldSelf", "an AcsRevocation is immutable, because it is the \
+ record of a revocation; create another AcsRevocation"))]
+#[x_kube(validation = ("has(self.names) != has(self.selector)", "set exactly one of names and \
+ selector"))]
+#[x_kube(validation = ("!has(self.names) || self.names.size() > 0", "names is empty: add the name \
+ of at least one AcsIdentity"))]
 #[x_kube(validation = (rule::SELECTS, rule::SELECTS_MESSAGE))]
 pub struct AcsRevocationSpec {
     /// Names of `AcsIdentities`, at most 250.
@@ -88,7 +93,9 @@ pub struct AcsRevocationSpec {
     shortname = "cacsrev",
     category = "acs",
     derive = "PartialEq",
-    doc = "An order to revoke all tokens of some AcsIdentities of any watched namespace, once, whatever the tokens' revocation says. Kept as a record: what it selects is fixed when it is first seen.",
+    doc = "Revokes all tokens of selected AcsIdentities in all watched namespaces, once, \
+     regardless of the spec.revocation of the tokens. The selection is fixed when the operator \
+     first sees the object, which remains as a record.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -120,9 +127,12 @@ pub struct AcsRevocationSpec {
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self == oldSelf", "an order is immutable: it is a record of what was revoked; make another ClusterAcsRevocation"))]
-#[x_kube(validation = ("[has(self.connection), has(self.namespaces), has(self.selector)].filter(it, it).size() == 1", "write exactly one of connection, namespaces and selector, so that it is clear whose tokens are revoked"))]
-#[x_kube(validation = ("!has(self.namespaces) || self.namespaces.size() > 0", "namespaces is empty: name at least one namespace"))]
+#[x_kube(validation = ("self == oldSelf", "a ClusterAcsRevocation is immutable, because it is the \
+ record of a revocation; create another ClusterAcsRevocation"))]
+#[x_kube(validation = ("[has(self.connection), has(self.namespaces), has(self.selector)].filter(it, it).size() == 1", "set \
+ exactly one of connection, namespaces and selector"))]
+#[x_kube(validation = ("!has(self.namespaces) || self.namespaces.size() > 0", "namespaces is \
+ empty: add at least one namespace"))]
 #[x_kube(validation = (rule::SELECTS, rule::SELECTS_MESSAGE))]
 pub struct ClusterAcsRevocationSpec {
     /// Selects the `AcsIdentities` that use this connection.
@@ -156,7 +166,8 @@ pub struct ClusterAcsRevocationSpec {
 /// Connection of the identities to revoke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("(self.kind == 'AcsConnection') == has(self.__namespace__)", "an AcsConnection is in a namespace: write connection.namespace; a ClusterAcsConnection has none"))]
+#[x_kube(validation = ("(self.kind == 'AcsConnection') == has(self.__namespace__)", "connection.namespace \
+ is required for an AcsConnection and not allowed for a ClusterAcsConnection"))]
 pub struct RevokedConnection {
     /// Kind of the connection.
     pub kind: ConnectionKind,

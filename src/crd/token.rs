@@ -30,7 +30,9 @@ const TEAMS_SCOPES: [Scope; 2] = [Scope::Chat, Scope::Voip];
     shortname = "acstok",
     category = "acs",
     derive = "PartialEq",
-    doc = "An access token of an AcsIdentity or of a Teams user, kept valid in a Secret: issued, renewed before it expires, and, for an AcsIdentity, revoked when its scopes or life change or this object is deleted.",
+    doc = "An access token of an AcsIdentity or of a Teams user. The operator issues it into a \
+     Secret and renews it before it expires. A token of an AcsIdentity is revoked when its scopes \
+     or its lifetime change and when this object is deleted.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -80,16 +82,25 @@ const TEAMS_SCOPES: [Scope; 2] = [Scope::Chat, Scope::Voip];
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.renewBefore) || has(self.teamsUser) || duration(self.renewBefore) < duration(has(self.expiresIn) ? self.expiresIn : '24h')", "renewBefore must be shorter than the token's life (expiresIn, default 24h)"))]
-#[x_kube(validation = ("has(self.identityRef) != has(self.teamsUser)", "name whose token it is: exactly one of identityRef and teamsUser"))]
-#[x_kube(validation = ("has(self.identityRef) == has(oldSelf.identityRef)", "identityRef and teamsUser can't take each other's place: a token belongs to one identity or user; make another AcsToken"))]
-#[x_kube(validation = ("has(self.scopes) || !has(self.identityRef)", "scopes is needed beside identityRef: say what the token allows, for example [chat, voip]"))]
-#[x_kube(validation = ("!has(self.teamsUser) || !(has(self.scopes) || has(self.expiresIn) || has(self.revocation))", "scopes, expiresIn and revocation don't go with teamsUser: a Teams user's token allows chat and voip, ends with the Entra token and can't be revoked; remove them"))]
-#[x_kube(validation = ("has(self.teamsUser) || !has(self.connectionRef)", "connectionRef goes with teamsUser only: an identity's token uses the connection of its AcsIdentity"))]
+#[x_kube(validation = ("!has(self.renewBefore) || has(self.teamsUser) || duration(self.renewBefore) < duration(has(self.expiresIn) ? self.expiresIn : '24h')", "renewBefore \
+ must be shorter than the lifetime of the token (expiresIn, default 24h)"))]
+#[x_kube(validation = ("has(self.identityRef) != has(self.teamsUser)", "set exactly one of \
+ identityRef and teamsUser"))]
+#[x_kube(validation = ("has(self.identityRef) == has(oldSelf.identityRef)", "identityRef and \
+ teamsUser cannot replace each other: a token belongs to one identity or user; create another \
+ AcsToken"))]
+#[x_kube(validation = ("has(self.scopes) || !has(self.identityRef)", "scopes is required with \
+ identityRef, for example [chat, voip]"))]
+#[x_kube(validation = ("!has(self.teamsUser) || !(has(self.scopes) || has(self.expiresIn) || has(self.revocation))", "scopes, \
+ expiresIn and revocation are not allowed with teamsUser: a Teams user's token has the scopes \
+ chat and voip, expires with the Entra token and cannot be revoked; remove them"))]
+#[x_kube(validation = ("has(self.teamsUser) || !has(self.connectionRef)", "connectionRef is \
+ allowed only with teamsUser: other tokens use the connection of their AcsIdentity"))]
 pub struct AcsTokenSpec {
     /// Identity that the token is issued for. Either this or `teamsUser` must be set. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("self == oldSelf", "identityRef is immutable: a token belongs to one identity; make another AcsToken"))]
+    #[x_kube(validation = ("self == oldSelf", "identityRef is immutable: a token belongs to one \
+     identity; create another AcsToken"))]
     pub identity_ref: Option<IdentityRef>,
     /// Teams user that the token is issued for, in exchange for the user's Entra token. Either this
     /// or `identityRef` must be set. ACS cannot revoke such a token.
@@ -161,12 +172,14 @@ pub struct TeamsUser {
     /// to. Immutable.
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "teamsUser.appId must be the application (client) id, a GUID such as 11111111-2222-3333-4444-555555555555"))]
-    #[x_kube(validation = ("self == oldSelf", "teamsUser.appId is immutable; make another AcsToken"))]
+    #[x_kube(validation = ("self == oldSelf", "teamsUser.appId is immutable; create another \
+     AcsToken"))]
     pub app_id: String,
     /// Object id of the user in Entra, a GUID. Immutable.
     #[schemars(length(max = 36))]
     #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "teamsUser.userId must be the user's object id in Microsoft Entra ID, a GUID such as 11111111-2222-3333-4444-555555555555"))]
-    #[x_kube(validation = ("self == oldSelf", "teamsUser.userId is immutable: a token belongs to one user; make another AcsToken"))]
+    #[x_kube(validation = ("self == oldSelf", "teamsUser.userId is immutable: a token belongs to \
+     one user; create another AcsToken"))]
     pub user_id: String,
     /// Secret in this namespace that holds the user's Entra token. The application that signs the
     /// user in must keep it fresh. The operator exchanges each new Entra token at once.
@@ -214,7 +227,8 @@ pub struct SecretTemplate {
 #[serde(transparent)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
-    "message": "the value of a label must be letters, digits, -, _ and ., beginning and ending with a letter or digit"
+    "message": "the value of a label must consist of letters, digits, -, _ and .; it must begin \
+     and end with a letter or digit"
 }]))]
 pub struct ShortText(#[schemars(length(max = 63))] pub String);
 
@@ -226,7 +240,8 @@ pub struct LongText(#[schemars(length(max = 1024))] pub String);
 /// Names of the keys in the Secret's data. They must differ from each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("[has(self.token) ? self.token : 'token', has(self.expiresOn) ? self.expiresOn : 'expiresOn', has(self.identityId) ? self.identityId : 'identityId', has(self.endpoint) ? self.endpoint : 'endpoint', has(self.scopes) ? self.scopes : 'scopes'].all(name, [has(self.token) ? self.token : 'token', has(self.expiresOn) ? self.expiresOn : 'expiresOn', has(self.identityId) ? self.identityId : 'identityId', has(self.endpoint) ? self.endpoint : 'endpoint', has(self.scopes) ? self.scopes : 'scopes'].exists_one(other, other == name))", "secret.keys must be distinct, the default names of the others included"))]
+#[x_kube(validation = ("[has(self.token) ? self.token : 'token', has(self.expiresOn) ? self.expiresOn : 'expiresOn', has(self.identityId) ? self.identityId : 'identityId', has(self.endpoint) ? self.endpoint : 'endpoint', has(self.scopes) ? self.scopes : 'scopes'].all(name, [has(self.token) ? self.token : 'token', has(self.expiresOn) ? self.expiresOn : 'expiresOn', has(self.identityId) ? self.identityId : 'identityId', has(self.endpoint) ? self.endpoint : 'endpoint', has(self.scopes) ? self.scopes : 'scopes'].exists_one(other, other == name))", "secret.keys \
+ must differ from each other and from the default names of the other keys"))]
 pub struct SecretKeys {
     /// Key of the token. Default: `token`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -217,8 +217,8 @@ fn whole_second(time: Timestamp) -> Option<Timestamp> {
     (time.subsec_nanosecond() == 0).then_some(time)
 }
 
-/// Maximum lifetime: a day (ACS REST 2023-10-01), and some minutes over an hour more for a Teams
-/// user's token.
+/// Maximum lifetime: a day (ACS REST 2023-10-01). A Teams user's token may live longer by an hour and
+/// some minutes.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(26);
 
 fn life_in(text: &str) -> Option<SignedDuration> {

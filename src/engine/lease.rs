@@ -18,8 +18,8 @@ pub struct Timing {
 pub enum TimingError {
     /// Two leaders could act at a time.
     #[error(
-        "--lease-duration must be at least a second longer than --lease-renew-deadline: calls that were \
-         begun by then must end before another process leads"
+        "--lease-duration must be at least a second longer than --lease-renew-deadline: calls \
+         that started before the deadline must end before another process leads"
     )]
     TooShort,
     /// One lost attempt would lose the Lease.

@@ -156,7 +156,7 @@ pub async fn run_all<F, R>(
             Some(ran) = runs.join_next() => match ran {
                 Ok((key, result)) => end(&mut queue, &key, &result, &metrics, now(), began.elapsed()),
                 // Panics are caught in the run.
-                Err(lost) => error!(%lost, "a run was lost"),
+                Err(lost) => error!(%lost, "bug: a reconcile was lost; please report this"),
             },
             () = sleep_until(began + timer) => {}
         }
@@ -213,7 +213,7 @@ fn end(
     if let Some(step) = stuck_at {
         let labels = StepLabels { kind, step };
         metrics.no_progress.get_or_create(&labels).inc();
-        warn!(object = %key, step, attempts, "a step has no effect and is repeated later");
+        warn!(object = %key, step, attempts, "a step had no effect; repeating it later");
         return;
     }
     let (reason, text) = match ran {
@@ -221,10 +221,10 @@ fn end(
         Ok(_) => return,
         Err(()) => (
             Reason::Panic,
-            "the run panicked: please report this".to_owned(),
+            "bug: a reconcile panicked; please report this".to_owned(),
         ),
     };
     let labels = ReasonLabels { kind, reason };
     metrics.failures.get_or_create(&labels).inc();
-    warn!(object = %key, %reason, error = text, attempts, "a run failed and is repeated");
+    warn!(object = %key, %reason, error = text, attempts, "a reconcile failed; trying again");
 }

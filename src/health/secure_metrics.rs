@@ -48,7 +48,8 @@ impl SecureMetrics {
     fn tls(&self) -> io::Result<Arc<ServerConfig>> {
         let wrong = |file: &str, what: &dyn std::fmt::Display| {
             io::Error::other(format!(
-                "{}: {what}; the folder of --secure-metrics-folder needs tls.crt and tls.key in PEM",
+                "{}: {what}; the directory in --secure-metrics-folder must contain tls.crt and \
+                 tls.key in PEM",
                 self.folder.join(file).display()
             ))
         };
@@ -82,7 +83,7 @@ pub async fn serve(secure: SecureMetrics, client: Client, metrics: Arc<Metrics>)
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "a caller of the secure metrics could not be accepted");
+                warn!(%error, "could not accept a connection to the secure metrics");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
@@ -91,7 +92,7 @@ pub async fn serve(secure: SecureMetrics, client: Client, metrics: Arc<Metrics>)
         tokio::spawn(async move {
             let served = timeout(PATIENCE, attend(stream, &secure, &client, &metrics)).await;
             if let Ok(Err(error)) = served {
-                debug!(%error, "a caller of the secure metrics went away");
+                debug!(%error, "a client of the secure metrics disconnected");
             }
             drop(place);
         });
@@ -106,7 +107,7 @@ async fn attend(
     metrics: &Metrics,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let tls = secure.tls().inspect_err(|error| {
-        warn!(%error, "metrics can't be served over TLS");
+        warn!(%error, "could not serve metrics over TLS");
     })?;
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
     let service =
@@ -124,7 +125,7 @@ async fn answer(
     metrics: &Metrics,
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != "/metrics" || request.method() != Method::GET {
-        return text(StatusCode::NOT_FOUND, "there is only GET /metrics\n");
+        return text(StatusCode::NOT_FOUND, "only GET /metrics is served\n");
     }
     let header = request.headers().get(AUTHORIZATION);
     let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -155,16 +156,16 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
 /// Asks the API server whose token this is, and whether they may get `/metrics`.
 async fn may_read(client: &Client, token: Option<&str>) -> Result<(), (StatusCode, String)> {
     let Some(token) = token else {
-        let message = "send the token of a ServiceAccount as Authorization: Bearer";
+        let message = "send the token of a ServiceAccount in the header Authorization: Bearer";
         return Err((StatusCode::UNAUTHORIZED, message.to_owned()));
     };
     let unavailable = |error: kube::Error| {
         let error = super::innermost(&error);
         warn!(
             error,
-            "the API server does not review callers of the secure metrics"
+            "the API server could not review a client of the secure metrics"
         );
-        let message = "the API server does not review the token; the operator's log says why";
+        let message = "the API server could not review the token; see the operator's log";
         (StatusCode::SERVICE_UNAVAILABLE, message.to_owned())
     };
     let review = TokenReview {
@@ -180,7 +181,7 @@ async fn may_read(client: &Client, token: Option<&str>) -> Result<(), (StatusCod
         .map_err(unavailable)?;
     let status = reviewed.status.unwrap_or_default();
     let Some(user) = status.user.filter(|_| status.authenticated == Some(true)) else {
-        let message = "the API server does not know this token";
+        let message = "the API server rejected this token";
         return Err((StatusCode::UNAUTHORIZED, message.to_owned()));
     };
     let name = user.username.clone().unwrap_or_default();

@@ -367,9 +367,9 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
 }
 
 /// What an identity says when an `AcsConnection` called `default` has appeared too late for it.
-pub const OTHER_DEFAULT: &str = "an AcsConnection called default has appeared in this namespace since, \
-                                 and changes nothing for this identity: to use its resource, delete this \
-                                 AcsIdentity and create it again";
+pub const OTHER_DEFAULT: &str = "an AcsConnection named default was created in this namespace \
+ later and does not change this identity; to use its ACS resource, delete this AcsIdentity and \
+ create it again";
 
 /// Why the policy does not allow an identity that exists, if it does not.
 fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict> {
@@ -389,16 +389,16 @@ fn in_use() -> Verdict {
     Verdict::stalled(
         Reason::IdentityInUse,
         "another AcsIdentity uses this identityId; remove one of them, or set \
-         policy.sharedIdentities: true in the connection, which must be a ClusterAcsConnection \
-         where the other is in another namespace",
+         policy.sharedIdentities: true in the connection (in a ClusterAcsConnection if the other \
+         AcsIdentity is in another namespace)",
     )
 }
 
 fn adoption_denied() -> Verdict {
     Verdict::stalled(
         Reason::PolicyDenied,
-        "the connection's policy.adoption is Deny: remove identityId to have an identity created, \
-         or ask who owns the connection to allow adoption",
+        "policy.adoption of the connection is Deny: remove identityId to create a new identity, \
+         or ask the owner of the connection to allow adoption",
     )
 }
 
@@ -408,22 +408,22 @@ pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
     if is_missing {
         return Verdict::stalled(
             Reason::IdentityNotFound,
-            "ACS says that the identity does not exist: it was deleted there. Delete this AcsIdentity \
-             and create it again to get a new one; its tokens follow",
+            "the identity was deleted in ACS. Delete this AcsIdentity and create it again to get \
+             a new identity and new tokens",
         );
     }
     if identity.spec.suspend == Some(true) {
         return Verdict::Suspended {
             is_good: true,
-            message: "spec.suspend is true: none of its tokens is issued or renewed".to_owned(),
+            message: "spec.suspend is true: no token of this identity is issued or renewed".to_owned(),
         };
     }
     let kept = identity.status.as_ref();
     let kept = kept.and_then(|status| status.connection_ref.as_ref());
     let message = match (&identity.spec.connection_ref, kept) {
         (None, Some(kept)) if kept.kind == ConnectionKind::ClusterAcsConnection => {
-            "the identity exists in ACS, in the resource of ClusterAcsConnection default: it names no \
-             connection, and this namespace had no AcsConnection called default"
+            "the identity exists in the ACS resource of ClusterAcsConnection default: \
+             spec.connectionRef is not set, and this namespace had no AcsConnection named default"
         }
         _ => "the identity exists in ACS",
     };

@@ -259,8 +259,8 @@ fn endpoint_changed(recorded: Option<&str>, now: &str) -> Unusable {
     Unusable {
         reason: Reason::EndpointChanged,
         message: format!(
-            "this identity belongs to {}, but its connection leads to {now} now; point the \
-             connection back, or delete this AcsIdentity",
+            "this identity belongs to {}, but its connection now has the endpoint {now}; restore \
+             the endpoint of the connection, or delete this AcsIdentity",
             recorded.unwrap_or_default()
         ),
         is_stalled: true,

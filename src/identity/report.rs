@@ -43,7 +43,7 @@ pub async fn rest(
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
         let end = renewal::add(since.0, POLICY_GRACE);
         let note = format!(
-            "{}; nothing more is issued, and its tokens are revoked at {end}",
+            "{}; no token is issued any more, and the tokens of this identity are revoked at {end}",
             verdict.message()
         );
         warn!(note);
@@ -133,8 +133,8 @@ pub async fn fallback(
     let is_of_cluster = reference.kind == ConnectionKind::ClusterAcsConnection;
     if identity.spec.connection_ref.is_none() && is_of_cluster && is_first {
         let note = format!(
-            "no connectionRef and no AcsConnection called default in this namespace: uses \
-             ClusterAcsConnection {} at {endpoint}, for life",
+            "spec.connectionRef is not set and this namespace has no AcsConnection named default: \
+             this identity uses ClusterAcsConnection {} at {endpoint} for its whole life",
             reference.name
         );
         context
@@ -146,8 +146,8 @@ pub async fn fallback(
 /// Tells that a create call may have left an identity that nobody can find (I1).
 pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
     context.metrics.unknown_creates.inc();
-    let note = "a call that creates the identity got no answer: it may have left an identity \
-                without tokens in ACS that nobody can find; status.unknownCreates counts them";
+    let note = "a call to create the identity got no answer: it may have left an identity without \
+     tokens in ACS that cannot be found; status.unknownCreates counts such calls";
     warn!(note);
     context.warn(identity, Reason::UnknownCreate, note).await;
 }
@@ -166,7 +166,7 @@ pub async fn revoked(
         format!(", for {}", orders.join(", "))
     };
     let note = format!(
-        "all tokens of the identity were revoked ({reason}{orders}); those in use are made anew"
+        "all tokens of the identity were revoked ({reason}{orders}); tokens in use are issued again"
     );
     context.inform(identity, Reason::TokensRevoked, note).await;
 }
@@ -174,8 +174,8 @@ pub async fn revoked(
 /// Tells that a request was understood by nobody.
 pub async fn refused(context: &Context, identity: &AcsIdentity) {
     let note = format!(
-        "{REQUESTED_AT} asks for nothing that an AcsIdentity can do; set {REQUEST}: revoke with a \
-         new value of {REQUESTED_AT} to have all its tokens revoked"
+        "{REQUESTED_AT} alone is not a request that an AcsIdentity handles; to revoke all its \
+         tokens, set {REQUEST}: revoke and a new value of {REQUESTED_AT}"
     );
     warn!(note);
     context.warn(identity, Reason::UnknownRequest, note).await;
@@ -186,7 +186,7 @@ pub async fn abandoned(context: &Context, identity: &AcsIdentity, why: &str) {
     let namespace = identity.namespace().unwrap_or_default();
     let status = identity.status.clone().unwrap_or_default();
     let message = format!(
-        "AcsIdentity {namespace}/{} was let go and {} stays behind at {}: {why}",
+        "AcsIdentity {namespace}/{} was released and {} remains at {}: {why}",
         identity.name_any(),
         status
             .identity_id

@@ -54,9 +54,9 @@ pub async fn reconcile(
         }
         Ok(Rested::NoProgress(step)) if attempts == TOLD_AFTER => {
             let text = format!(
-                "the operator has done the same thing several times and it had no effect ({step}): an \
-                 admission policy, another controller or another operator may undo it. It is tried \
-                 again, more and more slowly"
+                "the operator repeated the same step without effect ({step}): an admission \
+                 policy, another controller or another operator may revert it. The operator tries \
+                 again with growing pauses"
             );
             warn(&context, &key, Trouble::NoProgress, &text).await;
         }

@@ -144,7 +144,7 @@ impl Collector for Inventory {
         let tokens = self.tokens(Timestamp::now());
         let mut by_readiness = encoder.encode_descriptor(
             "tokens",
-            "AcsTokens, by the status of their Ready condition",
+            "Number of AcsTokens by the status of their Ready condition",
             None,
             MetricType::Gauge,
         )?;
@@ -155,7 +155,7 @@ impl Collector for Inventory {
         let overdue = ConstGauge::new(i64::from(tokens.overdue));
         overdue.encode(encoder.encode_descriptor(
             "tokens_overdue",
-            "AcsTokens that were not renewed a minute after the planned time",
+            "Number of AcsTokens whose renewal is more than a minute late",
             None,
             MetricType::Gauge,
         )?)?;
@@ -171,7 +171,7 @@ impl Collector for Inventory {
         }
         let mut load = encoder.encode_descriptor(
             "renewals_limit_ratio",
-            "Share of ACS's limit that the renewals of a connection's tokens need to keep them alive",
+            "Share of the ACS rate limit that renewals of the tokens of a connection need",
             None,
             MetricType::Gauge,
         )?;
@@ -181,7 +181,8 @@ impl Collector for Inventory {
         }
         let mut connections = encoder.encode_descriptor(
             "connections",
-            "AcsConnections and ClusterAcsConnections, by the status of their Ready condition",
+            "Number of AcsConnections and ClusterAcsConnections by the status of their Ready \
+             condition",
             None,
             MetricType::Gauge,
         )?;

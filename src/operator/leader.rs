@@ -202,7 +202,8 @@ impl Leader {
                 if self.told != status.message {
                     warn!(
                         error = status.message,
-                        "no right to list Leases, so that another release in the same namespaces is not noticed"
+                        "not allowed to list Leases, so another release in the same namespaces \
+                         would not be noticed"
                     );
                     self.told.clone_from(&status.message);
                 }
@@ -256,10 +257,10 @@ impl Leader {
     /// Tells that the Lease can't be had, once.
     fn cannot(&mut self, why: &str) {
         let named = self.named();
-        let problem = format!("the Lease {named} can't be had: {why}");
+        let problem = format!("could not acquire the Lease {named}: {why}");
         self.shared.health.lacks_lease(problem);
         if self.told != why {
-            warn!(lease = named, error = why, "the Lease can't be had yet");
+            warn!(lease = named, error = why, "could not acquire the Lease yet");
             why.clone_into(&mut self.told);
         }
     }
@@ -309,7 +310,7 @@ impl Leader {
                         let holder = record.holder;
                         error!(
                             lease = self.named(),
-                            holder, "another process has taken the Lease"
+                            holder, "another process acquired the Lease"
                         );
                         self.shared.claim.lose();
                         return;

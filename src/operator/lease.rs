@@ -16,7 +16,7 @@ use crate::{
     health::innermost,
 };
 
-const NO_ANSWER: &str = "no answer from the API server in time";
+const NO_ANSWER: &str = "the API server did not answer in time";
 
 /// Name, namespace, holder and timing of the Lease.
 #[derive(Clone, Debug)]

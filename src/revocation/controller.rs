@@ -136,8 +136,8 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
     let message = next.verdict.message();
     if is_new && !next.is_over() {
         let total = next.status.total.unwrap_or(0);
-        info!(total, "an order to revoke was begun");
-        let note = format!("all tokens of {total} targets are being revoked");
+        info!(total, "started a revocation");
+        let note = format!("revoking all tokens of {total} identities");
         context.inform(order, Reason::RevocationStarted, note).await;
     }
     if !next.is_over() {
@@ -150,10 +150,10 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
         "ClusterAcsRevocation"
     };
     if matches!(next.verdict, Verdict::Stalled { .. }) {
-        warn!(%reason, message, "an order to revoke is done with");
+        warn!(%reason, message, "completed a revocation");
         context.warn(order, reason, message).await;
     } else {
-        info!(%reason, message, "an order to revoke is done with");
+        info!(%reason, message, "completed a revocation");
         if reason == Reason::Revoked {
             context
                 .inform(order, Reason::RevocationCompleted, message)
@@ -167,7 +167,7 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
 /// Tells that an order selects nobody here: another operator may know better.
 async fn elsewhere<R: AnyRevocation>(context: &Context, order: &R) {
     let note = format!(
-        "selects no AcsIdentity in the namespaces that this operator watches ({})",
+        "this revocation selects no AcsIdentity in the namespaces that this operator watches ({})",
         context.config.watch_namespaces.join(", ")
     );
     info!(note);

@@ -18,7 +18,7 @@ pub const AT_A_TIME: usize = 1000;
 /// A longer record is not made, in bytes of JSON: each target grows by its time.
 const MOST_BYTES: usize = 1_000_000;
 /// What is noted of a target that is gone before its turn.
-pub const DELETED_MEANWHILE: &str = "the AcsIdentity was deleted meanwhile";
+pub const DELETED_MEANWHILE: &str = "the AcsIdentity was deleted in the meantime";
 /// So many names stand in a message.
 const NAMED: usize = 3;
 
@@ -85,7 +85,8 @@ pub fn begin(order: &FirstSight) -> Next {
     };
     if let Some(not_after) = order.terms.not_after.filter(|until| order.now > *until) {
         let message =
-            format!("the order was first seen after {not_after} (notAfter): nothing is revoked");
+            format!("nothing is revoked: the operator first saw this revocation after {not_after} \
+             (notAfter)");
         return never(Verdict::ready(Reason::TooLate, message));
     }
     let targets = match &order.selected {
@@ -96,8 +97,9 @@ pub fn begin(order: &FirstSight) -> Next {
     let bytes = serde_json::to_vec(&status).map_or(0, |json| json.len());
     if bytes > MOST_BYTES {
         let message = format!(
-            "the order selects {} AcsIdentities, whose names are more than one object can record: \
-             nothing is revoked; make several orders that select less, as by namespace",
+            "nothing is revoked: this revocation selects {} AcsIdentities, more names than one \
+             object can record; create several revocations that select fewer, for example one per \
+             namespace",
             status.total.unwrap_or(0)
         );
         return never(Verdict::stalled(Reason::TooManyTargets, message));
@@ -208,7 +210,7 @@ fn conclude(status: RevocationStatus, now: Timestamp, waiting: &[String]) -> Nex
         let had_none = usize::try_from(total - revoked).unwrap_or(0);
         if had_none > 0 {
             message = format!(
-                "{message}; nothing was to revoke of {}",
+                "{message}; nothing to revoke for {}",
                 list(&named, had_none)
             );
         }
@@ -226,7 +228,7 @@ fn of_dry_run(status: &RevocationStatus) -> Verdict {
         let had_none = status.targets.len() - status.open_targets().count();
         let had_none = i64::try_from(had_none).unwrap_or(0);
         let message = format!(
-            "dryRun is true: nothing is revoked; without it, all tokens of {} would be",
+            "dryRun is true, so nothing is revoked; without it, all tokens of {} would be revoked",
             identities(status.total.unwrap_or(0) - had_none)
         );
         Verdict::ready(Reason::DryRun, message)
@@ -236,8 +238,8 @@ fn of_dry_run(status: &RevocationStatus) -> Verdict {
 /// Where the order did not find whom it names, a person must know: something may be mistyped.
 fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
     if status.targets.is_empty() {
-        let message = "the order selects no AcsIdentity: nothing is revoked; look at its selector, \
-                       and make another order";
+        let message = "nothing is revoked: this revocation selects no AcsIdentity; correct the \
+         selector in a new revocation";
         return Some(Verdict::stalled(Reason::NothingSelected, message));
     }
     let missing = status.targets.iter().filter(|it| it.uid.is_none());
@@ -247,7 +249,7 @@ fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
     }
     let others = status.targets.len() - missing.len();
     let message = format!(
-        "there is no AcsIdentity {}: look at the names, and make another order; of the other \
+        "AcsIdentity {} does not exist; correct the names in a new revocation. Of the other \
          {others}, {} revoked",
         list(&missing, missing.len()),
         status.revoked.unwrap_or(0)

@@ -185,7 +185,7 @@ fn target(identity: &AcsIdentity, own: Option<&str>) -> RevocationTarget {
     let identity_id = status.and_then(|status| status.identity_id.clone());
     let note = identity_id
         .is_none()
-        .then(|| "it had no identity in ACS yet, and so no tokens".to_owned());
+        .then(|| "it had no identity in ACS yet, and therefore no tokens".to_owned());
     RevocationTarget {
         namespace: identity.namespace().filter(|_| own.is_none()),
         name: identity.name_any(),
@@ -199,7 +199,7 @@ fn target(identity: &AcsIdentity, own: Option<&str>) -> RevocationTarget {
 fn missing(name: &str) -> RevocationTarget {
     RevocationTarget {
         name: name.to_owned(),
-        note: Some("there is no such AcsIdentity".to_owned()),
+        note: Some("the AcsIdentity does not exist".to_owned()),
         ..RevocationTarget::default()
     }
 }
@@ -215,8 +215,8 @@ fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
             "Exists" | "DoesNotExist" => false,
             other => {
                 return Err(format!(
-                    "selector.matchExpressions has the operator {other}, which is none of In, \
-                     NotIn, Exists and DoesNotExist: make another order"
+                    "selector.matchExpressions has the unknown operator {other}; create a new \
+                     revocation with In, NotIn, Exists or DoesNotExist"
                 ));
             }
         };
@@ -225,7 +225,8 @@ fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
             let (operator, key) = (&requirement.operator, &requirement.key);
             let how = if needs_values { "needs" } else { "takes no" };
             return Err(format!(
-                "selector.matchExpressions: {operator} {how} values (key {key}): make another order"
+                "selector.matchExpressions: {operator} {how} values (key {key}); create a new \
+                 revocation"
             ));
         }
     }

@@ -256,12 +256,12 @@ async fn rewrite(
             remember(context, token, seen, findings);
             info!(
                 secret = token.secret_name(),
-                from, "wrote the Secret around the same token"
+                from, "rewrote the Secret with the same token"
             );
         }
         Ok(None) => read_secret(context, token, secrets, findings).await?,
         Err(error) if error.is_refusal() => {
-            let text = format!("the token's Secret can't be written: {error}");
+            let text = format!("the Secret of the token cannot be written: {error}");
             report::failed(context, token, error.reason(), &text, None).await?;
         }
         Err(error) => return Err(error),

@@ -329,7 +329,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 #[must_use]
 pub fn waits(observed: &Observed<'_>) -> Decision {
     if observed.token.metadata.deletion_timestamp.is_some() {
-        let message = "waiting for ACS to answer, then the identity's tokens are revoked";
+        let message = "waiting for ACS to answer; then the tokens of the identity are revoked";
         return Decision::rest(
             Verdict::reconciling(Reason::Deleting, message),
             None,

@@ -44,7 +44,7 @@ impl Limits {
     pub fn denial(&self, shape: &TokenParameters) -> Option<String> {
         let rule = self.broken_rule(shape)?;
         Some(format!(
-            "{}: {rule}; change this AcsToken, or ask who owns the connection",
+            "{}: {rule}; change this AcsToken, or ask the owner of the connection to allow it",
             self.connection
         ))
     }
@@ -72,7 +72,7 @@ impl Limits {
         let most = self.policy.max_tokens_per_identity?;
         self.is_one_too_many.then(|| {
             format!(
-                "policy.maxTokensPerIdentity is {most}, and so many older AcsTokens use the identity"
+                "policy.maxTokensPerIdentity is {most}, and {most} older AcsTokens use the identity"
             )
         })
     }

@@ -43,13 +43,15 @@ async fn work(context: Arc<Context>) {
     while let Some((namespace, secrets)) = context.memory.next_nudge() {
         match nudge(&context, &namespace, &secrets).await {
             Ok(0) => {}
-            Ok(pods) => info!(namespace, pods, "had the kubelets look at pods"),
+            Ok(pods) => info!(namespace, pods, "annotated pods so that their kubelets read the \
+             Secret"),
             Err(error) => {
                 let kind = "Pod";
                 let reason = error.reason();
                 let labels = ReasonLabels { kind, reason };
                 context.metrics.failures.get_or_create(&labels).inc();
-                warn!(namespace, %error, "pods get their new tokens when their kubelets look again");
+                warn!(namespace, %error, "pods could not be annotated; their kubelets read the \
+                 Secret later");
             }
         }
     }

@@ -180,7 +180,7 @@ fn identity_view(
         Ok(resolved) => ConnectionView::Unusable(Unusable {
             reason: Reason::EndpointChanged,
             message: format!(
-                "the identity belongs to {endpoint}, but its connection leads to {} now",
+                "the identity belongs to {endpoint}, but its connection now has the endpoint {}",
                 resolved.endpoint
             ),
             is_stalled: true,

@@ -49,7 +49,7 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
     {
         Some(claimed) if claimed == uid => Owner::Ours,
         Some(_) => former(token),
-        _ => Owner::Other("was not made by this operator".to_owned()),
+        _ => Owner::Other("was not created by this operator".to_owned()),
     }
 }
 
@@ -58,9 +58,9 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
 fn former(token: &AcsToken) -> Owner {
     let namespace = token.namespace().unwrap_or_default();
     Owner::Other(format!(
-        "is of a former AcsToken, as a backup restores it; `kubectl -n {namespace} delete secrets -l \
-         {MANAGED_BY_LABEL}={OPERATOR}` deletes all Secrets of tokens in this namespace, and each comes \
-         back at once with a new token"
+        "belongs to a deleted AcsToken, as after a restored backup; `kubectl -n {namespace} \
+         delete secrets -l {MANAGED_BY_LABEL}={OPERATOR}` deletes all token Secrets in this \
+         namespace, and the operator creates each again with a new token"
     ))
 }
 

@@ -47,7 +47,7 @@ pub async fn rest(
     if let (Some(since), Some(verdict)) = (denied, &decision.verdict) {
         let end = renewal::add(since.0, POLICY_GRACE);
         let note = format!(
-            "{}; it is not renewed, and its Secret is deleted at {end}",
+            "{}; the token is not renewed, and its Secret is deleted at {end}",
             verdict.message()
         );
         warn!(note);
@@ -96,7 +96,7 @@ pub async fn failed(
     retry_after: Option<SignedDuration>,
 ) -> Result<(), cluster::Error> {
     let now = context.now();
-    warn!(%reason, error = message, "no token could be issued");
+    warn!(%reason, error = message, "a token could not be issued");
     let labels = ReasonLabels {
         kind: "AcsToken",
         reason,
@@ -147,8 +147,8 @@ pub async fn refused(
     )
     .await?;
     let note = format!(
-        "{REQUESTED_AT} asks for nothing that an AcsToken can do; without {REQUEST} a new value asks \
-         for a renewal. Tokens are revoked through their AcsIdentity"
+        "{REQUESTED_AT} together with this {REQUEST} is not a request that an AcsToken handles. \
+         Remove {REQUEST} to request a renewal; to revoke tokens, annotate the AcsIdentity"
     );
     warn!(note);
     context.warn(token, Reason::UnknownRequest, note).await;
@@ -189,8 +189,8 @@ fn is_counted_anew(former: &AcsToken, token: &AcsToken) -> bool {
 pub async fn abandoned(context: &Arc<Context>, token: &AcsToken, why: &str) {
     let namespace = namespace(token);
     let message = format!(
-        "AcsToken {namespace}/{} was let go before its tokens were revoked, because {why}; \
-         they stay valid until they expire",
+        "AcsToken {namespace}/{} was released before its tokens were revoked, because {why}; the \
+         tokens stay valid until they expire",
         token.name_any()
     );
     warn!(message);
@@ -209,7 +209,8 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
         return;
     }
     let note = format!(
-        "tokens of Teams users can't be revoked: whoever has read Secret {} can use its token until {}",
+        "ACS cannot revoke tokens of Teams users: everybody who has read Secret {} can use its \
+         token until {}",
         token.secret_name(),
         end.0
     );
@@ -231,8 +232,8 @@ pub async fn rewritten(context: &Context, token: &AcsToken) {
     }
     let disagreement = wanted::disagreement(context, token);
     let note = format!(
-        "someone else keeps changing Secret {}{}: an admission policy or another controller. It is \
-         written again every 5 minutes; the token in it is good",
+        "another writer, such as an admission policy or a controller, keeps changing Secret {}{}. \
+         The operator repairs it every 5 minutes; the token in it is valid",
         token.secret_name(),
         disagreement.map_or_else(String::new, |what| format!(" ({what})")),
     );
@@ -243,7 +244,8 @@ pub async fn rewritten(context: &Context, token: &AcsToken) {
 /// Tells that somebody edits the Secret.
 pub async fn repaired(context: &Context, token: &AcsToken) {
     let note = format!(
-        "Secret {} was edited by someone else and holds a new token now; further repairs are 5 minutes apart",
+        "another writer edited Secret {}, so the operator issued a new token for it; further \
+         repairs are 5 minutes apart",
         token.secret_name()
     );
     context.warn(token, Reason::SecretRepaired, note).await;
@@ -259,7 +261,8 @@ pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenRe
     if renewal::is_capped(facts.life, wanted) {
         let margin = renewal::margin(facts.life, wanted);
         let note = format!(
-            "renewBefore is longer than two thirds of the token's life ({}s); it is renewed {}s before its end",
+            "renewBefore is longer than two thirds of the token's lifetime ({}s); the token is \
+             renewed {}s before its expiry",
             facts.life.as_secs(),
             margin.as_secs()
         );

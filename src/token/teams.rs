@@ -41,8 +41,8 @@ pub(super) fn identity(
             ConnectionView::Unusable(Unusable {
                 reason: Reason::EndpointChanged,
                 message: format!(
-                    "this token belongs to {recorded}, but its connection leads to {} now; point the \
-                     connection back, or make another AcsToken",
+                    "the token was issued by {recorded}, but the connection now has the endpoint \
+                     {}; restore the endpoint of the connection, or create another AcsToken",
                     resolved.endpoint
                 ),
                 is_stalled: true,
@@ -159,8 +159,8 @@ fn look(user: &TeamsUser, namespace: &str, found: &Found) -> (UserTokenView, Opt
         }
         Err(why) => {
             let message = format!(
-                "key {key} of Secret {namespace}/{name} {why}, so it is sent nowhere; put the access \
-                 token there that the Teams user signed in for"
+                "key {key} of Secret {namespace}/{name} {why}, so it is not sent to ACS; store \
+                 the access token of the signed-in Teams user there"
             );
             (UserTokenView::Wrong(message), None)
         }

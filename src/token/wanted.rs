@@ -49,7 +49,7 @@ pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
         Some(held.record.clone())
     });
     let Some(record) = record else {
-        return Some("an annotation of the operator is missing or another".to_owned());
+        return Some("an annotation of the operator is missing or changed".to_owned());
     };
     let wanted = Wanted {
         token,
@@ -224,7 +224,7 @@ impl Wanted<'_> {
             )
         };
         if let Some((key, _)) = wanted.find(is_annotation) {
-            return Some(format!("annotation {key} is missing or another"));
+            return Some(format!("annotation {key} is missing or changed"));
         }
         let owners = metadata.owner_references.iter().flatten();
         let is_owned = owners

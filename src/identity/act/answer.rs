@@ -116,13 +116,14 @@ pub fn absorb_of_gone(context: &Context, answered: &Answered) -> Outcome {
             }
             match result {
                 Err(error) if error.kind() != acs::Kind::IdentityNotOwned => {
-                    warn!(identity_id, %error, "an identity of an object that is gone could not be deleted yet");
+                    warn!(identity_id, %error, "the identity of a deleted object could not be \
+                     deleted yet");
                     return Outcome::Rest(Some(renewal::add(context.now(), UNRECORDED)));
                 }
                 _ => {
                     info!(
                         identity_id,
-                        "deleted the identity of an object that is gone"
+                        "deleted the identity of a deleted object"
                     );
                     context.memory.forget_created(by);
                 }
@@ -227,7 +228,7 @@ async fn deleted(
         }
         // At the recorded endpoint, and only there, this means that there is nothing to delete (I4).
         Err(error) if error.kind() == acs::Kind::IdentityNotOwned => {
-            info!(identity_id = id, %error, "the identity does not exist in ACS any longer");
+            info!(identity_id = id, %error, "the identity no longer exists in ACS");
         }
         Err(error) => {
             let next = identity.status.clone().unwrap_or_default();

@@ -26,7 +26,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let remove = |abandoned| Decision::step(Step::RemoveFinalizer { abandoned });
     let Some(id) = &status.identity_id else {
         return remove(status.pending_create.is_some().then_some(Cow::Borrowed(
-            "a create call has an unknown outcome: it may have left an identity without tokens",
+            "a create call has no known outcome: it may have left an identity without tokens in ACS",
         )));
     };
     let adopted = status.origin == Some(Origin::Adopted);
@@ -54,7 +54,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     }
     if observed.now >= observed.deletion_deadline {
         let why = status.last_failure.map_or_else(
-            || "the service could not be reached in time".into(),
+            || "ACS could not be reached in time".into(),
             |failure| failure.message.into(),
         );
         return remove(Some(why));
@@ -73,7 +73,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
         return Decision::rest(
             Verdict::reconciling(
                 Reason::Deleting,
-                format!("can't be deleted in ACS: {}", why.message),
+                format!("the identity cannot be deleted in ACS: {}", why.message),
             ),
             Some(why.retry_at.map_or(deadline, |retry| retry.min(deadline))),
         );
@@ -105,7 +105,7 @@ fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Deci
     Some(Decision::rest(
         Verdict::reconciling(
             Reason::Deleting,
-            "waiting for a revocation without an answer, which may still take effect",
+            "waiting for a revocation that got no answer and may still take effect",
         ),
         Some(over.min(observed.deletion_deadline)),
     ))

@@ -134,7 +134,7 @@ pub async fn absorb(
     let observed = observe(context, token, findings, context.now());
     let record = TokenRecord::issued(token, order, issued, connection, via);
     if observed.service_now.is_none() && decide::is_issued_before_revocation(&observed, &record) {
-        info!("a token of the second of the revocation is dropped");
+        info!("discarded a token that was issued in the second of the revocation");
         return Ok(Outcome::Done);
     }
     if let Some((reason, text)) = useless(&observed, &record) {
@@ -221,15 +221,15 @@ fn hold(
 fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(Reason, String)> {
     if decide::is_issued_before_revocation(observed, record) {
         let message = format!(
-            "the service dated the token {}, which is not after the last revocation of the identity, so \
-             it may be revoked; the service's clocks may differ. It is tried again",
+            "ACS dated the new token {}, which is not after the last revocation of the identity, \
+             so the token may be revoked. The clocks of ACS may differ. The operator tries again",
             record.issued_at
         );
         return Some((Reason::IssuedBeforeRevocation, message));
     }
     (!record.life.is_positive()).then(|| {
         let message = format!(
-            "the service issued a token that ends {} s before it was issued; it is tried again",
+            "ACS issued a token that expires {} s before its issue. The operator tries again",
             record.life.as_secs().abs()
         );
         (Reason::InvalidAnswer, message)
@@ -294,7 +294,7 @@ async fn refused(
         memory.secret = None;
         memory.doubts_secret = true;
     });
-    let text = format!("the token's Secret can't be written: {error}");
+    let text = format!("the Secret of the token cannot be written: {error}");
     report::failed(context, token, error.reason(), &text, None).await?;
     Ok(Outcome::Done)
 }
@@ -323,7 +323,7 @@ async fn store(
             // The token is in hand.
             info!(
                 secret = token.secret_name(),
-                "the Secret has changed meanwhile, so it is read again"
+                "the Secret changed in the meantime; reading it again"
             );
             return read_secret(context, token, &secrets, findings).await;
         }

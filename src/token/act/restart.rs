@@ -93,9 +93,9 @@ async fn restarted(
     let workload = named(due);
     let message = is_undone(found, &due.now).then(|| {
         format!(
-            "someone took the annotation {RESTARTED_AT}, which the last restart left, off the pod \
-             template of {workload}, which replaces its pods once more; a tool that puts back what it \
-             deployed has to ignore it"
+            "another writer removed the annotation {RESTARTED_AT} of the last restart from the \
+             pod template of {workload}, which replaces the pods once more; configure the tool \
+             that deploys the workload to ignore this annotation"
         )
     });
     let told = RolloutRestartStatus {

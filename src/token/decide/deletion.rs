@@ -18,14 +18,15 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     };
     match revocation_owed(observed) {
         Owed::Nothing => Decision::step(Step::RemoveFinalizer { abandoned: None }),
-        Owed::Revocation { can_be_sent: false } => abandon("the connection's credential is gone"),
+        Owed::Revocation { can_be_sent: false } => abandon("the credential of the connection no \
+         longer exists"),
         Owed::Revocation { .. } if observed.now >= deadline => {
-            abandon("the service did not answer in time")
+            abandon("ACS did not answer in time")
         }
         Owed::Revocation { .. } => Decision::rest(
             Verdict::reconciling(
                 Reason::Deleting,
-                "waiting until the identity's tokens are revoked",
+                "waiting until the tokens of the identity are revoked",
             ),
             None,
             Some(deadline),

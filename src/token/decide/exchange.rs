@@ -93,7 +93,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     let expired = Fault {
         reason: Reason::UserTokenExpired,
         message: format!(
-            "{place} ended at {}; sign the Teams user in again and put the new one there",
+            "{place} expired at {}; sign the Teams user in again and store the new token there",
             seen.expires_on
         ),
         is_stalled: true,
@@ -116,7 +116,8 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     (why == Why::Renewal && good.is_some_and(is_in_vain)).then(|| Fault {
         reason: Reason::UserTokenNotRefreshed,
         message: format!(
-            "{place} is still the one that ends at {}, and the token ends with it; put a new one there",
+            "{place} has not been replaced and expires at {}, and this token expires with it; \
+             store a new token there",
             seen.expires_on
         ),
         is_stalled: false,

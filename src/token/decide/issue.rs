@@ -77,7 +77,8 @@ pub(super) fn issue_or_wait(
                 observed,
                 good,
                 Reason::SecretEdited,
-                "someone else keeps editing or deleting the Secret; it is repaired every 5 minutes"
+                "another writer keeps editing or deleting the Secret; the operator repairs it \
+                 every 5 minutes"
                     .to_owned(),
                 false,
                 Some(earliest),
@@ -85,8 +86,8 @@ pub(super) fn issue_or_wait(
         };
     }
     if why == Why::CredentialRefused && is_told_ready(observed.token) {
-        let message = "the service refuses the key that the token was made with, so the token is \
-                       dead; a new one follows";
+        let message = "ACS rejects the access key that the token was issued with, so the token no \
+         longer works; a new token is being issued";
         return Decision {
             verdict: Some(Verdict::reconciling(Reason::CredentialRefused, message)),
             ..Decision::step(Step::Mark)
@@ -131,8 +132,8 @@ fn wait_for_clock(
         None if is_soon => Decision::rest(revoking(), None, Some(until)),
         None => {
             let message = format!(
-                "waiting until the service's clock has passed {next_second}: it was ahead when a \
-                 token was issued that has been revoked since"
+                "waiting until the clock of ACS has passed {next_second}: the clock was ahead \
+                 when a token was issued that has since been revoked"
             );
             let verdict = Verdict::reconciling(Reason::ServiceClockBehind, message);
             Decision::rest(verdict, None, Some(until))
@@ -170,8 +171,8 @@ pub fn ready(token: &AcsToken) -> Verdict {
     let message = match token.spec.teams_user {
         None => format!("Secret {secret} holds a valid token"),
         Some(_) => format!(
-            "Secret {secret} holds a valid token of a Teams user, which can't be revoked: it is good \
-             until it ends"
+            "Secret {secret} holds a valid token of a Teams user; ACS cannot revoke it before it \
+             expires"
         ),
     };
     Verdict::ready(Reason::TokenIssued, message)

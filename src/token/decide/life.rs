@@ -41,7 +41,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
         let conflict = stalled(
             Reason::SecretConflict,
             format!(
-                "Secret {} belongs to AcsToken {}; give this one another secret.name",
+                "Secret {} belongs to AcsToken {}; set another secret.name",
                 observed.token.secret_name(),
                 rival.name
             ),
@@ -61,7 +61,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
             let message = format!(
                 "waiting for AcsIdentity {}, which does not exist{} in this namespace",
                 observed.token.identity_name().unwrap_or_default(),
-                if is_missing { "" } else { " any longer" }
+                if is_missing { "" } else { " any more" }
             );
             // While the identity is being deleted, its revocation depends on what the status tells.
             Decision {
@@ -98,8 +98,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
 }
 
 /// Nobody knows whether the token works, and none takes its place.
-const UNSETTLED: &str = "; a call that revokes tokens got no answer, and may have revoked the one in the Secret since \
-                         it was issued";
+const UNSETTLED: &str = "; a revocation got no answer, and may have revoked the token in the Secret";
 
 fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> Decision {
     let name = observed.token.secret_name();
@@ -109,7 +108,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             return stalled(
                 Reason::SecretConflict,
                 format!(
-                    "Secret {name} exists and {owner}; delete it or give this AcsToken another secret.name"
+                    "Secret {name} already exists and {owner}; delete it or set another secret.name"
                 ),
             );
         }
@@ -167,8 +166,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if let Some(key) = &observed.forbidden_key {
         let reason = Reason::SecretMetadataForbidden;
         let message = format!(
-            "secret.labels and secret.annotations must not use {key}: the operator's \
-             --forbid-secret-metadata refuses it"
+            "remove {key} from secret.labels and secret.annotations: the operator's flag \
+             --forbid-secret-metadata forbids it"
         );
         let wake = good.map(|facts| facts.expires_at);
         let verdict = match good {
@@ -189,7 +188,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             good,
             Reason::SecretImmutable,
             format!(
-                "Secret {name} was made immutable, so no token can be renewed in it; delete it and it comes back"
+                "Secret {name} is immutable, so the operator cannot renew the token in it; delete \
+                 the Secret and the operator creates it again"
             ),
             true,
             None,
@@ -242,8 +242,8 @@ fn settle(
         // Whoever found that out tries again, slowly; the others wait for it, or for their renewal.
         Verdict::stalled(
             Reason::IdentityNotFound,
-            "ACS says that the identity does not exist, so the token is dead; delete the AcsIdentity and \
-             create it again",
+            "the identity does not exist in ACS, so the token no longer works; delete the \
+             AcsIdentity and create it again",
         )
     } else {
         ready(observed.token)
@@ -289,7 +289,8 @@ fn wait_for_revocation(
     let change_waits = |message: &str| {
         let secret = observed.token.secret_name();
         let message = format!(
-            "the change waits, and Secret {secret} holds the token from before it: {message}"
+            "the change of the spec waits, and Secret {secret} still holds the previous token: \
+             {message}"
         );
         Verdict::ready(Reason::ChangeWaits, message)
     };
@@ -340,7 +341,7 @@ fn refusal(observed: &Observed<'_>) -> Option<Decision> {
 pub(super) fn revoking() -> Verdict {
     Verdict::reconciling(
         Reason::Revoking,
-        "the identity's tokens are being revoked; a new one follows",
+        "the tokens of the identity are being revoked; then a new token is issued",
     )
 }
 

@@ -11,7 +11,7 @@ use crate::crd::{AcsToken, TokenParameters, TokenRecord, Verdict};
 /// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token
 /// has ended.
 pub(super) fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<String> {
-    let until = "nothing is issued until it is false again";
+    let until = "no token is issued until it is false";
     if token.spec.suspend == Some(true) {
         Some(format!("spec.suspend is true: {until}"))
     } else if identity.is_suspended {

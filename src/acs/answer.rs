@@ -151,7 +151,7 @@ impl Answer {
         match self.words() {
             Some(words) if !self.has_type("text/html") => format!("{content_type}: {words}"),
             Some(_) => content_type,
-            None => format!("{content_type}, no content"),
+            None => format!("{content_type}, empty body"),
         }
     }
 
@@ -260,9 +260,9 @@ mod tests {
     fn what_is_not_of_the_service_is_described() {
         for (body, expected) in [
             ("<html>", "content type text/html"),
-            ("", "no content type, nothing in it"),
+            ("", "no content type, empty body"),
             ("gone", "no content type: gone"),
-            ("{}", "content type application/json, nothing in it"),
+            ("{}", "content type application/json, empty body"),
         ] {
             assert_eq!(Answer::of(400, body).description(), expected);
         }

@@ -117,11 +117,13 @@ fn unavailable(
     let advice = match identity {
         EntraIdentity::Managed { .. } if config.has_local_token_endpoint() => {
             "The operator tries again; check that the endpoint in --local-token-endpoint runs \
-             beside the operator".to_owned()
+             beside the operator"
+                .to_owned()
         }
         EntraIdentity::Managed { .. } => {
             "The operator tries again; check that it runs on an Azure machine with a managed \
-             identity".to_owned()
+             identity"
+                .to_owned()
         }
         _ => format!(
             "The operator tries again; check that the network and proxies allow connections to {}",
@@ -181,8 +183,10 @@ fn advice(
             config.audience
         ),
         Some(7_000_112 | 7_000_113 | 700_005) => {
-            format!("Enable application {client_id} in tenant {tenant_id}, or use another \
-             application")
+            format!(
+                "Enable application {client_id} in tenant {tenant_id}, or use another \
+             application"
+            )
         }
         Some(7_000_215) => format!(
             "Store the value of a client secret of application {client_id} in the Secret (its \
@@ -220,13 +224,16 @@ fn managed(identity: &EntraIdentity, config: &EntraConfig, code: Option<&str>) -
              clientSecret instead",
             config.audience
         ),
-        (Some(endpoint), ..) => format!("Check the token endpoint {endpoint} and the account that \
-         is signed in there"),
+        (Some(endpoint), ..) => format!(
+            "Check the token endpoint {endpoint} and the account that \
+         is signed in there"
+        ),
         (None, Some(client_id), _) => format!(
             "Assign the managed identity {client_id} to the machines that the operator runs on, or correct clientId"
         ),
         (None, None, _) => "Assign a system-assigned managed identity to the machines that the \
-         operator runs on, or set clientId to a user-assigned one".to_owned(),
+         operator runs on, or set clientId to a user-assigned one"
+            .to_owned(),
     }
 }
 
@@ -274,40 +281,42 @@ mod tests {
             (
                 400,
                 90002,
-                "Correct tenantId: https://login.microsoftonline.com knows no directory contoso",
+                "Correct tenantId: https://login.microsoftonline.com does not know the tenant \
+                 contoso",
             ),
             (400, 900_023, "Correct tenantId"),
             (
                 400,
                 700_016,
-                "Correct clientId or tenantId: directory contoso.onmicrosoft.com has no application 1111",
+                "Correct clientId or tenantId: tenant contoso.onmicrosoft.com has no application \
+                 1111",
             ),
             (
                 400,
                 65001,
-                "Have an administrator of directory contoso.onmicrosoft.com consent",
+                "Ask an administrator of tenant contoso.onmicrosoft.com to consent",
             ),
             (
                 400,
                 500_011,
-                "doesn't know https://communication.azure.com/",
+                "does not know https://communication.azure.com/",
             ),
             (401, 7_000_112, "Enable application 1111"),
-            (401, 7_000_215, "its value, not its id"),
+            (401, 7_000_215, "(its value, not its id)"),
             (
                 401,
                 7_000_222,
-                "The client secret has expired: make a new one",
+                "The client secret has expired: create a new one",
             ),
             (
                 401,
                 70021,
-                "Give 11111111-2222-3333-4444-555555555555 a federated credential",
+                "Create a federated credential for 11111111-2222-3333-4444-555555555555",
             ),
             (401, 700_211, "a federated credential"),
             (401, 700_212, "a federated credential"),
             (401, 700_213, "a federated credential"),
-            (401, 700_024, "the cluster's clock right"),
+            (401, 700_024, "the clock of the cluster must be correct"),
             (400, 53003, "conditional access"),
             (400, 4_000_000, "Check application 1111"),
         ] {
@@ -353,7 +362,7 @@ mod tests {
             let none = judge(&application(), status, body);
             assert_eq!(none.kind, Kind::TokenUnavailable, "{status} {body}");
             assert!(
-                none.advice.starts_with("It is tried again"),
+                none.advice.starts_with("The operator tries again"),
                 "{}",
                 none.advice
             );

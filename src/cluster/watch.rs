@@ -126,9 +126,9 @@ fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<
         group => format!("{}.{group}", K::plural(&())),
     };
     let message = match status.map(|status| status.code) {
-        Some(404) => format!(
-            "the API server does not know {kind}: apply the CRDs of this release (crds/)"
-        ),
+        Some(404) => {
+            format!("the API server does not know {kind}: apply the CRDs of this release (crds/)")
+        }
         Some(403) => {
             let place = scope.map_or_else(
                 || "in all namespaces".to_owned(),
@@ -192,17 +192,20 @@ mod tests {
             (
                 404,
                 None,
-                "the API server does not know acstokens.acs-identity.dev: apply the CRDs of this release (crds/), which helm upgrade leaves as they are",
+                "the API server does not know acstokens.acs-identity.dev: apply the CRDs of this \
+                 release (crds/)",
             ),
             (
                 403,
                 Some("team"),
-                "the operator may not list and watch acstokens.acs-identity.dev in namespace team: give its ServiceAccount that right, as the Helm chart does",
+                "the operator is not allowed to list and watch acstokens.acs-identity.dev in \
+                 namespace team: grant its ServiceAccount this permission, as the Helm chart does",
             ),
             (
                 403,
                 None,
-                "the operator may not list and watch acstokens.acs-identity.dev in all namespaces: give its ServiceAccount that right, as the Helm chart does",
+                "the operator is not allowed to list and watch acstokens.acs-identity.dev in all \
+                 namespaces: grant its ServiceAccount this permission, as the Helm chart does",
             ),
         ] {
             let problem = failed(code, scope);

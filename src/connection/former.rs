@@ -260,7 +260,7 @@ mod tests {
         let left = former(12, None, Some(90));
         let said = regeneration(Some(&left), true, SETTLING, at(0));
         assert!(
-            said.message.contains("die with its key: 12;"),
+            said.message.contains("a token of a former credential: 12;"),
             "{}",
             said.message
         );

@@ -147,7 +147,9 @@ fn client_secret(
     };
     let secret = clean_credential(text).map_err(|what| wrong(&what.to_string()))?;
     if secret.expose_secret().is_empty() {
-        return Err(wrong("is empty; store the value of the client secret there"));
+        return Err(wrong(
+            "is empty; store the value of the client secret there",
+        ));
     }
     Ok(secret)
 }
@@ -348,7 +350,8 @@ mod tests {
         assert_eq!(why.reason, Reason::InvalidCredential);
         assert_eq!(
             why.message,
-            "key accessKey of Secret team/acs is text in UTF-16, as PowerShell writes it to files; save it as UTF-8"
+            "key accessKey of Secret team/acs is UTF-16 text, as written by PowerShell; save it \
+             as UTF-8"
         );
     }
 }

@@ -84,9 +84,10 @@ pub fn begin(order: &FirstSight) -> Next {
         verdict,
     };
     if let Some(not_after) = order.terms.not_after.filter(|until| order.now > *until) {
-        let message =
-            format!("nothing is revoked: the operator first saw this revocation after {not_after} \
-             (notAfter)");
+        let message = format!(
+            "nothing is revoked: the operator first saw this revocation after {not_after} \
+             (notAfter)"
+        );
         return never(Verdict::ready(Reason::TooLate, message));
     }
     let targets = match &order.selected {
@@ -398,7 +399,7 @@ mod tests {
         );
         let mistyped = RevocationTarget {
             uid: None,
-            note: Some("there is no such AcsIdentity".to_owned()),
+            note: Some("the AcsIdentity does not exist".to_owned()),
             ..target("alcie")
         };
         let next = begin(&first_sight(vec![mistyped.clone(), target("bob")]));
@@ -414,16 +415,16 @@ mod tests {
             (Reason::IdentityNotFound, true)
         );
         let message = next.verdict.message();
-        assert!(message.contains("no AcsIdentity alcie"), "{message}");
+        assert!(
+            message.contains("AcsIdentity alcie does not exist"),
+            "{message}"
+        );
         let alone = begin(&first_sight(vec![target("bob")]));
         let next = go_on(&alone.status, &order);
         assert_eq!(next.verdict.reason(), Reason::Revoked);
         assert_eq!(next.status.revoked, Some(0));
         let message = next.verdict.message();
-        assert!(
-            message.contains("nothing was to revoke of bob"),
-            "{message}"
-        );
+        assert!(message.contains("nothing to revoke for bob"), "{message}");
     }
 
     #[test]
@@ -493,7 +494,7 @@ mod tests {
             message.starts_with("all tokens of 9100 AcsIdentities"),
             "{message}"
         );
-        assert!(message.contains("nothing was to revoke of"), "{message}");
+        assert!(message.contains("nothing to revoke for"), "{message}");
     }
 
     #[test]

@@ -176,8 +176,9 @@ async fn a_refusal_answers_everybody_who_waited_and_is_a_sentence() {
         assert_eq!(
             error.to_string(),
             format!(
-                "Could not issue a token at {host}: Microsoft Entra ID refused a token (401, AADSTS7000222, It is so). \
-                 The client secret has expired: make a new one for application {CLIENT} and put its value into the Secret."
+                "Could not issue a token at {host}: Microsoft Entra ID refused to issue a token \
+                 (401, AADSTS7000222, It is so). The client secret has expired: create a new one \
+                 for application {CLIENT} and store its value in the Secret."
             )
         );
     }
@@ -196,8 +197,8 @@ async fn a_token_that_the_service_refuses_is_not_shown_again_and_the_advice_is_a
         let text = error.to_string();
         for part in [
             "No, Bearer [removed].",
-            "Assign the identity a role on the ACS resource",
-            "a new assignment needs some minutes",
+            "Assign a role on the ACS resource",
+            "a new assignment takes some minutes",
         ] {
             assert!(text.contains(part), "{text}");
         }
@@ -225,7 +226,10 @@ async fn an_authority_that_makes_no_sense_or_is_not_there_is_told_and_nothing_is
             "the answer holds no token",
         ),
         (crate::wire::answer(502, "", "<html>"), "502"),
-        (Reply::Reset, "check that network and proxies let"),
+        (
+            Reply::Reset,
+            "check that the network and proxies allow connections to",
+        ),
     ] {
         let (_authority, service) = authority([reply]).await;
         let acs = Wire::new([token()]).await;
@@ -285,7 +289,7 @@ async fn an_assertion_is_made_for_each_request_and_its_failure_is_told() {
     assert_eq!(error.kind(), Kind::NoAssertion);
     assert!(
         error.to_string().ends_with(
-            "can't be proven to Microsoft Entra ID (there is no such account). Make one."
+            "cannot authenticate to Microsoft Entra ID (there is no such account). Make one."
         ),
         "{error}"
     );

@@ -260,7 +260,8 @@ async fn an_answer_of_a_proxy_is_no_judgement_of_the_service() {
         let error = create(&wire).await;
         assert_eq!(error.kind(), Kind::NotTheService, "{error}");
         let expected = format!(
-            "something other than the ACS identity service answered, such as a proxy ({status}, content type text/html). "
+            "the answer did not come from ACS, but for example from a proxy ({status}, content \
+             type text/html). "
         );
         assert!(error.to_string().contains(&expected), "{error}");
     }
@@ -323,7 +324,7 @@ async fn a_server_that_can_not_be_reached_was_sent_nothing() {
     drop(closed);
     for (endpoint, says) in [
         (refused.as_str(), "refused"),
-        ("http://nonexistent.invalid", "can't be resolved"),
+        ("http://nonexistent.invalid", "cannot be resolved"),
     ] {
         let endpoint = Endpoint::parse(endpoint).unwrap();
         let client = service(config()).client(&endpoint, &ApiVersion::default(), &key());
@@ -399,9 +400,9 @@ async fn an_error_tells_what_happened_and_what_to_do() {
     assert_eq!(
         error.to_string(),
         format!(
-            "Could not issue a token at {}: the service refused the credential (401, Denied, \
-             Denied by the resource provider.). Check that the credential belongs to this resource \
-             and hasn't been regenerated or expired.",
+            "Could not issue a token at {}: ACS rejected the credential (401, Denied, Denied by \
+             the resource provider.). Check that the credential belongs to this resource and was \
+             neither regenerated nor has expired.",
             wire.endpoint
         )
     );

@@ -112,7 +112,8 @@ async fn an_audience_that_the_local_token_endpoint_does_not_serve_is_told() {
     let at = format!("{}/oauth2/token", endpoint.endpoint);
     assert!(
         text.contains(&format!(
-            "The token endpoint {at} gives no tokens for https://communication.azure.com/; use workloadIdentity or clientSecret instead"
+            "The token endpoint {at} issues no tokens for https://communication.azure.com/; use \
+             workloadIdentity or clientSecret instead"
         )),
         "{text}"
     );

@@ -56,7 +56,10 @@ async fn a_policy_can_deny_adoption_and_allowing_it_heals() {
         .await;
     world.identity("alice", &format!("identityId: \"{id}\""));
     let message = world.identity_says("alice", "PolicyDenied").await;
-    assert!(message.contains("policy.adoption is Deny"), "{message}");
+    assert!(
+        message.contains("policy.adoption of the connection is Deny"),
+        "{message}"
+    );
     world
         .patch::<AcsConnection>("default", spec(&json!({"policy": {"adoption": "Allow"}})))
         .await;

@@ -117,7 +117,7 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
     for part in [
         "AADSTS700213",
         &format!("subject 'system:serviceaccount:{namespace}:late'"),
-        "a federated credential whose issuer, subject and audience",
+        "with the issuer, subject and audience of the ServiceAccount's token",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -180,7 +180,7 @@ async fn the_operators_own_service_account_is_for_connections_of_the_cluster() {
     world.start_operator();
     let said = world.identity_says("alice", "TokenRefused").await;
     assert!(
-        said.contains("Check the file that --federated-token-file"),
+        said.contains("Check the file in --federated-token-file"),
         "{said}"
     );
     std::fs::write(&file, token.trim()).expect("written");
@@ -214,7 +214,7 @@ async fn the_machines_identity_is_for_connections_of_the_cluster_unless_a_flag_l
         .connection_says("default", "AmbientCredentialNotAllowed")
         .await;
     assert!(
-        said.contains("an administrator can allow it with --namespaced-ambient-credentials"),
+        said.contains("ask an administrator to allow it with --namespaced-ambient-credentials"),
         "{said}"
     );
     let connection = world
@@ -283,7 +283,8 @@ async fn the_local_token_endpoint_speaks_for_whoever_is_signed_in_if_it_serves_t
     let said = world.connection_says("default", "TokenRefused").await;
     for part in [
         "AudienceNotSupported",
-        "gives no tokens for https://communication.azure.com/; use workloadIdentity or clientSecret instead",
+        "issues no tokens for https://communication.azure.com/; use workloadIdentity or \
+         clientSecret instead",
     ] {
         assert!(said.contains(part), "{said}");
     }

@@ -35,15 +35,15 @@ async fn nonsense_is_refused_with_a_sentence() {
         (token("scopes: []"), "should have at least 1 items"),
         (
             token("expiresIn: 1h"),
-            "scopes is needed beside identityRef",
+            "scopes is required with identityRef",
         ),
         (
             token("scopes: [chat, chat]"),
-            "an entry is given twice; keep one of them",
+            "the list contains an entry twice; remove one of them",
         ),
         (
             token_manifest("bad", "\"?limit=1\"", "scopes: [chat]"),
-            "name must be a name of Kubernetes",
+            "name must be a Kubernetes name",
         ),
         (
             token("scopes: [chat], expiresIn: 30m"),
@@ -63,7 +63,7 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             token("scopes: [chat], renewBefore: 24h"),
-            "renewBefore must be shorter than the token's life",
+            "renewBefore must be shorter than the lifetime of the token",
         ),
         (
             token("scopes: [chat], expiresIn: 2h, renewBefore: 3h"),
@@ -79,71 +79,71 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             token("scopes: [chat], secret: {name: No_Name}"),
-            "name must be a name of Kubernetes",
+            "name must be a Kubernetes name",
         ),
         (
             token("scopes: [chat], secret: {keys: {token: endpoint}}"),
-            "secret.keys must be distinct",
+            "secret.keys must differ from each other",
         ),
         (
             token("scopes: [chat], secret: {keys: {token: \"a/b\"}}"),
-            "must be a key of a Secret's data",
+            "must be a valid key of a Secret's data",
         ),
         (
             token("scopes: [chat], secret: {keys: {token: ..a}}"),
-            "must be a key of a Secret's data",
+            "must be a valid key of a Secret's data",
         ),
         (
             token("scopes: [chat], secret: {name: a..b}"),
-            "each part between dots begins and ends with a letter or digit",
+            "each part between dots must begin and end with a letter or digit",
         ),
         (
             token_manifest("bad", "a.-b", "scopes: [chat]"),
-            "each part between dots begins and ends with a letter or digit",
+            "each part between dots must begin and end with a letter or digit",
         ),
         (
             token("scopes: [chat], secret: {labels: {acs-identity.dev/x: v}}"),
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             token("scopes: [chat], secret: {labels: {app.kubernetes.io/managed-by: v}}"),
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             token("scopes: [chat], secret: {labels: {a..b/c: v}}"),
-            "keys of Kubernetes",
+            "must have valid label keys",
         ),
         (
             token("scopes: [chat], secret: {labels: {Example.com/c: v}}"),
-            "keys of Kubernetes",
+            "must have valid label keys",
         ),
         (
             token("scopes: [chat], secret: {annotations: {\"a b\": v}}"),
-            "keys of Kubernetes",
+            "must have valid annotation keys",
         ),
         (
             token("scopes: [chat], secret: {annotations: {Kubernetes.IO/x: v}}"),
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             token("scopes: [chat], secret: {annotations: {x.k8s.io/y: z}}"),
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             token("scopes: [chat], secret: {labels: {\"a b\": v}}"),
-            "keys of Kubernetes",
+            "must have valid label keys",
         ),
         (
             token("scopes: [chat], secret: {labels: {a: \"y z\"}}"),
-            "the value of a label must be",
+            "the value of a label must consist of",
         ),
         (
             identity("identityId: bob"),
-            "identityId must be a whole id of ACS",
+            "identityId must be a complete ACS id",
         ),
         (
             identity("identityId: \"8:acs:a/../b\""),
-            "identityId must be a whole id of ACS",
+            "identityId must be a complete ACS id",
         ),
         (
             identity("deletionPolicy: Keep"),
@@ -155,25 +155,25 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             identity("connectionRef: {kind: AcsConnection, name: a..b}"),
-            "each part between dots begins and ends with a letter or digit",
+            "each part between dots must begin and end with a letter or digit",
         ),
         (
             revocation("names: [a, a]"),
-            "an entry is given twice; keep one of them",
+            "the list contains an entry twice; remove one of them",
         ),
         (
             revocation("names: [a..b]"),
-            "names must be names of Kubernetes",
+            "names must be Kubernetes names",
         ),
         (
             connection("auth: {connectionString: {secretRef: {name: a..b, key: k}}}"),
-            "each part between dots begins and ends with a letter or digit",
+            "each part between dots must begin and end with a letter or digit",
         ),
         (
             connection(&format!(
                 "auth: {{{text}}}, policy: {{scopes: [chat, chat]}}"
             )),
-            "an entry is given twice; keep one of them",
+            "the list contains an entry twice; remove one of them",
         ),
         (
             connection(&format!("auth: {{{key}}}")),
@@ -184,7 +184,7 @@ async fn nonsense_is_refused_with_a_sentence() {
                 "endpoint: \"https://a.example\", auth: {accessKey: {secretRef: {name: a, key: k}, \
                  secondarySecretRef: {name: a, key: k}}}",
             ),
-            "secondarySecretRef must name another key than secretRef",
+            "secondarySecretRef must refer to another key than secretRef",
         ),
         (
             connection(
@@ -233,7 +233,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             connection(&format!(
                 "{at}, auth: {{workloadIdentity: {{tenantId: Common, clientId: \"{guid}\"}}}}"
             )),
-            "common, organizations and consumers name no directory",
+            "common, organizations and consumers are not tenants",
         ),
         (
             connection(&format!(
@@ -245,7 +245,7 @@ async fn nonsense_is_refused_with_a_sentence() {
             connection(&format!(
                 "{at}, auth: {{clientSecret: {{tenantId: \"a/b\", clientId: \"{guid}\", {secret}}}}}"
             )),
-            "tenantId must be the id of a directory or one of its domain names",
+            "tenantId must be the id of a tenant or one of its domain names",
         ),
         (
             connection(&format!(
@@ -277,11 +277,11 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             connection(&format!("auth: {{{text}}}, apiVersion: \"2021-03-07\"")),
-            "apiVersion must be a stable date",
+            "apiVersion must be a stable version",
         ),
         (
             connection(&format!("auth: {{{text}}}, apiVersion: latest")),
-            "apiVersion must be a stable date",
+            "apiVersion must be a stable version",
         ),
         (
             connection(&format!("auth: {{{text}}}, policy: {{adoption: Maybe}}")),
@@ -312,10 +312,10 @@ async fn what_is_immutable_says_so() {
     let said = world.refuse(&identity(&id("y")));
     assert!(said.contains("identityId is immutable"), "{said}");
     let said = world.refuse(&identity(""));
-    assert!(said.contains("can neither be added nor removed"), "{said}");
+    assert!(said.contains("cannot be added or removed"), "{said}");
     world.identity("created", "");
     let said = world.refuse(&identity(&id("x")).replace("name: bad", "name: created"));
-    assert!(said.contains("can neither be added nor removed"), "{said}");
+    assert!(said.contains("cannot be added or removed"), "{said}");
 }
 
 #[tokio::test]
@@ -347,7 +347,7 @@ async fn kubectl_explain_is_a_manual() {
         ("acsconnection.spec.apiVersion", "2023-10-01"),
         (
             "clusteracsconnection.spec.policy.namespaces",
-            "absent means none",
+            "If absent, no namespace may",
         ),
     ] {
         let said = world.cluster.kubectl(&["explain", field]);

@@ -143,7 +143,7 @@ async fn an_answer_of_a_proxy_is_named_and_proves_no_credential() {
     world.identity("alice", "");
     let message = world.identity_says("alice", "NotTheService").await;
     assert!(
-        message.contains("such as a proxy (400, content type text/html)"),
+        message.contains("for example from a proxy (400, content type text/html)"),
         "{message}"
     );
     let connection = world

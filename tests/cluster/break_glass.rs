@@ -209,12 +209,18 @@ async fn who_is_not_found_and_who_had_no_identity_is_told() {
     world.identity_says("later", "Suspended").await;
     revoke(&world, "typo", "names: [alcie, alice, later]");
     let (status, message) = order_says(&world, "typo", "IdentityNotFound").await;
-    assert!(message.contains("no AcsIdentity alcie"), "{message}");
+    assert!(
+        message.contains("AcsIdentity alcie does not exist"),
+        "{message}"
+    );
     assert!(condition(&status.conditions, "Stalled").is_some());
     assert_eq!((status.total, status.revoked), (Some(3), Some(1)));
     let notes = status.targets.iter().map(|target| target.note.as_deref());
     let notes: Vec<_> = notes.map(Option::unwrap_or_default).collect();
-    assert!(notes[0].contains("no such AcsIdentity"), "{notes:?}");
+    assert!(
+        notes[0].contains("the AcsIdentity does not exist"),
+        "{notes:?}"
+    );
     assert_eq!(notes[1], "");
     assert!(notes[2].contains("no identity in ACS yet"), "{notes:?}");
     assert!(!world.emulator.check(&former["alice"]).await.valid);
@@ -222,12 +228,15 @@ async fn who_is_not_found_and_who_had_no_identity_is_told() {
 
     revoke(&world, "nobody", "selector: {matchLabels: {team: none}}");
     let (status, message) = order_says(&world, "nobody", "NothingSelected").await;
-    assert!(message.contains("look at its selector"), "{message}");
+    assert!(message.contains("correct the selector"), "{message}");
     assert_eq!(status.total, Some(0));
     let odd = "selector: {matchExpressions: [{key: team, operator: Like, values: [r]}]}";
     revoke(&world, "odd", odd);
     let (_, message) = order_says(&world, "odd", "InvalidSelector").await;
-    assert!(message.contains("none of In, NotIn, Exists"), "{message}");
+    assert!(
+        message.contains("with In, NotIn, Exists or DoesNotExist"),
+        "{message}"
+    );
     let none = "selector: {matchExpressions: [{key: team, operator: NotIn}]}";
     revoke(&world, "none", none);
     let (_, message) = order_says(&world, "none", "InvalidSelector").await;
@@ -510,12 +519,9 @@ async fn another_identity_of_a_targets_name_is_none_of_the_orders_business() {
     world.connect("default", &world.emulator.connection_string.clone());
     world.start_operator();
     let (status, message) = order_says(&world, "order", "Revoked").await;
-    assert!(
-        message.contains("nothing was to revoke of alice"),
-        "{message}"
-    );
+    assert!(message.contains("nothing to revoke for alice"), "{message}");
     let note = status.targets[0].note.clone().unwrap_or_default();
-    assert!(note.contains("deleted meanwhile"), "{note}");
+    assert!(note.contains("deleted in the meantime"), "{note}");
     world.identity_says("alice", "IdentityReady").await;
     world.settled().await;
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
@@ -562,8 +568,8 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
     let one = |spec: &str| order("AcsRevocation", "bad", spec);
     let all = |spec: &str| order("ClusterAcsRevocation", "bad", spec);
     let long = "x".repeat(257);
-    let exactly_one = "write exactly one of names and selector";
-    let exactly_one_of_three = "write exactly one of connection, namespaces and selector";
+    let exactly_one = "set exactly one of names and selector";
+    let exactly_one_of_three = "set exactly one of connection, namespaces and selector";
     let empty = "selector is empty and would select everything";
     let table = [
         (one(""), exactly_one),
@@ -572,7 +578,10 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
             one("names: [a], selector: {matchLabels: {a: b}}"),
             exactly_one,
         ),
-        (one("names: []"), "names is empty: name at least one"),
+        (
+            one("names: []"),
+            "names is empty: add the name of at least one",
+        ),
         (one("names: [\"\"]"), "should be at least 1 chars long"),
         (one("names: alice"), "must be of type array"),
         (one("selector: {}"), empty),
@@ -598,7 +607,7 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
         ),
         (
             all("namespaces: []"),
-            "namespaces is empty: name at least one",
+            "namespaces is empty: add at least one",
         ),
         (all("selector: {}"), empty),
         (all("connection: {name: a}"), "kind: Required value"),
@@ -608,11 +617,11 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
         ),
         (
             all("connection: {kind: AcsConnection, name: a}"),
-            "an AcsConnection is in a namespace: write connection.namespace",
+            "connection.namespace is required for an AcsConnection",
         ),
         (
             all("connection: {kind: ClusterAcsConnection, name: a, namespace: b}"),
-            "a ClusterAcsConnection has none",
+            "not allowed for a ClusterAcsConnection",
         ),
     ];
     for (manifest, sentence) in &table {
@@ -626,13 +635,16 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
         "names: [a]",
     ] {
         let said = world.refuse(&order("AcsRevocation", "good", change));
-        assert!(said.contains("an order is immutable"), "{said}");
+        assert!(said.contains("an AcsRevocation is immutable"), "{said}");
     }
     revoke_in_cluster(&world, "namespaces: [nobody-has-this], dryRun: true");
     let name = world.namespace.clone();
     let other = order("ClusterAcsRevocation", &name, "namespaces: [a]");
     let said = world.refuse(&other);
-    assert!(said.contains("an order is immutable"), "{said}");
+    assert!(
+        said.contains("a ClusterAcsRevocation is immutable"),
+        "{said}"
+    );
     world.cluster.kubectl(&["delete", "cacsrev", &name]);
 }
 

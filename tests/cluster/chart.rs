@@ -211,7 +211,10 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
             .expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);
         // It got as far as it can without a cluster.
-        assert!(said.contains("no way to the API server"), "{said}");
+        assert!(
+            said.contains("no configuration for the API server"),
+            "{said}"
+        );
     }
     let everything = objects(&template("a", &value_sets("a")[1]).expect("rendered"));
     let given = arguments(only(&everything, "Deployment")).join(" ");

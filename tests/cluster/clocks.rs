@@ -84,7 +84,7 @@ async fn a_token_that_lives_for_no_time_is_told_and_is_not_asked_for_again_and_a
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat], expiresIn: 1h");
     let message = world.token_says("web", "InvalidAnswer").await;
-    assert!(message.contains("it is tried again"), "{message}");
+    assert!(message.contains("The operator tries again"), "{message}");
     let issued = eventually("it is tried again and again", || async {
         let issued = world.issued().await;
         (issued >= 4).then_some(issued)

@@ -94,7 +94,10 @@ async fn adoption_is_denied_unless_the_policy_allows_it() {
     let reference = format!("connectionRef: {{kind: ClusterAcsConnection, name: {name}}}");
     world.identity("stray", &format!("{reference}, identityId: \"8:acs:a_b\""));
     let message = world.identity_says("stray", "PolicyDenied").await;
-    assert!(message.contains("policy.adoption is Deny"), "{message}");
+    assert!(
+        message.contains("policy.adoption of the connection is Deny"),
+        "{message}"
+    );
     clean_up(&world, &name).await;
 }
 
@@ -143,7 +146,7 @@ async fn a_default_of_the_namespace_may_come_last_and_one_that_comes_too_late_is
     world.identity("bob", "");
     world.identity_says("bob", "IdentityReady").await;
     let note = world.event("bob", "ClusterDefaultUsed").await;
-    assert!(note.contains("for life"), "{note}");
+    assert!(note.contains("for its whole life"), "{note}");
 
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat]");
@@ -153,7 +156,7 @@ async fn a_default_of_the_namespace_may_come_last_and_one_that_comes_too_late_is
     let kind = kind_of_connection(&world, "alice").await;
     assert_eq!(kind, ConnectionKind::AcsConnection);
     let note = world.event("bob", "DefaultConnectionAppeared").await;
-    assert!(note.contains("changes nothing"), "{note}");
+    assert!(note.contains("does not change this identity"), "{note}");
     let kind = kind_of_connection(&world, "bob").await;
     assert_eq!(kind, ConnectionKind::ClusterAcsConnection);
 }

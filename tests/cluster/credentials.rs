@@ -61,7 +61,7 @@ async fn a_key_regenerated_without_notice_is_found_and_all_is_made_anew_with_the
     assert!(!world.emulator.check(&first).await.valid);
     world.token("second", "alice", "scopes: [voip]");
     let message = world.connection_says("default", "CredentialRefused").await;
-    assert!(message.contains("refused the credential"), "{message}");
+    assert!(message.contains("rejected the credential"), "{message}");
     let token = world.api::<AcsToken>().get("web").await.expect("a token");
     assert!(
         is_ready(&token.status.expect("a status").conditions),
@@ -128,7 +128,7 @@ async fn a_401_that_speaks_of_the_identity_leaves_the_connection_ready() {
     world.token("lost", "stranger", "scopes: [chat]");
     let message = world.token_says("lost", "IdentityNotOwned").await;
     assert!(
-        message.contains("doesn't belong to this ACS resource"),
+        message.contains("does not belong to this ACS resource"),
         "{message}"
     );
     world.connection_says("default", "ConnectionReady").await;

@@ -70,8 +70,8 @@ async fn a_dead_service_delays_a_deletion_only_until_the_deadline_and_what_is_le
     world.delete::<AcsIdentity>("alice").await;
     world.gone::<AcsIdentity>("alice").await;
     let note = world.event("alice", "Abandoned").await;
-    assert!(note.contains("stays behind"), "{note}");
-    assert!(world.operator().process.output().contains("stays behind"));
+    assert!(note.contains("remains at"), "{note}");
+    assert!(world.operator().process.output().contains("remains at"));
     let (_, metrics) = world.operator().get("/metrics").await;
     assert!(
         metrics.contains("abandoned_total{kind=\"AcsIdentity\"} 1"),

@@ -192,7 +192,7 @@ async fn what_entra_refuses_is_told_with_what_to_do_and_heals_at_once_when_it_is
             said.contains(sentence).then_some(said)
         })
     };
-    let said = told("The client secret has expired: make a new one for application").await;
+    let said = told("The client secret has expired: create a new one for application").await;
     assert!(said.contains("AADSTS7000222"), "{said}");
     for stranger in ["Trace ID", "Correlation", "Timestamp"] {
         assert!(!said.contains(stranger), "{said}");
@@ -213,14 +213,14 @@ async fn what_entra_refuses_is_told_with_what_to_do_and_heals_at_once_when_it_is
     );
 
     put_secret(&world, "mistyped");
-    told("its value, not its id").await;
+    told("(its value, not its id)").await;
     connect(&world, "00000000-2222-3333-4444-555555555555");
     told("has no application 00000000-2222-3333-4444-555555555555").await;
     let auth = format!(
         "clientSecret: {{tenantId: nowhere.example, clientId: {CLIENT}, secretRef: {{name: entra, key: secret}}}}"
     );
     connect_as(&world, "default", &auth);
-    told("knows no directory nowhere.example").await;
+    told("does not know the tenant nowhere.example").await;
     put_secret(&world, "");
     let said = world
         .connection_says("default", "InvalidClientSecret")
@@ -248,8 +248,8 @@ async fn an_identity_without_a_role_is_told_so_and_works_by_itself_when_it_has_o
         let said = world.connection_says("default", "CredentialRefused").await;
         for part in [
             status,
-            "Assign the identity a role on the ACS resource",
-            "needs some minutes",
+            "Assign a role on the ACS resource",
+            "takes some minutes",
         ] {
             assert!(said.contains(part), "{said}");
         }
@@ -299,7 +299,10 @@ async fn an_authority_that_is_away_is_told_and_tokens_stay_ready_until_it_is_bac
     })
     .await;
     assert!(
-        said.contains("It is tried again; check that network and proxies let https://127.0.0.1"),
+        said.contains(
+            "The operator tries again; check that the network and proxies allow \
+         connections to https://127.0.0.1"
+        ),
         "{said}"
     );
     let token = world.api::<AcsToken>().get("web").await.expect("a token");

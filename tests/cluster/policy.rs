@@ -126,7 +126,10 @@ async fn an_identity_that_falls_out_of_the_policy_loses_renewal_at_once_and_its_
 
     set_policy(&world, &json!({"adoption": "Deny"})).await;
     let note = world.event("alice", "PolicyDenied").await;
-    assert!(note.contains("its tokens are revoked at"), "{note}");
+    assert!(
+        note.contains("the tokens of this identity are revoked at"),
+        "{note}"
+    );
     world.identity_says("alice", "PolicyDenied").await;
     // Asked for, and not renewed; but alive.
     let request = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "1"}}});
@@ -177,7 +180,7 @@ async fn nonsense_in_a_policy_is_refused_with_a_sentence() {
         ),
         ("scopes: []", "should have at least 1 items"),
         ("scopes: [video]", "supported values: \"chat\""),
-        ("scopes: [chat, chat]", "an entry is given twice"),
+        ("scopes: [chat, chat]", "the list contains an entry twice"),
         (
             "maxTokensPerIdentity: 0",
             "should be greater than or equal to 1",

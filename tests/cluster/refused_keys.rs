@@ -31,11 +31,11 @@ async fn a_key_regenerated_without_notice_is_replaced_by_the_second_one() {
         refused.map(|ready| ready.message)
     })
     .await;
-    assert!(message.contains("a new one follows"), "{message}");
+    assert!(message.contains("a new token is being issued"), "{message}");
     world.emulator.heal().await;
     let message = world.connection_says("default", "SecondaryKeyInUse").await;
     assert!(
-        message.contains("put the resource's other key into secretRef"),
+        message.contains("store the new key of the ACS resource in secretRef"),
         "{message}"
     );
     world.event("default", "SecondaryKeyInUse").await;
@@ -88,7 +88,7 @@ async fn a_wrong_new_key_costs_one_call_and_no_token() {
     store_key(&world, "primary", "d3Jvbmc=").await;
     world.connection_says("default", "CredentialRefused").await;
     let (message, _) = safe_to_regenerate(&world, "False", "CredentialNotAccepted").await;
-    assert!(message.contains("regenerate no key"), "{message}");
+    assert!(message.contains("do not regenerate a key"), "{message}");
     assert_eq!(refusals(&world).await, 1);
     assert_eq!(ready_tokens(&world).await, count);
     store_key(&world, "primary", world.emulator.access_key()).await;
@@ -107,7 +107,7 @@ async fn a_second_key_that_cannot_be_used_is_told_and_the_first_goes_on() {
         ("broken", "the access key is not valid base64"),
         (
             "same",
-            "hold the same key; give one of them the resource's other key",
+            "hold the same key; store the other key of the ACS resource in one of them",
         ),
     ] {
         fall_back_to(&world, key).await;

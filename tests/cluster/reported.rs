@@ -512,7 +512,10 @@ async fn a_change_that_waits_for_the_connection_says_so() {
     let change = spec(&json!({"scopes": ["voip"]}));
     world.patch::<AcsToken>("web", change).await;
     let message = world.token_says("web", "ChangeWaits").await;
-    assert!(message.contains("holds the token from before"), "{message}");
+    assert!(
+        message.contains("still holds the previous token"),
+        "{message}"
+    );
     assert!(
         message.contains("SecretNotFound") || message.contains("does not exist"),
         "{message}"
@@ -574,7 +577,10 @@ stringData: {{token: restored}}
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat]");
     let message = world.token_says("web", "SecretConflict").await;
-    assert!(message.contains("of a former AcsToken"), "{message}");
+    assert!(
+        message.contains("belongs to a deleted AcsToken"),
+        "{message}"
+    );
     let command = message.split('`').nth(1).expect("a command").to_owned();
     assert_eq!(world.issued().await, 0);
     let arguments: Vec<_> = command.split(' ').skip(1).collect();

@@ -103,7 +103,10 @@ async fn a_request_for_what_nobody_can_do_is_told_and_changes_nothing() {
         .patch::<AcsToken>("web", request("1", Some("revoke")))
         .await;
     let note = world.event("web", "UnknownRequest").await;
-    assert!(note.contains("through their AcsIdentity"), "{note}");
+    assert!(
+        note.contains("to revoke tokens, annotate the AcsIdentity"),
+        "{note}"
+    );
     world
         .patch::<AcsIdentity>("alice", request("1", None))
         .await;

@@ -147,7 +147,7 @@ async fn tokens_about_to_be_revoked_are_not_ready_before_the_call() {
         .patch::<AcsToken>("web", spec(&json!({"scopes": ["chat"]})))
         .await;
     let message = world.token_says("web", "Revoking").await;
-    assert!(message.contains("a new one follows"), "{message}");
+    assert!(message.contains("then a new token is issued"), "{message}");
     world.token_says("bot", "Revoking").await;
     assert!(
         world.emulator.check(&web).await.valid,

@@ -262,7 +262,10 @@ async fn a_key_is_rotated_and_no_mounted_secret_ever_holds_a_dead_token() {
     let rotate = async {
         use_key(&world, "secondary").await;
         let (message, _) = safe_to_regenerate(&world, "False", "FormerTokensLeft").await;
-        assert!(message.contains("would die with its key"), "{message}");
+        assert!(
+            message.contains("regenerating its key would invalidate them"),
+            "{message}"
+        );
         let (_, former) = safe_to_regenerate(&world, "False", "SecretsRenewed").await;
         assert_eq!(former.left, 0);
         let fresh = world.emulator.regenerate("primary").await;

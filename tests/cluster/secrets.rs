@@ -37,7 +37,7 @@ async fn a_secret_whose_token_was_edited_is_repaired_with_a_new_token() {
     let second = world.live_token("web", &[&first]).await;
     assert_ne!(second, "mine now");
     let note = world.event("web", "SecretRepaired").await;
-    assert!(note.contains("edited by someone else"), "{note}");
+    assert!(note.contains("another writer edited Secret"), "{note}");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_foreign_secret_is_never_touched_and_the_token_heals_when_it_goes() {
     world.token("web", "alice", "scopes: [chat]");
     let message = world.token_says("web", "SecretConflict").await;
     assert!(
-        message.contains("was not made by this operator"),
+        message.contains("was not created by this operator"),
         "{message}"
     );
     assert!(message.contains("another secret.name"), "{message}");

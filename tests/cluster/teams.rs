@@ -68,7 +68,7 @@ async fn an_entra_token_becomes_a_secret_with_a_live_token_of_the_teams_user() {
     assert!((3590..=3600).contains(&life.get_seconds()), "{life:?}");
     assert_eq!(status.expires_in.as_deref(), Some("60m"));
     let message = world.token_says("bob", "TokenIssued").await;
-    assert!(message.contains("can't be revoked"), "{message}");
+    assert!(message.contains("ACS cannot revoke it"), "{message}");
     // No identity is made for it, and one call is enough.
     assert_eq!(exchanged(&world).await, 1);
     assert_eq!(world.emulator.requests().await.len(), 1);
@@ -185,7 +185,7 @@ async fn an_entra_token_that_nobody_refreshes_is_told_before_the_token_ends_and_
     teams_token(&world, "bob", "");
     let first = world.live_token("bob", &[]).await;
     let note = world.event("bob", "IssueFailed").await;
-    assert!(note.contains("put a new one there"), "{note}");
+    assert!(note.contains("store a new token there"), "{note}");
     let token = world.api::<AcsToken>().get("bob").await.expect("readable");
     let failure = token.status.expect("a status").last_failure;
     assert_eq!(failure.expect("a failure").reason, "UserTokenNotRefreshed");
@@ -248,7 +248,10 @@ async fn deletion_takes_the_secret_and_says_that_the_token_lives_on() {
     world.gone::<AcsToken>("bob").await;
     world.gone::<Secret>("bob").await;
     let note = world.event("bob", "NotRevoked").await;
-    assert!(note.contains("can't be revoked"), "{note}");
+    assert!(
+        note.contains("ACS cannot revoke tokens of Teams users"),
+        "{note}"
+    );
     assert!(world.emulator.check(&bytes).await.valid);
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
 }
@@ -308,7 +311,10 @@ async fn another_resource_is_never_called_for_it() {
     .await;
     world.delete::<Secret>("bob").await;
     let message = world.token_says("bob", "EndpointChanged").await;
-    assert!(message.contains("point the connection back"), "{message}");
+    assert!(
+        message.contains("restore the endpoint of the connection"),
+        "{message}"
+    );
     assert!(other.requests().await.is_empty());
     world.connect("default", &world.emulator.connection_string);
     world.live_token("bob", &[&first]).await;
@@ -425,25 +431,25 @@ async fn nonsense_is_refused_with_a_sentence() {
         ),
         (
             whole("identityRef: {name: alice}"),
-            "scopes is needed beside identityRef",
+            "scopes is required with identityRef",
         ),
         (
             manifest("bad", "scopes: [chat]"),
-            "scopes, expiresIn and revocation don't go with teamsUser",
+            "scopes, expiresIn and revocation are not allowed with teamsUser",
         ),
         (
             manifest("bad", "expiresIn: 2h"),
-            "scopes, expiresIn and revocation don't go with teamsUser",
+            "scopes, expiresIn and revocation are not allowed with teamsUser",
         ),
         (
             manifest("bad", "revocation: Never"),
-            "scopes, expiresIn and revocation don't go with teamsUser",
+            "scopes, expiresIn and revocation are not allowed with teamsUser",
         ),
         (
             whole(
                 "identityRef: {name: alice}, scopes: [chat], connectionRef: {kind: AcsConnection, name: x}",
             ),
-            "connectionRef goes with teamsUser only",
+            "connectionRef is allowed only with teamsUser",
         ),
         (
             user("teams", USER),
@@ -473,7 +479,7 @@ async fn nonsense_is_refused_with_a_sentence() {
         (user(TENANT, USER), "teamsUser.appId is immutable"),
         (
             manifest("web", "identityRef: null, scopes: null"),
-            "identityRef and teamsUser can't take each other's place",
+            "identityRef and teamsUser cannot replace each other",
         ),
     ] {
         let message = world.refuse(&manifest);

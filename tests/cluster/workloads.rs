@@ -359,7 +359,7 @@ async fn a_workload_is_named_once_and_by_a_name() {
         ("[{kind: Job, name: web}]", "Unsupported value: \"Job\""),
         (
             "[{kind: Deployment, name: \"a/b\"}]",
-            "must be a name of Kubernetes",
+            "must be a Kubernetes name",
         ),
         (
             "[{kind: Deployment, name: web, after: Sunrise}]",

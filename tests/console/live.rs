@@ -91,7 +91,7 @@ async fn what_needs_a_person_comes_first_and_says_what_to_do() {
     let seen = browser.see("#detail .why", "SecretConflict").await;
     says(
         &seen,
-        &["was not made by this operator; delete it or give this AcsToken another secret.name"],
+        &["was not created by this operator; delete it or set another secret.name"],
     );
     browser.click("#summary button").await;
     browser.see("#summary", "1 of 2 tokens").await;

@@ -657,7 +657,7 @@ fn may_abandon(world: &World, by: &Key, metadata: &ObjectMeta, why: Option<&str>
     let span = Millis::try_from(DEADLINE.as_millis()).unwrap_or_default();
     let least = (span - world.local_offset).clamp(60_000, span);
     let is_over = age >= least - 1_500;
-    let is_unknown_create = why.contains("unknown outcome");
+    let is_unknown_create = why.contains("no known outcome");
     let has_credential = world.connection.credential().is_some();
     hold!(
         is_over || is_unknown_create || !has_credential || world.jumped > 0,

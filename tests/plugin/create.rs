@@ -70,7 +70,7 @@ async fn bad_input_says_what_is_right() {
         &error,
         &[
             "the API server refuses this AcsIdentity",
-            "identityId must be a whole id of ACS",
+            "identityId must be a complete ACS id",
         ],
     );
     let error = acs(

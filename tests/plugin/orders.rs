@@ -204,7 +204,7 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
         &tree,
         &[
             "AcsRevocation what-if  Ready  0 of 1 revoked",
-            "\n   DryRun: dryRun is true: nothing is revoked",
+            "\n   DryRun: dryRun is true, so nothing is revoked",
         ],
     );
     order(&world, "AcsRevocation", "typo", "names: [alcie]");
@@ -213,7 +213,7 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
         &tree,
         &[
             "AcsRevocation typo  needs you",
-            "IdentityNotFound: there is no AcsIdentity alcie",
+            "IdentityNotFound: AcsIdentity alcie does not exist",
         ],
     );
     // Whoever loses the label before the order is seen is not hit, and that is no success.
@@ -230,7 +230,8 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
         .await;
     world.start_operator();
     giving.wait_for("its end", |line| {
-        let said = "needs you: NothingSelected: the order selects no AcsIdentity";
+        let said = "needs you: NothingSelected: nothing is revoked: this revocation selects no \
+         AcsIdentity";
         line.contains(said).then_some(())
     });
     assert_eq!(world.emulator.count("revokeTokens").await, 0);

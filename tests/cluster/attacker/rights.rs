@@ -148,7 +148,7 @@ async fn no_reference_leaves_its_namespace() {
         } else {
             for (kind, spec) in [("AcsIdentity", &connection), ("AcsToken", &spec)] {
                 let said = attack.refused(kind, spec).await;
-                assert!(said.contains("name must be a name of Kubernetes"), "{said}");
+                assert!(said.contains("name must be a Kubernetes name"), "{said}");
             }
         }
     }
@@ -181,12 +181,15 @@ async fn no_name_asks_for_another_secret_or_service_account_or_for_all() {
         ] {
             let spec = format!("{AT}, auth: {{{auth}}}");
             let said = attack.refused("AcsConnection", &spec).await;
-            assert!(said.contains("name must be a name of Kubernetes"), "{said}");
+            assert!(said.contains("name must be a Kubernetes name"), "{said}");
         }
     }
     let spec = "auth: {connectionString: {secretRef: {name: a, key: \"a\\nb\"}}}";
     let said = attack.refused("AcsConnection", spec).await;
-    assert!(said.contains("must be a key of a Secret's data"), "{said}");
+    assert!(
+        said.contains("must be a valid key of a Secret's data"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

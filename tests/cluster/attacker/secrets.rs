@@ -56,7 +56,7 @@ async fn a_name_that_another_secret_has_is_not_to_be_had() {
         let spec = format!("scopes: [chat], secret: {{name: {name}}}");
         attack.token(&token, "bob", &spec).await;
         let said = attack.says::<AcsToken>(&token, "SecretConflict").await;
-        assert!(said.contains("was not made by this operator"), "{said}");
+        assert!(said.contains("was not created by this operator"), "{said}");
     }
     // By a token that has one already, and by one that goes.
     for name in names {
@@ -65,7 +65,7 @@ async fn a_name_that_another_secret_has_is_not_to_be_had() {
         attack
             .token_where("bob", |token| {
                 let status = serde_json::to_string(&token.status).expect("JSON");
-                status.contains(&format!("Secret {name} exists"))
+                status.contains(&format!("Secret {name} already exists"))
             })
             .await;
     }
@@ -122,34 +122,28 @@ async fn a_template_makes_no_secret_that_others_obey() {
     assert_eq!(owners, ["AcsToken"]);
 
     for (template, sentence) in [
-        (
-            "name: ../kube-system/web",
-            "name must be a name of Kubernetes",
-        ),
+        ("name: ../kube-system/web", "name must be a Kubernetes name"),
         (
             "annotations: {kubernetes.io/service-account.name: default}",
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             "annotations: {acs-identity.dev/token-uid: a}",
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             "annotations: {acs-identity.dev/fingerprint: a}",
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             "labels: {a.acs-identity.dev/token-uid: a}",
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
         (
             "labels: {node.kubernetes.io/x: a}",
-            "other controllers obey them",
+            "because other controllers act on them",
         ),
-        (
-            "labels: {Kubernetes.io/x: a}",
-            "must have keys of Kubernetes",
-        ),
+        ("labels: {Kubernetes.io/x: a}", "must have valid label keys"),
     ] {
         let spec = format!("identityRef: {{name: bob}}, scopes: [chat], secret: {{{template}}}");
         let said = attack.refused("AcsToken", &spec).await;

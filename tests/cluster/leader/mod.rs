@@ -93,7 +93,7 @@ impl Replica {
         let status = self.operator.process.ended().await;
         assert_eq!(status.code(), Some(3), "{}", self.operator.process.output());
         let log = self.operator.process.output();
-        assert!(log.contains("the Lease is lost"), "{log}");
+        assert!(log.contains("lost the Lease"), "{log}");
     }
 
     async fn metric(&self, name: &str) -> String {
@@ -219,7 +219,7 @@ async fn settle(world: &World) -> Sum {
     let events = world.api::<Event>().list(&all).await.expect("readable");
     for event in events {
         let note = event.note.unwrap_or_default();
-        assert!(!note.contains("no longer act"), "{note}");
+        assert!(!note.contains("no longer the leader"), "{note}");
     }
     let identities = world
         .api::<AcsIdentity>()

@@ -132,7 +132,10 @@ async fn revoking_asks_first_says_who_else_is_hit_and_may_suspend() {
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
     browser.click("#act-suspend").await;
     browser
-        .see("#act-question", "and issue none until it is resumed?")
+        .see(
+            "#act-question",
+            "and issue no new ones until it is resumed?",
+        )
         .await;
     says(
         &browser.see("#act-plan", "--suspend").await,
@@ -200,11 +203,11 @@ async fn deleting_asks_first_and_an_object_that_git_keeps_is_told() {
     browser
         .see(
             "#act-question",
-            "Delete AcsIdentity alice, in ACS too, with all data; and AcsToken alice-web?",
+            "Delete AcsIdentity alice, also in ACS with all data; and AcsToken alice-web?",
         )
         .await;
     browser
-        .see("#act-keepers", "Kept by Flux: change it in git too")
+        .see("#act-keepers", "Managed by Flux: also change it in git")
         .await;
     browser.press("#act-do").await;
     browser
@@ -229,22 +232,19 @@ async fn an_action_that_fails_says_why_and_a_page_that_goes_away_stops_none() {
     assert_eq!(answer.status(), 404);
     says(
         &answer.text().await.unwrap(),
-        &["there is no AcsToken", "nobody"],
+        &["AcsToken", "nobody does not exist"],
     );
     for name in ["--kubeconfig=/etc/passwd", "-A", "Not A Name"] {
         let answer = console
             .post(&cookie, "/api/do", &action("renew", name))
             .await;
         assert_eq!(answer.status(), 422, "{name}");
-        says(
-            &answer.text().await.unwrap(),
-            &["is not a name of Kubernetes"],
-        );
+        says(&answer.text().await.unwrap(), &["is not a Kubernetes name"]);
     }
     let taken = json!({"verb": "issue", "namespace": world.namespace, "name": "alice-web", "user": "alice", "scopes": ["chat"]});
     let answer = console.post(&cookie, "/api/do", &taken).await;
     assert_eq!(answer.status(), 409);
-    says(&answer.text().await.unwrap(), &["is there already"]);
+    says(&answer.text().await.unwrap(), &["already exists"]);
     let other = json!({"verb": "exchange", "namespace": world.namespace, "name": "x"});
     assert_eq!(console.post(&cookie, "/api/do", &other).await.status(), 422);
     // The page goes away while ACS does not answer.

@@ -45,7 +45,7 @@ async fn the_url_works_once_and_gives_a_cookie_that_other_sites_cannot_use() {
     says(
         &second.text().await.unwrap(),
         &[
-            "This URL was used already",
+            "This URL was already used",
             "Start `kubectl acs console` again",
         ],
     );

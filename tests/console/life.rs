@@ -16,8 +16,8 @@ async fn ctrl_c_ends_it_even_while_a_page_is_open() {
     let mut console = Console::start(&world);
     says(&console.process.output(), &["http://127.0.0.1:"]);
     console.process.wait_for("what it says", |line| {
-        let said = line.starts_with("The console of https://")
-            && line.ends_with("this URL, which works once. Ctrl-C ends the console.");
+        let said = line.starts_with("This URL opens the console of https://")
+            && line.ends_with("; it works once. Press Ctrl-C to stop the console.");
         said.then_some(())
     });
     let cookie = console.enter().await;
@@ -61,11 +61,11 @@ async fn it_ends_by_itself_when_nobody_looks_and_not_while_somebody_does() {
     assert!(console.process.ended().await.success());
     says(
         &console.process.output(),
-        &["No page was visible for 2s: the console has ended."],
+        &["The console stopped, because no page was visible for 2s."],
     );
     let error =
         end(program(&world.cluster.kubeconfig).args(["console", "--idle-timeout", "0s"])).failed(2);
-    says(&error, &["write a duration up to 24h"]);
+    says(&error, &["use a duration up to 24h"]);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_port_is_served_as_asked_and_a_taken_one_is_told() {
     says(
         &taken,
         &[
-            &format!("can't listen on 127.0.0.1:{port}: "),
+            &format!("cannot listen on 127.0.0.1:{port}: "),
             "choose another port with --port",
         ],
     );
@@ -111,7 +111,8 @@ async fn it_opens_the_persons_browser_unless_told_not_to() {
         });
         // It says so after it has opened the browser.
         process.wait_for("what it says", |line| {
-            line.starts_with("The console of").then_some(())
+            line.starts_with("This URL opens the console of")
+                .then_some(())
         });
         (process, url)
     };

@@ -83,7 +83,7 @@ async fn what_needs_a_person_comes_first_and_says_what_to_do() {
     world.ready("a-good").await;
     let console = Console::start(&world);
     let browser = Browser::open(&console).await;
-    browser.see("#summary", "2 tokens: 1 needs you").await;
+    browser.see("#summary", "2 tokens: 1 needs action").await;
     browser
         .holds("document.querySelector('#rows tr.row button').textContent === 'z-taken'")
         .await;
@@ -97,7 +97,7 @@ async fn what_needs_a_person_comes_first_and_says_what_to_do() {
     browser.see("#summary", "1 of 2 tokens").await;
     world.delete::<Secret>("z-taken").await;
     browser
-        .see("#empty", "Nothing matches the search and the state.")
+        .see("#empty", "No object matches the search and the state.")
         .await;
     browser.see("#detail .pill", "Ready").await;
 }
@@ -198,7 +198,7 @@ async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
     let browser = Browser::open(&console).await;
     browser.click("#tabs [data-tab='Connections']").await;
     browser
-        .see("#rows", "30 tokens are still on the former credential")
+        .see("#rows", "30 tokens of the former credential remain")
         .await;
     browser
         .choose(&key(&world, "AcsConnection", "default"))
@@ -207,9 +207,9 @@ async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
     says(
         &seen,
         &[
-            "ACS refuses a credential that worked before",
+            "ACS rejects a credential that it accepted before",
             "Credential",
-            "30 of 40 tokens are still on the former credential.",
+            "30 of 40 tokens were issued with the former credential.",
             "RenewingSecrets: 30 Secrets are left",
         ],
     );
@@ -341,7 +341,7 @@ async fn a_console_that_has_ended_is_told_and_one_that_lost_its_cluster_too() {
     browser
         .see(
             "#link",
-            "no connection: is kubectl acs console still running?",
+            "no connection: check that kubectl acs console is still running",
         )
         .await;
     // A cluster that cannot be reached at all.
@@ -357,6 +357,6 @@ async fn a_console_that_has_ended_is_told_and_one_that_lost_its_cluster_too() {
     let console = Console::start_with(&file, &["-n", &world.namespace]);
     let browser = Browser::open(&console).await;
     browser
-        .see("#denied", "can't reach the API server https://127.0.0.1:1")
+        .see("#denied", "cannot reach the API server https://127.0.0.1:1")
         .await;
 }

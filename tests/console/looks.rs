@@ -122,7 +122,7 @@ async fn both_colour_schemes_can_be_read_and_every_control_has_a_name() {
     let console = Console::start(&world);
     let browser = Browser::open(&console).await;
     browser
-        .see("#summary", "9 tokens: 1 renewal is overdue, 1 needs you")
+        .see("#summary", "9 tokens: 1 renewal is overdue, 1 needs action")
         .await;
     let mut backs = Vec::new();
     for scheme in ["light", "dark"] {

@@ -35,10 +35,10 @@ async fn a_person_picks_scopes_and_a_life_generates_both_sees_the_expiry_and_tak
     // 2. Generate.
     browser.press("#create-do").await;
     says(
-        &browser.see("#toasts", "made AcsToken").await,
+        &browser.see("#toasts", "created AcsToken").await,
         &[
-            &format!("made AcsIdentity {namespace}/web"),
-            &format!("made AcsToken {namespace}/web"),
+            &format!("created AcsIdentity {namespace}/web"),
+            &format!("created AcsToken {namespace}/web"),
         ],
     );
     // 3. See the identity and the expiry.
@@ -117,7 +117,7 @@ async fn a_refusal_is_told_in_the_form_and_yaml_only_makes_nothing() {
     browser.click("#new").await;
     browser.fill("#name", "No Name").await;
     browser
-        .see("#create-error", "`No Name` is not a name of Kubernetes")
+        .see("#create-error", "`No Name` is not a Kubernetes name")
         .await;
     browser.fill("#name", "web").await;
     browser.click("#scopes input[value='chat']").await;

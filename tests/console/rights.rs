@@ -57,7 +57,7 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
     says(
         &missing,
         &[
-            "Your rights that are missing: ",
+            "Missing permissions: ",
             &format!("patch acstokens web in namespace {namespace}"),
             &format!("patch acsidentities alice in namespace {namespace}"),
             &format!("delete acstokens web in namespace {namespace}"),
@@ -65,11 +65,15 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
         ],
     );
     for verb in ["renew", "revoke", "suspendToken", "deleteToken", "show"] {
-        let button =
-            format!("#detail [data-verb='{verb}'][aria-disabled='true'][title^='You may not: ']");
+        let button = format!(
+            "#detail [data-verb='{verb}'][aria-disabled='true']\
+             [title^='Missing permissions: ']"
+        );
         browser.click(&button).await;
     }
-    browser.see("#toasts", "You may not: get secrets web").await;
+    browser
+        .see("#toasts", "Missing permissions: get secrets web")
+        .await;
     browser
         .holds("!document.querySelector('dialog[open]') && !document.querySelector('#secret')")
         .await;
@@ -91,12 +95,15 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
     assert_eq!(answer.status(), 403);
     says(
         &answer.text().await.unwrap(),
-        &["you can't change AcsToken"],
+        &["you are not allowed to change AcsToken"],
     );
     let wanted = json!({"namespace": namespace, "token": "web"});
     let answer = console.post(&cookie, "/api/token", &wanted).await;
     assert_eq!(answer.status(), 403);
-    says(&answer.text().await.unwrap(), &["you can't read Secret"]);
+    says(
+        &answer.text().await.unwrap(),
+        &["you are not allowed to read Secret"],
+    );
 }
 
 #[tokio::test]
@@ -134,8 +141,8 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
     says(
         &denied,
         &[
-            "you can't watch acsrevocations",
-            "ask an admin for the rights in docs/kubectl-acs.md",
+            "you are not allowed to watch acsrevocations",
+            "ask an administrator for the permissions in docs/kubectl-acs.md",
         ],
     );
     // All namespaces are more than he may see; without -n the console begins with his own.
@@ -143,7 +150,8 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
     browser
         .see(
             "#notice",
-            "You may not see all namespaces. Missing right: list acstokens in all namespaces.",
+            "You are not allowed to see all namespaces. Missing permission: list acstokens in all \
+             namespaces.",
         )
         .await;
     browser

@@ -13,7 +13,7 @@ async fn renew_issues_a_new_token_and_leaves_the_former_alive() {
     let world = World::new().await;
     let first = acs(&world, &["issue", "web", "--scope", "chat"]).json();
     let said = acs(&world, &["renew", "web"]);
-    says(&said.err, &["renewed AcsToken ", "/web, good until 20"]);
+    says(&said.err, &["renewed AcsToken ", "/web, valid until 20"]);
     assert_eq!(said.fine(), "");
     let second = world.secret_value("web", "token").await.unwrap();
     let first = first["token"].as_str().unwrap();
@@ -28,8 +28,8 @@ async fn renew_issues_a_new_token_and_leaves_the_former_alive() {
     says(
         &error,
         &[
-            "there is no AcsToken ",
-            "/nobody; `kubectl acs status` lists",
+            "AcsToken ",
+            "/nobody does not exist; run `kubectl acs status` to list",
         ],
     );
 }
@@ -44,8 +44,8 @@ async fn renew_tells_why_it_takes_long_and_what_is_suspended() {
     says(
         &error,
         &[
-            "waited 3s in vain for AcsToken",
-            "/web: asked for; the last call failed: ",
+            "timed out after 3s waiting for AcsToken",
+            "/web: requested; the last call failed: ",
         ],
     );
     let status = acs(&world, &["status"]).out;
@@ -53,7 +53,7 @@ async fn renew_tells_why_it_takes_long_and_what_is_suspended() {
         &status,
         &[
             "AcsToken web  Ready",
-            "a new token is asked for\n",
+            "a new token is requested\n",
             "ago a call failed: ",
         ],
     );
@@ -65,7 +65,7 @@ async fn renew_tells_why_it_takes_long_and_what_is_suspended() {
         &[
             "AcsToken ",
             "/web is suspended: ",
-            "`kubectl acs resume` ends that",
+            "run `kubectl acs resume` to resume it",
         ],
     );
 }
@@ -84,7 +84,7 @@ async fn revoke_ends_all_tokens_of_a_user_and_waits_for_new_ones() {
         &error,
         &[
             "Revoke all tokens of AcsIdentity web and issue new ones?",
-            "give --yes",
+            "use --yes",
         ],
     );
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
@@ -101,11 +101,11 @@ async fn revoke_ends_all_tokens_of_a_user_and_waits_for_new_ones() {
         &said.err,
         &[
             "revoked all tokens of AcsIdentity ",
-            "/web that were issued until 20",
+            "/web that were issued up to 20",
             "issued AcsToken ",
-            "/bot anew",
+            "/bot again",
             "issued AcsToken ",
-            "/web anew",
+            "/web again",
         ],
     );
     assert_eq!(said.fine(), "");
@@ -176,7 +176,7 @@ async fn suspend_and_resume_say_when_it_is_so_and_leave_nothing_in_the_spec() {
     says(&acs(&world, &["suspend"]).failed(2), &["<USER>"]);
     says(
         &acs(&world, &["suspend", "nobody"]).failed(5),
-        &["there is no AcsIdentity ", "/nobody"],
+        &["AcsIdentity ", "/nobody does not exist"],
     );
     says(
         &acs(&world, &["resume", "--token", "nobody"]).failed(5),
@@ -194,7 +194,7 @@ async fn nothing_is_called_suspended_before_the_operator_says_so() {
         assert!(!error.contains("suspended"), "{error}");
         says(
             &error,
-            &["the operator has not looked at it yet; is it running"],
+            &["the operator has not processed this object yet; check that it is running"],
         );
     }
 }
@@ -209,7 +209,8 @@ async fn what_git_keeps_is_said_to_be_undone() {
     says(
         &said.err,
         &[
-            "AcsIdentity alice is kept by Argo CD: change it in git too, or it is undone at the next sync",
+            "AcsIdentity alice is managed by Argo CD: also change it in git, or the next sync \
+             reverts the change",
         ],
     );
 }
@@ -223,7 +224,7 @@ async fn a_request_waits_for_an_operator_that_has_not_seen_the_object() {
         let error = acs(&world, &[command.as_slice(), &["--timeout", "1s"]].concat()).failed(4);
         says(
             &error,
-            &["the operator has not looked at it yet; is it running"],
+            &["the operator has not processed this object yet; check that it is running"],
         );
     }
     let token = world.api::<AcsToken>().get("web").await.unwrap();

@@ -63,13 +63,13 @@ async fn bad_input_says_what_is_right() {
     let error = acs(&world, &["create", "alice", "--user", "alice"]).failed(2);
     says(
         &error,
-        &["`alice` is not an id of ACS; they begin with 8:acs:"],
+        &["`alice` is not an ACS id; ACS ids begin with 8:acs:"],
     );
     let error = acs(&world, &["create", "alice", "--user", "8:acs:a b"]).failed(2);
     says(
         &error,
         &[
-            "the API server refuses this AcsIdentity",
+            "the API server rejected AcsIdentity",
             "identityId must be a complete ACS id",
         ],
     );
@@ -82,14 +82,14 @@ async fn bad_input_says_what_is_right() {
     let error = acs(&world, &["delete", "--yes"]).failed(2);
     says(&error, &["<USER>"]);
     let error = acs(&world, &["delete", "alice", "--yes"]).failed(5);
-    says(&error, &["there is no AcsIdentity", "/alice"]);
+    says(&error, &["AcsIdentity ", "/alice does not exist"]);
     let error = acs(&world, &["delete", "--user", "8:acs:a_b", "--yes"]).failed(5);
     says(
         &error,
         &[
-            "no AcsIdentity of namespace",
+            "no AcsIdentity in namespace",
             "has the id 8:acs:a_b",
-            "adopts it",
+            "to adopt it",
         ],
     );
 }
@@ -109,8 +109,8 @@ async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
     says(
         &error,
         &[
-            "Delete AcsIdentity web, in ACS too, with all data; and AcsToken bot, web?",
-            "give --yes",
+            "Delete AcsIdentity web, also in ACS with all data; and AcsToken bot, web?",
+            "use --yes",
         ],
     );
     assert_eq!(world.emulator.living().await.len(), 2);
@@ -162,7 +162,7 @@ async fn a_person_on_a_terminal_is_asked_first() {
     says(
         &said.out,
         &[
-            "Delete AcsIdentity alice, in ACS too, with all data? [y/N]",
+            "Delete AcsIdentity alice, also in ACS with all data? [y/N]",
             "nothing was done",
         ],
     );
@@ -196,7 +196,7 @@ async fn a_deletion_that_takes_longer_says_what_it_waits_for() {
     says(
         &error,
         &[
-            "waited 1s in vain for AcsIdentity",
+            "timed out after 1s waiting for AcsIdentity",
             "/alice: being deleted; ",
         ],
     );

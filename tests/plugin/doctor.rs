@@ -17,10 +17,10 @@ async fn where_all_is_there_the_doctor_says_so() {
         &said,
         &[
             "ok     API server https://127.0.0.1",
-            ", where you are admin",
+            "; you are admin",
             "ok     clock of this machine: ",
             "ok     operator: ",
-            "ok     rights: all of a user's",
+            "ok     permissions: all that a user needs in namespace ",
             "ok     AcsConnection default: ",
         ],
     );
@@ -28,9 +28,9 @@ async fn where_all_is_there_the_doctor_says_so() {
     says(
         &said,
         &[
-            "note   operator: you may not list Leases",
-            "note   rights: you lack list acsidentities in namespace story-",
-            "note   connections: you may not list them",
+            "note   operator: unknown, because you are not allowed to list Leases",
+            "note   permissions: missing list acsidentities in namespace story-",
+            "note   connections: you are not allowed to list them",
         ],
     );
 }
@@ -49,10 +49,10 @@ async fn what_is_wrong_is_named_and_what_entra_id_must_trust() {
     says(
         &said.out,
         &[
-            "WRONG  operator: none leads",
+            "WRONG  operator: there is no leader",
             "WRONG  AcsConnection entra: ",
             &format!(
-                "note   Entra ID must trust this cluster for client {client}: issuer https://"
+                "note   client {client} in Entra ID needs a federated credential: issuer https://"
             ),
             &subject,
             "audience api://AzureADTokenExchange",

@@ -15,7 +15,7 @@ fn no_cluster_is_configured() {
         &[
             "kubectl acs: no cluster is configured: ",
             "/nonexistent",
-            "set KUBECONFIG or give --kubeconfig FILE",
+            "set KUBECONFIG or --kubeconfig FILE",
         ],
     );
 }
@@ -51,9 +51,9 @@ async fn nobody_answers() {
         says(
             &error,
             &[
-                "can't reach the API server ",
+                "cannot reach the API server ",
                 &nobody,
-                "is it the right cluster (--context), and is it up?",
+                "check that this is the right cluster (--context) and that it is running",
             ],
         );
     }
@@ -72,7 +72,10 @@ async fn a_user_whom_the_api_server_does_not_know() {
     let error = end(program(file.path()).arg("status")).failed(6);
     says(
         &error,
-        &["the API server does not know you; log in again and look with `kubectl auth whoami`"],
+        &[
+            "the API server rejected your credentials; log in again and check with `kubectl auth \
+         whoami`",
+        ],
     );
 }
 
@@ -101,8 +104,8 @@ async fn a_user_without_rights() {
         says(
             &error,
             &[
-                &format!("kubectl acs: you can't {verb}"),
-                "ask an admin for the rights in docs/kubectl-acs.md",
+                &format!("kubectl acs: you are not allowed to {verb}"),
+                "ask an administrator for the permissions in docs/kubectl-acs.md",
             ],
         );
     }

@@ -41,7 +41,12 @@ async fn it_exchanges_an_entra_token_and_prints_what_az_prints() {
     let said = exchange(&world, &format!("{entra}\n"), &["bob"]);
     says(
         &said.err,
-        &["made AcsToken ", "/bob\n", "made Secret ", "/bob-entra\n"],
+        &[
+            "created AcsToken ",
+            "/bob\n",
+            "created Secret ",
+            "/bob-entra\n",
+        ],
     );
     let exchanged = said.json();
     let fields = exchanged.as_object().unwrap().keys();
@@ -119,7 +124,8 @@ async fn a_dry_run_prints_what_to_commit_which_is_not_the_entra_token() {
     says(
         &yaml,
         &[
-            "# The Entra token itself is not for git. Once Secret bob-entra holds it under the key token, it is exchanged.\n---\n",
+            "# Do not commit the Entra token to git. The operator exchanges it when Secret \
+             bob-entra holds it under the key token.\n---\n",
             "kind: AcsToken\n",
         ],
     );
@@ -149,19 +155,19 @@ async fn wrong_input_says_what_is_right_and_nothing_is_made() {
     for (entra, message) in [
         (
             String::new(),
-            "what --aad-token gives is no access token of a user of Microsoft Entra ID",
+            "the input of --aad-token is no access token of a user of Microsoft Entra ID",
         ),
         (
             "hunter2".to_owned(),
-            "what --aad-token gives is no access token of a user",
+            "the input of --aad-token is no access token of a user",
         ),
         (
             entra_token(&json!({"oid": TENANT})),
-            "--aad-token is for another user than --aad-user",
+            "the token in --aad-token belongs to another user than --aad-user",
         ),
         (
             entra_token(&json!({"appid": TENANT})),
-            "--aad-token was obtained with another application than --client",
+            "the token in --aad-token was issued to another application than --client",
         ),
         (entra_token(&past), "sign the Teams user in again"),
     ] {
@@ -188,7 +194,10 @@ async fn wrong_input_says_what_is_right_and_nothing_is_made() {
         assert!(!error.contains(&entra));
     }
     let error = run("@/nonexistent/token", USER, APPLICATION);
-    says(&error, &["can't read what --aad-token names: No such file"]);
+    says(
+        &error,
+        &["cannot read the input of --aad-token: No such file"],
+    );
     let user = ["--aad-user", USER, "--client", APPLICATION];
     let error = acs(&world, &[&["exchange"][..], &user].concat()).failed(2);
     says(&error, &["--aad-token <TOKEN>"]);
@@ -208,7 +217,7 @@ async fn a_name_that_is_taken_is_not_written_over() {
         &error,
         &[
             "Secret ",
-            "/eve-entra is there already; choose another name, or delete it",
+            "/eve-entra already exists; choose another name, or delete it",
         ],
     );
     let kept = world.secret_value("eve-entra", "token").await;
@@ -220,7 +229,7 @@ async fn a_name_that_is_taken_is_not_written_over() {
     let error = exchange(&world, &entra, &["bob"]).failed(9);
     says(
         &error,
-        &["AcsToken ", "/bob is there already; choose another name"],
+        &["AcsToken ", "/bob already exists; choose another name"],
     );
     assert_eq!(world.emulator.count("exchangeTeamsToken").await, 0);
 }
@@ -240,7 +249,7 @@ async fn a_new_entra_token_of_the_same_user_takes_the_place_of_the_former_one() 
     let kept = world.secret_value("bob-entra", "token").await;
     assert_eq!(kept.as_deref(), Some(entra.as_str()));
     let said = exchange(&world, &entra, &["bob"]);
-    says(&said.err, &["/bob-entra holds this Entra token already"]);
+    says(&said.err, &["/bob-entra already holds this Entra token"]);
     assert_eq!(said.json(), second);
     assert_eq!(world.emulator.count("exchangeTeamsToken").await, 2);
 }
@@ -257,7 +266,7 @@ async fn what_the_service_or_the_policy_refuses_is_not_waited_for() {
         &error,
         &[
             "AcsToken ",
-            "/bob needs you: InvalidUserToken: ",
+            "/bob needs action: InvalidUserToken: ",
             "Sign the Teams user in again",
         ],
     );
@@ -265,7 +274,10 @@ async fn what_the_service_or_the_policy_refuses_is_not_waited_for() {
     let policy = json!({"spec": {"policy": {"scopes": ["voip"]}}});
     world.patch::<AcsConnection>("default", policy).await;
     let error = exchange(&world, &entra, &["eve"]).failed(3);
-    says(&error, &["/eve needs you: PolicyDenied: ", "policy.scopes"]);
+    says(
+        &error,
+        &["/eve needs action: PolicyDenied: ", "policy.scopes"],
+    );
 }
 
 #[tokio::test]
@@ -280,10 +292,10 @@ async fn it_tells_what_it_waits_for_and_gives_up_at_its_deadline() {
     says(
         &said.failed(4),
         &[
-            "made Secret",
+            "created Secret",
             "AcsToken ",
-            "/bob: NotObserved: the operator has not looked at it yet",
-            "kubectl acs: waited 1s in vain for AcsToken",
+            "/bob: NotObserved: the operator has not processed this object yet",
+            "kubectl acs: timed out after 1s waiting for AcsToken",
         ],
     );
 }

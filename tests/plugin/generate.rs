@@ -76,18 +76,19 @@ fn what_is_wrong_is_told_line_by_line_and_nothing_is_printed() {
     says(
         &said.failed(2),
         &[
-            "kubectl acs: line 2: `Bob` is not a name of Kubernetes: write lower-case letters",
+            "kubectl acs: line 2: `Bob` is not a Kubernetes name: use lower-case letters",
             "\nline 3: carol has no scopes; write carol,chat,voip\n",
-            "line 4: `talk` is not a scope; there are chat, chat.join, chat.join.limited, voip, voip.join\n",
-            "line 5: alice is in line 1 already\n",
+            "line 4: `talk` is not a scope; the scopes are chat, chat.join, chat.join.limited, \
+             voip, voip.join\n",
+            "line 5: alice is already in line 1\n",
         ],
     );
     says(
         &generate(&[], "# nobody\n").failed(2),
-        &["there are no lines; write lines such as alice,chat,voip"],
+        &["the input has no lines; write lines such as alice,chat,voip"],
     );
     says(
         &generate(&["/nonexistent/lines"], "").failed(2),
-        &["can't read /nonexistent/lines: No such file"],
+        &["cannot read /nonexistent/lines: No such file"],
     );
 }

@@ -31,7 +31,8 @@ async fn it_shows_the_claims_and_not_the_token() {
             "Scopes       chat,voip\n",
             "Issued       ",
             " ago)\nExpires      ",
-            "(in 23h 59m)\nBytes        those that were issued\nClaims       acsScope: \"chat,voip\"\n",
+            "(in 23h 59m)\nBytes        unchanged since issue\nClaims       acsScope: \
+             \"chat,voip\"\n",
             "skypeid: \"",
             id.strip_prefix("8:").unwrap(),
         ],
@@ -76,8 +77,8 @@ async fn an_edited_secret_and_an_expired_token_are_found_out() {
         .patch::<Secret>("web", json!({"stringData": {"token": other}}))
         .await;
     let said = acs(&world, &["inspect", "web"]);
-    says(&said.out, &["Bytes        not those that were issued\n"]);
-    says(&said.failed(3), &["someone edited the Secret"]);
+    says(&said.out, &["Bytes        changed since issue\n"]);
+    says(&said.failed(3), &["the Secret was edited"]);
 }
 
 #[tokio::test]
@@ -90,10 +91,10 @@ async fn a_token_that_would_be_good_but_was_edited_is_found_out() {
         .patch::<Secret>("web", json!({"stringData": {"token": other}}))
         .await;
     let said = acs(&world, &["inspect", "web"]);
-    says(&said.out, &["Bytes        not those that were issued\n"]);
+    says(&said.out, &["Bytes        changed since issue\n"]);
     says(
         &said.failed(3),
-        &["/web: its bytes are not those that were issued"],
+        &["/web: the token is not the token that the operator issued"],
     );
 }
 
@@ -101,20 +102,17 @@ async fn a_token_that_would_be_good_but_was_edited_is_found_out() {
 async fn what_holds_no_token_is_not_shown() {
     let world = World::bare(&[], &[]).await;
     let error = acs(&world, &["inspect", "web"]).failed(5);
-    says(
-        &error,
-        &["there is neither an AcsToken nor a Secret ", "/web"],
-    );
+    says(&error, &["no AcsToken or Secret ", "/web"]);
     world.apply("{apiVersion: v1, kind: Secret, metadata: {name: web}, stringData: {password: hunter2, user: x}}");
     let error = acs(&world, &["inspect", "web"]).failed(5);
     says(
         &error,
-        &["/web has no key token; its keys are password, user; choose one with --key"],
+        &["/web has no key token; choose one of its keys with --key: password, user"],
     );
     let said = acs(&world, &["inspect", "web", "--key", "password"]);
     assert!(
         !said.out.contains("hunter2") && !said.err.contains("hunter2"),
         "{said:?}"
     );
-    says(&said.failed(2), &["holds no token of ACS"]);
+    says(&said.failed(2), &["holds no ACS token"]);
 }

@@ -35,7 +35,12 @@ async fn it_makes_a_user_and_a_token_and_prints_what_az_prints() {
     );
     says(
         &said.err,
-        &["made AcsIdentity ", "/web\n", "made AcsToken ", "/web\n"],
+        &[
+            "created AcsIdentity ",
+            "/web\n",
+            "created AcsToken ",
+            "/web\n",
+        ],
     );
     let issued = said.json();
     let fields: Vec<_> = issued
@@ -168,7 +173,7 @@ async fn a_refusal_names_the_rule_and_leaves_nothing_behind() {
     says(
         &error,
         &[
-            "the API server refuses this AcsToken",
+            "the API server rejected AcsToken",
             "expiresIn must be a duration from 1h to 24h",
         ],
     );
@@ -178,18 +183,15 @@ async fn a_refusal_names_the_rule_and_leaves_nothing_behind() {
     let error = acs(&world, &["issue", "web"]).failed(2);
     says(&error, &["--scope <SCOPE>"]);
     let error = acs(&world, &["issue", "Web", "--scope", "chat"]).failed(2);
-    says(&error, &["`Web` is not a name of Kubernetes"]);
+    says(&error, &["`Web` is not a Kubernetes name"]);
     let error = acs(&world, &["issue", "--scope", "chat", "--user", "Alice"]).failed(2);
     says(
         &error,
-        &["`Alice` is neither the name of an AcsIdentity nor an id of ACS"],
+        &["`Alice` is neither the name of an AcsIdentity nor an ACS id"],
     );
     for timeout in ["soon", "0s", "25h"] {
         let error = acs(&world, &["issue", "--scope", "chat", "--timeout", timeout]).failed(2);
-        says(
-            &error,
-            &["write a duration up to 24h, such as 30s, 5m or 1h"],
-        );
+        says(&error, &["use a duration up to 24h, such as 30s, 5m or 1h"]);
     }
     let error = acs(
         &world,
@@ -199,9 +201,9 @@ async fn a_refusal_names_the_rule_and_leaves_nothing_behind() {
     says(
         &error,
         &[
-            "there is no AcsIdentity ",
-            "/alice",
-            "`kubectl acs create alice` makes it",
+            "AcsIdentity ",
+            "/alice does not exist",
+            "`kubectl acs create alice` to create it",
         ],
     );
     assert_eq!(names(&world).await, (vec![], vec![]));
@@ -214,14 +216,14 @@ async fn a_name_that_is_taken_is_not_written_over() {
     let error = acs(&world, &["issue", "web", "--scope", "voip"]).failed(9);
     says(
         &error,
-        &["AcsIdentity ", "/web is there already; choose another name"],
+        &["AcsIdentity ", "/web already exists; choose another name"],
     );
     let error = acs(
         &world,
         &["issue", "web", "--scope", "voip", "--user", "web"],
     )
     .failed(9);
-    says(&error, &["AcsToken ", "/web is there already"]);
+    says(&error, &["AcsToken ", "/web already exists"]);
     assert_eq!(
         world.secret_value("web", "token").await.as_deref(),
         first["token"].as_str()
@@ -236,7 +238,10 @@ async fn it_does_not_wait_for_what_needs_a_human() {
         "{apiVersion: v1, kind: Secret, metadata: {name: web}, stringData: {password: theirs}}",
     );
     let error = acs(&world, &["issue", "web", "--scope", "chat"]).failed(3);
-    says(&error, &["AcsToken ", "/web needs you: SecretConflict: "]);
+    says(
+        &error,
+        &["AcsToken ", "/web needs action: SecretConflict: "],
+    );
 }
 
 #[tokio::test]
@@ -245,7 +250,10 @@ async fn a_token_outside_the_policy_is_not_waited_for_and_names_the_rule() {
     let policy = serde_json::json!({"spec": {"policy": {"scopes": ["chat"]}}});
     world.patch::<AcsConnection>("default", policy).await;
     let error = acs(&world, &["issue", "web", "--scope", "voip"]).failed(3);
-    says(&error, &["/web needs you: PolicyDenied: ", "policy.scopes"]);
+    says(
+        &error,
+        &["/web needs action: PolicyDenied: ", "policy.scopes"],
+    );
 }
 
 #[tokio::test]
@@ -260,10 +268,10 @@ async fn it_tells_what_it_waits_for_and_gives_up_at_its_deadline() {
     says(
         &error,
         &[
-            "made AcsToken",
+            "created AcsToken",
             "AcsIdentity ",
-            "the operator has not looked at it yet; is it running",
-            "kubectl acs: waited 1s in vain for AcsIdentity",
+            "the operator has not processed this object yet; check that it is running",
+            "kubectl acs: timed out after 1s waiting for AcsIdentity",
         ],
     );
 }

@@ -51,7 +51,7 @@ async fn kubectl_runs_it_and_passes_arguments_output_and_exit_code_on() {
     let said = bash(&world, &format!("kubectl acs status nobody -n {namespace}"));
     says(
         &said.failed(5),
-        &["kubectl acs: there is no connection, identity, token or order nobody"],
+        &["kubectl acs: no connection, identity, token or revocation nobody exists"],
     );
     let plugins = bash(&world, "kubectl plugin list").fine();
     says(&plugins, &["/kubectl-acs\n"]);

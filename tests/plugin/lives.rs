@@ -142,7 +142,7 @@ async fn objects_are_released_only_when_no_operator_runs() {
     says(
         &said,
         &[
-            "an operator runs: the holder of Lease",
+            "an operator is running: the holder of Lease",
             "kubectl scale deployment",
         ],
     );
@@ -157,9 +157,9 @@ async fn objects_are_released_only_when_no_operator_runs() {
     );
     let namespace = &world.namespace;
     let stays = [
-        format!("AcsIdentity {namespace}/alice: user {user} stays at http://127.0.0.1"),
+        format!("AcsIdentity {namespace}/alice: user {user} remains at http://127.0.0.1"),
         format!("AcsIdentity {namespace}/bob: user 8:acs:"),
-        format!("AcsToken {namespace}/web: its token is good until 20"),
+        format!("AcsToken {namespace}/web: its token is valid until 20"),
     ];
     says(&said, &stays.each_ref().map(String::as_str));
     let held = world.api::<AcsToken>().get("web").await.expect("it");
@@ -168,8 +168,8 @@ async fn objects_are_released_only_when_no_operator_runs() {
     says(
         &said,
         &[
-            "Take the operator's finalizers off 4 objects?",
-            "give --yes",
+            "Remove the operator's finalizers from 4 objects?",
+            "use --yes",
         ],
     );
     acs(&world, &["release", "--yes"]).fine();
@@ -222,7 +222,7 @@ async fn an_operator_without_a_lease_is_found_by_its_pod() {
     world.cluster.kubectl(&delete);
     pod(&world.namespace);
     let said = acs(&world, &["release", "--yes"]).failed(9);
-    says(&said, &["an operator runs: pod", "/operator"]);
+    says(&said, &["an operator is running: pod", "/operator"]);
 }
 
 /// One release with the operator and its objects: Helm takes the operator away, and nobody cleans up.

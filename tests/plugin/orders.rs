@@ -59,7 +59,7 @@ async fn all_users_with_a_label_lose_their_tokens_by_an_order_that_stays() {
         &error,
         &[
             "Revoke all tokens of AcsIdentity alice, bob and issue new ones?",
-            "give --yes",
+            "use --yes",
         ],
     );
     assert!(orders(&world).await.is_empty());
@@ -68,12 +68,12 @@ async fn all_users_with_a_label_lose_their_tokens_by_an_order_that_stays() {
     says(
         &said.err,
         &[
-            "made AcsRevocation ",
+            "created AcsRevocation ",
             "/revoke-",
             "revoked all tokens of AcsIdentity ",
-            "/alice that were issued until 20",
+            "/alice that were issued up to 20",
             "revoked all tokens of AcsIdentity ",
-            "/bob that were issued until 20",
+            "/bob that were issued up to 20",
         ],
     );
     assert!(!said.err.contains("carol"), "{said:?}");
@@ -126,8 +126,8 @@ async fn bad_input_says_what_is_right_and_nobody_is_hit() {
     says(
         &error,
         &[
-            "no AcsIdentity of namespace ",
-            " is selected by `team=blue`; `kubectl get acsidentities",
+            "the selector `team=blue` matches no AcsIdentity in namespace ",
+            "; run `kubectl get acsidentities",
         ],
     );
     let error = acs(&world, &["revoke", "-l", "team in red", "--yes"]).failed(2);
@@ -159,9 +159,9 @@ async fn an_order_that_takes_longer_says_what_it_waits_for_and_status_goes_on() 
     says(
         &error,
         &[
-            "waited 5s in vain for AcsRevocation ",
+            "timed out after 5s waiting for AcsRevocation ",
             "Revoking: 0 of 1 revoked",
-            "`kubectl acs status` tells how it goes on",
+            "run `kubectl acs status` to see the progress",
         ],
     );
     let said = acs(&world, &["status"]);
@@ -169,7 +169,7 @@ async fn an_order_that_takes_longer_says_what_it_waits_for_and_status_goes_on() 
         &said.out,
         &[
             "AcsRevocation revoke-",
-            "  waits  0 of 1 revoked\n",
+            "  waiting  0 of 1 revoked\n",
             "   Revoking: 0 of 1 revoked",
         ],
     );
@@ -212,7 +212,7 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
     says(
         &tree,
         &[
-            "AcsRevocation typo  needs you",
+            "AcsRevocation typo  needs action",
             "IdentityNotFound: AcsIdentity alcie does not exist",
         ],
     );
@@ -222,7 +222,7 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
     command.args(["revoke", "-l", "team=red", "--yes", "-n", &world.namespace]);
     let mut giving = Process::start(&mut command);
     giving.wait_for("the order", |line| {
-        line.contains("made AcsRevocation").then_some(())
+        line.contains("created AcsRevocation").then_some(())
     });
     let change = json!({"metadata": {"labels": {"team": "blue"}}});
     world
@@ -230,7 +230,7 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
         .await;
     world.start_operator();
     giving.wait_for("its end", |line| {
-        let said = "needs you: NothingSelected: nothing is revoked: this revocation selects no \
+        let said = "needs action: NothingSelected: nothing is revoked: this revocation selects no \
          AcsIdentity";
         line.contains(said).then_some(())
     });
@@ -316,7 +316,7 @@ async fn watching_shows_an_order_that_nothing_else_tells_of() {
     for name in ["first", "second"] {
         order(&world, "AcsRevocation", name, "names: [alcie]");
         watching.wait_for("the order", |line| {
-            let shown = format!("AcsRevocation {name}  needs you");
+            let shown = format!("AcsRevocation {name}  needs action");
             line.contains(&shown).then_some(())
         });
     }

@@ -101,7 +101,7 @@ async fn who_may_impersonate_acts_as_another() {
 async fn another_server_or_cluster_is_asked_where_a_flag_says_so() {
     let world = World::bare(&[], &[]).await;
     let said = acs(&world, &["status", "--server", "https://127.0.0.1:1"]).failed(7);
-    says(&said, &["can't reach the API server https://127.0.0.1:1"]);
+    says(&said, &["cannot reach the API server https://127.0.0.1:1"]);
     let said = acs(&world, &["status", "--cluster", "no-such"]).failed(7);
     says(&said, &["no-such"]);
 }
@@ -148,5 +148,8 @@ async fn another_program_logs_in() {
     )
     .expect("written");
     let said = end(program(&kubeconfig).args(status)).failed(6);
-    says(&said, &["the kubeconfig's way to log in fails"]);
+    says(
+        &said,
+        &["logging in as configured in the kubeconfig failed"],
+    );
 }

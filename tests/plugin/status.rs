@@ -56,7 +56,7 @@ async fn what_waits_says_for_what_and_the_exit_code_is_4() {
         &said.out,
         &[
             "AcsConnection default  Ready",
-            "AcsToken web  waits  chat\n",
+            "AcsToken web  waiting  chat\n",
             "   IdentityNotFound: ",
             "AcsIdentity alice",
         ],
@@ -83,9 +83,9 @@ async fn what_needs_a_human_says_what_to_do_and_the_exit_code_is_3() {
     says(
         &said.out,
         &[
-            "AcsConnection default  needs you",
+            "AcsConnection default  needs action",
             "│  InvalidConnectionString: ",
-            "\n└─ AcsIdentity alice  needs you, as above\n",
+            "\n└─ AcsIdentity alice  needs action, as above\n",
         ],
     );
     said.failed(3);
@@ -100,9 +100,9 @@ async fn an_operator_that_does_not_run_is_what_it_waits_for() {
         &said.out,
         &[
             "AcsConnection main  missing\n",
-            "│  there is no such AcsConnection\n",
-            "└─ AcsIdentity alice  waits\n",
-            "is it running, and does it watch this namespace?",
+            "│  this AcsConnection does not exist\n",
+            "└─ AcsIdentity alice  waiting\n",
+            "check that it is running and watches this namespace",
         ],
     );
     said.failed(4);
@@ -138,7 +138,7 @@ async fn a_secret_that_is_gone_and_a_call_that_fails_are_told() {
         &said.out,
         &[
             "AcsToken web",
-            "its Secret web is not there",
+            "its Secret web does not exist",
             "ago a call failed: ",
         ],
     );
@@ -177,7 +177,8 @@ async fn a_name_shows_what_it_hangs_on_and_what_hangs_on_it() {
     assert_eq!(
         error,
         format!(
-            "kubectl acs: there is no connection, identity, token or order carol in namespace {namespace} (-n chooses another)\n"
+            "kubectl acs: no connection, identity, token or revocation carol exists in namespace \
+             {namespace} (use -n for another namespace)\n"
         )
     );
 }
@@ -258,8 +259,11 @@ async fn watching_needs_the_right_to_watch() {
     let mut command = program(&kubeconfig);
     command.args(["status", "--watch", "-n", &world.namespace]);
     let said = end(&mut command);
-    says(&said.out, &["nothing of ACS is in namespace"]);
-    says(&said.failed(6), &["you can't watch acs", ": "]);
+    says(
+        &said.out,
+        &["no connections, identities or tokens in namespace"],
+    );
+    says(&said.failed(6), &["you are not allowed to watch acs", ": "]);
 }
 
 /// A kubeconfig with rights on our kinds in the namespace only.
@@ -283,7 +287,7 @@ async fn watching_on_a_terminal_draws_the_screen_anew() {
         line.contains("\u{1b}[H\u{1b}[2J").then_some(())
     });
     watching.wait_for("what ends it", |line| {
-        line.contains("Ctrl-C ends").then_some(())
+        line.contains("Press Ctrl-C to stop").then_some(())
     });
     world.identity("alice", "");
     watching.wait_for("the identity", |line| {
@@ -312,12 +316,12 @@ async fn a_team_sees_its_namespace_without_rights_on_the_cluster_or_on_secrets()
     says(
         &error,
         &[
-            "you can't list acs",
-            "ask an admin for the rights in docs/kubectl-acs.md",
+            "you are not allowed to list acs",
+            "ask an administrator for the permissions in docs/kubectl-acs.md",
         ],
     );
     let error = run(&["inspect", "web"]).failed(6);
-    says(&error, &["you can't read Secret", "/web"]);
+    says(&error, &["you are not allowed to read Secret", "/web"]);
 }
 
 #[tokio::test]
@@ -383,7 +387,8 @@ async fn an_empty_namespace_says_how_to_begin() {
     assert_eq!(
         said,
         format!(
-            "nothing of ACS is in namespace {namespace}; -A looks at all, `kubectl acs create` begins\n"
+            "no connections, identities or tokens in namespace {namespace}; use -A for all \
+             namespaces, or `kubectl acs create` to create an identity\n"
         )
     );
 }

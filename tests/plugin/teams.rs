@@ -60,10 +60,10 @@ async fn status_shows_it_below_its_connection() {
         &[
             "AcsConnection default  Ready",
             "├─ AcsToken bob  Ready",
-            "└─ AcsToken eve  waits  Teams user ",
+            "└─ AcsToken eve  waiting  Teams user ",
             "\n      SecretNotFound: waiting for Secret ",
             "AcsConnection other  missing\n",
-            "└─ AcsToken mallory  waits  Teams user ",
+            "└─ AcsToken mallory  waiting  Teams user ",
         ],
     );
     said.failed(4);
@@ -80,11 +80,11 @@ async fn inspect_renew_suspend_and_resume_work_as_for_any_token() {
             &format!("Identity     8:orgid:{USER}\n"),
             "Scopes       chat,voip\n",
             "(in 59m ",
-            "those that were issued\n",
+            "unchanged since issue\n",
         ],
     );
     let said = acs(&world, &["renew", "bob"]);
-    says(&said.err, &["renewed AcsToken ", "/bob, good until 20"]);
+    says(&said.err, &["renewed AcsToken ", "/bob, valid until 20"]);
     said.fine();
     let second = world.secret_value("bob", "token").await.unwrap();
     assert_ne!(second, first);
@@ -116,10 +116,10 @@ async fn it_has_no_identity_to_revoke_and_the_command_says_what_to_do_instead() 
             &error,
             &[
                 "AcsToken ",
-                "/bob is of a Teams user, whom no AcsIdentity stands for",
+                "/bob belongs to a Teams user, which has no AcsIdentity",
                 "`kubectl acs delete --token bob`",
                 "`kubectl acs suspend --token bob`",
-                "It can't be revoked",
+                "ACS cannot revoke this token",
                 "sign the user out in Microsoft Entra ID",
             ],
         );
@@ -141,7 +141,7 @@ async fn deleting_it_takes_its_secrets_and_says_what_is_left() {
     )
     .fine();
     let error = acs(&world, &["delete", "--token", "bob", "--token", "bot"]).failed(2);
-    says(&error, &["Delete AcsToken bob, bot? ", "give --yes"]);
+    says(&error, &["Delete AcsToken bob, bot? ", "use --yes"]);
     let said = acs(
         &world,
         &["delete", "--token", "bob", "--token", "bot", "-y"],
@@ -150,7 +150,8 @@ async fn deleting_it_takes_its_secrets_and_says_what_is_left() {
         &said.err,
         &[
             "deleted AcsToken ",
-            "/bob; a Teams user's token can't be revoked: who has read it can use it until 20",
+            "/bob; ACS cannot revoke the token of a Teams user: everybody who has read it can use \
+             it until 20",
             "deleted AcsToken ",
             "/bot\n",
         ],

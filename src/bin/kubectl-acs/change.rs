@@ -15,7 +15,7 @@ use super::{
 /// Options of all that change objects.
 #[derive(Clone, Debug, Args)]
 pub struct Changing {
-    /// Who the changed fields belong to
+    /// Field manager of the changed fields
     #[arg(long, value_name = "NAME", default_value = "kubectl-acs")]
     pub field_manager: String,
     #[command(flatten)]

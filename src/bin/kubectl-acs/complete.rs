@@ -41,13 +41,13 @@ pub enum Shell {
     Fish,
 }
 
-/// Print what makes a shell complete `kubectl-acs`
+/// Print the shell completion script of `kubectl-acs`
 ///
-/// `kubectl acs` is completed by kubectl's own completion where a link to this program called
-/// kubectl_complete-acs is on the PATH.
+/// For `kubectl acs`, kubectl's own completion needs a link to this program with the name
+/// kubectl_complete-acs on the PATH.
 #[derive(Clone, Debug, Args)]
 pub struct Completion {
-    /// Which shell
+    /// Shell to complete in
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -19,25 +19,25 @@ use super::{
 /// What happens in ACS when the object is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Deletion {
-    /// The user is deleted
+    /// Delete the user in ACS
     Delete,
-    /// The user stays
+    /// Keep the user in ACS
     Orphan,
 }
 
-/// Make a user of ACS, as `az communication user-identity user create` does
+/// Create an ACS user, like `az communication user-identity user create`
 ///
-/// Makes an AcsIdentity, waits until the user is there, and prints what az prints.
+/// Creates an AcsIdentity, waits until the user exists in ACS, and prints the same output as az.
 #[derive(Clone, Debug, Args)]
 pub struct Create {
-    /// Name of the AcsIdentity [default: a new one, user-...]
+    /// Name of the AcsIdentity [default: a generated name, user-...]
     #[arg(value_parser = manifest::name)]
     name: Option<String>,
-    /// Adopt the user of ACS with this id instead of making one
+    /// Id of an existing ACS user to adopt [default: create a new user]
     #[arg(long, value_name = "ID", value_parser = adopted)]
     user: Option<String>,
-    /// What happens in ACS when the AcsIdentity is deleted [default: delete a user that it made,
-    /// orphan one that it adopted]
+    /// What happens to the ACS user when the AcsIdentity is deleted [default: delete for a created
+    /// user, orphan for an adopted user]
     #[arg(long, value_enum)]
     deletion_policy: Option<Deletion>,
     #[command(flatten)]
@@ -48,7 +48,7 @@ fn adopted(text: &str) -> Result<String, String> {
     match user::user(text)? {
         User::Id(id) => Ok(id),
         User::Name(_) => Err(format!(
-            "`{text}` is not an id of ACS; they begin with 8:acs:"
+            "`{text}` is not an ACS id; ACS ids begin with 8:acs:"
         )),
     }
 }
@@ -109,31 +109,31 @@ pub async fn create_in(
 ) -> Result<AcsIdentity, Failure> {
     make(session, &making.field_manager, identity, false).await?;
     let name = identity.name_any();
-    waiter.note(&format!("made {}", session.named::<AcsIdentity>(&name)));
+    waiter.note(&format!("created {}", session.named::<AcsIdentity>(&name)));
     waiter.until_ready(session, &name).await
 }
 
-/// Issue a token, as `az communication user-identity token issue` does
+/// Issue a token, like `az communication user-identity token issue`
 ///
-/// Makes an AcsToken, and an AcsIdentity where --user does not say whose it is, waits until the
-/// token is in its Secret, and prints what az prints, which includes the token. The operator keeps
-/// the token in the Secret valid until the AcsToken is deleted.
+/// Creates an AcsToken, and without --user also an AcsIdentity; waits until the token is in its
+/// Secret; and prints the same output as az, including the token. The operator keeps the token in
+/// the Secret valid until the AcsToken is deleted.
 #[derive(Clone, Debug, Args)]
 pub struct Issue {
-    /// Name of the AcsToken, and of the AcsIdentity if it makes one [default: a new one]
+    /// Name of the AcsToken, and of a new AcsIdentity [default: a generated name]
     #[arg(value_parser = manifest::name)]
     name: Option<String>,
-    /// What the token allows; several after one another, or with commas between
+    /// Scopes of the token, separated by blanks or commas
     #[arg(long, required = true, num_args = 1.., value_delimiter = ',', value_name = "SCOPE",
           value_parser = scopes())]
     scope: Vec<Scope>,
-    /// Whose token: the name of an AcsIdentity, or an id of ACS [default: a new user]
+    /// User of the token: name of an AcsIdentity, or ACS id [default: create a new user]
     #[arg(long, value_name = "USER", value_parser = user::user, add = super::complete::identities())]
     user: Option<User>,
-    /// Life of each token, 1h to 24h, for example 90m [default: 24h]
+    /// Lifetime of each token, 1h to 24h, for example 90m [default: 24h]
     #[arg(long, value_name = "DURATION")]
     expires_in: Option<String>,
-    /// Secret that holds the token [default: the AcsToken's name]
+    /// Secret that holds the token [default: the name of the AcsToken]
     #[arg(long, value_name = "NAME", value_parser = manifest::name)]
     secret_name: Option<String>,
     #[command(flatten)]
@@ -213,7 +213,8 @@ impl Issue {
         let owner = owner.unwrap_or_else(|| name.clone());
         if !is_new && making.connection.is_given() {
             let message = format!(
-                "AcsIdentity {owner} has its connection already; leave out --connection and --cluster-connection"
+                "AcsIdentity {owner} already has a connection; remove --connection and \
+                 --cluster-connection"
             );
             return Err(Failure::new(Exit::Usage, message));
         }
@@ -245,10 +246,10 @@ pub async fn issue_in(
         make(session, &making.field_manager, token, is_trial).await?;
     }
     if new.is_some() {
-        waiter.note(&format!("made {}", session.named::<AcsIdentity>(owner)));
+        waiter.note(&format!("created {}", session.named::<AcsIdentity>(owner)));
     }
     let name = token.name_any();
-    waiter.note(&format!("made {}", session.named::<AcsToken>(&name)));
+    waiter.note(&format!("created {}", session.named::<AcsToken>(&name)));
     // The identity knows best why a token can't be issued.
     let _: AcsIdentity = waiter.until_ready(session, owner).await?;
     waiter.until_ready(session, &name).await

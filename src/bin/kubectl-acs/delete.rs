@@ -17,23 +17,23 @@ use super::{
     wait::{Look, Patience, Waiter},
 };
 
-/// Delete users and their tokens, as `az communication user-identity user delete` does
+/// Delete users and their tokens, like `az communication user-identity user delete`
 ///
-/// Deletes the AcsIdentities and their AcsTokens, and waits until the operator has cleaned up: the
-/// tokens are revoked, the Secrets are gone, and the users are deleted in ACS, but for those with
-/// deletionPolicy Orphan (the default of adopted ones). --token deletes single AcsTokens.
+/// Deletes AcsIdentities and their AcsTokens, and waits until the operator has revoked the tokens,
+/// deleted the Secrets and deleted the users in ACS. Users with the deletionPolicy Orphan, which is
+/// the default for adopted users, stay in ACS. --token deletes single AcsTokens.
 #[derive(Clone, Debug, Args)]
 pub struct Delete {
-    /// Names of AcsIdentities, or ids of ACS
+    /// Names of AcsIdentities, or ACS ids
     #[arg(value_parser = user::user, value_name = "USER", required_unless_present_any = ["user", "tokens"], add = complete::identities())]
     users: Vec<User>,
-    /// The same, as az writes it
+    /// Name of an AcsIdentity, or ACS id; same as USER, for compatibility with az
     #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
     user: Option<User>,
-    /// Name of a single AcsToken; repeatable
+    /// Name of an AcsToken; repeatable
     #[arg(long = "token", value_name = "TOKEN", value_parser = manifest::name, add = complete::tokens())]
     tokens: Vec<String>,
-    /// Do not ask first
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
@@ -115,7 +115,8 @@ fn survives(token: &AcsToken) -> String {
     let status = token.status.as_ref();
     match status.and_then(|status| status.expires_at.as_ref()) {
         Some(end) if token.spec.teams_user.is_some() => format!(
-            "; a Teams user's token can't be revoked: who has read it can use it until {}",
+            "; ACS cannot revoke the token of a Teams user: everybody who has read it can use it \
+             until {}",
             end.0
         ),
         _ => String::new(),
@@ -150,7 +151,7 @@ fn question(identities: &[AcsIdentity], tokens: &[AcsToken]) -> String {
     let mut parts = Vec::new();
     if !gone.is_empty() {
         parts.push(format!(
-            "AcsIdentity {}, in ACS too, with all data",
+            "AcsIdentity {}, also in ACS with all data",
             list(&gone)
         ));
     }

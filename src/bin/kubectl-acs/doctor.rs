@@ -26,10 +26,11 @@ const CLOCK: SignedDuration = SignedDuration::from_secs(30);
 /// What Entra ID expects of every cluster.
 const AUDIENCE: &str = "api://AzureADTokenExchange";
 
-/// Check the API server, the operator, your rights, the connections and the clocks
+/// Check the API server, the operator, your permissions, the connections and the clocks
 ///
-/// Prints a line per check, and the trust that Entra ID needs for a connection with workload identity.
-/// Changes nothing. The exit code is 0 where all is fine, and 3 where a human must act.
+/// Prints one line per check, and the federated credential that Entra ID needs for each connection
+/// with workload identity. Changes nothing. Exits with 0 if all checks pass, and with 3 if a person
+/// must act.
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {}
 
@@ -67,11 +68,12 @@ pub async fn doctor(place: &Place, _: &Doctor) -> Result<(), Failure> {
         Ok(seen) => connections(&session, &seen, &leaders, &mut findings).await,
         Err(failure) if failure.exit == Exit::NotInstalled => {
             findings.wrong(
-                "this cluster does not know our kinds: install the operator (docs/install.md)",
+                "this cluster does not know the kinds of acs-identity.dev: install the operator \
+                 (docs/install.md)",
             );
         }
         Err(failure) if failure.exit == Exit::Forbidden => {
-            findings.note("connections: you may not list them");
+            findings.note("connections: you are not allowed to list them");
         }
         Err(failure) => return Err(failure),
     }
@@ -92,7 +94,7 @@ async fn api_server(session: &Session, findings: &mut Findings) -> Result<(), Fa
     let began = Timestamp::now();
     let (head, version) = session.read::<Version>("/version").await?;
     let user = rights::user(session).await;
-    let user = user.map(|user| format!(", where you are {user}"));
+    let user = user.map(|user| format!("; you are {user}"));
     findings.fine(&format!(
         "API server {}, {}{}",
         session.server,
@@ -110,11 +112,13 @@ async fn api_server(session: &Session, findings: &mut Findings) -> Result<(), Fa
             "ahead of"
         };
         let text = format!(
-            "clock of this machine: {} {ahead} the API server's",
+            "clock of this machine: {} {ahead} the clock of the API server",
             span::length(off)
         );
         if off.abs() > CLOCK {
-            findings.wrong(&format!("{text}: set it, times are shown by it"));
+            findings.wrong(&format!(
+                "{text}: correct it, because displayed times depend on it"
+            ));
         } else {
             findings.fine(&text);
         }
@@ -130,7 +134,7 @@ async fn operator(
     let leases = match leases::held(session).await {
         Ok(leases) => leases,
         Err(failure) if failure.exit == Exit::Forbidden => {
-            findings.note("operator: you may not list Leases, so it is not known whether one runs");
+            findings.note("operator: unknown, because you are not allowed to list Leases");
             return Ok(Vec::new());
         }
         Err(failure) => return Err(failure),
@@ -149,13 +153,13 @@ async fn operator(
         .collect();
     for (namespace, holder) in &leaders {
         findings.fine(&format!(
-            "operator: {holder} leads, in namespace {namespace}"
+            "operator: {holder} in namespace {namespace} is the leader"
         ));
     }
     if leaders.is_empty() {
         findings.wrong(
-            "operator: none leads, so nothing is issued or renewed; look at \
-             kubectl get deployments -A -l app.kubernetes.io/name=acs-identity-operator",
+            "operator: there is no leader, so no token is issued or renewed; check kubectl get \
+             deployments -A -l app.kubernetes.io/name=acs-identity-operator",
         );
     }
     Ok(leaders)
@@ -177,11 +181,11 @@ async fn my_rights(session: &Session, findings: &mut Findings) -> Result<(), Fai
     let missing: Vec<_> = missing.into_iter().flatten().collect();
     if missing.is_empty() {
         findings.fine(&format!(
-            "rights: all of a user's, in namespace {namespace}"
+            "permissions: all that a user needs in namespace {namespace}"
         ));
     } else {
         findings.note(&format!(
-            "rights: you lack {}; a Role with them is in docs/kubectl-acs.md",
+            "permissions: missing {}; docs/kubectl-acs.md contains a Role with them",
             missing.join(", ")
         ));
     }
@@ -197,7 +201,7 @@ async fn connections(
 ) {
     if seen.connections.is_empty() && seen.cluster_connections.iter().flatten().next().is_none() {
         findings.note(&format!(
-            "connections: there is none for namespace {}",
+            "connections: none is available in namespace {}",
             session.namespace
         ));
     }
@@ -230,7 +234,8 @@ fn stands<K: Stands + kube::Resource<DynamicType = ()>>(
     }
     if let Some(offset) = status.and_then(|status| status.clock_offset.as_deref()) {
         findings.note(&format!(
-            "{name}: the clock of ACS is {offset} from the operator's, which takes that into account"
+            "{name}: the clock of ACS differs by {offset} from the clock of the operator, which \
+             corrects for it"
         ));
     }
 }
@@ -252,9 +257,10 @@ async fn trust(session: &Session, auth: &Auth, namespace: &str, findings: &mut F
     let account = account.map_or(OPERATOR, |account| account.name.as_str());
     let subject = format!("system:serviceaccount:{namespace}:{account}");
     findings.note(&format!(
-        "Entra ID must trust this cluster for client {}: issuer {issuer}, subject {subject}, audience {AUDIENCE}\n\
-         \x20      az identity federated-credential create --name acs --identity-name IDENTITY --resource-group GROUP \
-         --issuer {issuer} --subject {subject} --audiences {AUDIENCE}",
+        "client {} in Entra ID needs a federated credential: issuer {issuer}, subject {subject}, \
+         audience {AUDIENCE}\n\x20      az identity federated-credential create --name acs \
+         --identity-name IDENTITY --resource-group GROUP --issuer {issuer} --subject {subject} \
+         --audiences {AUDIENCE}",
         identity.client_id
     ));
 }

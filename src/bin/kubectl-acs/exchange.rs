@@ -32,31 +32,32 @@ use super::{
 /// The key of the Secret that holds the Entra token.
 const KEY: &str = "token";
 
-/// Exchange a Teams user's Entra token, as `az communication user-identity token get-for-teams-user`
-/// does
+/// Exchange the Entra token of a Teams user, like `az communication user-identity token
+/// get-for-teams-user`
 ///
-/// Makes an AcsToken and the Secret NAME-entra with the Entra token, waits until the token of ACS is
-/// in its own Secret, and prints what az prints, which includes that token. It ends with the Entra
-/// token: the same command with a new one puts that into NAME-entra, and the operator exchanges it at
-/// once. Tokens of Teams users can't be revoked. --dry-run prints the AcsToken, and of the Secret only
-/// what it must hold.
+/// Creates an AcsToken and the Secret NAME-entra with the Entra token, waits until the ACS token is
+/// in its own Secret, and prints the same output as az, including the ACS token. The ACS token
+/// expires with the Entra token: run the command again with a new Entra token to store that in
+/// NAME-entra, and the operator exchanges it at once. ACS cannot revoke tokens of Teams users.
+/// --dry-run prints the AcsToken and describes the Secret without printing the Entra token.
 #[derive(Clone, Debug, Args)]
 pub struct Exchange {
-    /// Name of the AcsToken [default: a new one, teams-...]
+    /// Name of the AcsToken [default: a generated name, teams-...]
     #[arg(value_parser = manifest::name)]
     name: Option<String>,
-    /// Entra access token of the Teams user: itself, @FILE for a file that holds it, or - for stdin;
-    /// others on this machine may see arguments, but neither of those
+    /// Entra access token of the Teams user: the token, @FILE to read it from a file, or - to read
+    /// it from stdin. Other users of this machine may see a token in the arguments, but not in a
+    /// file or stdin
     #[arg(long, value_name = "TOKEN", required_unless_present = "dry_run",
           value_parser = StringValueParser::new().map(SecretString::from))]
     aad_token: Option<SecretString>,
-    /// The user's object id in Entra, which the token must be for (oid)
+    /// Object id of the user in Entra; the token must have it as oid
     #[arg(long, value_name = "ID")]
     aad_user: String,
-    /// Client id of the Entra application that the token must be from (appid or azp)
+    /// Client id of the Entra application; the token must have it as appid or azp
     #[arg(long, value_name = "ID")]
     client: String,
-    /// Secret that holds the token of ACS [default: the AcsToken's name]
+    /// Secret that holds the ACS token [default: the name of the AcsToken]
     #[arg(long, value_name = "NAME", value_parser = manifest::name)]
     secret_name: Option<String>,
     #[command(flatten)]
@@ -104,7 +105,8 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
     let Some(entra) = entra.filter(|_| !making.dry_run) else {
         let token = manifest::document(token, place.namespace.as_deref())?;
         output::print(&format!(
-            "# The Entra token itself is not for git. Once Secret {holder} holds it under the key {KEY}, it is exchanged.\n{token}"
+            "# Do not commit the Entra token to git. The operator exchanges it when Secret \
+             {holder} holds it under the key {KEY}.\n{token}"
         ));
         return Ok(());
     };
@@ -119,9 +121,9 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
     keep(&session, manager, &holder, &entra, &token, true).await?;
     let mut waiter = making.patience.start();
     let token = make(&session, manager, &token, false).await?;
-    waiter.note(&format!("made {}", session.named::<AcsToken>(&name)));
+    waiter.note(&format!("created {}", session.named::<AcsToken>(&name)));
     keep(&session, manager, &holder, &entra, &token, false).await?;
-    waiter.note(&format!("made {}", session.named::<Secret>(&holder)));
+    waiter.note(&format!("created {}", session.named::<Secret>(&holder)));
     let token: AcsToken = waiter.until_ready(&session, &name).await?;
     drop(waiter);
     print_held(&session, making, &token).await
@@ -169,7 +171,7 @@ async fn refresh(
     let after = session.call("change", &named, patched).await?;
     let mut waiter = making.patience.start();
     if after.resource_version() == before.resource_version() {
-        waiter.note(&format!("{named} holds this Entra token already"));
+        waiter.note(&format!("{named} already holds this Entra token"));
         return Ok(());
     }
     waiter.note(&format!("changed {named}"));
@@ -202,10 +204,10 @@ fn read(given: &SecretString) -> Result<SecretString, Failure> {
         },
     };
     let wrong = |message: String| Failure::new(Exit::Usage, message);
-    read.map_err(|error| wrong(format!("can't read what --aad-token names: {error}")))?;
+    read.map_err(|error| wrong(format!("cannot read the input of --aad-token: {error}")))?;
     pasted::text(&bytes)
         .map(SecretString::from)
-        .map_err(|what| wrong(format!("what --aad-token gives {what}")))
+        .map_err(|what| wrong(format!("the input of --aad-token {what}")))
 }
 
 /// The Entra token, if `text` is one that the operator would send.
@@ -213,19 +215,22 @@ fn check(text: &SecretString, client: &str, user: &str) -> Result<UserToken, Fai
     let wrong = |message: String| Failure::new(Exit::Usage, message);
     let token = UserToken::parse(text.expose_secret(), client, user).map_err(|why| {
         wrong(match why {
-            UserTokenError::Pasted(_) | UserTokenError::NoUserToken => format!("what --aad-token gives {why}"),
-            UserTokenError::OtherUser => {
-                "--aad-token is for another user than --aad-user; sign in as that user".to_owned()
+            UserTokenError::Pasted(_) | UserTokenError::NoUserToken => {
+                format!("the input of --aad-token {why}")
             }
+            UserTokenError::OtherUser => "the token in --aad-token belongs to another user than \
+                                          --aad-user; sign in as that user"
+                .to_owned(),
             UserTokenError::OtherApplication => {
-                "--aad-token was obtained with another application than --client; sign in with that one"
+                "the token in --aad-token was issued to another application than --client; sign \
+                 in with that application"
                     .to_owned()
             }
         })
     })?;
     if token.expires_on <= Timestamp::now() {
         let message = format!(
-            "--aad-token ended at {}; sign the Teams user in again",
+            "the token in --aad-token expired at {}; sign the Teams user in again",
             token.expires_on
         );
         return Err(wrong(message));
@@ -260,7 +265,7 @@ async fn keep(
         Exit::Conflict => Failure::new(
             Exit::Conflict,
             format!(
-                "{} is there already; choose another name, or delete it if nobody needs it",
+                "{} already exists; choose another name, or delete it if it is not needed",
                 session.named::<Secret>(name)
             ),
         ),

@@ -18,13 +18,14 @@ use super::{
     session::{Place, named},
 };
 
-/// Print connections, identities and tokens as YAML that another cluster goes on with
+/// Print connections, identities and tokens as YAML for another cluster
 ///
 /// Each AcsIdentity has the id of its user in spec.identityId, so that the other cluster adopts the
-/// user and creates none. Secrets are not printed; stderr names those that connections need.
+/// user instead of creating a new one. Secrets are not printed; stderr lists the Secrets that
+/// connections need.
 #[derive(Clone, Debug, Args)]
 pub struct Export {
-    /// All namespaces, and ClusterAcsConnections
+    /// Export all namespaces, and ClusterAcsConnections
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 }
@@ -99,14 +100,15 @@ fn with_id(identity: &AcsIdentity) -> Value {
     let Some(id) = id.or_else(|| status?.identity_id.as_ref()) else {
         note(
             identity,
-            "has no user in ACS yet: the other cluster creates one",
+            "has no user in ACS yet; the other cluster creates one",
         );
         return json!({});
     };
     if status.is_some_and(|status| status.pending_revocation.is_some()) {
         note(
             identity,
-            "waits for a revocation, which is not exported: wait until it is done, and export again",
+            "waits for a revocation, which is not exported; wait until it is completed, and \
+             export again",
         );
     }
     let is_created = status.and_then(|status| status.origin) == Some(Origin::Created);

@@ -54,16 +54,18 @@ impl Failure {
         match status.code {
             400 | 422 => Self::new(
                 Exit::Usage,
-                format!("the API server refuses this {object}: {said}"),
+                format!("the API server rejected {object}: {said}"),
             ),
             401 => Self::new(
                 Exit::Forbidden,
-                "the API server does not know you; log in again and look with `kubectl auth whoami`",
+                "the API server rejected your credentials; log in again and check with `kubectl \
+                 auth whoami`",
             ),
             403 => Self::new(
                 Exit::Forbidden,
                 format!(
-                    "you can't {operation} {object}: {said}; ask an admin for the rights in docs/kubectl-acs.md"
+                    "you are not allowed to {operation} {object}: {said}; ask an administrator \
+                     for the permissions in docs/kubectl-acs.md"
                 ),
             ),
             404 if names_an_object => Self::new(
@@ -96,7 +98,10 @@ impl Failure {
             } => Self::of(operation, &object, &source, server),
             cluster::Error::Timeout { .. } | cluster::Error::Withheld => Self::new(
                 Exit::Unreachable,
-                format!("{error}; is {server} the right cluster (--context), and is it up?"),
+                format!(
+                    "{error}; check that {server} is the right cluster (--context) and \
+                     that it is running"
+                ),
             ),
         }
     }
@@ -107,14 +112,17 @@ impl Failure {
             kube::Error::Api(status) => Self::refused(operation, object, status),
             kube::Error::Auth(error) => Self::new(
                 Exit::Forbidden,
-                format!("the kubeconfig's way to log in fails: {}", chain(error)),
+                format!(
+                    "logging in as configured in the kubeconfig failed: {}",
+                    chain(error)
+                ),
             ),
             kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => {
                 Self::new(
                     Exit::Unreachable,
                     format!(
-                        "can't reach the API server {server}: {}; is it the right cluster \
-                         (--context), and is it up?",
+                        "cannot reach the API server {server}: {}; check that this is the right \
+                         cluster (--context) and that it is running",
                         chain(error)
                     ),
                 )

@@ -15,17 +15,17 @@ use super::{
     session::Place,
 };
 
-/// Turn lines of `name,scopes` into the YAML of identities and tokens, for a GitOps repository
+/// Convert lines of `name,scopes` to the YAML of identities and tokens, for a GitOps repository
 ///
-/// Each line makes an AcsIdentity and an AcsToken of that name: `alice,chat,voip` or
-/// `alice,chat voip`. Empty lines, lines that begin with # and a first line `name,scopes` are
-/// skipped. Needs no cluster.
+/// Each line, for example `alice,chat,voip` or `alice,chat voip`, becomes an AcsIdentity and an
+/// AcsToken of that name. Empty lines, lines that begin with # and a first line `name,scopes` are
+/// skipped. The command does not connect to a cluster.
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
-    /// File with the lines; - is stdin
+    /// File with the lines, or - for stdin
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Life of each token, 1h to 24h, for example 90m [default: 24h]
+    /// Lifetime of each token, 1h to 24h, for example 90m [default: 24h]
     #[arg(long, value_name = "DURATION")]
     expires_in: Option<String>,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub fn generate(place: &Place, command: &Generate) -> Result<(), Failure> {
     };
     let file = command.file.display();
     let text =
-        text.map_err(|error| Failure::new(Exit::Usage, format!("can't read {file}: {error}")))?;
+        text.map_err(|error| Failure::new(Exit::Usage, format!("cannot read {file}: {error}")))?;
     let wanted = parse(&text).map_err(|errors| Failure::new(Exit::Usage, errors.join("\n")))?;
     let namespace = place.namespace.as_deref();
     let mut yaml = String::new();
@@ -75,7 +75,7 @@ fn parse(text: &str) -> Result<Wanted, Vec<String>> {
         match parse_line(&plain) {
             Ok((name, scopes)) => {
                 if let Some(former) = lines.insert(name.clone(), number) {
-                    errors.push(format!("line {number}: {name} is in line {former} already"));
+                    errors.push(format!("line {number}: {name} is already in line {former}"));
                 }
                 wanted.push((name, scopes));
             }
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Result<Wanted, Vec<String>> {
         }
     }
     if wanted.is_empty() && errors.is_empty() {
-        errors.push("there are no lines; write lines such as alice,chat,voip".to_owned());
+        errors.push("the input has no lines; write lines such as alice,chat,voip".to_owned());
     }
     if errors.is_empty() {
         Ok(wanted)
@@ -130,10 +130,10 @@ mod tests {
     fn every_wrong_line_is_told_with_its_number() {
         let errors = parse("alice,chat\nBob,chat\ncarol\ndave,talk\nalice,voip\n").unwrap_err();
         let expected = [
-            "line 2: `Bob` is not a name of Kubernetes",
+            "line 2: `Bob` is not a Kubernetes name",
             "line 3: carol has no scopes",
-            "line 4: `talk` is not a scope; there are chat, chat.join",
-            "line 5: alice is in line 1 already",
+            "line 4: `talk` is not a scope; the scopes are chat, chat.join",
+            "line 5: alice is already in line 1",
         ];
         assert_eq!(errors.len(), expected.len(), "{errors:?}");
         for (error, expected) in errors.iter().zip(expected) {

@@ -9,7 +9,8 @@ pub fn warn<K: kube::Resource<DynamicType = ()>>(object: &K, waiter: &mut Waiter
     if let Some(keeper) = keeper(object) {
         let (kind, name) = (K::kind(&()), object.name_any());
         waiter.note(&format!(
-            "{kind} {name} is kept by {keeper}: change it in git too, or it is undone at the next sync"
+            "{kind} {name} is managed by {keeper}: also change it in git, or the next sync \
+             reverts the change"
         ));
     }
 }

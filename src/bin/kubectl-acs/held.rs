@@ -68,13 +68,13 @@ pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<He
     let keys: Vec<_> = data.keys().cloned().collect();
     let Some(bytes) = data.remove(&key) else {
         let message = format!(
-            "{named} has no key {key}; its keys are {}; choose one with --key",
+            "{named} has no key {key}; choose one of its keys with --key: {}",
             keys.join(", ")
         );
         return Err(Failure::new(Exit::NotFound, message));
     };
     let Ok(token) = String::from_utf8(bytes.0) else {
-        let message = format!("key {key} of {named} holds bytes that are no text, so no token");
+        let message = format!("key {key} of {named} holds no token: it is not text");
         return Err(Failure::new(Exit::Usage, message));
     };
     let expires_on = facts.as_ref().map(|facts| {

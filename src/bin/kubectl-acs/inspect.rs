@@ -17,22 +17,22 @@ use super::{
     span,
 };
 
-/// Show what the token in a Secret says, not the token itself
+/// Show the claims of the token in a Secret, without the token itself
 ///
-/// Shows the claims of the token, until when it is good, and whether its bytes are those that were
-/// issued. Ends with code 3 when the token has expired or its bytes were edited.
+/// Shows the claims of the token, its expiry, and whether the Secret still holds the token that the
+/// operator issued. Exits with 3 if the token has expired or was edited.
 #[derive(Clone, Debug, Args)]
 pub struct Inspect {
-    /// Name of an AcsToken, or of a Secret
+    /// Name of an AcsToken or of a Secret
     #[arg(value_parser = manifest::name, add = complete::tokens())]
     name: String,
-    /// Key of the Secret's data that holds the token [default: the one that the operator noted]
+    /// Key of the token in the Secret's data [default: the key that the operator recorded]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Show the token too
+    /// Also show the token
     #[arg(long)]
     show_token: bool,
-    /// How the result is printed [default: lines for people]
+    /// Output format [default: readable lines]
     #[arg(short, long, value_enum)]
     output: Option<Format>,
 }
@@ -44,7 +44,7 @@ pub async fn inspect(place: &Place, command: Inspect) -> Result<(), Failure> {
     let held = held::read(&session, &secret, command.key.as_deref()).await?;
     let Some(claims) = held.claims() else {
         let message = format!(
-            "key {} of {} holds no token of ACS: it is no JWT; choose another with --key",
+            "key {} of {} holds no ACS token: it is not a JWT; choose another key with --key",
             held.key,
             session.named::<Secret>(&secret)
         );
@@ -63,11 +63,11 @@ pub async fn inspect(place: &Place, command: Inspect) -> Result<(), Failure> {
     }
     let problem = match (is_expired, is_edited) {
         (false, false) => return Ok(()),
-        (_, true) => "its bytes are not those that were issued: someone edited the Secret",
+        (_, true) => "the token is not the token that the operator issued: the Secret was edited",
         (true, _) => "the token has expired",
     };
     let message = format!(
-        "{}: {problem}; `kubectl acs status` tells why",
+        "{}: {problem}; run `kubectl acs status` for the reason",
         session.named::<Secret>(&secret)
     );
     Err(Failure::new(Exit::Stalled, message))
@@ -98,7 +98,8 @@ async fn secret_of(session: &Session, name: &str) -> Result<String, Failure> {
             None => Err(Failure::new(
                 Exit::NotFound,
                 format!(
-                    "there is neither an AcsToken nor a Secret {}/{name}; `kubectl acs status` lists the tokens",
+                    "no AcsToken or Secret {}/{name} exists; run `kubectl acs status` to list the \
+                     tokens",
                     session.namespace
                 ),
             )),
@@ -168,9 +169,9 @@ fn lines(facts: &Map<String, Value>, now: Timestamp) -> String {
         "Bytes",
         facts.get("edited").map(|edited| {
             let text = if *edited == Value::Bool(true) {
-                "not those that were issued"
+                "changed since issue"
             } else {
-                "those that were issued"
+                "unchanged since issue"
             };
             text.to_owned()
         }),

@@ -53,7 +53,7 @@ use failure::{Exit, Failure};
 /// The name under which kubectl finds this program as `kubectl acs`.
 const NAME: &str = "kubectl-acs";
 
-/// Look after Azure Communication Services identities and tokens in a cluster.
+/// Manage Azure Communication Services identities and tokens in a cluster.
 #[derive(Debug, Parser)]
 #[command(name = NAME, bin_name = "kubectl acs", version, max_term_width = 100)]
 struct Cli {

@@ -18,15 +18,15 @@ use super::{
 pub struct Making {
     #[command(flatten)]
     pub connection: Connection,
-    /// Print the YAML to commit instead of making anything
+    /// Print the YAML to commit, and create nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Who the fields of the new objects belong to
+    /// Field manager of the new objects
     #[arg(long, value_name = "NAME", default_value = "kubectl-acs")]
     pub field_manager: String,
     #[command(flatten)]
     pub patience: Patience,
-    /// How the result is printed
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Json)]
     pub output: Format,
 }
@@ -56,7 +56,8 @@ pub async fn make<K: Kind + Serialize>(
         Exit::Conflict => Failure::new(
             Exit::Conflict,
             format!(
-                "{named} is there already; choose another name, or look at it with `kubectl acs status {}`",
+                "{named} already exists; choose another name, or run `kubectl acs status {}` to \
+                 show it",
                 object.name_any()
             ),
         ),

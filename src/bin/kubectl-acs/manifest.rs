@@ -27,11 +27,11 @@ pub const SCOPES: [Scope; 5] = [
 /// Which connection a new object uses.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Connection {
-    /// `AcsConnection` to use [default: the one called default, else the ClusterAcsConnection
-    /// called default]
+    /// AcsConnection to use [default: the AcsConnection named default, else the
+    /// ClusterAcsConnection named default]
     #[arg(long, value_name = "NAME", conflicts_with = "cluster_connection", value_parser = name)]
     pub connection: Option<String>,
-    /// `ClusterAcsConnection` to use
+    /// ClusterAcsConnection to use
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub cluster_connection: Option<String>,
 }
@@ -200,8 +200,8 @@ pub fn name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "`{text}` is not a name of Kubernetes: write lower-case letters, digits, - and ., \
-             beginning and ending with a letter or digit"
+            "`{text}` is not a Kubernetes name: use lower-case letters, digits, - and ., and \
+             begin and end with a letter or digit"
         ))
     }
 }
@@ -211,7 +211,7 @@ pub fn scope(text: &str) -> Result<Scope, String> {
     let found = SCOPES.into_iter().find(|scope| scope.as_str() == text);
     found.ok_or_else(|| {
         let all: Vec<_> = SCOPES.iter().map(|scope| scope.as_str()).collect();
-        format!("`{text}` is not a scope; there are {}", all.join(", "))
+        format!("`{text}` is not a scope; the scopes are {}", all.join(", "))
     })
 }
 

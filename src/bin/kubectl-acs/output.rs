@@ -10,15 +10,15 @@ use super::failure::{Exit, Failure};
 /// The formats that `az` and we have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Indented by two
+    /// JSON, indented by two spaces
     Json,
-    /// A document
+    /// A YAML document
     Yaml,
-    /// Values without their names, tab-separated, for scripts
+    /// Tab-separated values without names, for scripts
     Tsv,
-    /// Columns for people; nested values are left out
+    /// Columns, without nested values
     Table,
-    /// Nothing, for Jobs, whose log must not keep a token
+    /// No output, for example in a Job, so that the token is not in the log
     None,
 }
 

@@ -28,19 +28,20 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Added to the time after which a Lease that nobody renews is free.
 const SPARE: Duration = Duration::from_secs(1);
 
-/// Let objects go after the operator was uninstalled: take its finalizers off
+/// Remove the operator's finalizers after it was uninstalled, so that objects can be deleted
 ///
-/// Refuses while an operator runs, which would do it properly: delete the objects first then, and
-/// uninstall the operator afterwards. Deletes nothing itself, and lists what stays in ACS.
+/// Refuses while an operator runs, because the operator would clean up ACS: in that case delete the
+/// objects first and uninstall the operator afterwards. Deletes nothing itself, and lists the users
+/// and tokens that remain in ACS.
 #[derive(Clone, Debug, Args)]
 pub struct Release {
-    /// All namespaces, and ClusterAcsConnections
+    /// Release objects in all namespaces, and ClusterAcsConnections
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Do not ask first
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-    /// Only list what stays in ACS
+    /// Only list the users and tokens that remain in ACS
     #[arg(long)]
     dry_run: bool,
 }
@@ -66,7 +67,7 @@ pub async fn release(place: &Place, command: &Release) -> Result<(), Failure> {
     }
     if !command.yes {
         confirm(&format!(
-            "Take the operator's finalizers off {count} objects?"
+            "Remove the operator's finalizers from {count} objects?"
         ))?;
     }
     // Connections last: what uses them is free by then.
@@ -77,7 +78,7 @@ pub async fn release(place: &Place, command: &Release) -> Result<(), Failure> {
         Api::all(client)
     })
     .await?;
-    anstream::eprintln!("the operator's finalizers are off {count} objects");
+    anstream::eprintln!("removed the operator's finalizers from {count} objects");
     Ok(())
 }
 
@@ -114,9 +115,9 @@ async fn nobody_runs(session: &Session, namespace: Option<&str>) -> Result<(), F
 
 fn runs(who: &str) -> Failure {
     let message = format!(
-        "an operator runs: {who}. Delete the objects, which it cleans up in ACS; or, to leave all as \
-         it is in ACS, stop it first: kubectl scale deployment {OPERATOR} --replicas 0, in its \
-         namespace"
+        "an operator is running: {who}. Delete the objects, so that it cleans up ACS; or, to \
+         change nothing in ACS, stop it first with kubectl scale deployment {OPERATOR} --replicas \
+         0 in its namespace"
     );
     Failure::new(Exit::Conflict, message)
 }
@@ -200,13 +201,13 @@ impl Held {
             let status = identity.status.as_ref()?;
             let (id, endpoint) = (status.identity_id.as_ref()?, status.endpoint.as_ref()?);
             let named = named(identity);
-            Some(format!("{named}: user {id} stays at {endpoint}\n"))
+            Some(format!("{named}: user {id} remains at {endpoint}\n"))
         });
         let tokens = self.tokens.iter().filter_map(|token| {
             let status = token.status.as_ref()?;
             let end = &status.expires_at.as_ref()?.0;
             let named = named(token);
-            Some(format!("{named}: its token is good until {end}\n"))
+            Some(format!("{named}: its token is valid until {end}\n"))
         });
         users.chain(tokens).collect()
     }

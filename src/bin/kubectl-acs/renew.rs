@@ -19,7 +19,7 @@ pub const RENEW: &str = "renew";
 
 /// Issue new tokens now
 ///
-/// The former tokens stay valid until they end; `revoke` ends them.
+/// The former tokens stay valid until they expire. Use `revoke` to invalidate them.
 #[derive(Clone, Debug, Args)]
 pub struct Renew {
     /// Names of AcsTokens
@@ -52,7 +52,7 @@ pub async fn carry_out(
         let end = token.status.and_then(|status| status.expires_at);
         let end = end.map(|end| end.0.to_string()).unwrap_or_default();
         let named = session.named::<AcsToken>(name);
-        waiter.note(&format!("renewed {named}, good until {end}"));
+        waiter.note(&format!("renewed {named}, valid until {end}"));
     }
     Ok(())
 }

@@ -60,8 +60,10 @@ pub async fn request<K: Kind + Stands>(
     waiter
         .until(session, name, |object: Option<K>| {
             let Some(object) = object else {
-                let message =
-                    format!("there is no {named}; `kubectl acs status` lists those that are there");
+                let message = format!(
+                    "{named} does not exist; run `kubectl acs status` to list existing \
+                     objects"
+                );
                 return Look::Stop(Failure::new(Exit::NotFound, message));
             };
             let (_, observed, _) = object.parts();
@@ -99,9 +101,9 @@ pub async fn handled<K: Kind + Obeys>(
                 (State::Stalled, _) => Look::stalled(&named, &standing),
                 (State::Suspended, _) if !K::WHILE_SUSPENDED => Look::suspended(&named, &standing),
                 (_, Some(failure)) => {
-                    Look::Wait(format!("asked for; the last call failed: {failure}"))
+                    Look::Wait(format!("requested; the last call failed: {failure}"))
                 }
-                (State::Ready, None) => Look::Wait("asked for".to_owned()),
+                (State::Ready, None) => Look::Wait("requested".to_owned()),
                 (_, None) => Look::Wait(standing.why()),
             }
         })

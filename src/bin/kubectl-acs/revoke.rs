@@ -23,34 +23,34 @@ use super::{
 /// What the operator is asked for.
 pub const REVOKE: &str = "revoke";
 
-/// Revoke all tokens of users, as `az communication user-identity token revoke` does
+/// Revoke all tokens of users, like `az communication user-identity token revoke`
 ///
-/// ACS revokes per user: all tokens of an AcsIdentity end, and the operator issues new ones at
-/// once, or, with --suspend, none. Waits until both is done; with --selector, until the tokens are
-/// revoked. A revocation may take 15 minutes to spread in ACS.
+/// ACS revokes all tokens of a user at once. The operator then issues new tokens; with --suspend it
+/// issues none. The command waits for both steps; with --selector it waits only for the revocation.
+/// A revocation may take 15 minutes to take effect everywhere in ACS.
 #[derive(Clone, Debug, Args)]
 pub struct Revoke {
-    /// Names of AcsIdentities, or ids of ACS
+    /// Names of AcsIdentities, or ACS ids
     #[arg(value_parser = user::user, value_name = "USER", required_unless_present_any = ["user", "selector"], add = complete::identities())]
     users: Vec<User>,
-    /// The same, as az writes it
+    /// Name of an AcsIdentity, or ACS id; same as USER, for compatibility with az
     #[arg(long, value_name = "USER", value_parser = user::user, add = complete::identities())]
     user: Option<User>,
-    /// All AcsIdentities that these labels select, by an AcsRevocation, which stays as a record
+    /// Label selector of AcsIdentities; creates an AcsRevocation, which remains as a record
     #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = selector::selector,
           conflicts_with_all = ["users", "user", "suspend"])]
     selector: Option<Selector>,
     // clap does not insist on what a present argument forbids: --selector can't be `requires`.
-    /// Why, for those who read the AcsRevocation of --selector
+    /// Reason to record in the AcsRevocation of --selector
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["users", "user"])]
     reason: Option<String>,
-    /// Print the YAML of the AcsRevocation of --selector instead of making it
+    /// Print the YAML of the AcsRevocation of --selector, and create nothing
     #[arg(long, conflicts_with_all = ["users", "user"])]
     dry_run: bool,
-    /// Suspend the AcsIdentities too: no new tokens until `kubectl acs resume`
+    /// Also suspend the AcsIdentities: no new tokens are issued until `kubectl acs resume`
     #[arg(long)]
     pub suspend: bool,
-    /// Do not ask first
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
 /// What the person is asked.
 pub fn question(identities: &[AcsIdentity], suspends: bool) -> String {
     let next = if suspends {
-        "issue none until it is resumed"
+        "issue no new ones until it is resumed"
     } else {
         "issue new ones"
     };
@@ -135,7 +135,7 @@ pub async fn carry_out(
         let after = revoked.status.and_then(|status| status.tokens_valid_after);
         let after = after.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         waiter.note(&format!(
-            "revoked all tokens of {} that were issued until {after}",
+            "revoked all tokens of {} that were issued up to {after}",
             session.named::<AcsIdentity>(&name)
         ));
         if !command.suspend {
@@ -176,7 +176,7 @@ async fn issued_anew(
             })
             .await?;
         if is_new {
-            waiter.note(&format!("issued {named} anew"));
+            waiter.note(&format!("issued {named} again"));
         }
     }
     Ok(())

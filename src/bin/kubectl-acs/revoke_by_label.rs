@@ -55,7 +55,7 @@ pub async fn revoke(
     let named = session.named::<AcsRevocation>(&name);
     let mut waiter = changing.patience.start();
     make(&session, &changing.field_manager, &order, false).await?;
-    waiter.note(&format!("made {named}"));
+    waiter.note(&format!("created {named}"));
     let order = waiter.until(&session, &name, |order: Option<AcsRevocation>| {
         let Some(order) = order else {
             return Look::deleted(&named);
@@ -74,13 +74,10 @@ pub async fn revoke(
         let named = session.named::<AcsIdentity>(&target.name);
         waiter.note(&match (target.revoked_at, target.note) {
             (Some(time), _) => format!(
-                "revoked all tokens of {named} that were issued until {}",
+                "revoked all tokens of {named} that were issued up to {}",
                 time.0
             ),
-            (None, why) => format!(
-                "nothing was to revoke of {named}: {}",
-                why.unwrap_or_default()
-            ),
+            (None, why) => format!("nothing to revoke for {named}: {}", why.unwrap_or_default()),
         });
     }
     Ok(())
@@ -95,8 +92,8 @@ async fn look(session: &Session, selector: &Selector, is_sure: bool) -> Result<(
     let found = session.call("list", &all, api.list(&parameters)).await?;
     if found.items.is_empty() {
         let message = format!(
-            "no AcsIdentity of namespace {} is selected by `{selector}`; `kubectl get acsidentities \
-             --show-labels` shows what they have",
+            "the selector `{selector}` matches no AcsIdentity in namespace {}; run `kubectl get \
+             acsidentities --show-labels` to show their labels",
             session.namespace
         );
         return Err(Failure::new(Exit::NotFound, message));

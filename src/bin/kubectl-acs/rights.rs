@@ -55,7 +55,7 @@ impl<'a> Right<'a> {
         let api: Api<SelfSubjectAccessReview> = Api::all(session.client.clone());
         let parameters = PostParams::default();
         let asked = api.create(&parameters, &review);
-        let answer = session.call("ask for", "your rights", asked).await?;
+        let answer = session.call("check", "your permissions", asked).await?;
         let is_allowed = answer.status.is_some_and(|status| status.allowed);
         Ok((!is_allowed).then(|| self.text()))
     }
@@ -75,6 +75,6 @@ pub async fn user(session: &Session) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(session.client.clone());
     let (parameters, review) = (PostParams::default(), SelfSubjectReview::default());
     let asked = api.create(&parameters, &review);
-    let answer = session.call("ask for", "your name", asked).await.ok()?;
+    let answer = session.call("check", "your name", asked).await.ok()?;
     answer.status?.user_info?.username
 }

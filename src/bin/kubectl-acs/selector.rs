@@ -18,8 +18,8 @@ pub struct Selector {
 pub fn selector(text: &str) -> Result<Selector, String> {
     let wrong = || {
         format!(
-            "`{text}` is not a selector; write team=red, team!=red, team in (red, blue), team notin \
-             (red), team or !team, several with commas between"
+            "`{text}` is not a selector; write team=red, team!=red, team in (red, blue), team \
+             notin (red), team or !team; separate several with commas"
         )
     };
     let mut equal = BTreeMap::new();
@@ -29,7 +29,7 @@ pub fn selector(text: &str) -> Result<Selector, String> {
             (key, "=", mut values) => {
                 let value = values.pop().unwrap_or_default();
                 if equal.insert(key.clone(), value).is_some() {
-                    return Err(format!("{key} is there twice: nobody has both"));
+                    return Err(format!("{key} occurs twice, which nothing can match"));
                 }
             }
             (key, operator, values) => others.push(LabelSelectorRequirement {
@@ -141,6 +141,6 @@ mod tests {
             );
         }
         let error = selector("team=red,team=blue").unwrap_err();
-        assert!(error.starts_with("team is there twice"), "{error}");
+        assert!(error.starts_with("team occurs twice"), "{error}");
     }
 }

@@ -24,28 +24,28 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct Place {
-    /// Namespace [default: the context's]
+    /// Namespace [default: the namespace of the context]
     #[arg(short, long, global = true, value_name = "NAMESPACE", add = complete::namespaces())]
     pub namespace: Option<String>,
-    /// Context of the kubeconfig [default: its current one]
+    /// Context of the kubeconfig [default: its current context]
     #[arg(long, global = true, value_name = "CONTEXT", add = complete::contexts())]
     pub context: Option<String>,
     /// Kubeconfig file [default: $KUBECONFIG, else ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Cluster of the kubeconfig [default: the context's]
+    /// Cluster of the kubeconfig [default: the cluster of the context]
     #[arg(long, global = true, value_name = "CLUSTER")]
     pub cluster: Option<String>,
-    /// Address of the API server [default: the cluster's]
+    /// Address of the API server [default: the server of the cluster]
     #[arg(short, long, global = true, value_name = "URL")]
     pub server: Option<http::Uri>,
-    /// User to act as, where you may impersonate
+    /// User to impersonate
     #[arg(long = "as", global = true, value_name = "USER")]
     pub as_user: Option<String>,
-    /// Group to act as; repeatable
+    /// Group to impersonate; repeatable
     #[arg(long, global = true, value_name = "GROUP", requires = "as_user")]
     pub as_group: Vec<String>,
-    /// How long a single request may take, for example 5s; at most 15s [default: 15s]
+    /// Timeout of a single request, for example 5s; at most 15s [default: 15s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = wait::timeout)]
     pub request_timeout: Option<Duration>,
 }
@@ -131,9 +131,8 @@ impl Place {
             ..KubeConfigOptions::default()
         };
         let unusable = |error: &dyn std::fmt::Display| {
-            let message = format!(
-                "no cluster is configured: {error}; set KUBECONFIG or give --kubeconfig FILE"
-            );
+            let message =
+                format!("no cluster is configured: {error}; set KUBECONFIG or --kubeconfig FILE");
             Failure::new(Exit::Unreachable, message)
         };
         if let Some(file) = &self.kubeconfig {

@@ -95,7 +95,8 @@ fn standing(metadata: &ObjectMeta, observed: Option<i64>, conditions: &[Conditio
         return say(
             State::Waiting,
             "NotObserved",
-            "the operator has not looked at it yet; is it running, and does it watch this namespace?",
+            "the operator has not processed this object yet; check that it is running and watches \
+             this namespace",
         );
     }
     match find(STALLED).filter(is_true) {
@@ -125,10 +126,10 @@ impl Standing {
         match (self.state, self.is_ready) {
             (State::Ready, _) => "Ready",
             (State::Waiting, true) => "Ready, changing",
-            (State::Waiting, false) => "waits",
+            (State::Waiting, false) => "waiting",
             (State::Suspended, _) => "suspended",
-            (State::Stalled, true) => "Ready, but needs you",
-            (State::Stalled, false) => "needs you",
+            (State::Stalled, true) => "Ready, needs action",
+            (State::Stalled, false) => "needs action",
             (State::Deleting, _) => "being deleted",
             (State::Missing, _) => "missing",
         }
@@ -196,6 +197,6 @@ mod tests {
             &[],
         );
         assert_eq!(standing.state, State::Waiting);
-        assert!(standing.why().contains("is it running"));
+        assert!(standing.why().contains("check that it is running"));
     }
 }

@@ -32,24 +32,24 @@ const FLOCK: usize = 1_000;
 /// "in 5m" must not stay on a screen for an hour.
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// Show connections, identities and tokens as a tree: how they stand, what they wait for, and why
+/// Show connections, identities and tokens as a tree, with their states and the reasons
 ///
-/// Orders to revoke are shown until an hour after they are done with, or by name.
+/// Revocations are shown until one hour after they are completed, and later only by name.
 ///
-/// Ends with code 0 when all is Ready, 3 when something needs a human or is suspended, 4 when
-/// something is not Ready yet.
+/// Exits with 0 if all objects are Ready, with 3 if an object needs action or is suspended, and
+/// with 4 if an object is not Ready yet.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Names of identities, tokens, connections or orders [default: all]
+    /// Names of identities, tokens, connections or revocations [default: all]
     #[arg(add = complete::identities())]
     names: Vec<String>,
-    /// Look at all namespaces
+    /// Show all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Go on showing changes, until Ctrl-C
+    /// Show changes until Ctrl-C
     #[arg(short, long, conflicts_with = "output")]
     watch: bool,
-    /// How the result is printed [default: a tree]
+    /// Output format [default: a tree]
     #[arg(short, long, value_enum)]
     output: Option<Format>,
 }
@@ -97,10 +97,13 @@ async fn look(session: &Session, command: &Status) -> Result<Vec<Node>, Failure>
         let place = if command.all_namespaces {
             "in any namespace".to_owned()
         } else {
-            format!("in namespace {} (-n chooses another)", session.namespace)
+            format!(
+                "in namespace {} (use -n for another namespace)",
+                session.namespace
+            )
         };
         let message = format!(
-            "there is no connection, identity, token or order {} {place}",
+            "no connection, identity, token or revocation {} exists {place}",
             unknown.join(", ")
         );
         return Err(Failure::new(Exit::NotFound, message));
@@ -144,7 +147,9 @@ async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
         };
         if is_screen {
             let time = Timestamp::now();
-            output::print(&format!("\x1b[H\x1b[2J{time:.0}  Ctrl-C ends\n\n{text}"));
+            output::print(&format!(
+                "\x1b[H\x1b[2J{time:.0}  Press Ctrl-C to stop\n\n{text}"
+            ));
         } else if text != shown {
             output::print(&format!("{text}\n"));
         }
@@ -178,10 +183,12 @@ fn changes<K: Kind>(
 fn draw_all(nodes: &[Node], session: &Session, command: &Status) -> String {
     if nodes.is_empty() {
         return if command.all_namespaces {
-            "nothing of ACS is in this cluster; begin with an AcsConnection\n".to_owned()
+            "no connections, identities or tokens in this cluster; create an AcsConnection first\n"
+                .to_owned()
         } else {
             format!(
-                "nothing of ACS is in namespace {}; -A looks at all, `kubectl acs create` begins\n",
+                "no connections, identities or tokens in namespace {}; use -A for all namespaces, \
+                 or `kubectl acs create` to create an identity\n",
                 session.namespace
             )
         };

@@ -18,16 +18,16 @@ use super::{
     wait::{Look, Waiter},
 };
 
-/// Stop issuing and renewing, for users or single tokens
+/// Stop issuing and renewing the tokens of users, or single tokens
 ///
-/// Secrets stay until their tokens end; revocation and deletion go on.
+/// Secrets remain until their tokens expire. Revocation and deletion still work.
 #[derive(Clone, Debug, Args)]
 pub struct Suspend {
     #[command(flatten)]
     pub what: What,
 }
 
-/// Issue and renew again what was suspended
+/// Resume issuing and renewing suspended tokens
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
     #[command(flatten)]
@@ -37,10 +37,10 @@ pub struct Resume {
 /// Identities and tokens.
 #[derive(Clone, Debug, Args)]
 pub struct What {
-    /// Names of AcsIdentities, or ids of ACS: the user with all its tokens
+    /// Names of AcsIdentities, or ACS ids: the users with all their tokens
     #[arg(value_parser = user::user, value_name = "USER", required_unless_present = "tokens", add = complete::identities())]
     users: Vec<User>,
-    /// Name of a single AcsToken; repeatable
+    /// Name of an AcsToken; repeatable
     #[arg(long = "token", value_name = "TOKEN", value_parser = manifest::name, add = complete::tokens())]
     tokens: Vec<String>,
     #[command(flatten)]

@@ -203,12 +203,13 @@ fn with_connection_facts(mut node: Node, status: Option<&ConnectionStatus>) -> N
     );
     if let Some(offset) = &status.clock_offset {
         node.notes.push(format!(
-            "the service's clock is {offset} off the operator's"
+            "the clock of ACS differs by {offset} from the clock of the operator"
         ));
     }
     if !status.refused_credentials.is_empty() {
         node.notes.push(
-            "ACS refuses a credential that worked before: tokens made with it may be dead"
+            "ACS rejects a credential that it accepted before: tokens issued with it may no \
+             longer work"
                 .to_owned(),
         );
     }
@@ -230,14 +231,14 @@ fn of_reference((kind, namespace, name): Key, overview: &Overview) -> Node {
     }
     let may_see = kind == "AcsConnection" || overview.cluster_connections.is_some();
     let standing = if may_see {
-        Standing::missing(format!("there is no such {kind}"))
+        Standing::missing(format!("this {kind} does not exist"))
     } else {
         // What one may not see is not wrong.
         Standing {
             state: State::Ready,
             is_ready: true,
             reason: String::new(),
-            message: "you may not see it".to_owned(),
+            message: "you are not allowed to read it".to_owned(),
         }
     };
     Node {
@@ -261,12 +262,12 @@ fn of_identity(identity: &AcsIdentity, overview: &Overview, now: Timestamp) -> N
         .extend(user::id_of(identity).map(|id| fact("identityId", id)));
     if identity.open_request().is_some() {
         node.notes
-            .push("a revocation of its tokens is asked for".to_owned());
+            .push("a revocation of its tokens is requested".to_owned());
     }
     if let Some(status) = &identity.status {
         if status.pending_revocation.is_some() {
             node.notes
-                .push("a revocation of its tokens is under way".to_owned());
+                .push("a revocation of its tokens is in progress".to_owned());
         }
         node.notes.extend(
             status
@@ -286,7 +287,7 @@ fn of_identity(identity: &AcsIdentity, overview: &Overview, now: Timestamp) -> N
 fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
     let mut node = node("AcsToken", token);
     if token.open_request().is_some() {
-        node.notes.push("a new token is asked for".to_owned());
+        node.notes.push("a new token is requested".to_owned());
     }
     let status = token.status.clone().unwrap_or_default();
     let user = token.spec.teams_user.as_ref();
@@ -319,7 +320,8 @@ fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
             .as_ref()
             .is_some_and(|secrets| !secrets.contains(&key))
         {
-            node.notes.push(format!("its Secret {secret} is not there"));
+            node.notes
+                .push(format!("its Secret {secret} does not exist"));
         }
         node.facts.push(Fact {
             key: "secretName",

@@ -27,7 +27,7 @@ pub fn user(text: &str) -> Result<User, String> {
     }
     let name = manifest::name(text).map(User::Name);
     name.map_err(|_| {
-        format!("`{text}` is neither the name of an AcsIdentity nor an id of ACS (8:acs:...)")
+        format!("`{text}` is neither the name of an AcsIdentity nor an ACS id (8:acs:...)")
     })
 }
 
@@ -68,23 +68,23 @@ pub async fn existing(session: &Session, user: &User) -> Result<AcsIdentity, Fai
     {
         let (named, name) = (session.named::<AcsToken>(&token), token);
         let message = format!(
-            "{named} is of a Teams user, whom no AcsIdentity stands for: `kubectl acs delete \
-             --token {name}` and `kubectl acs suspend --token {name}` are for it. It can't be \
-             revoked: who has read it can use it until it ends; delete it, and sign the user out in \
-             Microsoft Entra ID so that no next one comes"
+            "{named} belongs to a Teams user, which has no AcsIdentity: use `kubectl acs delete \
+             --token {name}` or `kubectl acs suspend --token {name}`. ACS cannot revoke this \
+             token: everybody who has read it can use it until it expires. Delete it, and sign \
+             the user out in Microsoft Entra ID so that no other token is issued"
         );
         return Err(Failure::new(Exit::Usage, message));
     }
     found.ok_or_else(|| {
         let message = match user {
             User::Name(name) => format!(
-                "there is no {}; `kubectl acs status` lists those that are there, `kubectl acs \
-                 create {name}` makes it",
+                "{} does not exist; run `kubectl acs status` to list existing identities, or \
+                 `kubectl acs create {name}` to create it",
                 session.named::<AcsIdentity>(name)
             ),
             User::Id(id) => format!(
-                "no AcsIdentity of namespace {} has the id {id}; `kubectl acs create --user {id}` \
-                 adopts it",
+                "no AcsIdentity in namespace {} has the id {id}; run `kubectl acs create --user \
+                 {id}` to adopt it",
                 session.namespace
             ),
         };
@@ -181,7 +181,7 @@ pub fn names<K: kube::Resource>(objects: &[K]) -> String {
 /// Asks the person, as az does.
 pub fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
-        let message = format!("{question} There is no terminal to ask on; give --yes");
+        let message = format!("{question} There is no terminal for the answer; use --yes");
         return Err(Failure::new(Exit::Usage, message));
     }
     let mut stderr = std::io::stderr();

@@ -20,10 +20,10 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// How long, and how loud.
 #[derive(Clone, Debug, Args)]
 pub struct Patience {
-    /// How long to wait, for example 30s or 5m
+    /// Maximum time to wait, for example 30s or 5m
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = timeout)]
     pub timeout: Duration,
-    /// Say nothing while waiting
+    /// Print no progress while waiting
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -32,7 +32,7 @@ pub struct Patience {
 pub fn timeout(text: &str) -> Result<Duration, String> {
     match text.parse::<jiff::SignedDuration>().map(Duration::try_from) {
         Ok(Ok(duration)) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
-        _ => Err("write a duration up to 24h, such as 30s, 5m or 1h".to_owned()),
+        _ => Err("use a duration up to 24h, such as 30s, 5m or 1h".to_owned()),
     }
 }
 
@@ -49,20 +49,20 @@ pub enum Look<T> {
 impl<T> Look<T> {
     /// Someone deleted it.
     pub fn deleted(named: &str) -> Self {
-        let message = format!("{named} was deleted meanwhile");
+        let message = format!("{named} was deleted in the meantime");
         Self::Stop(Failure::new(Exit::NotFound, message))
     }
 
     /// A human must act.
     pub fn stalled(named: &str, standing: &Standing) -> Self {
-        let message = format!("{named} needs you: {}", standing.why());
+        let message = format!("{named} needs action: {}", standing.why());
         Self::Stop(Failure::new(Exit::Stalled, message))
     }
 
     /// Someone wants it to rest.
     pub fn suspended(named: &str, standing: &Standing) -> Self {
         let message = format!(
-            "{named} is suspended: {}; `kubectl acs resume` ends that",
+            "{named} is suspended: {}; run `kubectl acs resume` to resume it",
             standing.message
         );
         Self::Stop(Failure::new(Exit::Stalled, message))
@@ -108,7 +108,7 @@ impl Waiter {
     ) -> Result<T, Failure> {
         let named = session.named::<K>(name);
         let mut changes = pin!(watcher::watch_object(session.api::<K>(), name).default_backoff());
-        let mut waits_for = "no answer from the API server".to_owned();
+        let mut waits_for = "the API server has not answered".to_owned();
         let watch = async {
             loop {
                 match changes.try_next().await {
@@ -131,7 +131,8 @@ impl Waiter {
             Err(_) => Err(Failure::new(
                 Exit::NotYet,
                 format!(
-                    "waited {:?} in vain for {named}: {waits_for}; `kubectl acs status` tells how it goes on",
+                    "timed out after {:?} waiting for {named}: {waits_for}; run `kubectl acs \
+                     status` to see the progress",
                     self.timeout
                 ),
             )),

@@ -68,12 +68,12 @@ impl Door {
             return forbidden("This console is not served under that host name.");
         }
         if method != Method::GET && !headers.contains_key(header::ORIGIN) {
-            return forbidden("A change must come from the console's own page.");
+            return forbidden("A change must come from the page of the console itself.");
         }
         // A person may follow a link to the page itself, which the cookie guards.
         let is_page = path == "/" || path == ENTRY;
         if !all(header::ORIGIN, &self.origin) || !is_page && !all(SEC_FETCH_SITE, "same-origin") {
-            return forbidden("Another site may not ask this console.");
+            return forbidden("Another site must not send requests to this console.");
         }
         if path == ENTRY || self.knows(headers) {
             return Ok(());

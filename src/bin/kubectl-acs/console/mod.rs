@@ -26,15 +26,16 @@ use door::Door;
 use idle::Idle;
 use server::{Console, router};
 
-/// Show a web page of identities and tokens, for this user on this machine only
+/// Serve a web page of identities and tokens, only for this user on this machine
 ///
 /// Listens on 127.0.0.1 and prints a URL that works once. The page shows connections, identities,
-/// tokens and revocations as they change, and creates, renews, revokes, suspends and deletes with
-/// the rights of the kubeconfig's user. Without --namespace it shows all namespaces, if the user
-/// may list them. Ends with Ctrl-C, or when no page has been visible for a while.
+/// tokens and revocations as they change, and creates, renews, revokes, suspends and deletes them
+/// with the permissions of the user in the kubeconfig. Without --namespace the page shows all
+/// namespaces, if the user may list them. The command exits on Ctrl-C, or when no page has been
+/// visible for the time in --idle-timeout.
 #[derive(Clone, Debug, Args)]
 pub struct ConsoleArgs {
-    /// Port on 127.0.0.1 [default: a free one]
+    /// Port on 127.0.0.1 [default: a free port]
     #[arg(
         long,
         value_name = "PORT",
@@ -42,10 +43,10 @@ pub struct ConsoleArgs {
         hide_default_value = true
     )]
     port: u16,
-    /// Do not open a browser; print the URL only
+    /// Print the URL without opening a browser
     #[arg(long)]
     no_browser: bool,
-    /// How long to go on while no page is visible, for example 10m
+    /// Time without a visible page after which the console exits, for example 10m
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout)]
     idle_timeout: Duration,
 }
@@ -60,19 +61,19 @@ pub async fn console(place: &Place, command: ConsoleArgs) -> Result<(), Failure>
     let console = Console::new(session, place.clone(), door, idle.clone());
     output::print(&format!("{url}\n"));
     if !command.no_browser && open::that_detached(&url).is_err() {
-        anstream::eprintln!("No browser could be started: open the URL yourself.");
+        anstream::eprintln!("Could not start a browser; open the URL yourself.");
     }
     anstream::eprintln!(
-        "The console of {server} is at this URL, which works once. Ctrl-C ends the console."
+        "This URL opens the console of {server}; it works once. Press Ctrl-C to stop the console."
     );
     let failed =
-        |error: std::io::Error| Failure::new(Exit::Failed, format!("the console ended: {error}"));
+        |error: std::io::Error| Failure::new(Exit::Failed, format!("the console failed: {error}"));
     tokio::select! {
         ended = axum::serve(listener, router(console)) => ended.map_err(failed),
         pressed = tokio::signal::ctrl_c() => pressed.map_err(failed),
         () = idle.over() => {
             let length = command.idle_timeout;
-            anstream::eprintln!("No page was visible for {length:?}: the console has ended.");
+            anstream::eprintln!("The console stopped, because no page was visible for {length:?}.");
             Ok(())
         }
     }
@@ -81,7 +82,7 @@ pub async fn console(place: &Place, command: ConsoleArgs) -> Result<(), Failure>
 async fn listen(port: u16) -> Result<(TcpListener, u16), Failure> {
     let failed = |error: std::io::Error| {
         let message =
-            format!("can't listen on 127.0.0.1:{port}: {error}; choose another port with --port");
+            format!("cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port");
         Failure::new(Exit::Failed, message)
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))

@@ -170,7 +170,8 @@ struct Entry {
 /// not send a Strict cookie when it follows a redirect from a link of another site.
 async fn enter(State(console): Shared, Query(entry): Query<Entry>) -> Response {
     let Some(cookie) = console.door.enter(&entry.secret) else {
-        let why = "This URL was used already, or is of another console. Start `kubectl acs console` again for a new one.";
+        let why = "This URL was already used, or belongs to another console. Start `kubectl acs \
+         console` again for a new URL.";
         return Refusal(StatusCode::UNAUTHORIZED, why).into_response();
     };
     let page = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0; url=/\">\

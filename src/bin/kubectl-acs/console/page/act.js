@@ -3,12 +3,12 @@ import { $, el, grey, isGrey, post, copy } from "./tools.js";
 import { failed, carryOut, showPlan } from "./dialog.js";
 
 const titles = {
-  renew: ["Renew", "Issue a new token now. The former one stays valid until it ends."],
+  renew: ["Renew", "Issue a new token now. The former token stays valid until it expires."],
   revoke: ["Revoke"],
-  suspendIdentity: ["Suspend", "Stop issuing and renewing all its tokens. Secrets stay until their tokens end."],
-  suspendToken: ["Suspend", "Stop issuing and renewing this token. Its Secret stays until the token ends."],
-  resumeIdentity: ["Resume", "Issue and renew its tokens again."],
-  resumeToken: ["Resume", "Issue and renew it again."],
+  suspendIdentity: ["Suspend", "Stop issuing and renewing all tokens of the identity. Secrets remain until their tokens expire."],
+  suspendToken: ["Suspend", "Stop issuing and renewing this token. Its Secret remains until the token expires."],
+  resumeIdentity: ["Resume", "Resume issuing and renewing the tokens of the identity."],
+  resumeToken: ["Resume", "Resume issuing and renewing the token."],
   deleteIdentity: ["Delete"],
   deleteToken: ["Delete"],
 };
@@ -18,7 +18,7 @@ let action = null, plan = null;
 const look = async () => {
   const asked = action;
   plan = null;
-  grey(submit, "What it does is being looked up.");
+  grey(submit, "The effects of the action are being determined.");
   try {
     const found = await post("/api/plan", asked);
     if (asked !== action) return;
@@ -31,10 +31,10 @@ const look = async () => {
   $("act-question").textContent = plan.question ?? titles[action.verb][1];
   const others = plan.affected;
   $("act-affected").replaceChildren(...(others.length ? [
-    el("p", "", action.verb === "revoke" ? `ACS revokes per identity. Who has read one of these Secrets loses access (${others.length}):` : `Tokens that are affected (${others.length}):`),
+    el("p", "", action.verb === "revoke" ? `ACS revokes all tokens of an identity at once. Everybody who has read one of these Secrets loses access (${others.length}):` : `Affected tokens (${others.length}):`),
     el("ul", "", ...others.map(({ token, secret }) => el("li", "", `AcsToken ${token}, Secret ${secret}`)))] : []));
   $("act-keepers").hidden = !plan.keepers.length;
-  $("act-keepers").textContent = `Kept by ${plan.keepers.join(", ")}: change it in git too, or it is undone at the next sync.`;
+  $("act-keepers").textContent = `Managed by ${plan.keepers.join(", ")}: also change it in git, or the next sync reverts the change.`;
   showPlan($("act-plan"), plan);
   grey(submit, null);
 };

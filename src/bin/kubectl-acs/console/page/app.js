@@ -39,7 +39,7 @@ const tabs = {
 const tokensOf = (identity) => of("AcsToken").filter((row) => row.namespace === identity.namespace && row.spec?.identityRef?.name === identity.name);
 const roll = (row) => {
   const left = row.status?.formerTokens?.left;
-  return left ? `${left} tokens are still on the former credential` : "";
+  return left ? `${left} tokens of the former credential remain` : "";
 };
 // Of the cluster's revocations, those with a target in the namespace.
 const concerns = (row) => row.kind !== "ClusterAcsRevocation" || !state.namespace || row.status?.targets?.some((target) => target.namespace === state.namespace);
@@ -72,7 +72,7 @@ const refresh = () => {
   $("denied").classList.toggle("soft", why.length < kinds.length);
   $("denied").textContent = why.join("; ");
   $("empty").hidden = rows.length > 0;
-  $("empty").textContent = all.length ? "Nothing matches the search and the state."
+  $("empty").textContent = all.length ? "No object matches the search and the state."
     : `There are no ${state.tab.toLowerCase()} ${state.namespace ? "in namespace " + state.namespace : "in any namespace"}.`;
   summarise(all, rows, now);
   for (const tab of $("tabs").children) {
@@ -87,7 +87,7 @@ const refresh = () => {
 };
 const summarise = (all, rows, now) => {
   const late = all.filter((row) => overdue(row, now)).length, stuck = all.filter((row) => row.state === "Stalled").length;
-  const alarm = [late && `${late} ${late === 1 ? "renewal is" : "renewals are"} overdue`, stuck && `${stuck} ${stuck === 1 ? "needs" : "need"} you`].filter(Boolean).join(", ");
+  const alarm = [late && `${late} ${late === 1 ? "renewal is" : "renewals are"} overdue`, stuck && `${stuck} ${stuck === 1 ? "needs" : "need"} action`].filter(Boolean).join(", ");
   const named = all.length === 1 ? tabs[state.tab].one : state.tab.toLowerCase();
   const text = rows.length === all.length ? `${all.length} ${named}` : `${rows.length} of ${all.length} ${named}`;
   if ($("summary").dataset.shown === text + alarm) return;
@@ -145,7 +145,7 @@ const listen = () => {
   stream = new EventSource("/api/live?" + new URLSearchParams({ namespace: state.namespace }));
   stream.onopen = () => link("live", "good");
   stream.onmessage = (event) => apply(JSON.parse(event.data));
-  stream.onerror = () => link("no connection: is kubectl acs console still running?", "bad");
+  stream.onerror = () => link("no connection: check that kubectl acs console is still running", "bad");
 };
 const goTo = (namespace) => {
   state.namespace = namespace;
@@ -177,7 +177,7 @@ $("namespace").addEventListener("change", () => {
   const wanted = $("namespace").value.trim(), why = state.about.missingForAll;
   $("notice").hidden = Boolean(wanted) || !why;
   if (wanted || !why) return goTo(wanted);
-  $("notice").textContent = `You may not see all namespaces. Missing right: ${why}.`;
+  $("notice").textContent = `You are not allowed to see all namespaces. Missing permission: ${why}.`;
   $("namespace").value = state.namespace;
 });
 $("search").addEventListener("keydown", (event) => {

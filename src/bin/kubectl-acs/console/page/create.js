@@ -42,7 +42,7 @@ const drawScopes = () => {
 const drawLife = () => {
   const given = /^(?:(\d+)h)?(?:(\d+)m)?$/.exec(field("life"));
   const ms = given ? ((Number(given[1] ?? 0) * 60) + Number(given[2] ?? 0)) * 60000 : 0;
-  $("life-end").textContent = ms ? `issued now, it expires at ${new Date(Date.now() + ms).toLocaleString()}` : "write hours and minutes, such as 12h or 90m";
+  $("life-end").textContent = ms ? `a token issued now expires at ${new Date(Date.now() + ms).toLocaleString()}` : "use hours and minutes, such as 12h or 90m";
 };
 const look = async () => {
   const number = asked += 1, wanted = action();
@@ -50,8 +50,8 @@ const look = async () => {
   submit.textContent = wanted.verb === "create" ? "Create identity" : isOld() ? "Create token" : "Create identity and token";
   const needs = [...(isOld() ? [] : rights.create ?? []), ...(wanted.verb === "issue" ? rights.issue ?? [] : [])];
   $("create-missing").hidden = !needs.length;
-  $("create-missing").textContent = `Your rights that are missing: ${needs.join("; ")}. The YAML is for somebody who has them.`;
-  grey(submit, needs.length ? `You may not: ${needs.join("; ")}` : "The YAML is being made.");
+  $("create-missing").textContent = `Missing permissions: ${needs.join("; ")}. A user with these permissions can apply the YAML.`;
+  grey(submit, needs.length ? `Missing permissions: ${needs.join("; ")}` : "The YAML is being generated.");
   try {
     const found = await post("/api/plan", wanted);
     if (number !== asked) return;
@@ -69,7 +69,7 @@ const changed = () => {
   $("owner").disabled = !isOld();
   $("connection").disabled = isOld();
   plan = null;
-  grey(submit, "The YAML is being made.");
+  grey(submit, "The YAML is being generated.");
   drawScopes();
   drawLife();
   clearTimeout(timer);

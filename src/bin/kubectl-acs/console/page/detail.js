@@ -41,7 +41,7 @@ const facts = (row, now) => {
   time("Issued", status.issuedAt);
   time("Renewal due", status.renewAt);
   time("Expires", status.expiresAt);
-  fact("Life asked for", spec.expiresIn);
+  fact("Requested lifetime", spec.expiresIn);
   fact("Secret", status.secretName ?? (row.kind === "AcsToken" ? spec.secret?.name ?? row.name : undefined));
   fact("Connection", status.connectionRef && {
     text: `${status.connectionRef.kind} ${status.connectionRef.name}`,
@@ -59,9 +59,9 @@ const facts = (row, now) => {
   fact("Revoked", status.total === undefined ? undefined : `${status.revoked ?? 0} of ${status.total}`);
   time("Completed", status.completedAt);
   fact("Labels", Object.entries(row.labels ?? {}).map(([key, value]) => `${key}=${value}`).join(", "));
-  fact("Kept by", row.keeper && `${row.keeper}: change it in git too`);
+  fact("Managed by", row.keeper && `${row.keeper}: also make changes in git`);
   for (const target of status.targets ?? []) {
-    const what = target.revokedAt ? `revoked ${fromNow(target.revokedAt, now)}` : target.note ?? "waits";
+    const what = target.revokedAt ? `revoked ${fromNow(target.revokedAt, now)}` : target.note ?? "waiting";
     fact("Target", `${target.namespace ? target.namespace + "/" : ""}${target.name}: ${what}`);
   }
   return list;
@@ -70,10 +70,10 @@ const notes = (row, now) => {
   const status = row.status ?? {};
   const late = overdue(row, now);
   return [
-    late && `The renewal is overdue by ${length(late)}. Is the operator running, and does ACS answer it? Renew asks again.`,
-    row.requestedAt && row.requestedAt !== status.lastHandledRequest && (row.kind === "AcsToken" ? "A new token is asked for." : "A revocation of its tokens is asked for."),
-    status.pendingRevocation && "A revocation of its tokens is under way.",
-    status.refusedCredentials?.length && "ACS refuses a credential that worked before: tokens made with it may be dead.",
+    late && `The renewal is overdue by ${length(late)}. Check that the operator is running and that ACS answers it. Renew requests the renewal again.`,
+    row.requestedAt && row.requestedAt !== status.lastHandledRequest && (row.kind === "AcsToken" ? "A new token is requested." : "A revocation of its tokens is requested."),
+    status.pendingRevocation && "A revocation of its tokens is in progress.",
+    status.refusedCredentials?.length && "ACS rejects a credential that it accepted before: tokens issued with it may no longer work.",
     status.unknownCreates && `${status.unknownCreates} identities may have been left behind in ACS.`,
     status.lastFailure && `${fromNow(status.lastFailure.time, now)} a call failed: ${status.lastFailure.reason}: ${status.lastFailure.message}`,
   ].filter(Boolean);
@@ -87,9 +87,9 @@ const keyRoll = (row) => {
   const total = Math.max(row.status.tokens ?? 0, former?.left ?? 0), bar = el("progress");
   bar.max = Math.max(1, total);
   bar.value = total - (former?.left ?? 0);
-  bar.setAttribute("aria-label", "Tokens that have moved to the current credential");
+  bar.setAttribute("aria-label", "Tokens issued with the current credential");
   return [el("h3", "", "Key roll"), bar,
-    el("p", "", `${former?.left ?? 0} of ${total} tokens are still on the former credential.`),
+    el("p", "", `${former?.left ?? 0} of ${total} tokens were issued with the former credential.`),
     safe && el("p", "why " + (safe.status === "True" ? "good" : "warn"), el("b", "", `${safe.reason}: `), el("span", "", safe.message))];
 };
 const eventElements = (row) => {
@@ -98,7 +98,7 @@ const eventElements = (row) => {
   const now = Date.now();
   const items = mine.slice(0, EVENTS).map((event) => el("li", "", el("b", event.type === "Warning" ? "warn" : "", event.reason), " ",
     el("span", "soft", fromNow(event.last, now) + (event.count > 1 ? `, ${event.count} times` : "")), el("br"), event.message));
-  return items.length ? items : [el("li", "soft", "None recently.")];
+  return items.length ? items : [el("li", "soft", "No recent Events.")];
 };
 
 const showToken = async (row, into) => {
@@ -128,7 +128,7 @@ const buttons = (row, into, missing) => {
   const lacking = new Set();
   const made = actions(row).map(([text, verb, right, style]) => {
     const isTeams = row.spec?.teamsUser && verb === "revoke";
-    const why = isTeams ? "A Teams user's token can't be revoked." : missing === null ? "Your rights are being looked up." : missing[right]?.length ? `You may not: ${missing[right].join("; ")}` : null;
+    const why = isTeams ? "ACS cannot revoke the token of a Teams user." : missing === null ? "Your permissions are being checked." : missing[right]?.length ? `Missing permissions: ${missing[right].join("; ")}` : null;
     if (missing) for (const one of missing[right] ?? []) lacking.add(one);
     const one = button(text + (["revoke", "deleteToken", "deleteIdentity"].includes(verb) ? "\u2026" : ""), style, () => {
       if (isGrey(one)) return toast(one.title, true);
@@ -142,7 +142,7 @@ const buttons = (row, into, missing) => {
   if (row.kind === "AcsToken") {
     const show = button("Show token", "", () => (isGrey(show) ? toast(show.title, true) : showToken(row, parts.secret)));
     show.dataset.verb = "show";
-    grey(show, missing === null ? "Your rights are being looked up." : missing.show?.length ? `You may not: ${missing.show.join("; ")}` : null);
+    grey(show, missing === null ? "Your permissions are being checked." : missing.show?.length ? `Missing permissions: ${missing.show.join("; ")}` : null);
     if (missing) for (const one of missing.show ?? []) lacking.add(one);
     made.push(show);
   }
@@ -151,7 +151,7 @@ const buttons = (row, into, missing) => {
   into.replaceChildren(...made);
   if (focused) into.querySelector(`[data-verb="${focused}"]`)?.focus();
   parts.missing.hidden = !lacking.size;
-  parts.missing.textContent = lacking.size ? `Your rights that are missing: ${[...lacking].join("; ")}.` : "";
+  parts.missing.textContent = lacking.size ? `Missing permissions: ${[...lacking].join("; ")}.` : "";
 };
 const askRights = async (row) => {
   if (!actions(row).length) return;

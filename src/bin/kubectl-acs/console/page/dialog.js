@@ -11,7 +11,7 @@ for (const close of document.querySelectorAll("[data-close]")) close.addEventLis
 export const carryOut = async (action, dialog, submit, error, done) => {
   const text = submit.textContent;
   submit.textContent = "Working\u2026";
-  grey(submit, "This is being carried out.");
+  grey(submit, "The action is in progress.");
   failed(error, null);
   try {
     const { notes } = await post("/api/do", action);

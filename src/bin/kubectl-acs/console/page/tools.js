@@ -49,7 +49,7 @@ const answered = async (answer) => {
   return body;
 };
 const send = (path, options) => fetch(path, { cache: "no-store", ...options }).catch(() => {
-  throw new Error("The console does not answer. Is `kubectl acs console` still running?");
+  throw new Error("The console does not answer. Check that `kubectl acs console` is still running.");
 });
 export const get = async (path, query = {}) => {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);

@@ -107,7 +107,11 @@ impl Metrics {
             reconcile_durations.clone(),
         );
         let failures = Family::default();
-        registry.register("failures", "Number of failed steps of reconciles", failures.clone());
+        registry.register(
+            "failures",
+            "Number of failed steps of reconciles",
+            failures.clone(),
+        );
         // Starts at 0: an alert on an increase would miss a series that starts at 1.
         let no_progress = Family::<StepLabels, Counter>::default();
         for kind in ["AcsIdentity", "AcsToken"] {

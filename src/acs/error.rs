@@ -87,9 +87,7 @@ impl Kind {
             Self::Unavailable => "ACS is unavailable",
             Self::Unreachable => "ACS cannot be reached",
             Self::NoAnswer => "the request was sent, but its answer was lost",
-            Self::NotTheService => {
-                "the answer did not come from ACS, but for example from a proxy"
-            }
+            Self::NotTheService => "the answer did not come from ACS, but for example from a proxy",
             Self::Withheld => "this process is no longer the leader, so nothing was sent",
         }
     }
@@ -111,14 +109,16 @@ impl Kind {
             Self::InvalidUserToken => {
                 "Sign the Teams user in again and supply a fresh token of the right application and user"
             }
-            Self::NoAssertion | Self::Invalid | Self::Malformed => "Correct the input that the \
-             message names",
-            Self::Unsupported => {
-                "Set another apiVersion in the connection, or remove the field"
+            Self::NoAssertion | Self::Invalid | Self::Malformed => {
+                "Correct the input that the \
+             message names"
             }
+            Self::Unsupported => "Set another apiVersion in the connection, or remove the field",
             Self::Throttled => "The operator tries again when the limit allows",
-            Self::Unavailable | Self::NoAnswer | Self::TokenUnavailable => "The operator tries \
-             again",
+            Self::Unavailable | Self::NoAnswer | Self::TokenUnavailable => {
+                "The operator tries \
+             again"
+            }
             Self::Unreachable => {
                 "Check the endpoint, and check that network, name resolution and proxies allow \
                  connections to it"

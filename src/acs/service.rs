@@ -198,8 +198,10 @@ impl fmt::Debug for Service {
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The CA bundle holds no certificate.
-    #[error("the CA bundle must contain at least one certificate in PEM format, and only valid \
-     certificates")]
+    #[error(
+        "the CA bundle must contain at least one certificate in PEM format, and only valid \
+     certificates"
+    )]
     CaBundle,
     /// TLS can't be set up, mostly for want of the platform's CA certificates.
     #[error("cannot set up the HTTP client; are the system's CA certificates installed?")]

@@ -90,9 +90,14 @@ impl Packer {
         let text = decompress_size_prepended_with_dict(packed, dictionary);
         let read = text.map_err(|error| error.to_string());
         let read = read.and_then(|text| serde_json::from_slice(&text).map_err(|it| it.to_string()));
-        read.inspect_err(|error| error!(error, "bug: an object in memory cannot be read; please \
-         report this"))
-            .ok()
+        read.inspect_err(|error| {
+            error!(
+                error,
+                "bug: an object in memory cannot be read; please \
+         report this"
+            )
+        })
+        .ok()
     }
 }
 

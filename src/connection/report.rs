@@ -273,7 +273,9 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
         Err(why) if why.is_stalled => Verdict::stalled(why.reason, why.message.clone()),
         Err(why) => {
             let message = match fault {
-                Some(fault) => format!("{} secondarySecretRef cannot be used: {fault}", why.message),
+                Some(fault) => {
+                    format!("{} secondarySecretRef cannot be used: {fault}", why.message)
+                }
                 None => why.message.clone(),
             };
             Verdict::reconciling(why.reason, message)

@@ -269,8 +269,10 @@ impl Context {
 fn denied(key: &ConnectionKey, namespace: &str, why: &str) -> Unusable {
     Unusable {
         reason: Reason::PolicyDenied,
-        message: format!("{key} may not be used in namespace {namespace}: {why}; ask the owner of \
-         the connection to allow it"),
+        message: format!(
+            "{key} may not be used in namespace {namespace}: {why}; ask the owner of \
+         the connection to allow it"
+        ),
         is_stalled: true,
         retry_at: None,
     }

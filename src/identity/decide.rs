@@ -415,7 +415,8 @@ pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
     if identity.spec.suspend == Some(true) {
         return Verdict::Suspended {
             is_good: true,
-            message: "spec.suspend is true: no token of this identity is issued or renewed".to_owned(),
+            message: "spec.suspend is true: no token of this identity is issued or renewed"
+                .to_owned(),
         };
     }
     let kept = identity.status.as_ref();

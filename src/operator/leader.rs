@@ -260,7 +260,11 @@ impl Leader {
         let problem = format!("could not acquire the Lease {named}: {why}");
         self.shared.health.lacks_lease(problem);
         if self.told != why {
-            warn!(lease = named, error = why, "could not acquire the Lease yet");
+            warn!(
+                lease = named,
+                error = why,
+                "could not acquire the Lease yet"
+            );
             why.clone_into(&mut self.told);
         }
     }

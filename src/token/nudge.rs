@@ -43,8 +43,12 @@ async fn work(context: Arc<Context>) {
     while let Some((namespace, secrets)) = context.memory.next_nudge() {
         match nudge(&context, &namespace, &secrets).await {
             Ok(0) => {}
-            Ok(pods) => info!(namespace, pods, "annotated pods so that their kubelets read the \
-             Secret"),
+            Ok(pods) => info!(
+                namespace,
+                pods,
+                "annotated pods so that their kubelets read the \
+             Secret"
+            ),
             Err(error) => {
                 let kind = "Pod";
                 let reason = error.reason();

@@ -121,10 +121,7 @@ pub fn absorb_of_gone(context: &Context, answered: &Answered) -> Outcome {
                     return Outcome::Rest(Some(renewal::add(context.now(), UNRECORDED)));
                 }
                 _ => {
-                    info!(
-                        identity_id,
-                        "deleted the identity of a deleted object"
-                    );
+                    info!(identity_id, "deleted the identity of a deleted object");
                     context.memory.forget_created(by);
                 }
             }

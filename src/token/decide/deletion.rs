@@ -18,8 +18,10 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     };
     match revocation_owed(observed) {
         Owed::Nothing => Decision::step(Step::RemoveFinalizer { abandoned: None }),
-        Owed::Revocation { can_be_sent: false } => abandon("the credential of the connection no \
-         longer exists"),
+        Owed::Revocation { can_be_sent: false } => abandon(
+            "the credential of the connection no \
+         longer exists",
+        ),
         Owed::Revocation { .. } if observed.now >= deadline => {
             abandon("ACS did not answer in time")
         }

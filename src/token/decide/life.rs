@@ -98,7 +98,8 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
 }
 
 /// Nobody knows whether the token works, and none takes its place.
-const UNSETTLED: &str = "; a revocation got no answer, and may have revoked the token in the Secret";
+const UNSETTLED: &str =
+    "; a revocation got no answer, and may have revoked the token in the Secret";
 
 fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> Decision {
     let name = observed.token.secret_name();

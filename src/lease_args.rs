@@ -8,15 +8,15 @@ use crate::{Failure, duration};
 
 #[derive(Debug, Args)]
 pub struct LeaseArgs {
-    /// Namespace of the Lease by which one process leads [default: the namespace of the pod, or of
-    /// the kubeconfig's context]
+    /// Namespace of the Lease for leader election [default: the namespace of the pod, or of the
+    /// context in the kubeconfig]
     #[arg(
         long = "lease-namespace",
         value_name = "NAMESPACE",
         env = "ACS_OPERATOR_LEASE_NAMESPACE"
     )]
     namespace: Option<String>,
-    /// Name of the Lease; all processes of one release share it
+    /// Name of the Lease, which all processes of one release share
     #[arg(
         long = "lease-name",
         value_name = "NAME",
@@ -24,13 +24,13 @@ pub struct LeaseArgs {
         default_value = crd::OPERATOR
     )]
     name: String,
-    /// How long another process waits for the leader to renew the Lease before it takes over
+    /// Time without a renewal of the Lease after which another process takes over
     #[arg(long = "lease-duration", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_DURATION", default_value = "15s", value_parser = duration)]
     duration: SignedDuration,
-    /// How long the leader acts without having renewed the Lease; then the process ends
+    /// Time without a renewal of the Lease after which the leader exits
     #[arg(long = "lease-renew-deadline", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_RENEW_DEADLINE", default_value = "10s", value_parser = duration)]
     renew_deadline: SignedDuration,
-    /// Pause between two attempts to renew the Lease
+    /// Pause between attempts to renew the Lease
     #[arg(long = "lease-retry-period", value_name = "DURATION", env = "ACS_OPERATOR_LEASE_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
     retry_period: SignedDuration,
 }

@@ -31,7 +31,7 @@ use tracing_subscriber::{
     EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-/// Keeps Azure Communication Services identities and access tokens as Kubernetes resources.
+/// Manages Azure Communication Services identities and access tokens as Kubernetes resources.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
@@ -51,7 +51,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Namespace to watch; repeat it for several [default: all namespaces]
+    /// Namespace to watch; repeatable [default: all namespaces]
     #[arg(
         long = "watch-namespace",
         value_name = "NAMESPACE",
@@ -59,8 +59,8 @@ struct Run {
         value_delimiter = ','
     )]
     watch_namespaces: Vec<String>,
-    /// Address on which /metrics, /livez and /readyz are served. [::] also accepts IPv4, and falls
-    /// back to 0.0.0.0 on a machine without IPv6
+    /// Address of /metrics, /livez and /readyz. [::] also accepts IPv4, and falls back to 0.0.0.0
+    /// on a machine without IPv6
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -68,11 +68,11 @@ struct Run {
         default_value = "[::]:8080"
     )]
     address: SocketAddr,
-    /// Folder with tls.crt and tls.key, with which /metrics is served over TLS instead, to callers whose
-    /// ServiceAccount may get it [default: none]
+    /// Directory with tls.crt and tls.key. If set, /metrics is served only over TLS, to clients
+    /// with a ServiceAccount that has the permission to get /metrics [default: none]
     #[arg(long, value_name = "DIR", env = "ACS_OPERATOR_SECURE_METRICS_FOLDER")]
     secure_metrics_folder: Option<PathBuf>,
-    /// Address on which /metrics is served over TLS
+    /// Address of /metrics over TLS
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -80,10 +80,10 @@ struct Run {
         default_value = "[::]:8443"
     )]
     secure_metrics_address: SocketAddr,
-    /// How log lines are written
+    /// Format of log lines
     #[arg(long, value_enum, env = "ACS_OPERATOR_LOG_FORMAT", default_value_t = LogFormat::Json)]
     log_format: LogFormat,
-    /// Namespace in which ClusterAcsConnections find their Secrets
+    /// Namespace of the Secrets of ClusterAcsConnections
     #[arg(
         long,
         value_name = "NAMESPACE",
@@ -91,20 +91,21 @@ struct Run {
         default_value = "acs-identity-operator"
     )]
     cluster_resource_namespace: String,
-    /// Act without a Lease. Two operators that act on the same objects undo each other's work, so this
-    /// is for a single process, such as one on a developer's machine
+    /// Run without a Lease. Use this only for a single process, for example on a developer's
+    /// machine: two operators that act on the same objects revert each other's changes
     #[arg(long, env = "ACS_OPERATOR_NO_LEADER_ELECT")]
     no_leader_elect: bool,
     #[command(flatten)]
     lease: LeaseArgs,
-    /// How long a deletion waits for ACS, for example 10m or 1h, before it goes on without
+    /// Time that a deletion waits for ACS before it continues without cleaning up there, for
+    /// example 10m or 1h
     #[arg(long, value_name = "DURATION", env = "ACS_OPERATOR_DELETION_DEADLINE", default_value = "10m", value_parser = duration)]
     deletion_deadline: SignedDuration,
-    /// How long pods may take to read a Secret that was rewritten; connections say SecretsRenewed
-    /// this long after the last token of a former key was replaced
+    /// Time that pods may need to read a changed Secret. When it has passed since the last token of
+    /// a former key was replaced, the connection gets the reason SecretsRenewed
     #[arg(long, value_name = "DURATION", env = "ACS_OPERATOR_PODS_REREAD_WITHIN", default_value = "5m", value_parser = duration)]
     pods_reread_within: SignedDuration,
-    /// Further host, or suffix of hosts, that credentials may be sent to over https; repeatable
+    /// Additional host, or suffix of hosts, to which credentials may be sent over https; repeatable
     #[arg(
         long = "allow-endpoint",
         value_name = "HOST",
@@ -112,7 +113,7 @@ struct Run {
         value_delimiter = ','
     )]
     allow_endpoints: Vec<String>,
-    /// Host that credentials may be sent to over plain http, for an emulator; repeatable
+    /// Host to which credentials may be sent over plain http, for an emulator; repeatable
     #[arg(
         long = "allow-insecure-endpoint",
         value_name = "HOST",
@@ -120,7 +121,7 @@ struct Run {
         value_delimiter = ','
     )]
     allow_insecure_endpoints: Vec<String>,
-    /// Prefix of label and annotation keys that AcsTokens may not put on Secrets; repeatable
+    /// Prefix of label and annotation keys that AcsTokens must not set on Secrets; repeatable
     #[arg(
         long = "forbid-secret-metadata",
         value_name = "PREFIX",
@@ -129,7 +130,7 @@ struct Run {
         default_value = "argocd.argoproj.io"
     )]
     forbidden_metadata: Vec<String>,
-    /// Label of every Secret that holds a token; repeatable, empty for none
+    /// Label to set on every token Secret; repeatable, empty for no label
     #[arg(
         long = "secret-label",
         value_name = "KEY=VALUE",
@@ -138,12 +139,13 @@ struct Run {
         default_value = "velero.io/exclude-from-backup=true"
     )]
     secret_labels: Vec<SecretLabel>,
-    /// Let AcsConnections use the operator's own credentials: managed identity, workload identity
+    /// Allow AcsConnections to use the operator's own credentials: managed identity and workload
+    /// identity
     #[arg(long, env = "ACS_OPERATOR_NAMESPACED_AMBIENT_CREDENTIALS")]
     namespaced_ambient_credentials: bool,
     #[command(flatten)]
     consumers: ConsumerArgs,
-    /// Where tokens of Microsoft Entra ID come from; other clouds have other authorities
+    /// Authority that issues Microsoft Entra ID tokens; other clouds have other authorities
     #[arg(
         long,
         value_name = "URL",
@@ -151,7 +153,7 @@ struct Run {
         default_value = PUBLIC_AUTHORITY
     )]
     entra_authority: String,
-    /// For what tokens of Microsoft Entra ID are asked
+    /// Audience requested for Microsoft Entra ID tokens
     #[arg(
         long,
         value_name = "RESOURCE",
@@ -159,7 +161,7 @@ struct Run {
         default_value = PUBLIC_AUDIENCE
     )]
     acs_audience: String,
-    /// Audience of the ServiceAccount tokens that are shown to Microsoft Entra ID
+    /// Audience of the ServiceAccount tokens that authenticate to Microsoft Entra ID
     #[arg(
         long,
         value_name = "AUDIENCE",
@@ -171,7 +173,8 @@ struct Run {
     /// AZURE_FEDERATED_TOKEN_FILE, if set]
     #[arg(long, value_name = "FILE", env = "ACS_OPERATOR_FEDERATED_TOKEN_FILE")]
     federated_token_file: Option<PathBuf>,
-    /// Token endpoint in the manner of Cloud Shell, used in place of the machine's managed identity
+    /// Token endpoint with the protocol of Azure Cloud Shell, used instead of the managed identity
+    /// of the machine
     #[arg(long, value_name = "URL", env = "ACS_OPERATOR_LOCAL_TOKEN_ENDPOINT")]
     local_token_endpoint: Option<String>,
 }
@@ -179,11 +182,11 @@ struct Run {
 // Not a doc comment, which would take the place of the program's own.
 #[derive(Debug, Args)]
 struct ConsumerArgs {
-    /// Restart the workloads that AcsTokens name in rolloutRestart
+    /// Enable spec.rolloutRestart of AcsTokens, which restarts workloads
     #[arg(long, env = "ACS_OPERATOR_ALLOW_ROLLOUT_RESTART")]
     allow_rollout_restart: bool,
-    /// After a revocation, annotate the pods that mount the Secret, so that they get the new token within
-    /// seconds
+    /// Annotate the pods that mount the Secret after a revocation, so that they get the new token
+    /// within seconds
     #[arg(long, env = "ACS_OPERATOR_NUDGE_PODS")]
     nudge_pods: bool,
 }
@@ -209,7 +212,7 @@ enum LogFormat {
 fn duration(text: &str) -> Result<SignedDuration, String> {
     match text.parse::<SignedDuration>() {
         Ok(duration) if duration.is_positive() => Ok(duration),
-        _ => Err("write a duration such as 30s, 10m or 1h".to_owned()),
+        _ => Err("use a duration such as 30s, 10m or 1h".to_owned()),
     }
 }
 

@@ -35,7 +35,10 @@ pub(super) fn custom_id(
             }
             Ok(Some(text.clone()))
         }
-        Some(_) => Err(Refusal::model("CustomId", "The JSON value is no string.")),
+        Some(_) => Err(Refusal::model(
+            "CustomId",
+            "The JSON value is not a string.",
+        )),
     }
 }
 
@@ -50,7 +53,7 @@ fn has(
     match is_known(&turn.version) {
         true => Ok(true),
         false if refuses && body.contains_key(field) => {
-            let message = format!("{field} is not known in API version {}.", turn.version);
+            let message = format!("API version {} does not support {field}.", turn.version);
             Err(Refusal::invalid(field, message))
         }
         false => Ok(false),
@@ -68,7 +71,7 @@ pub(super) fn scopes(
     target: &'static str,
     scopes: &Value,
 ) -> Result<Vec<String>, Refusal> {
-    let no_list = || Refusal::model(target, "The JSON value is no list of strings.");
+    let no_list = || Refusal::model(target, "The JSON value is not a list of strings.");
     let mut read: Vec<String> = Vec::new();
     for scope in scopes.as_array().ok_or_else(no_list)? {
         let text = scope.as_str().ok_or_else(no_list)?;
@@ -92,7 +95,7 @@ pub(super) fn scopes(
                 DuplicateScopes::Kept => {}
                 DuplicateScopes::Merged => continue,
                 DuplicateScopes::Refused => {
-                    let message = format!("Invalid scopes - {scope} is there twice.");
+                    let message = format!("Invalid scopes - {scope} occurs twice.");
                     return Err(Refusal::invalid("scopes", message));
                 }
             }

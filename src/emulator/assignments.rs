@@ -51,7 +51,7 @@ pub(super) fn put(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let is_new = !turn.core.state.assignments.contains_key(&place);
     if is_new && turn.core.state.assignments.len() >= MOST {
         return Err(Refusal::too_many(format!(
-            "The emulator takes {MOST} assignments at most."
+            "The emulator supports at most {MOST} assignments."
         )));
     }
     let answer = json!(assignment);
@@ -104,7 +104,7 @@ pub(super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     }
     if turn.core.state.assignments.len() + events.len() > MOST {
         return Err(Refusal::too_many(format!(
-            "The emulator takes {MOST} assignments at most."
+            "The emulator supports at most {MOST} assignments."
         )));
     }
     turn.core.commit(events)?;
@@ -127,13 +127,13 @@ fn read(body: &Value, object: &str, tenant: Option<&str>) -> Result<Assignment, 
     let tenant_id = tenant_id.ok_or_else(|| Refusal::required("TenantId"))?;
     let is_short = |text: &&str| text.len() <= LONGEST;
     if [object, tenant_id].iter().any(|it| !is_short(it)) {
-        let message = format!("Ids of tenants and objects have {LONGEST} characters at most.");
+        let message = format!("Ids of tenants and objects have at most {LONGEST} characters.");
         return Err(Refusal::invalid("ObjectId", message));
     }
     let no_list = || {
         Refusal::model(
             "ClientIds",
-            "The JSON value is no list of up to 100 short strings.",
+            "The JSON value is not a list of up to 100 short strings.",
         )
     };
     let client_ids = match body.get("clientIds") {

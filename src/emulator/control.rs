@@ -248,12 +248,12 @@ fn check_origin(call: &Call) -> Result<(), Refusal> {
     if authority == call.header(header::HOST.as_str()) {
         return Ok(());
     }
-    let message = "Pages of other origins can't use the control API.";
+    let message = "Pages of other origins cannot use the control API.";
     Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden", message))
 }
 
 fn other_method(allowed: &str) -> Refusal {
-    let message = format!("Only {allowed} can be used with this path.");
+    let message = format!("This path supports only {allowed}.");
     let status = StatusCode::METHOD_NOT_ALLOWED;
     Refusal::new(status, "MethodNotAllowed", message).with("allow", allowed)
 }
@@ -267,7 +267,7 @@ fn refusal_of(path: &str) -> Refusal {
         "/clock" => "GET, PUT",
         "/settings" => "GET, PUT, PATCH, DELETE",
         _ => {
-            let message = "There is nothing at this path; docs/emulator.md lists what there is.";
+            let message = "This path does not exist; docs/emulator.md lists the paths.";
             return Refusal::new(StatusCode::NOT_FOUND, "NotFound", message);
         }
     };

@@ -205,7 +205,7 @@ fn granted<'a>(
     if let Some(number) = settings.entra_refusal {
         return Err(Code(
             number,
-            "This refusal was asked for by a setting of the emulator.".to_owned(),
+            "A setting of the emulator requested this error.".to_owned(),
         ));
     }
     let refuse = |number, text: String| Err(Code(number, text));

@@ -55,7 +55,7 @@ pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
         None | Some(Value::Null) => Err(Refusal::required(target)),
         Some(value) => value
             .as_str()
-            .ok_or_else(|| Refusal::model(target, "The JSON value is no string.")),
+            .ok_or_else(|| Refusal::model(target, "The JSON value is not a string.")),
     };
     let token = text("token", "Token")?;
     let mut asked = None;

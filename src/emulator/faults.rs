@@ -98,7 +98,7 @@ impl Faults {
     pub fn read(list: Value) -> Result<Vec<Fault>, String> {
         let list: Vec<Fault> = serde_json::from_value(list).map_err(|error| error.to_string())?;
         if list.len() > MOST {
-            return Err(format!("a list of {MOST} faults is the longest"));
+            return Err(format!("the list must have at most {MOST} faults"));
         }
         for fault in &list {
             fault.check()?;
@@ -140,23 +140,27 @@ impl Fault {
             return Err("probability must be more than 0 and at most 1".to_owned());
         }
         if self.count.is_some() && self.probability.is_some() {
-            return Err("a fault has a count or a probability, not both".to_owned());
+            return Err("a fault must not have both a count and a probability".to_owned());
         }
         let is_status = self.effect == Effect::Status;
         if is_status && !self.status.is_some_and(|it| (200..600).contains(&it)) {
-            return Err("the effect status needs a status from 200 to 599".to_owned());
+            return Err("the effect status requires a status from 200 to 599".to_owned());
         }
         if self.effect == Effect::Delay && self.delay.is_zero() {
-            return Err("the effect delay needs a delay, such as \"3s\"".to_owned());
+            return Err("the effect delay requires a delay, such as \"3s\"".to_owned());
         }
         if self.delay > SignedDuration::from_hours(1) {
-            return Err("a delay of an hour is the longest".to_owned());
+            return Err("a delay must be at most one hour".to_owned());
         }
         match &self.retry_after {
             None => Ok(()),
             Some(Value::Number(number)) if number.is_u64() => Ok(()),
             Some(Value::String(text)) if is_header(text) => Ok(()),
-            Some(_) => Err("retryAfter must be whole seconds, a length of time such as \"30s\", or an HTTP date".to_owned()),
+            Some(_) => Err(
+                "retryAfter must be whole seconds, a duration such as \"30s\", or an \
+             HTTP date"
+                    .to_owned(),
+            ),
         }
     }
 
@@ -185,7 +189,7 @@ impl Fault {
         });
         let message = self.message.as_deref().unwrap_or(match status.as_u16() {
             500 => "Internal server error.",
-            _ => "This answer was asked for by a fault of the emulator.",
+            _ => "A fault of the emulator requested this answer.",
         });
         let (content, error_code) = match self.body {
             Body::Json => (

@@ -126,8 +126,9 @@ pub(super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let valid_from = body.get("tokensValidFrom").and_then(Value::as_str);
     let valid_from = valid_from.and_then(|text| text.parse::<Timestamp>().ok());
-    let valid_from = valid_from
-        .ok_or_else(|| Refusal::model("TokensValidFrom", "The JSON value is no date and time."))?;
+    let valid_from = valid_from.ok_or_else(|| {
+        Refusal::model("TokensValidFrom", "The JSON value is not a date and time.")
+    })?;
     let id = named(turn)?;
     revoke_until(turn, id, valid_from)
 }
@@ -207,7 +208,8 @@ fn named(turn: &Turn<'_>) -> Result<String, Refusal> {
 fn new_id(turn: &mut Turn<'_>) -> Result<String, Refusal> {
     if turn.core.state.identities().len() >= MOST_IDENTITIES {
         let message = format!(
-            "The emulator holds {MOST_IDENTITIES} identities and takes no more: POST /_emulator/reset"
+            "The emulator has its maximum of {MOST_IDENTITIES} identities; reset it with POST \
+             /_emulator/reset"
         );
         return Err(Refusal::too_many(message));
     }
@@ -252,7 +254,8 @@ pub(super) fn new_token(
     }
     if turn.core.state.tokens() >= MOST_TOKENS {
         return Err(Refusal::too_many(format!(
-            "The emulator holds {MOST_TOKENS} tokens that have not expired: POST /_emulator/reset"
+            "The emulator has its maximum of {MOST_TOKENS} tokens that have not expired; reset it \
+             with POST /_emulator/reset"
         )));
     }
     let known = turn.core.state.identity(id);

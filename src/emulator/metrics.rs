@@ -56,18 +56,26 @@ impl Emulator {
         let metrics = &self.metrics;
         registry.register(
             "requests",
-            "Requests of the service's interface",
+            "Number of requests to the ACS API",
             metrics.requests.clone(),
         );
         registry.register(
             "faults",
-            "Faults that hit a request",
+            "Number of faults that affected a request",
             metrics.faults.clone(),
         );
         for (name, help, value) in [
-            ("identities", "Identities that are not deleted", living),
-            ("deleted_identities", "Identities that are deleted", deleted),
-            ("tokens", "Tokens in memory, good or not", tokens),
+            (
+                "identities",
+                "Number of identities that are not deleted",
+                living,
+            ),
+            (
+                "deleted_identities",
+                "Number of deleted identities",
+                deleted,
+            ),
+            ("tokens", "Number of tokens in memory, valid or not", tokens),
         ] {
             registry.register(name, help, ConstGauge::new(value));
         }

@@ -163,7 +163,7 @@ pub async fn run(
     server.run(listener, tls_listener, stop).await;
     if let Some(store) = &emulator.core().store {
         let synced = store.sync();
-        synced.map_err(|error| format!("the state may not be on the disk: {error}"))?;
+        synced.map_err(|error| format!("could not write the state to the disk: {error}"))?;
     }
     Ok(())
 }
@@ -175,7 +175,11 @@ fn open(config: &Config) -> Result<Core, String> {
             configured: value.clone(),
         });
     if primary.value == secondary.value {
-        return Err("the two keys are the same; give --access-key and --secondary-access-key different values".to_owned());
+        return Err(
+            "the two keys are the same; set --access-key and --secondary-access-key to \
+         different values"
+                .to_owned(),
+        );
     }
     let fresh = || State::new(primary.clone(), secondary.clone());
     let Some(dir) = &config.state_dir else {
@@ -196,7 +200,7 @@ fn open(config: &Config) -> Result<Core, String> {
     }
     let mut core = Core::new(state, Some(store));
     let committed = core.commit(events);
-    committed.map_err(|_| format!("{}: can't be written", dir.display()))?;
+    committed.map_err(|_| format!("{}: cannot be written", dir.display()))?;
     Ok(core)
 }
 
@@ -212,7 +216,10 @@ async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> 
         socket.listen(BACKLOG)
     };
     listener().await.map_err(|error: std::io::Error| {
-        format!("can't listen on {address}: {error}; give {flag} another address, or port 0 for a free port")
+        format!(
+            "cannot listen on {address}: {error}; set {flag} to another address, or to port 0 \
+         for a free port"
+        )
     })
 }
 

@@ -39,7 +39,8 @@ pub(super) fn read(turn: &Turn<'_>) -> Result<Option<Repeated>, Refusal> {
         (None, None) => return Ok(None),
         (Some(id), Some(sent)) if id.len() <= LONGEST_ID => (id, sent),
         _ => {
-            let message = "Repeatability-Request-ID and Repeatability-First-Sent go together.";
+            let message = "Repeatability-Request-ID and Repeatability-First-Sent require each \
+             other.";
             return Err(Refusal::unreadable(message));
         }
     };

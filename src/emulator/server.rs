@@ -268,7 +268,7 @@ impl Server {
         let all = async {
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|_| {
-                    Refusal::unreadable("The request body is broken, or ended too early.")
+                    Refusal::unreadable("The request body is malformed or incomplete.")
                 })?;
                 let Some(bytes) = frame.data_ref() else {
                     continue;
@@ -293,13 +293,13 @@ impl Server {
 
 fn malformed(status: StatusCode) -> Refusal {
     let (code, message) = match status {
-        StatusCode::REQUEST_TIMEOUT => ("RequestTimeout", "The request did not come in time."),
+        StatusCode::REQUEST_TIMEOUT => ("RequestTimeout", "The request did not arrive in time."),
         StatusCode::URI_TOO_LONG => ("UriTooLong", "The request target is too long."),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
             "RequestHeaderFieldsTooLarge",
             "The request head is too long.",
         ),
-        _ => ("BadRequest", "This is no HTTP/1.1 request."),
+        _ => ("BadRequest", "This is not an HTTP/1.1 request."),
     };
     Refusal::new(status, code, message)
 }

@@ -57,7 +57,7 @@ impl Core {
     pub fn commit(&mut self, events: Vec<Event>) -> Result<(), Refusal> {
         if let Some(store) = &mut self.store {
             store.append(&events, &self.state).map_err(|error| {
-                Refusal::broken(format!("The emulator can't write its state: {error}"))
+                Refusal::broken(format!("The emulator cannot write its state: {error}"))
             })?;
         }
         for event in events {
@@ -199,13 +199,13 @@ impl Emulator {
         let (operation, ids) = match operation::route(&call.method, &segments) {
             Ok(found) => found,
             Err(allowed) if allowed.is_empty() => {
-                let message = "There is nothing at this path.";
+                let message = "This path does not exist.";
                 let refusal = Refusal::new(StatusCode::NOT_FOUND, "NotFound", message);
                 return Outcome::of(refusal);
             }
             Err(allowed) => {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
-                let message = format!("Only {allowed} can be used with this path.");
+                let message = format!("This path supports only {allowed}.");
                 let refusal = Refusal::new(status, "MethodNotAllowed", message);
                 return Outcome::of(refusal.with("allow", allowed));
             }
@@ -262,8 +262,11 @@ impl Emulator {
 
     fn signed(&self, mut answer: Answer, place: &str, unsigned: &Unsigned) -> Answer {
         let Some(text) = self.signer.sign(unsigned) else {
-            return Refusal::broken("The emulator can't sign a token: there is no randomness.")
-                .into();
+            return Refusal::broken(
+                "The emulator cannot sign a token: no random numbers are \
+             available.",
+            )
+            .into();
         };
         if let Content::Json(body) = &mut answer.content
             && let Some(token) = body.pointer_mut(place)

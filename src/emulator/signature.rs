@@ -38,7 +38,7 @@ pub(super) struct Denial {
 /// Finds who signed a request.
 pub(super) fn signer(call: &Call, state: &State, entra: &token::Signer) -> Result<Signer, Denial> {
     let checked = match call.header(header::AUTHORIZATION.as_str()) {
-        None => Err("there is no (single) Authorization header".to_owned()),
+        None => Err("the request does not have exactly one Authorization header".to_owned()),
         Some(value) => match value.split_once(' ') {
             Some(("HMAC-SHA256", parameters)) => by_key(call, parameters, state),
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
@@ -72,7 +72,7 @@ fn by_key(call: &Call, parameters: &str, state: &State) -> Result<Signer, String
         let mut all = parameters.split('&').filter_map(|it| it.split_once('='));
         all.find(|(its, _)| *its == name).map(|(_, value)| value)
     };
-    let names = parameter("SignedHeaders").ok_or("Authorization names no SignedHeaders")?;
+    let names = parameter("SignedHeaders").ok_or("Authorization has no SignedHeaders")?;
     let signature = parameter("Signature").ok_or("Authorization has no Signature")?;
     let signature = STANDARD
         .decode(signature)
@@ -82,12 +82,12 @@ fn by_key(call: &Call, parameters: &str, state: &State) -> Result<Signer, String
     let signs = |name: &str| names.iter().any(|it| it == name);
     for name in ["host", "x-ms-content-sha256"] {
         if !signs(name) {
-            return Err(format!("SignedHeaders lacks {name}"));
+            return Err(format!("SignedHeaders does not contain {name}"));
         }
     }
     let dates = ["x-ms-date", "date"];
     let date = dates.iter().find(|name| signs(name));
-    let date = date.ok_or("SignedHeaders has neither x-ms-date nor date")?;
+    let date = date.ok_or("SignedHeaders contains neither x-ms-date nor date")?;
     check_date(call.header(date), state)?;
     let hash = STANDARD.encode(Sha256::digest(&call.body));
     if call.header("x-ms-content-sha256") != Some(&hash) {
@@ -97,7 +97,12 @@ fn by_key(call: &Call, parameters: &str, state: &State) -> Result<Signer, String
     let mut values = Vec::new();
     for name in &names {
         let value = call.header(name);
-        values.push(value.ok_or_else(|| format!("the signed header {name} is not there once"))?);
+        values.push(value.ok_or_else(|| {
+            format!(
+                "the request does not have exactly one signed \
+         header {name}"
+            )
+        })?);
     }
     let (method, target) = (call.method.as_str(), &call.target);
     let signed = format!("{method}\n{target}\n{}", values.join(";"));
@@ -112,18 +117,18 @@ fn by_key(call: &Call, parameters: &str, state: &State) -> Result<Signer, String
             return Ok(signer);
         }
     }
-    Err("the signature is of neither key".to_owned())
+    Err("the signature matches neither key".to_owned())
 }
 
 fn check_date(text: Option<&str>, state: &State) -> Result<(), String> {
     let date = text
         .and_then(|text| httpdate::parse_http_date(text).ok())
         .and_then(|time| Timestamp::try_from(time).ok())
-        .ok_or("the signed date is not there once, or no HTTP date")?;
+        .ok_or("the signed date is missing, repeated or not an HTTP date")?;
     let ahead = date.duration_since(state.now());
     if ahead.abs() > state.settings.clock_skew {
         return Err(format!(
-            "the signed date is {} ahead of the service's clock",
+            "the signed date is {} ahead of the clock of the emulator",
             span::text(SignedDuration::from_secs(ahead.as_secs()))
         ));
     }
@@ -146,10 +151,10 @@ fn by_token(token: &str, state: &State, entra: &token::Signer) -> Result<Signer,
         EntraTokens::Claims | EntraTokens::Issued => {}
     }
     let claims: Claims =
-        token::claims(token).ok_or("the bearer token is no JSON Web Token with aud and exp")?;
+        token::claims(token).ok_or("the bearer token is not a JSON Web Token with aud and exp")?;
     let audience = claims.aud.trim_end_matches('/');
     if !AUDIENCES.contains(&audience) {
-        return Err("the bearer token is for another audience".to_owned());
+        return Err("the bearer token has another audience".to_owned());
     }
     if claims.exp <= state.now().as_second() {
         return Err("the bearer token has expired".to_owned());

@@ -16,7 +16,7 @@ pub fn parse(text: &str) -> Result<SignedDuration, String> {
         Err(_) => text.parse().ok(),
     };
     read.filter(|span| span.abs() <= LONGEST).ok_or_else(|| {
-        "write a length of time of at most 20 years, such as 500ms, 90s, 15m or 3h".to_owned()
+        "use a duration of at most 20 years, such as 500ms, 90s, 15m or 3h".to_owned()
     })
 }
 
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<SignedDuration, String> {
 pub fn parse_unsigned(text: &str) -> Result<SignedDuration, String> {
     match parse(text)? {
         span if span.is_negative() => {
-            Err("write a length of time that is not negative, such as 15m".to_owned())
+            Err("use a duration that is not negative, such as 15m".to_owned())
         }
         span => Ok(span),
     }
@@ -33,7 +33,7 @@ pub fn parse_unsigned(text: &str) -> Result<SignedDuration, String> {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "write a length of time such as 500ms, 90s, 15m or 3h, or a number of seconds"
+    expecting = "use a duration such as 500ms, 90s, 15m or 3h, or a number of seconds"
 )]
 enum Written {
     Seconds(f64),

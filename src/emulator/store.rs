@@ -58,7 +58,7 @@ impl Store {
         lock.try_lock().map_err(|_| {
             at(
                 dir,
-                &"another acs-emulator uses this folder; end it, or use another --state-dir",
+                &"another acs-emulator uses this directory; stop it, or set another --state-dir",
             )
         })?;
         let state = match File::open(&path) {
@@ -126,7 +126,10 @@ fn read(file: File) -> Result<State, String> {
             break;
         }
         let parsed = serde_json::from_slice(&line).map_err(|error| {
-            format!("line {number} is not of an acs-emulator of this version ({error}); move the file away to begin anew")
+            format!(
+                "line {number} was not written by this version of acs-emulator ({error}); \
+             move the file away to start with an empty state"
+            )
         })?;
         match (parsed, &mut state) {
             (Line::Snapshot(mut snapshot), _) => {
@@ -137,7 +140,7 @@ fn read(file: File) -> Result<State, String> {
             (Line::Event(_), None) => return Err("it does not begin with a snapshot".to_owned()),
         }
     }
-    state.ok_or_else(|| "it is empty; move the file away to begin anew".to_owned())
+    state.ok_or_else(|| "it is empty; move the file away to start with an empty state".to_owned())
 }
 
 /// Puts a snapshot in the file's place, all or nothing.

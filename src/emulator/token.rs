@@ -60,9 +60,9 @@ impl Signer {
     /// Fails if the built-in key is broken.
     pub fn new() -> Result<Self, &'static str> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(PUBLIC_TEST_KEY.as_bytes())
-            .map_err(|_| "the built-in key is no PEM")?;
+            .map_err(|_| "the built-in key is not a PEM")?;
         let key = KeyPair::from_pkcs8(der.secret_pkcs8_der())
-            .map_err(|_| "the built-in key is no RSA key")?;
+            .map_err(|_| "the built-in key is not an RSA key")?;
         let thumbprint = digest(&SHA1_FOR_LEGACY_USE_ONLY, key.public_key().as_ref());
         let thumbprint = BASE64URL.encode(thumbprint);
         let header =

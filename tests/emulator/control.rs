@@ -109,7 +109,7 @@ async fn the_journal_tells_each_request_and_no_secret() {
     );
     assert_eq!(list[3]["identityId"], "8:acs:stranger");
     assert_eq!(list[1]["apiVersion"], "2023-10-01");
-    assert_eq!(list[4]["why"], "the signature is of neither key");
+    assert_eq!(list[4]["why"], "the signature matches neither key");
     assert!(list[0]["time"].is_string());
     let text = list.to_string() + &emulator.process.output().replace(emulator.access_key(), "");
     for secret in token

@@ -240,7 +240,7 @@ async fn only_the_owner_can_read_the_state_and_only_one_emulator_uses_it() {
     assert_eq!(files, ["ca-key.pem", "ca.pem", "lock", "state.jsonl"]);
     let said = crate::program::fails(&["--state-dir", &text]);
     assert!(
-        said.contains("another acs-emulator uses this folder"),
+        said.contains("another acs-emulator uses this directory"),
         "{said}"
     );
 }

@@ -291,7 +291,7 @@ async fn a_wrong_fault_says_what_is_right_and_leaves_the_list_as_it_was() {
         (json!([{"operation": "*", "effect": "delay"}]), "delay"),
         (
             json!([{"operation": "*", "effect": "delay", "delay": "2h"}]),
-            "an hour",
+            "at most one hour",
         ),
         (
             json!([{"operation": "*", "effect": "delay", "delay": -1}]),
@@ -311,7 +311,7 @@ async fn a_wrong_fault_says_what_is_right_and_leaves_the_list_as_it_was() {
         ),
         (
             json!([{"operation": "*", "effect": "hang", "probability": 0.5, "count": 1}]),
-            "not both",
+            "must not have both a count and a probability",
         ),
         (
             json!([{"operation": "*", "effect": "hang", "when": "never"}]),

@@ -389,7 +389,7 @@ async fn requests_one_after_another_on_a_connection_are_answered_in_order_and_ga
     assert_eq!(statuses, ["201", "201", "400"]);
     assert!(
         all.ends_with(
-            r#"{"error":{"code":"BadRequest","message":"This is no HTTP/1.1 request."}}"#
+            r#"{"error":{"code":"BadRequest","message":"This is not an HTTP/1.1 request."}}"#
         ),
         "{all}"
     );

@@ -172,7 +172,7 @@ async fn a_date_may_be_off_by_as_much_as_the_setting_says() {
                 .await;
             let why = requests[0]["why"].as_str().unwrap();
             assert!(
-                why.contains("date") && why.contains("service's clock"),
+                why.contains("date") && why.contains("clock of the emulator"),
                 "{why}"
             );
         }

@@ -36,42 +36,42 @@ plugin: ## Install kubectl-acs, for `kubectl acs`, with its completion
 	ln -sf kubectl-acs $(PLUGIN_ROOT)/bin/kubectl_complete-acs
 
 .PHONY: test
-test: prerequisites browser control-plane promtool gitops ## Set up everything and pass all tests
+test: prerequisites browser control-plane promtool gitops ## Install the tools for all tests, and run all tests
 	@echo "==> building and running the tests"
 	$(CARGO) test --locked
 
 .PHONY: histories
-histories: prerequisites ## Search 100000 random histories for one that breaks an invariant
+histories: prerequisites ## Check the invariants in 100000 random histories
 	HISTORIES_SEED=$$RANDOM$$RANDOM HISTORIES=100000 $(CARGO) test --locked --test histories -- --nocapture
 
 .PHONY: small-worlds
-small-worlds: prerequisites ## Search small worlds for two deviations that break an invariant; hours
+small-worlds: prerequisites ## Check the invariants in small worlds with up to two deviations; takes hours
 	DEVIATIONS=2 $(CARGO) test --locked --test histories small -- --nocapture
 
 .PHONY: test-leader
-test-leader: prerequisites control-plane ## Disturb a leader 50 times in each way, while tokens are made; 30 minutes
+test-leader: prerequisites control-plane ## Disturb a leader 50 times in each way while tokens are issued; 30 minutes
 	LEADER_ROUNDS=50 LEADER_TOKENS=20 $(CARGO) test --locked --test cluster leader::rounds -- --nocapture --test-threads 2
 
 # The last version that knew no Lease.
 FORMER ?= ac4a3d50ebd59978b325a72905c65b1bc6c0c7cd
 
 .PHONY: test-upgrade
-test-upgrade: prerequisites control-plane ## Go from the commit FORMER to this one and back, while 200 tokens are made; 10 minutes
+test-upgrade: prerequisites control-plane ## Upgrade from the commit FORMER to this one and roll back while 200 tokens are issued; 10 minutes
 	@[ -d target/former ] || git worktree add --force target/former $(FORMER)
 	cd target/former && git checkout --quiet $(FORMER) && $(CARGO) build --locked --bin acs-identity-operator --target-dir ../former-build
 	FORMER_OPERATOR=$(CURDIR)/target/former-build/debug/acs-identity-operator LEADER_TOKENS=$${LEADER_TOKENS:-200} \
 		$(CARGO) test --locked --test cluster leader::upgrade -- --nocapture
 
 .PHONY: chaos
-chaos: prerequisites control-plane ## Stop, kill and cut off real processes, CHAOS_ROUNDS (300) times; hours
+chaos: prerequisites control-plane ## Stop, kill and disconnect real processes CHAOS_ROUNDS (300) times; takes hours
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-300} $(CARGO) test --locked --test chaos
 
 .PHONY: soak
-soak: prerequisites control-plane ## Watch a fleet that is renewed and changed for SOAK_MINUTES (60): nothing may grow
+soak: prerequisites control-plane ## Renew and change a fleet for SOAK_MINUTES (60), and check that resource use does not grow
 	SOAK_MINUTES=$${SOAK_MINUTES:-60} $(CARGO) test --locked --test chaos
 
 .PHONY: check
-check: prerequisites $(DENY) ## Formatting, lints, features, dependencies, generated files
+check: prerequisites $(DENY) ## Check formatting, lints, features, dependencies and generated files
 	@echo "==> rustfmt"; $(CARGO) fmt --check
 	@echo "==> clippy"; $(CARGO) clippy --locked --all-targets -- -D warnings
 	@echo "==> each program alone"; CARGO=$(CARGO) .ci/features.sh
@@ -84,11 +84,11 @@ check: prerequisites $(DENY) ## Formatting, lints, features, dependencies, gener
 		|| { echo "charts/$$chart/README.md differs from values.yaml: run make generate and commit"; exit 1; }; done
 
 .PHONY: advisories
-advisories: $(DENY) ## Look for known vulnerabilities (needs the advisory database)
+advisories: $(DENY) ## Check dependencies for known vulnerabilities (needs the advisory database)
 	$(DENY) check advisories
 
 .PHONY: generate
-generate: prerequisites ## Write the CRDs from the Rust types, and the charts' READMEs from their values
+generate: prerequisites ## Generate the CRDs from the Rust types, and the READMEs of the charts from their values
 	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | tee $(CRDS) > /dev/null
 	for chart in $(CHARTS); do readme=$$(.ci/chart-readme.py $$chart) && printf '%s\n' "$$readme" > charts/$$chart/README.md; done
 
@@ -115,32 +115,32 @@ image: ## Build the container image IMAGE of the operator and the plugin with do
 emulator-image: ## Build the container image EMULATOR_IMAGE of the emulator
 	$(call build-image,emulator,$(EMULATOR_IMAGE))
 
-vendor.tar: Cargo.lock .ci/image.sh .ci/vendor.sh ## Collect all dependencies, for images without network
+vendor.tar: Cargo.lock .ci/image.sh .ci/vendor.sh ## Collect all dependencies, for building images without network
 	.ci/vendor.sh
 
 .PHONY: release-dry-run
-release-dry-run: prerequisites ## Make a release as far as that goes without network, into dist; 15 minutes
+release-dry-run: prerequisites ## Build a release into dist, without the steps that need the network; 15 minutes
 	@.ci/release-dry-run.sh
 
 .PHONY: demo
-demo: build control-plane ## Show the main job, from nothing to a renewed token, in a minute
+demo: build control-plane ## Show the main use in one minute, from an empty cluster to a renewed token
 	@examples/demo.sh
 
 .PHONY: dev
-dev: build control-plane ## Keep a control plane, an emulator and the operator running
+dev: build control-plane ## Run a control plane, an emulator and the operator
 	@tests/support/dev.sh
 
 .PHONY: e2e
-e2e: prerequisites ## Run the charts on a real node and watch a pod's token through everything (root); 10 minutes
+e2e: prerequisites ## Test the charts on a real node, and check the token of a pod throughout (root); 10 minutes
 	@tests/e2e/run.sh
 
 .PHONY: bench
-bench: prerequisites control-plane ## Make N (1000) identities and tokens; compare with a raw writer
+bench: prerequisites control-plane ## Create N (1000) identities and tokens, and compare with a raw writer
 	@echo "==> building with optimisation"
 	N=$(N) $(CARGO) bench --locked --bench throughput
 
 .PHONY: bench-fleet
-bench-fleet: prerequisites control-plane ## Make fleets of 1000 to 30000 (or N), see them rest, restart and roll a key; an hour
+bench-fleet: prerequisites control-plane ## Measure fleets of 1000 to 30000 (or N) tokens at rest, on restart and when a key is rotated; one hour
 	@echo "==> building with optimisation"
 	FLEET=$(if $(filter command line,$(origin N)),$(N),1000,3000,10000,30000) $(CARGO) bench --locked --bench throughput
 
@@ -154,11 +154,11 @@ promtool: ## Build promtool, which tests the alerts (once)
 	@$(CONTROL_PLANE)/build.sh promtool > /dev/null
 
 .PHONY: gitops
-gitops: ## Build what judges objects as Argo CD and Flux do (once)
+gitops: ## Build the tools that judge objects like Argo CD and Flux (once)
 	@$(CONTROL_PLANE)/build.sh gitops > /dev/null
 
 .PHONY: browser
-browser: ## Install Chromium and chromedriver, in which the console is tested (root on Debian), or say how
+browser: ## Install Chromium and chromedriver for the tests of the console (root on Debian), or say how
 	@if ! command -v chromedriver > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		echo "==> installing Chromium and chromedriver (once)"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver > /dev/null; \

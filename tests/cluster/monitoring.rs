@@ -160,7 +160,7 @@ fn a_pod_is_scraped_once() {
     let lone =
         json!({"metrics": {"serviceMonitor": {"enabled": true}, "service": {"enabled": false}}});
     let said = template("home", &lone).expect_err("no Service");
-    assert!(said.contains("needs the Service"), "{said}");
+    assert!(said.contains("requires the Service"), "{said}");
     let pods = json!({"metrics": {"podMonitor": {"enabled": true}}});
     let objects = objects(&template("home", &pods).expect("rendered"));
     let pod = &only(&objects, "Deployment")["spec"]["template"];

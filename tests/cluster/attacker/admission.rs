@@ -175,7 +175,10 @@ async fn the_operators_account_gets_no_token_that_the_api_server_would_take() {
     let both = ["--audience=https://kubernetes.default.svc", audience];
     assert!(!create(&[&both[..], &["--duration=10m"]].concat()).0);
     let (taken, said) = create(&[audience, "--duration=1h"]);
-    assert!(!taken && said.contains("10 minutes at most"), "{said}");
+    assert!(
+        !taken && said.contains("a lifetime of at most 10 minutes"),
+        "{said}"
+    );
     let (taken, said) = create(&[audience, "--duration=10m"]);
     assert!(taken, "{said}");
     release.uninstall();

@@ -96,7 +96,7 @@ impl Metrics {
         let acs = acs::Metrics::default();
         acs.register(registry);
         let reconciles = Family::default();
-        registry.register("reconciles", "Reconciles", reconciles.clone());
+        registry.register("reconciles", "Number of reconciles", reconciles.clone());
         let durations: fn() -> Histogram =
             || Histogram::new([0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0]);
         let reconcile_durations = Family::new_with_constructor(durations);
@@ -140,7 +140,11 @@ impl Metrics {
             abandoned.clone(),
         );
         let orders = Family::default();
-        registry.register("revocations", "Completed revocations", orders.clone());
+        registry.register(
+            "revocations",
+            "Number of completed revocations",
+            orders.clone(),
+        );
         let rollout_restarts = Family::default();
         registry.register(
             "rollout_restarts",

@@ -107,7 +107,7 @@ pub enum ConnectionStringError {
         position: usize,
     },
     /// `endpoint=` or `accesskey=` without more.
-    #[error("{name} has no value in the connection string; give it one")]
+    #[error("{name} has no value in the connection string; add its value")]
     EmptyValue {
         /// `endpoint` or `accesskey`.
         name: &'static str,

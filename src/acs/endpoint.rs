@@ -124,7 +124,7 @@ impl fmt::Display for Endpoint {
 pub enum EndpointError {
     /// Nothing but white space.
     #[error(
-        "the endpoint is empty; give an address such as https://contoso.communication.azure.com"
+        "the endpoint is empty; use an address such as https://contoso.communication.azure.com"
     )]
     Empty,
     /// A backslash, white space or a control character inside.
@@ -150,7 +150,7 @@ pub enum EndpointError {
     Fragment,
     /// No host.
     #[error(
-        "the endpoint has no host; give an address such as https://contoso.communication.azure.com"
+        "the endpoint has no host; use an address such as https://contoso.communication.azure.com"
     )]
     NoHost,
     /// A host that starts or ends with a dot, or has two in a row: perhaps the same machine, under a

@@ -19,7 +19,7 @@ pub enum TimingError {
     /// Two leaders could act at a time.
     #[error(
         "--lease-duration must be at least a second longer than --lease-renew-deadline: calls \
-         that started before the deadline must end before another process leads"
+         that started before the deadline must end before another process becomes the leader"
     )]
     TooShort,
     /// One lost attempt would lose the Lease.

@@ -51,7 +51,7 @@ impl Collector for Process {
             ),
             (
                 "process_open_fds",
-                "Open file descriptors",
+                "Number of open file descriptors",
                 None,
                 open_files(),
             ),
@@ -63,13 +63,13 @@ impl Collector for Process {
             ),
             (
                 "process_threads",
-                "Threads of the process",
+                "Number of threads of the process",
                 None,
                 word(&status, "Threads:"),
             ),
             (
                 "tokio_alive_tasks",
-                "Asynchronous tasks that have begun and not ended",
+                "Number of running asynchronous tasks",
                 None,
                 tasks(),
             ),

@@ -160,7 +160,7 @@ impl Leader {
                     },
                     Next::Wait(until) => {
                         let holder = election.holder().unwrap_or_default();
-                        self.stands_by(&format!("{holder} leads ({})", self.named()));
+                        self.stands_by(&format!("{holder} is the leader ({})", self.named()));
                         period.min(until.saturating_duration_since(Instant::now()))
                     }
                 },
@@ -223,8 +223,8 @@ impl Leader {
             namespace,
         } = rival;
         let why = format!(
-            "another release manages the same namespaces: {holder} leads (Lease {lease}); uninstall one of \
-             the two, or give them different watchNamespaces"
+            "another release manages the same namespaces: {holder} is the leader (Lease {lease}); \
+             uninstall one of the two, or set different watchNamespaces"
         );
         if self.stands_by(&why) {
             let about = ObjectReference {

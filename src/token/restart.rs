@@ -28,8 +28,8 @@ const SETTLE: SignedDuration = SignedDuration::from_secs(10);
 pub const RESTART_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the status says of a workload while the operator restarts none.
-pub const SWITCHED_OFF: &str = "the operator restarts no workloads: an administrator can switch that \
-    on with the chart's value consumers.rolloutRestart (flag --allow-rollout-restart)";
+pub const SWITCHED_OFF: &str = "the operator does not restart workloads; an administrator can \
+ enable this with the chart value consumers.rolloutRestart (flag --allow-rollout-restart)";
 
 /// What the process knows beside the token's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,11 +176,11 @@ fn cause(
 ) -> Option<&'static str> {
     let is_new = facts.revision > revision;
     if is_new && facts.restart_revision.is_some_and(|it| it > revision) {
-        Some("the token that its pods hold was revoked, or is of a former identity")
+        Some("the token in its pods was revoked or belongs to a former identity")
     } else if former != secret {
-        Some("the Secret's name or keys have changed")
+        Some("the name or the keys of the Secret changed")
     } else if is_new && target.after == Some(RestartAfter::Renewal) {
-        Some("there is a new token")
+        Some("a new token was issued")
     } else {
         None
     }

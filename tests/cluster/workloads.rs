@@ -156,7 +156,7 @@ async fn other_keys_restart_every_kind_of_workload_but_those_that_read_again_and
     eventually("an Event tells why", || async {
         let events = ["get", "events", "-n", &world.namespace];
         let told = world.cluster.kubectl(&events);
-        told.contains("because the Secret's name or keys have changed")
+        told.contains("because the name or the keys of the Secret changed")
             .then_some(())
     })
     .await;

@@ -18,7 +18,7 @@ async fn the_second_release_in_a_namespace_stands_by_and_says_who_leads() {
     let leader = holder(&world, "first").await;
     let mut second = Replica::start(&world, &second).await;
     let says = format!(
-        "another release manages the same namespaces: {leader} leads (Lease {}/first)",
+        "another release manages the same namespaces: {leader} is the leader (Lease {}/first)",
         world.namespace
     );
     second.says(&format!("standby: {says}")).await;

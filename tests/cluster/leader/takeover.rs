@@ -20,7 +20,9 @@ async fn a_leader_that_is_killed_is_followed_within_twenty_seconds() {
     let (world, mut first, mut second) = pair().await;
     let leader = holder(&world, "story").await;
     first.says("ok").await;
-    second.says(&format!("standby: {leader} leads")).await;
+    second
+        .says(&format!("standby: {leader} is the leader"))
+        .await;
     assert_eq!(first.metric("acs_identity_operator_leader").await, "1");
     assert_eq!(second.metric("acs_identity_operator_leader").await, "0");
     first.operator.process.kill();

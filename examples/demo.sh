@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, from nothing to a renewed token, told as it happens. Every step is checked.
+# Demo of the main workflow, from an empty cluster to a renewed token. It checks every step.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/support/stack.sh
@@ -9,14 +9,14 @@ await() {
   local what=$1 deadline=$((SECONDS + 60))
   shift
   until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $deadline ] || { kubectl get acs,secrets >&2; fail "waited a minute in vain: $what"; }
+    [ $SECONDS -lt $deadline ] || { kubectl get acs,secrets >&2; fail "timed out after 60s: $what"; }
     sleep 0.2
   done
   echo "    ok: $what"
 }
 run() { echo "    \$ $*"; "$@" | sed 's/^/      /'; }
 token() { kubectl get secret "$1" -o "jsonpath={.data.$2}" | base64 -d; }
-# What the service says to a client that comes with this token.
+# Whether the service accepts this token of a client.
 accepted() {
   curl -sf -X POST "$emulator_url/_emulator/check" -H 'content-type: application/json' \
     --data @- <<<"{\"token\":\"$1\"}" | grep -q '"valid": *true'
@@ -35,7 +35,7 @@ kubectl wait --for=condition=Ready acsidentity/alice acstoken/alice-web acstoken
 run kubectl get acs
 
 say "the Secrets that pods mount"
-# `describe` tells sizes, never values.
+# `describe` shows sizes, never values.
 run kubectl describe secret alice-web alice-bot
 first=$(token alice-web token)
 bot=$(token alice-bot ACS_TOKEN)

@@ -40,7 +40,10 @@ fn kind(crd: &Value) -> String {
     let mut rules = Vec::new();
     rules_of(schema, &mut rules);
     if !rules.is_empty() {
-        lines.extend([String::new(), "The API server enforces these rules:".to_owned()]);
+        lines.extend([
+            String::new(),
+            "The API server enforces these rules:".to_owned(),
+        ]);
         lines.push(String::new());
         lines.extend(rules.iter().map(|rule| format!("- {rule}")));
     }
@@ -58,14 +61,19 @@ fn fields(path: &str, schema: &Value, lines: &mut Vec<String>) {
             format!("`{path}`")
         };
         let description = text(&property["description"]).replace('|', "\\|");
-        lines.push(format!("| {shown} | {} | {description} |", type_of(property)));
+        lines.push(format!(
+            "| {shown} | {} | {description} |",
+            type_of(property)
+        ));
         fields(&path, property, lines);
         fields(&format!("{path}[]"), &property["items"], lines);
     }
 }
 
 fn type_of(schema: &Value) -> String {
-    let values: Vec<_> = strings(&schema["enum"]).map(|value| format!("`{value}`")).collect();
+    let values: Vec<_> = strings(&schema["enum"])
+        .map(|value| format!("`{value}`"))
+        .collect();
     if !values.is_empty() {
         return values.join(", ");
     }
@@ -81,13 +89,21 @@ fn type_of(schema: &Value) -> String {
 
 /// Adds the messages of all rules in `schema`, each once.
 fn rules_of(schema: &Value, rules: &mut Vec<String>) {
-    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+    for rule in schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let message = text(&rule["message"]).to_owned();
         if !message.is_empty() && !rules.contains(&message) {
             rules.push(message);
         }
     }
-    for property in schema["properties"].as_object().into_iter().flat_map(|it| it.values()) {
+    for property in schema["properties"]
+        .as_object()
+        .into_iter()
+        .flat_map(|it| it.values())
+    {
         rules_of(property, rules);
     }
     for inner in ["items", "additionalProperties"] {
@@ -96,7 +112,11 @@ fn rules_of(schema: &Value, rules: &mut Vec<String>) {
 }
 
 fn strings(values: &Value) -> impl Iterator<Item = &str> {
-    values.as_array().into_iter().flatten().filter_map(Value::as_str)
+    values
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 fn text(value: &Value) -> &str {

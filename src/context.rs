@@ -15,11 +15,11 @@ pub use views::Views;
 
 use crate::{
     acs::{self, Service},
+    cache::Cache,
     cluster::{self, event::Notice, index, view::object_ref},
     crd::{AcsIdentity, AcsToken, ConnectionKey, ConnectionKind, Reason, ready_reason},
     credentials::Registry,
     engine::{ApiRequest, Calls, Locks, Requeue, World},
-    memory::Memory,
     metrics::Metrics,
     renewal,
 };
@@ -44,7 +44,7 @@ pub struct Context {
     /// What was asked of ACS.
     pub calls: Calls,
     /// What is remembered of single objects.
-    pub memory: Memory,
+    pub cache: Cache,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether the statuses of `ClusterAcsConnection`s are ours to write: of several releases one does.
@@ -80,9 +80,9 @@ impl Context {
         };
         let uid = metadata.uid.as_deref().unwrap_or_default();
         let mut seen_at = now;
-        self.memory.change(uid, |memory| {
-            seen_at = memory.deleted.map_or(now, |seen| seen.min(now));
-            memory.deleted = Some(seen_at);
+        self.cache.change(uid, |cache| {
+            seen_at = cache.deleted.map_or(now, |seen| seen.min(now));
+            cache.deleted = Some(seen_at);
         });
         renewal::deletion_deadline(deleted_at.0, seen_at, span)
     }
@@ -113,8 +113,8 @@ impl Context {
             // What was said before is no news, whether its status could be written or not (K5).
             if self.is_missing(&identity) != is_missing {
                 let uid = identity.uid().unwrap_or_default();
-                self.memory
-                    .change(&uid, |memory| memory.is_missing = Some(is_missing));
+                self.cache
+                    .change(&uid, |cache| cache.is_missing = Some(is_missing));
                 let reference = ObjectRef::from_obj(identity.as_ref());
                 self.requeue_tokens(&reference);
                 self.requeue.send(reference);
@@ -126,7 +126,7 @@ impl Context {
     #[must_use]
     pub fn is_missing(&self, identity: &AcsIdentity) -> bool {
         let uid = identity.uid().unwrap_or_default();
-        let said = self.memory.of(&uid).is_missing;
+        let said = self.cache.get(&uid).is_missing;
         said.unwrap_or_else(|| is_told_missing(identity))
     }
 
@@ -233,8 +233,8 @@ impl Context {
     #[must_use]
     pub fn tells_abandonment(&self, uid: &str) -> bool {
         let mut is_told = false;
-        self.memory.change(uid, |memory| {
-            is_told = std::mem::replace(&mut memory.is_abandonment_told, true);
+        self.cache.change(uid, |cache| {
+            is_told = std::mem::replace(&mut cache.is_abandonment_told, true);
         });
         !is_told
     }

@@ -120,7 +120,7 @@ pub enum Refused {
     /// There is no other.
     Failed {
         /// Whether that is news.
-        is_news: bool,
+        is_changed: bool,
     },
 }
 
@@ -362,13 +362,13 @@ impl Registry {
         if !entry.is_in_use(credential) {
             return false;
         }
-        let news = entry.refusal.is_some() || entry.accepted.as_deref() != Some(credential);
+        let is_new = entry.refusal.is_some() || entry.accepted.as_deref() != Some(credential);
         entry.refusal = None;
         entry.tried_since = None;
         entry.is_spare_refused = false;
         entry.accepted = Some(credential.to_owned());
         entry.refused.retain(|refused| refused != credential);
-        news
+        is_new
     }
 
     /// The service refused the credential (a 401 that speaks of the caller), or Entra ID a token for
@@ -383,10 +383,10 @@ impl Registry {
     ) -> Refused {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(key) else {
-            return Refused::Failed { is_news: false };
+            return Refused::Failed { is_changed: false };
         };
         let Ok(current) = &mut entry.current else {
-            return Refused::Failed { is_news: false };
+            return Refused::Failed { is_changed: false };
         };
         if current.credential != credential {
             return Refused::Overtaken;
@@ -426,7 +426,7 @@ impl Registry {
             wait: renewal::backoff(attempts.saturating_add(3), None, credential),
         });
         Refused::Failed {
-            is_news: told != Some(reason),
+            is_changed: told != Some(reason),
         }
     }
 }
@@ -527,15 +527,15 @@ mod tests {
         let refused = |reason| registry.refused(&name(), &credential, reason, "no", now);
         assert_eq!(
             refused(Reason::TokenUnavailable),
-            Refused::Failed { is_news: true }
+            Refused::Failed { is_changed: true }
         );
         assert_eq!(
             refused(Reason::TokenUnavailable),
-            Refused::Failed { is_news: false }
+            Refused::Failed { is_changed: false }
         );
         assert_eq!(
             refused(Reason::TokenRefused),
-            Refused::Failed { is_news: true }
+            Refused::Failed { is_changed: true }
         );
         let why = registry.usable(&name(), now).unwrap_err();
         assert_eq!(why.reason, Reason::TokenRefused);
@@ -642,7 +642,10 @@ mod tests {
     fn where_both_are_refused_both_are_tried_again_after_a_pause() {
         let registry = registry(0, Some(1));
         assert_eq!(refuse(&registry, "0", 0), Refused::Replaced);
-        assert_eq!(refuse(&registry, "1", 0), Refused::Failed { is_news: true });
+        assert_eq!(
+            refuse(&registry, "1", 0),
+            Refused::Failed { is_changed: true }
+        );
         assert_eq!(in_use(&registry, 1), Err(Reason::CredentialRefused));
         assert_eq!(registry.credential(&name()).dead(), Vec::<String>::new());
         assert!(registry.may_call(&name(), "1", at(60)));
@@ -654,7 +657,7 @@ mod tests {
         );
         assert_eq!(
             refuse(&registry, "0", 60),
-            Refused::Failed { is_news: false }
+            Refused::Failed { is_changed: false }
         );
         assert_eq!(in_use(&registry, 61), Err(Reason::CredentialRefused));
         // The right key ends that at once.
@@ -682,7 +685,10 @@ mod tests {
     #[test]
     fn a_refusal_that_was_a_mistake_is_taken_back() {
         let registry = registry(0, None);
-        assert_eq!(refuse(&registry, "0", 0), Refused::Failed { is_news: true });
+        assert_eq!(
+            refuse(&registry, "0", 0),
+            Refused::Failed { is_changed: true }
+        );
         assert_eq!(registry.credential(&name()).refused, ["0"]);
         assert!(registry.accepted(&name(), "0"));
         assert_eq!(

@@ -13,7 +13,7 @@
 //! - [`cluster`]: the API server: calls, watches, views and their indexes.
 //! - [`engine`]: the queue, the runs, and the door to the world.
 //! - [`renewal`]: when something is due.
-//! - [`credentials`], [`memory`], [`context`]: what the runs share.
+//! - [`credentials`], [`cache`], [`context`]: what the runs share.
 //! - [`operator`], [`health`], [`metrics`]: the process.
 //! - [`emulator`]: a look-alike of the service for tests, demos and CI.
 //!
@@ -25,6 +25,8 @@
 
 #[cfg(feature = "operator")]
 pub mod acs;
+#[cfg(feature = "operator")]
+pub mod cache;
 #[cfg(any(feature = "operator", feature = "plugin"))]
 pub mod cluster;
 #[cfg(feature = "operator")]
@@ -43,8 +45,6 @@ pub mod engine;
 pub mod health;
 #[cfg(feature = "operator")]
 pub mod identity;
-#[cfg(feature = "operator")]
-pub mod memory;
 #[cfg(feature = "operator")]
 pub mod metrics;
 #[cfg(feature = "operator")]

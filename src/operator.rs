@@ -23,13 +23,13 @@ use tracing::{info, warn};
 
 use crate::{
     acs::Service,
-    cluster::{ObjectKey, input::Inputs, row::Kept, view::View, watch, watch_client},
+    cache::Cache,
+    cluster::{ObjectKey, input::Inputs, row::Packable, view::View, watch, watch_client},
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
     credentials::Registry,
     engine::{Calls, Claim, Live, Locks, Requeue, Stop},
     health::{self, Health},
-    memory::Memory,
     metrics::Metrics,
 };
 use control::control;
@@ -108,7 +108,7 @@ pub async fn run(
         calls: Calls::new(locks.clone(), requeue.clone()),
         locks,
         requeue,
-        memory: Memory::default(),
+        cache: Cache::default(),
         metrics,
         leads_cluster: Arc::new(AtomicBool::new(lease.is_none())),
         config,
@@ -208,7 +208,7 @@ fn watch_scope(
     let every = watch::config;
     let ours = watch::config().labels(TOKEN_UID_LABEL);
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, scoped, scope, every()),
@@ -218,7 +218,7 @@ fn watch_scope(
         },
     );
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, scoped, scope, every()),
@@ -228,7 +228,7 @@ fn watch_scope(
         },
     );
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, scoped, scope, every()),
@@ -238,7 +238,7 @@ fn watch_scope(
         },
     );
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, scoped, scope, every()),
@@ -248,7 +248,7 @@ fn watch_scope(
         },
     );
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, scoped, scope, ours),
@@ -263,7 +263,7 @@ fn watch_scope(
         None => watch::config(),
     };
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, of_cluster, scope, named),
@@ -278,7 +278,7 @@ fn watch_scope(
 fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, health: &Health) {
     let views = &context.views;
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, of_cluster, None, watch::config()),
@@ -288,7 +288,7 @@ fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, hea
         },
     );
     let on = Arc::clone(context);
-    keep(
+    run_watch(
         tasks,
         health,
         (client, of_cluster, None, watch::config()),
@@ -299,17 +299,17 @@ fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, hea
     );
 }
 
-fn keep<K>(
+fn run_watch<K>(
     tasks: &mut Tasks,
     health: &Health,
     (client, api, scope, config): Watched<'_, K>,
     view: &Arc<View<K>>,
     changed: impl Fn(&K, bool) + Send + 'static,
 ) where
-    K: Kept,
+    K: Packable,
 {
     let scope = scope.map(ToOwned::to_owned);
-    let keep = watch::keep(
+    let run_watch = watch::keep(
         client.clone(),
         api,
         config,
@@ -318,7 +318,7 @@ fn keep<K>(
         health.clone(),
         changed,
     );
-    tasks.spawn(keep.map(Ok));
+    tasks.spawn(run_watch.map(Ok));
 }
 
 /// Through which client a kind is watched, in which namespace, and what of it.

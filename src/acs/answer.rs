@@ -189,7 +189,7 @@ pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<SignedDuration> 
 #[cfg(test)]
 impl Answer {
     /// An answer with only these.
-    pub(super) fn of(status: u16, body: &str) -> Self {
+    pub(super) fn new(status: u16, body: &str) -> Self {
         Self {
             status,
             content_type: match body.chars().next() {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn complaints_are_read_from_what_there_is() {
-        let complaint = |body| Answer::of(400, body).complaint();
+        let complaint = |body| Answer::new(400, body).complaint();
         assert_eq!(complaint("{}"), Some(Complaint::default()));
         assert_eq!(complaint(r#"{"error":null}"#), Some(Complaint::default()));
         assert_eq!(
@@ -241,19 +241,19 @@ mod tests {
     fn what_should_be_a_success_is_never_quoted() {
         let token = r#"{"token":"the-token","expiresOn":"soon"}"#;
         assert_eq!(
-            Answer::of(200, token).words().unwrap(),
+            Answer::new(200, token).words().unwrap(),
             "not of the expected form"
         );
         let message = r#"{"error":{"message":"the-token"}}"#;
         assert_eq!(
-            Answer::of(200, message).words().unwrap(),
+            Answer::new(200, message).words().unwrap(),
             "not of the expected form"
         );
         assert_eq!(
-            Answer::of(200, "<html>the-token").words().unwrap(),
+            Answer::new(200, "<html>the-token").words().unwrap(),
             "an HTML page"
         );
-        assert_eq!(Answer::of(400, "oops").words().unwrap(), "oops");
+        assert_eq!(Answer::new(400, "oops").words().unwrap(), "oops");
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
             ("gone", "no content type: gone"),
             ("{}", "content type application/json, empty body"),
         ] {
-            assert_eq!(Answer::of(400, body).description(), expected);
+            assert_eq!(Answer::new(400, body).description(), expected);
         }
     }
 
@@ -276,13 +276,13 @@ mod tests {
             "2022-11-15T10:47:56.657594400Z",
         ] {
             let body = format!(r#"{{"token":"t","expiresOn":"{text}","new":1}}"#);
-            let read: TokenAnswer = Answer::of(200, &body).success().expect(text);
+            let read: TokenAnswer = Answer::new(200, &body).success().expect(text);
             assert_eq!(
                 read.expires_on,
                 "2022-11-15T10:47:56.6575944Z".parse().unwrap()
             );
         }
-        let whole: Option<TokenAnswer> = Answer::of(
+        let whole: Option<TokenAnswer> = Answer::new(
             200,
             r#"{"token":"t","expiresOn":"2022-11-15T10:47:56+00:00"}"#,
         )
@@ -291,7 +291,7 @@ mod tests {
         for text in ["", "soon", "2022-11-15", "2022-11-15T10:47:56"] {
             let body = format!(r#"{{"token":"t","expiresOn":"{text}"}}"#);
             assert!(
-                Answer::of(200, &body).success::<TokenAnswer>().is_none(),
+                Answer::new(200, &body).success::<TokenAnswer>().is_none(),
                 "{text}"
             );
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use super::acquire::Acquire;
 use super::entra::EntraIdentity;
+use super::token_source::Acquire;
 use super::{Kind, ServiceConfig};
 
 /// A token is renewed so long before its end, or in the last third of its life.

@@ -11,7 +11,7 @@ use super::bearer::NoToken;
 use super::clock::is_far_off;
 use super::error::Details;
 use super::request::Request;
-use super::retry::{Effort, Failed};
+use super::retry::{Failed, RetryState};
 use super::scrub::scrubbed;
 use super::service::{Resource, Shared};
 use super::signing::Signature;
@@ -60,7 +60,7 @@ impl Call<'_> {
         } = self;
         let config = &shared.config;
         let request_id = uuid::Uuid::new_v4().to_string();
-        let mut effort = Effort::new(
+        let mut retry_state = RetryState::new(
             config.total_timeout,
             config.connect_timeout,
             config.first_retry_delay,
@@ -72,7 +72,7 @@ impl Call<'_> {
         } = turn;
         loop {
             // Before the turn, so that nobody waits in a place that others could use.
-            self.bearer_token(&effort).await?;
+            self.bearer_token(&retry_state).await?;
             let permit = if let Some(permit) = first.take() {
                 permit
             } else {
@@ -82,17 +82,17 @@ impl Call<'_> {
                 drop(waiting);
                 permit
             };
-            let token = self.bearer_token(&effort).await?;
+            let token = self.bearer_token(&retry_state).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {
                 return Err(self
                     .error(Kind::Withheld)
-                    .after(effort.outcome(), effort.is_lost()));
+                    .after(retry_state.outcome(), retry_state.is_lost()));
             }
             let began = Instant::now();
             let signed_at = resource.clock.at(Timestamp::now());
             let proof = self.proof(token, signed_at);
             // Large, and needed only now: those who wait for their turn are many.
-            let attempt = self.attempt(&proof, &request_id, effort.left(), read);
+            let attempt = self.attempt(&proof, &request_id, retry_state.left(), read);
             let result = Box::pin(attempt).await;
             let took = began.elapsed();
             let outcome = result
@@ -104,7 +104,7 @@ impl Call<'_> {
             let failure = match result {
                 Ok(done) => {
                     return Ok(Done {
-                        earlier_attempt_lost: effort.is_lost(),
+                        earlier_attempt_lost: retry_state.is_lost(),
                         ..done
                     });
                 }
@@ -122,7 +122,7 @@ impl Call<'_> {
                 message = error.message(),
                 "a request to ACS failed"
             );
-            let wait = effort.another(Failed {
+            let wait = retry_state.another(Failed {
                 kind: error.kind(),
                 status: error.status(),
                 outcome: error.outcome(),
@@ -141,26 +141,26 @@ impl Call<'_> {
             drop(permit);
             match wait {
                 Some(wait) => sleep(wait).await,
-                None => return Err(error.after(effort.outcome(), effort.is_lost())),
+                None => return Err(error.after(retry_state.outcome(), retry_state.is_lost())),
             }
         }
     }
 
     /// The token of now, where the credential is one of Entra ID.
-    async fn bearer_token(self, effort: &Effort) -> Result<Option<SecretString>, Error> {
+    async fn bearer_token(self, retry_state: &RetryState) -> Result<Option<SecretString>, Error> {
         let Credential::Entra(bearer) = self.credential else {
             return Ok(None);
         };
         let token = Box::pin(bearer.token()).await.map_err(|none| {
             self.no_token(none)
-                .after(effort.outcome(), effort.is_lost())
+                .after(retry_state.outcome(), retry_state.is_lost())
         })?;
         Ok(Some(token))
     }
 
     fn proof(self, token: Option<SecretString>, signed_at: Timestamp) -> Proof {
         match (self.credential, token) {
-            (Credential::AccessKey(key), _) => Proof::Signature(Signature::of(
+            (Credential::AccessKey(key), _) => Proof::Signature(Signature::new(
                 key,
                 self.request.method.as_str(),
                 self.resource.endpoint.authority(),
@@ -262,7 +262,7 @@ impl Call<'_> {
             // The service has acted, and said so; only the words are missing.
             (Kind::NoAnswer, Outcome::Unknown)
         } else {
-            answer.meaning(self.request.operation)
+            answer.error_code(self.request.operation)
         };
         let user_token = self
             .request

@@ -178,7 +178,7 @@ impl Client {
             204 => Some(Deleted { was_gone: false }),
             200..300 => None,
             // A second delete's answer is documented nowhere.
-            _ => (answer.meaning(Operation::DeleteIdentity).0 == Kind::IdentityNotFound)
+            _ => (answer.error_code(Operation::DeleteIdentity).0 == Kind::IdentityNotFound)
                 .then_some(Deleted { was_gone: true }),
         };
         self.call(&request)

@@ -301,10 +301,10 @@ impl fmt::Display for Error {
             kind.what_happened()
         )?;
         let status = status.map(|status| status.to_string());
-        let facts = [status.as_deref(), code.as_deref(), message.as_deref()];
-        let facts: Vec<&str> = facts.into_iter().flatten().collect();
-        if !facts.is_empty() {
-            write!(f, " ({})", facts.join(", "))?;
+        let record = [status.as_deref(), code.as_deref(), message.as_deref()];
+        let record: Vec<&str> = record.into_iter().flatten().collect();
+        if !record.is_empty() {
+            write!(f, " ({})", record.join(", "))?;
         }
         write!(f, ". {}.", self.advice())
     }

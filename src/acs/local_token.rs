@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use url::{Url, form_urlencoded};
 
-use super::acquire::{Heard, life_until, lock, send};
 use super::bearer::Fresh;
+use super::token_source::{Exchange, life_until, lock, send};
 
 #[derive(Deserialize)]
 struct Granted {
@@ -38,7 +38,7 @@ pub(super) async fn ask(
     http: &reqwest::Client,
     endpoint: &Url,
     audience: &str,
-    heard: &Mutex<Option<Heard>>,
+    heard: &Mutex<Option<Exchange>>,
 ) -> Result<Fresh, String> {
     let body = form_urlencoded::Serializer::new(String::new())
         .append_pair("resource", audience)
@@ -52,7 +52,7 @@ pub(super) async fn ask(
     )
     .await;
     let (granted, date) = match &answer {
-        Heard::Answer {
+        Exchange::Answer {
             status: 200,
             date,
             body,

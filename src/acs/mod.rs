@@ -7,7 +7,7 @@
 //!    `limits` lets the most urgent go first.
 //! 3. It takes the service's time from the endpoint's `clock` and makes the [`signing::Signature`];
 //!    or, with an [`EntraIdentity`], takes the token that its [`Bearer`] holds or `acquire`s.
-//! 4. `transport` sends the request and reads the `answer`, which has its `meaning`.
+//! 4. `transport` sends the request and reads the `answer`, which has its `error_code`.
 //! 5. What isn't a success becomes an [`Error`], with everything `scrub`bed that could be a secret,
 //!    and `retry` decides whether the call begins again at 2.
 //!
@@ -19,10 +19,9 @@
 //! * No key, token or signature is in any text that comes out of here.
 
 mod access_key;
-mod acquire;
-mod allowed;
 mod answer;
 mod api_version;
+mod auth_error;
 mod bearer;
 mod call;
 mod client;
@@ -30,15 +29,15 @@ mod clock;
 mod connection_string;
 mod credential;
 mod endpoint;
+mod endpoint_policy;
 mod entra;
 mod error;
+mod error_code;
 mod limits;
 mod local_token;
-mod meaning;
 mod metrics;
 mod operation;
 mod queue;
-mod refusal;
 mod request;
 mod resolved;
 mod retry;
@@ -46,19 +45,20 @@ mod schedule;
 mod scrub;
 mod service;
 pub mod signing;
+mod token_source;
 mod transport;
 
 pub use crate::pasted::{
     PastedError, UserToken, UserTokenError, clean as clean_credential, text as credential_text,
 };
 pub use access_key::{AccessKey, AccessKeyError};
-pub use allowed::{Allowed, AllowedError, NotAllowed};
 pub use api_version::{ApiVersion, ApiVersionError};
 pub use bearer::Bearer;
 pub use client::{Client, CreatedIdentity, Deleted, IssuedToken, Revoked};
 pub use connection_string::{ConnectionString, ConnectionStringError};
 pub use credential::Credential;
 pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint_policy::{Allowed, AllowedError, NotAllowed};
 pub use entra::{
     AssertionSource, EntraConfig, EntraConfigError, EntraIdentity, NoAssertion, PUBLIC_AUDIENCE,
     PUBLIC_AUTHORITY,

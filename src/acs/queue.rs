@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::Operation;
-use super::schedule::{Place, Schedule};
+use super::schedule::{Position, Schedule};
 
 /// A deadline within this has come: creation times are of the API server's clock.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
@@ -24,7 +24,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
-    waiting: HashMap<Place, oneshot::Sender<()>>,
+    waiting: HashMap<Position, oneshot::Sender<()>>,
     /// When the timer under way goes off. Several may be under way; only the earliest counts.
     timer: Option<Instant>,
     /// Where timers run. Permits may be dropped anywhere, even outside of it.
@@ -71,7 +71,7 @@ struct Waiting {
     queue: Queue,
     operation: Operation,
     tenant: String,
-    place: Place,
+    place: Position,
     is_over: bool,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Failed {
 
 /// One call's attempts so far.
 #[derive(Debug)]
-pub(super) struct Effort {
+pub(super) struct RetryState {
     left: Duration,
     least: Duration,
     is_repeatable: bool,
@@ -37,7 +37,7 @@ pub(super) struct Effort {
     lost: bool,
 }
 
-impl Effort {
+impl RetryState {
     /// A call that may take `total`, and isn't tried again with less than `least` to go, in which
     /// not even a connection could be made.
     pub(super) fn new(
@@ -118,8 +118,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn effort(is_repeatable: bool) -> Effort {
-        Effort::new(
+    fn retry_state(is_repeatable: bool) -> RetryState {
+        RetryState::new(
             seconds(30),
             seconds(10),
             Duration::from_millis(500),
@@ -195,12 +195,12 @@ mod tests {
         ] {
             let failed = failed(kind, status, outcome);
             assert_eq!(
-                effort(true).another(failed).is_some(),
+                retry_state(true).another(failed).is_some(),
                 repeatable,
                 "{kind:?} {status:?}"
             );
             assert_eq!(
-                effort(false).another(failed).is_some(),
+                retry_state(false).another(failed).is_some(),
                 create,
                 "create, {kind:?} {status:?}"
             );
@@ -209,14 +209,14 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end() {
-        let mut effort = effort(true);
+        let mut retry_state = retry_state(true);
         let failed = failed(Kind::Unavailable, Some(500), Outcome::Unknown);
         for least in [500, 1000, 2000] {
             let least = Duration::from_millis(least);
-            let wait = effort.another(failed).expect("another attempt");
+            let wait = retry_state.another(failed).expect("another attempt");
             assert!(wait >= least && wait <= 2 * least, "{wait:?}");
         }
-        assert_eq!(effort.another(failed), None);
+        assert_eq!(retry_state.another(failed), None);
     }
 
     #[test]
@@ -225,19 +225,19 @@ mod tests {
             retry_after: Some(SignedDuration::from_secs(secs)),
             ..failed(Kind::Throttled, Some(429), Outcome::NotDone)
         };
-        assert_eq!(effort(true).another(throttled(20)), Some(seconds(20)));
+        assert_eq!(retry_state(true).another(throttled(20)), Some(seconds(20)));
         assert_eq!(
-            effort(true).another(throttled(21)),
+            retry_state(true).another(throttled(21)),
             None,
             "too little would be left"
         );
-        assert_eq!(effort(true).another(throttled(86_400)), None);
-        let mut effort = effort(true);
+        assert_eq!(retry_state(true).another(throttled(86_400)), None);
+        let mut retry_state = retry_state(true);
         let slow = Failed {
             took: seconds(15),
             ..throttled(6)
         };
-        assert_eq!(effort.another(slow), None);
+        assert_eq!(retry_state.another(slow), None);
     }
 
     #[test]
@@ -247,24 +247,24 @@ mod tests {
             ..failed(Kind::CredentialRefused, Some(401), Outcome::NotDone)
         };
         for is_repeatable in [true, false] {
-            let mut effort = effort(is_repeatable);
-            assert_eq!(effort.another(refused), Some(Duration::ZERO));
-            assert_eq!(effort.another(refused), None);
+            let mut retry_state = retry_state(is_repeatable);
+            assert_eq!(retry_state.another(refused), Some(Duration::ZERO));
+            assert_eq!(retry_state.another(refused), None);
         }
         let not_owned = Failed {
             kind: Kind::IdentityNotOwned,
             ..refused
         };
-        assert_eq!(effort(true).another(not_owned), None);
+        assert_eq!(retry_state(true).another(not_owned), None);
     }
 
     #[test]
     fn what_any_attempt_may_have_done_is_remembered() {
-        let mut effort = effort(true);
-        effort.another(failed(Kind::NoAnswer, None, Outcome::Unknown));
-        effort.another(failed(Kind::Throttled, Some(429), Outcome::NotDone));
+        let mut retry_state = retry_state(true);
+        retry_state.another(failed(Kind::NoAnswer, None, Outcome::Unknown));
+        retry_state.another(failed(Kind::Throttled, Some(429), Outcome::NotDone));
         assert_eq!(
-            (effort.outcome(), effort.is_lost()),
+            (retry_state.outcome(), retry_state.is_lost()),
             (Outcome::Unknown, true)
         );
     }

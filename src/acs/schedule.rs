@@ -10,7 +10,7 @@ use super::Operation;
 use super::limits::{Opening, Share, Window};
 
 /// A place in the queue of one operation: the earlier deadline first, then who came first.
-pub(super) type Place = (Timestamp, u64);
+pub(super) type Position = (Timestamp, u64);
 
 /// The calls that wait for one endpoint, and those under way.
 ///
@@ -40,11 +40,11 @@ struct Lane {
 /// Those who wait, by tenant, in the order in which the tenants have their turns.
 #[derive(Debug, Default)]
 struct Line {
-    tenants: VecDeque<(String, BTreeSet<Place>)>,
+    tenants: VecDeque<(String, BTreeSet<Position>)>,
 }
 
 impl Line {
-    fn join(&mut self, tenant: &str, place: Place) {
+    fn join(&mut self, tenant: &str, place: Position) {
         let waiting = self.tenants.iter_mut().find(|(name, _)| name == tenant);
         match waiting {
             Some((_, places)) => {
@@ -56,14 +56,14 @@ impl Line {
         }
     }
 
-    fn leave(&mut self, tenant: &str, place: Place) -> bool {
+    fn leave(&mut self, tenant: &str, place: Position) -> bool {
         let waiting = self.tenants.iter_mut().find(|(name, _)| name == tenant);
         let has_left = waiting.is_some_and(|(_, places)| places.remove(&place));
         self.tenants.retain(|(_, places)| !places.is_empty());
         has_left
     }
 
-    fn head(&self) -> Option<Place> {
+    fn head(&self) -> Option<Position> {
         self.tenants.front()?.1.first().copied()
     }
 
@@ -81,7 +81,7 @@ impl Line {
 impl Lane {
     /// Who goes next, and when that may be: of those who are due, and of those who are not, each
     /// with whether it is due; who is preferred comes first.
-    fn heads(&mut self, now: Instant) -> [Option<(Place, bool, Opening)>; 2] {
+    fn heads(&mut self, now: Instant) -> [Option<(Position, bool, Opening)>; 2] {
         let opening = self.window.opening(now, Share::Whole);
         let opening_ahead = self.window.opening(now, Share::Routine);
         let due = self.due.head().map(|place| (place, true, opening));
@@ -94,7 +94,7 @@ impl Lane {
     }
 
     /// Who goes now, if anyone may.
-    fn next(&mut self, now: Instant) -> Option<(Place, bool)> {
+    fn next(&mut self, now: Instant) -> Option<(Position, bool)> {
         let mut heads = self.heads(now).into_iter().flatten();
         let (place, is_due, _) = heads.find(|(_, _, opening)| *opening == Opening::Now)?;
         Some((place, is_due))
@@ -118,7 +118,7 @@ impl Schedule {
         tenant: &str,
         deadline: Timestamp,
         is_due: bool,
-    ) -> Place {
+    ) -> Position {
         self.arrivals += 1;
         let place = (deadline, self.arrivals);
         let lane = self.lane(operation);
@@ -132,13 +132,13 @@ impl Schedule {
     }
 
     /// Gives up a place. False if its turn has come already.
-    pub(super) fn leave(&mut self, operation: Operation, tenant: &str, place: Place) -> bool {
+    pub(super) fn leave(&mut self, operation: Operation, tenant: &str, place: Position) -> bool {
         let lane = self.lane(operation);
         lane.due.leave(tenant, place) || lane.ahead.leave(tenant, place)
     }
 
     /// Whose turn has come at `now`, if anyone's; from then on that call is under way.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(Operation, Place)> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Operation, Position)> {
         let ((place, is_due), operation) = self
             .with_slots()
             .filter_map(|(&operation, lane)| Some((lane.next(now)?, operation)))

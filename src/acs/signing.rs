@@ -29,7 +29,7 @@ impl Signature {
     /// * `target`: path and query of the request line, byte for byte
     /// * `time`: by the service's clock, which refuses a time that is far off
     #[must_use]
-    pub fn of(
+    pub fn new(
         key: &AccessKey,
         method: &str,
         host: &str,

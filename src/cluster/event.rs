@@ -202,12 +202,12 @@ fn key(event: &Event) -> Key {
 /// The Events that were published last.
 #[derive(Default)]
 struct Published {
-    events: HashMap<Key, Remembered>,
+    events: HashMap<Key, RecordedEvent>,
     /// Counts uses: the event with the lowest number was used the longest ago.
     uses: u64,
 }
 
-struct Remembered {
+struct RecordedEvent {
     name: String,
     count: i32,
     last_use: u64,
@@ -225,7 +225,7 @@ impl Published {
 
     fn remember(&mut self, key: Key, name: String) {
         self.uses += 1;
-        let event = Remembered {
+        let event = RecordedEvent {
             name,
             count: 1,
             last_use: self.uses,
@@ -247,7 +247,7 @@ mod tests {
         *,
     };
 
-    fn of(name: &str, reason: Reason, note: &str, at: i64) -> Event {
+    fn noticed(name: &str, reason: Reason, note: &str, at: i64) -> Event {
         let about = ObjectReference {
             name: Some(name.to_owned()),
             namespace: Some("team".to_owned()),
@@ -276,7 +276,7 @@ mod tests {
             format!("{}-{}", "a".repeat(227), "b".repeat(25)),
             format!("{}{}b", "a".repeat(200), "-".repeat(52)),
         ] {
-            let event = of(&name, TokenIssued, "", now);
+            let event = noticed(&name, TokenIssued, "", now);
             let named = name_of(&event);
             assert!(named.len() <= 253, "{named}");
             for part in named.split('.') {
@@ -289,19 +289,19 @@ mod tests {
 
     #[test]
     fn events_of_one_moment_have_names_of_their_own() {
-        let one = of("a", TokenIssued, "one", 7);
-        assert_ne!(name_of(&one), name_of(&of("a", TokenIssued, "two", 7)));
-        assert_ne!(name_of(&one), name_of(&of("a", TokenIssued, "one", 8)));
+        let one = noticed("a", TokenIssued, "one", 7);
+        assert_ne!(name_of(&one), name_of(&noticed("a", TokenIssued, "two", 7)));
+        assert_ne!(name_of(&one), name_of(&noticed("a", TokenIssued, "one", 8)));
     }
 
     #[test]
     fn only_the_same_text_on_the_same_object_is_a_repeat() {
-        let one = key(&of("a", TokenIssued, "one", 1));
-        assert_eq!(one, key(&of("a", TokenIssued, "one", 2)));
+        let one = key(&noticed("a", TokenIssued, "one", 1));
+        assert_eq!(one, key(&noticed("a", TokenIssued, "one", 2)));
         for other in [
-            of("a", TokenIssued, "two", 1),
-            of("a", TokensRevoked, "one", 1),
-            of("b", TokenIssued, "one", 1),
+            noticed("a", TokenIssued, "two", 1),
+            noticed("a", TokensRevoked, "one", 1),
+            noticed("b", TokenIssued, "one", 1),
         ] {
             assert_ne!(one, key(&other));
         }
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_long_note_is_cut_between_characters() {
-        let event = of("a", TokenIssued, &"€".repeat(400), 1);
+        let event = noticed("a", TokenIssued, &"€".repeat(400), 1);
         assert_eq!(event.note.unwrap(), "€".repeat(341));
     }
 
@@ -323,13 +323,13 @@ mod tests {
         };
         let event = event(&notice, Timestamp::UNIX_EPOCH);
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
-        let named = of("a", TokenIssued, "", 1);
+        let named = noticed("a", TokenIssued, "", 1);
         assert_eq!(named.metadata.namespace.as_deref(), Some("team"));
     }
 
     #[test]
     fn the_events_used_last_are_remembered() {
-        let key = |number: usize| key(&of("a", TokenIssued, &number.to_string(), 1));
+        let key = |number: usize| key(&noticed("a", TokenIssued, &number.to_string(), 1));
         let mut published = Published::default();
         published.remember(key(0), "first".to_owned());
         for number in 1..MOST_REMEMBERED {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
 
-use super::row::{Kept, slim_read, slim_written};
+use super::row::{Packable, slim_read, slim_written};
 use crate::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
     ClusterAcsRevocation, ConnectionKey, RevocationStatus, TOKEN_UID_LABEL, TeamsUser,
@@ -58,19 +58,19 @@ pub fn targeting(namespace: &str, name: &str) -> String {
     format!("target:{namespace}/{name}")
 }
 
-impl Kept for AcsConnection {
+impl Packable for AcsConnection {
     fn index_keys(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-impl Kept for ClusterAcsConnection {
+impl Packable for ClusterAcsConnection {
     fn index_keys(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-impl Kept for AcsIdentity {
+impl Packable for AcsIdentity {
     fn index_keys(&self) -> Vec<String> {
         let namespace = self.namespace().unwrap_or_default();
         let status = self.status.as_ref();
@@ -89,7 +89,7 @@ impl Kept for AcsIdentity {
     }
 }
 
-impl Kept for AcsToken {
+impl Packable for AcsToken {
     fn index_keys(&self) -> Vec<String> {
         let namespace = self.namespace().unwrap_or_default();
         let mut keys = vec![
@@ -113,13 +113,13 @@ impl Kept for AcsToken {
     }
 }
 
-impl Kept for AcsRevocation {
+impl Packable for AcsRevocation {
     fn index_keys(&self) -> Vec<String> {
         open_targets(self.status.as_ref(), self.namespace().as_deref())
     }
 }
 
-impl Kept for ClusterAcsRevocation {
+impl Packable for ClusterAcsRevocation {
     fn index_keys(&self) -> Vec<String> {
         open_targets(self.status.as_ref(), None)
     }
@@ -136,7 +136,7 @@ fn open_targets(status: Option<&RevocationStatus>, own: Option<&str>) -> Vec<Str
     .collect()
 }
 
-impl Kept for PartialObjectMeta<Secret> {
+impl Packable for PartialObjectMeta<Secret> {
     fn index_keys(&self) -> Vec<String> {
         let uid = self.labels().get(TOKEN_UID_LABEL);
         uid.map(|uid| of_token(uid)).into_iter().collect()
@@ -147,7 +147,7 @@ impl Kept for PartialObjectMeta<Secret> {
     }
 }
 
-impl Kept for PartialObjectMeta<Namespace> {
+impl Packable for PartialObjectMeta<Namespace> {
     fn index_keys(&self) -> Vec<String> {
         Vec::new()
     }

@@ -108,7 +108,7 @@ impl Inputs {
             let entry = entry.or_insert_with(|| Followed {
                 presence: Presence::Unknown,
                 followers: HashSet::new(),
-                task: tokio::spawn(self.clone().keep(key.clone())).abort_handle(),
+                task: tokio::spawn(self.clone().run(key.clone())).abort_handle(),
             });
             entry.followers.insert(follower.clone());
             entry.presence.clone()
@@ -123,7 +123,7 @@ impl Inputs {
         lock(&self.state).unfollow_but(follower, Vec::new());
     }
 
-    async fn keep(self, key: Key) {
+    async fn run(self, key: Key) {
         let (namespace, name) = &key;
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
         let config = watch::config().fields(&format!("metadata.name={name}"));
@@ -136,9 +136,9 @@ impl Inputs {
             match event {
                 Ok(Event::Init) => listed = Presence::Absent,
                 Ok(Event::InitApply(secret)) => listed = at(&secret),
-                Ok(Event::InitDone) => self.tell(&key, listed.clone()),
-                Ok(Event::Apply(secret)) => self.tell(&key, at(&secret)),
-                Ok(Event::Delete(_)) => self.tell(&key, Presence::Absent),
+                Ok(Event::InitDone) => self.notify(&key, listed.clone()),
+                Ok(Event::Apply(secret)) => self.notify(&key, at(&secret)),
+                Ok(Event::Delete(_)) => self.notify(&key, Presence::Absent),
                 Err(error) => {
                     warn!(namespace, secret = name, %error, "could not watch a Secret; trying again");
                 }
@@ -146,7 +146,7 @@ impl Inputs {
         }
     }
 
-    fn tell(&self, key: &Key, presence: Presence) {
+    fn notify(&self, key: &Key, presence: Presence) {
         let followers = match lock(&self.state).followed.get_mut(key) {
             Some(followed) if followed.presence != presence => {
                 followed.presence = presence;

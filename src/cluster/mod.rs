@@ -154,7 +154,7 @@ fn sentence(error: &kube::Error) -> String {
 
 /// So many calls to the API server are under way at most (K3): each holds a connection of its own, with
 /// buffers of some 40 KiB.
-const MOST_CALLS: usize = 64;
+const MOST_CALLS: usize = 24;
 static CALLS: Semaphore = Semaphore::const_new(MOST_CALLS);
 
 /// Makes one call to the API server when its turn comes, bounded in time and named for its errors.

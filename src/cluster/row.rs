@@ -19,7 +19,7 @@ const LONGEST_DICTIONARY: usize = 16 * 1024;
 /// A row keeps what decisions read, and what is written back: all of spec and status, and the metadata
 /// that [`Kept::slim`] leaves. Statuses and finalizers are written so that nothing else of the object
 /// changes, so what is not kept is not lost.
-pub trait Kept:
+pub trait Packable:
     Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
 {
     /// The keys that it is found by, beside its name.
@@ -201,13 +201,13 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    fn slimmed<K: Kept>(mut object: K) -> K {
+    fn slimmed<K: Packable>(mut object: K) -> K {
         object.slim();
         object
     }
 
     /// The size of the second of two such objects.
-    fn packed<K: Kept>(object: K) -> usize {
+    fn packed<K: Packable>(object: K) -> usize {
         let object = slimmed(object);
         let text = serde_json::to_string(&object).unwrap();
         // Its name, its id and its times are others.

@@ -9,7 +9,7 @@ use std::{
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    row::{Kept, Packer},
+    row::{Packable, Packer},
     view::object_ref,
 };
 
@@ -59,7 +59,7 @@ impl<K> Default for Rows<K> {
     }
 }
 
-impl<K: Kept> Rows<K> {
+impl<K: Packable> Rows<K> {
     /// The row of this name.
     pub fn named(&self, namespace: Option<&str>, name: &str) -> Option<Handle> {
         let mut found = self.with_hash(self.hash_name(namespace, name));

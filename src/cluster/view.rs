@@ -11,7 +11,7 @@ use std::{
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::Notify;
 
-use super::{row::Kept, rows::Rows};
+use super::{row::Packable, rows::Rows};
 
 /// What we know of all objects of one kind: one cache for all watched namespaces, with our own
 /// writes on top.
@@ -20,7 +20,7 @@ use super::{row::Kept, rows::Rows};
 /// older object would do things twice; so a confirmed write is kept until the watch has caught up, or
 /// has listed anew since: what a list does not hold is no more, as in an etcd that was restored.
 #[derive(Debug)]
-pub struct View<K: Kept> {
+pub struct View<K: Packable> {
     rows: Mutex<Rows<K>>,
     written: Mutex<HashMap<ObjectRef<K>, Written<K>>>,
     /// The newest version that a watch has told, by namespace.
@@ -45,7 +45,7 @@ enum What<K> {
     Deleted(Option<String>),
 }
 
-impl<K: Kept> View<K> {
+impl<K: Packable> View<K> {
     /// An empty view that `watches` watches will fill.
     #[must_use]
     pub fn new(watches: usize) -> Self {
@@ -151,7 +151,7 @@ impl<K: Kept> View<K> {
             return;
         }
         self.index(&key, Some(&object));
-        self.keep(key, What::Object(Arc::new(object)));
+        self.overlay(key, What::Object(Arc::new(object)));
     }
 
     fn is_told(&self, key: &ObjectRef<K>) -> bool {
@@ -169,10 +169,10 @@ impl<K: Kept> View<K> {
     /// Remembers that the API server confirmed a deletion of ours.
     pub fn deleted(&self, key: &ObjectRef<K>, uid: Option<String>) {
         self.index(key, None);
-        self.keep(key.clone(), What::Deleted(uid));
+        self.overlay(key.clone(), What::Deleted(uid));
     }
 
-    fn keep(&self, key: ObjectRef<K>, what: What<K>) {
+    fn overlay(&self, key: ObjectRef<K>, what: What<K>) {
         let list = self.lists.load(Ordering::Relaxed);
         lock(&self.written).insert(key, Written { what, list });
     }
@@ -188,13 +188,13 @@ impl<K: Kept> View<K> {
 
     /// A watch tells an object.
     pub fn apply(&self, object: &K) {
-        self.tell(object);
+        self.notify(object);
         self.put(object, None);
     }
 
     /// A watch tells that an object is gone.
     pub fn delete(&self, object: &K) {
-        self.tell(object);
+        self.notify(object);
         let key = ObjectRef::from_obj(object);
         self.forget(&key);
         let mut rows = lock(&self.rows);
@@ -218,7 +218,7 @@ impl<K: Kept> View<K> {
     pub fn end_list(&self, list: u32, scope: Option<&str>) -> Vec<Arc<K>> {
         self.forget_before(list, scope);
         for object in self.all(scope) {
-            self.tell(&*object);
+            self.notify(&*object);
         }
         let gone: Vec<_> = {
             let mut rows = lock(&self.rows);
@@ -258,7 +258,7 @@ impl<K: Kept> View<K> {
         self.lists_done.notify_waiters();
     }
 
-    fn tell(&self, object: &K) {
+    fn notify(&self, object: &K) {
         if let Some(version) = version(object) {
             let mut told = lock(&self.told);
             let newest = told.entry(object.namespace()).or_default();
@@ -281,7 +281,7 @@ impl<K: Kept> View<K> {
     }
 
     fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
-        let keys = object.map(Kept::index_keys).unwrap_or_default();
+        let keys = object.map(Packable::index_keys).unwrap_or_default();
         lock(&self.rows).index(key.namespace.as_deref(), &key.name, &keys);
     }
 }

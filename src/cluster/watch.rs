@@ -14,7 +14,7 @@ use kube::{
     },
 };
 
-use super::{call, row::Kept, view::View, watch_client::reporting};
+use super::{call, row::Packable, view::View, watch_client::reporting};
 use crate::health::{Health, Problem, innermost};
 
 /// Quiet watches are dropped by some load balancers after four minutes; ours end before (seconds).
@@ -49,7 +49,7 @@ pub async fn keep<K>(
     health: Health,
     changed: impl Fn(&K, bool),
 ) where
-    K: Kept,
+    K: Packable,
 {
     let what = match &scope {
         Some(namespace) => format!("{} in {namespace}", K::plural(&())),
@@ -159,7 +159,7 @@ async fn is_ending(namespaces: &Api<Namespace>, scope: Option<&str>) -> bool {
 }
 
 /// Tells of all that a complete list held, and of what is gone because it was not in it.
-pub fn take_over<K: Kept>(
+pub fn take_over<K: Packable>(
     view: &View<K>,
     scope: Option<&str>,
     list: u32,

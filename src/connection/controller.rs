@@ -9,7 +9,7 @@ use crate::{
     cluster::{
         self, ObjectKey, index,
         input::{Follower, Presence, Role},
-        row::Kept,
+        row::Packable,
         view::View,
     },
     context::Context,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Looks at one connection; when to look again.
-pub async fn reconcile<C: AnyConnection + Stored + Kept>(
+pub async fn reconcile<C: AnyConnection + Stored + Packable>(
     context: &Context,
     view: &View<C>,
     reference: ObjectRef<C>,
@@ -40,28 +40,28 @@ pub async fn reconcile<C: AnyConnection + Stored + Kept>(
             remove_finalizer(&*context.world, view, connection.as_ref(), None).await?;
             context.world.unfollow(&follower(&key));
             let uid = connection.uid().unwrap_or_default();
-            let uncount = |memory: &mut _| report::measure(context, memory, 0);
-            context.memory.change(&uid, uncount);
-            context.memory.forget(&uid);
+            let uncount = |cache: &mut _| report::measure(context, cache, 0);
+            context.cache.change(&uid, uncount);
+            context.cache.forget(&uid);
             return Ok(Rested::Until(None));
         }
-        look(context, connection.as_ref(), &key).await?;
+        resolve_if_changed(context, connection.as_ref(), &key).await?;
         report::deleting(context, view, connection.as_ref(), &key, deadline).await?;
         return Ok(Rested::Until(Some(deadline)));
     }
-    look(context, connection.as_ref(), &key).await?;
+    resolve_if_changed(context, connection.as_ref(), &key).await?;
     if is_used && !is_held {
         add_finalizer(&*context.world, view, connection.as_ref()).await?;
     }
     let Some(connection) = view.get(&reference) else {
         return Ok(Rested::Until(None));
     };
-    let until = report::tell(context, view, connection.as_ref(), &key).await?;
+    let until = report::update_status(context, view, connection.as_ref(), &key).await?;
     Ok(Rested::Until(until))
 }
 
 /// Resolves the connection anew, if its spec or its Secret has changed since.
-async fn look<C: AnyConnection + Kept>(
+async fn resolve_if_changed<C: AnyConnection + Packable>(
     context: &Context,
     connection: &C,
     key: &ConnectionKey,
@@ -130,8 +130,8 @@ async fn read(context: &Context, namespace: &str, reference: &SecretKeyRef) -> F
         name: reference.name.clone(),
     };
     match context.world.ask(request).await {
-        Ok(Some(Object::Secret(secret))) => Found::of(Some(*secret)),
-        Ok(_) => Found::of(None),
+        Ok(Some(Object::Secret(secret))) => Found::from_secret(Some(*secret)),
+        Ok(_) => Found::from_secret(None),
         Err(error) => Found::Unreadable(error.reason(), error.to_string()),
     }
 }

@@ -9,7 +9,8 @@ use kube::ResourceExt;
 
 use super::{former, load::Load};
 use crate::{
-    cluster::{self, index, row::Kept, view::View},
+    cache::ObservedState,
+    cluster::{self, index, row::Packable, view::View},
     context::Context,
     crd::{
         AcsToken, AnyConnection, Conditions, ConnectionKey, ConnectionRef, ConnectionStatus,
@@ -17,7 +18,6 @@ use crate::{
     },
     credentials::{CredentialState, Unusable},
     engine::{Stored, write_status},
-    memory::Remembered,
     renewal,
 };
 
@@ -34,7 +34,7 @@ const TOLD_BY_ANOTHER: SignedDuration = SignedDuration::from_secs(30);
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Tells how the connection is, if that is something new (K4), and when to look again.
-pub async fn tell<C: AnyConnection + Stored + Kept>(
+pub async fn update_status<C: AnyConnection + Stored + Packable>(
     context: &Context,
     view: &View<C>,
     connection: &C,
@@ -76,25 +76,25 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         },
         observed_generation: generation,
         conditions: conditions
-            .of(&verdict)
+            .for_verdict(&verdict)
             .into_iter()
             .chain(told_counts.iter().copied().cloned())
             .collect(),
         ..former.clone()
     };
-    let is_offset_news = next.clock_offset.is_some() != former.clock_offset.is_some();
-    if !is_offset_news {
+    let offset_appears = next.clock_offset.is_some() != former.clock_offset.is_some();
+    if !offset_appears {
         // The seconds of an offset waver; only that there is one is worth a write.
         next.clock_offset.clone_from(&former.clock_offset);
     }
     let was_accepted = told_regeneration
         .is_some_and(|told| Reason::parse(&told.reason) != Some(Reason::CredentialNotAccepted));
-    let is_news = next != former || is_accepted != was_accepted;
-    let counted = context.memory.of(&uid).counted;
+    let is_changed = next != former || is_accepted != was_accepted;
+    let counted = context.cache.get(&uid).counted;
     let tokens = i32::try_from(former.tokens.unwrap_or(0)).unwrap_or(i32::MAX);
     let pause = COUNTING.max(COUNTING_PER_TOKEN * tokens);
     let due = counted.and_then(|counted| renewal::pause(counted, pause, now));
-    if let (false, Some(due)) = (is_news, due) {
+    if let (false, Some(due)) = (is_changed, due) {
         return Ok(Some(due));
     }
     let load = count(context, key, &credential, &mut next);
@@ -102,8 +102,8 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     next.identities = i64::try_from(users).ok();
     let left = next.former_tokens.as_ref().map_or(0, |former| former.left);
     context
-        .memory
-        .change(&uid, |memory| measure(context, memory, left));
+        .cache
+        .change(&uid, |cache| measure(context, cache, left));
     let settling = context.config.pods_reread_within;
     let regeneration =
         former::regeneration(next.former_tokens.as_ref(), is_accepted, settling, now);
@@ -119,19 +119,19 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
         let condition = conditions.one(SERVICE_LIMIT_EXCEEDED, true, reason, &warning);
         next.conditions.push(condition);
     }
-    let wake = again(&current, now)
+    let requeue_at = again(&current, now)
         .into_iter()
         .chain(regeneration.changes_at)
         .min();
     // Only what is written is told: a failed write is repeated as the failure that it is (K4).
     let told = || {
         context
-            .memory
-            .change(&uid, |memory| memory.counted = Some(now));
+            .cache
+            .change(&uid, |cache| cache.counted = Some(now));
     };
     if next == former {
         told();
-        return Ok(wake);
+        return Ok(requeue_at);
     }
     if !context.tells_of(key) {
         told();
@@ -140,7 +140,7 @@ pub async fn tell<C: AnyConnection + Stored + Kept>(
     write_status(&*context.world, view, &connection.with_status(next)).await?;
     told();
     warn(context, connection, &former, &current, &verdict).await;
-    Ok(wake)
+    Ok(requeue_at)
 }
 
 /// Counts the tokens of the connection, and what is left of a former credential; what their renewals
@@ -168,7 +168,7 @@ fn count(
 }
 
 /// Tells what the deletion of the connection waits for.
-pub async fn deleting<C: AnyConnection + Stored + Kept>(
+pub async fn deleting<C: AnyConnection + Stored + Packable>(
     context: &Context,
     view: &View<C>,
     connection: &C,
@@ -212,7 +212,7 @@ pub async fn deleting<C: AnyConnection + Stored + Kept>(
     };
     let next = ConnectionStatus {
         observed_generation: generation,
-        conditions: conditions.of(&Verdict::reconciling(Reason::Deleting, message)),
+        conditions: conditions.for_verdict(&Verdict::reconciling(Reason::Deleting, message)),
         ..former.clone()
     };
     if next == former || !context.tells_of(key) {
@@ -222,10 +222,10 @@ pub async fn deleting<C: AnyConnection + Stored + Kept>(
 }
 
 /// Counts the connection's part of the metric.
-pub fn measure(context: &Context, memory: &mut Remembered, left: i64) {
-    let change = left.saturating_sub(memory.former_tokens);
+pub fn measure(context: &Context, cache: &mut ObservedState, left: i64) {
+    let change = left.saturating_sub(cache.former_tokens);
     context.metrics.former_tokens.inc_by(change);
-    memory.former_tokens = left;
+    cache.former_tokens = left;
 }
 
 /// An Event for what has become worse.
@@ -292,7 +292,7 @@ fn tokens_of<'a>(
     let users = index::of_connection(key);
     let is_made_with = |kept: Option<&ConnectionRef>, namespace: Option<String>| {
         let namespace = namespace.unwrap_or_default();
-        kept.is_some_and(|kept| ConnectionKey::of(kept, &namespace) == *key)
+        kept.is_some_and(|kept| ConnectionKey::from_reference(kept, &namespace) == *key)
     };
     let of_users = context.views.tokens.find(&users).filter(move |token| {
         let kept = token.status.as_ref();

@@ -41,7 +41,7 @@ pub enum Found {
 impl Found {
     /// What a Secret that was looked for is to who looks for a credential.
     #[must_use]
-    pub fn of(secret: Option<Secret>) -> Self {
+    pub fn from_secret(secret: Option<Secret>) -> Self {
         let Some(secret) = secret else {
             return Self::Missing;
         };

@@ -13,7 +13,7 @@ use crate::{
         ConnectionRef, DEFAULT_CONNECTION, Reason, TokenPolicy,
     },
     credentials::{Refused, Unusable},
-    engine::{AcsCall, Answered, Outcome},
+    engine::{AcsCall, Answered, StepOutcome},
     renewal,
 };
 
@@ -79,9 +79,9 @@ impl Context {
     pub fn fallback_waits(&self, object: &ObjectMeta, now: Timestamp) -> Option<Timestamp> {
         let uid = object.uid.as_deref().unwrap_or_default();
         let mut seen_at = now;
-        self.memory.change(uid, |memory| {
-            seen_at = memory.first_seen.map_or(now, |seen| seen.min(now));
-            memory.first_seen = Some(seen_at);
+        self.cache.change(uid, |cache| {
+            seen_at = cache.first_seen.map_or(now, |seen| seen.min(now));
+            cache.first_seen = Some(seen_at);
         });
         let namespace = object.namespace.as_deref().unwrap_or_default();
         let namespace = self.views.namespaces.get(&object_ref(None, namespace));
@@ -221,15 +221,15 @@ impl Context {
 
     /// Sends a call whose turn has come; what that led to. A credential that may not work is tried by
     /// one caller at a time.
-    pub fn begin(&self, call: AcsCall) -> Outcome {
+    pub fn begin(&self, call: AcsCall) -> StepOutcome {
         let (connection, credential) = (call.connection.clone(), call.via.credential.clone());
         if !self.registry.may_call(&connection, &credential, self.now()) {
-            return Outcome::Overtaken;
+            return StepOutcome::Overtaken;
         }
         if !self.calls.begin(&*self.world, call) {
             self.registry.untried(&connection, &credential);
         }
-        Outcome::Waits
+        StepOutcome::Waits
     }
 
     /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
@@ -247,7 +247,7 @@ impl Context {
                     .refused(key, credential, reason, &message, self.now());
                 if matches!(
                     refused,
-                    Refused::Replaced | Refused::Failed { is_news: true }
+                    Refused::Replaced | Refused::Failed { is_changed: true }
                 ) {
                     self.requeue_connection(key);
                 }

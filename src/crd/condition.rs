@@ -133,7 +133,7 @@ pub struct Conditions<'a> {
 impl Conditions<'_> {
     /// Returns the conditions for `verdict`.
     #[must_use]
-    pub fn of(&self, verdict: &Verdict) -> Vec<Condition> {
+    pub fn for_verdict(&self, verdict: &Verdict) -> Vec<Condition> {
         let (is_ready, other) = match verdict {
             Verdict::Ready { .. } => (true, None),
             Verdict::Reconciling { .. } => (false, Some(RECONCILING)),

@@ -16,7 +16,7 @@ pub struct ConnectionKey {
 impl ConnectionKey {
     /// Returns the key of the connection that `reference` names in an object of `namespace`.
     #[must_use]
-    pub fn of(reference: &ConnectionRef, namespace: &str) -> Self {
+    pub fn from_reference(reference: &ConnectionRef, namespace: &str) -> Self {
         let namespace =
             (reference.kind == ConnectionKind::AcsConnection).then(|| namespace.to_owned());
         Self {
@@ -47,7 +47,9 @@ impl ConnectionKey {
         if named.or(kept).is_some() {
             let kept = kept.filter(|kept| Some(*kept) != named);
             let concern = named.into_iter().chain(kept);
-            return concern.map(|one| Self::of(one, namespace)).collect();
+            return concern
+                .map(|one| Self::from_reference(one, namespace))
+                .collect();
         }
         [
             ConnectionKind::AcsConnection,
@@ -57,7 +59,7 @@ impl ConnectionKey {
             kind,
             name: DEFAULT_CONNECTION.to_owned(),
         })
-        .map(|reference| Self::of(&reference, namespace))
+        .map(|reference| Self::from_reference(&reference, namespace))
         .into()
     }
 }

@@ -263,8 +263,11 @@ mod tests {
             .iter()
             .map(|reason| reason.as_str())
             .chain(types);
-        let untold: Vec<_> = words.filter(|word| !told.contains(word)).collect();
-        assert!(untold.is_empty(), "docs/behaviour.md lacks {untold:?}");
+        let unrecorded: Vec<_> = words.filter(|word| !told.contains(word)).collect();
+        assert!(
+            unrecorded.is_empty(),
+            "docs/behaviour.md lacks {unrecorded:?}"
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl TokenParameters {
 mod tests {
     use super::*;
 
-    fn shape(scopes: &[Scope], expires_in: &str) -> TokenParameters {
+    fn parameters(scopes: &[Scope], expires_in: &str) -> TokenParameters {
         TokenParameters {
             scopes: scopes.iter().copied().collect(),
             expires_in: expires_in.to_owned(),
@@ -51,15 +51,18 @@ mod tests {
 
     #[test]
     fn sixty_minutes_are_an_hour_and_no_change() {
-        assert!(shape(&[Scope::Chat], "60m").is_same_as(&shape(&[Scope::Chat], "1h")));
+        assert!(parameters(&[Scope::Chat], "60m").is_same_as(&parameters(&[Scope::Chat], "1h")));
     }
 
     #[test]
     fn losing_a_scope_or_life_narrows_and_gaining_does_not() {
-        let held = shape(&[Scope::Chat, Scope::Voip], "2h");
-        assert!(held.is_narrowed_by(&shape(&[Scope::Chat], "2h")));
-        assert!(held.is_narrowed_by(&shape(&[Scope::Chat, Scope::Voip], "1h")));
-        assert!(held.is_narrowed_by(&shape(&[Scope::Chat, Scope::VoipJoin], "2h")));
-        assert!(!held.is_narrowed_by(&shape(&[Scope::Chat, Scope::Voip, Scope::VoipJoin], "24h")));
+        let held = parameters(&[Scope::Chat, Scope::Voip], "2h");
+        assert!(held.is_narrowed_by(&parameters(&[Scope::Chat], "2h")));
+        assert!(held.is_narrowed_by(&parameters(&[Scope::Chat, Scope::Voip], "1h")));
+        assert!(held.is_narrowed_by(&parameters(&[Scope::Chat, Scope::VoipJoin], "2h")));
+        assert!(!held.is_narrowed_by(&parameters(
+            &[Scope::Chat, Scope::Voip, Scope::VoipJoin],
+            "24h"
+        )));
     }
 }

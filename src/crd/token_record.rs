@@ -43,7 +43,7 @@ pub struct TokenRecord {
     /// Id in ACS of the identity that the token is issued for.
     pub identity_id: String,
     /// Requested parameters.
-    pub shape: TokenParameters,
+    pub parameters: TokenParameters,
     /// Issue time, by the clock of ACS, in whole seconds.
     pub issued_at: Timestamp,
     /// Expiry, by the operator's clock, in whole seconds.
@@ -90,8 +90,8 @@ impl TokenRecord {
             (RENEW_AT, renew_at.to_string()),
             (LIFE, self.life_text()),
             (IDENTITY_ID, self.identity_id.clone()),
-            (SCOPES, scopes_text(&self.shape.scopes)),
-            (EXPIRES_IN, self.shape.expires_in.clone()),
+            (SCOPES, scopes_text(&self.parameters.scopes)),
+            (EXPIRES_IN, self.parameters.expires_in.clone()),
             (FINGERPRINT, self.fingerprint.clone()),
             (CREDENTIAL, self.credential.clone()),
             (REVISION, self.revision.to_string()),
@@ -151,8 +151,8 @@ impl TokenRecord {
             self.identity_id.clone_from(told);
         }
         if let (Some(scopes), Some(expires_in)) = (&status.scopes, &status.expires_in) {
-            self.shape.scopes.clone_from(scopes);
-            self.shape.expires_in.clone_from(expires_in);
+            self.parameters.scopes.clone_from(scopes);
+            self.parameters.expires_in.clone_from(expires_in);
         }
         if let Some(told) = &status.credential {
             self.credential.clone_from(told);
@@ -184,7 +184,7 @@ impl TokenRecord {
         Some(Self {
             exchange: exchange_in(annotations)?,
             identity_id: text(IDENTITY_ID)?,
-            shape: TokenParameters {
+            parameters: TokenParameters {
                 scopes,
                 expires_in: text(EXPIRES_IN)?,
             },
@@ -207,8 +207,8 @@ impl TokenRecord {
         status.fingerprint.as_deref() == Some(self.fingerprint.as_str())
             && status.issued_at == Some(Time(self.issued_at))
             && status.identity_id.as_deref() == Some(self.identity_id.as_str())
-            && status.scopes.as_ref() == Some(&self.shape.scopes)
-            && status.expires_in.as_deref() == Some(self.shape.expires_in.as_str())
+            && status.scopes.as_ref() == Some(&self.parameters.scopes)
+            && status.expires_in.as_deref() == Some(self.parameters.expires_in.as_str())
     }
 }
 
@@ -284,10 +284,10 @@ mod tests {
     use super::*;
     use crate::crd::ConnectionKind;
 
-    fn facts() -> TokenRecord {
+    fn record() -> TokenRecord {
         TokenRecord {
             identity_id: "8:acs:a_b".to_owned(),
-            shape: TokenParameters {
+            parameters: TokenParameters {
                 scopes: [Scope::Voip, Scope::ChatJoin].into(),
                 expires_in: "90m".to_owned(),
             },
@@ -317,9 +317,9 @@ mod tests {
 
     #[test]
     fn facts_survive_the_way_through_annotations() {
-        let facts = facts();
-        let annotations = facts.annotations(facts.issued_at);
-        assert_eq!(TokenRecord::from_annotations(&annotations), Some(facts));
+        let record = record();
+        let annotations = record.annotations(record.issued_at);
+        assert_eq!(TokenRecord::from_annotations(&annotations), Some(record));
     }
 
     #[test]
@@ -329,15 +329,15 @@ mod tests {
             life: Some("5400s".to_owned()),
             ..AcsTokenStatus::default()
         };
-        let mut facts = facts();
-        facts.life = SignedDuration::from_secs(1);
+        let mut record = record();
+        record.life = SignedDuration::from_secs(1);
         assert_eq!(
-            facts.clone().bounded_by(&status).life,
+            record.clone().bounded_by(&status).life,
             SignedDuration::from_mins(90)
         );
-        assert_eq!(facts.clone().bounded_by(&status).former, None);
-        facts.fingerprint = "another".to_owned();
-        assert_eq!(facts.clone().bounded_by(&status), facts);
+        assert_eq!(record.clone().bounded_by(&status).former, None);
+        record.fingerprint = "another".to_owned();
+        assert_eq!(record.clone().bounded_by(&status), record);
     }
 
     #[test]

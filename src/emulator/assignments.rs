@@ -11,7 +11,7 @@ use super::{
 };
 
 /// `entra/{object}` or `teamsExtension/{tenant}/{object}`.
-pub(super) type Place = String;
+pub(super) type Location = String;
 
 const MOST: usize = 10_000;
 /// Of an id in characters, and of a list of applications.
@@ -27,7 +27,7 @@ pub(super) struct Assignment {
     pub client_ids: Vec<String>,
 }
 
-fn place(turn: &Turn<'_>) -> Place {
+fn place(turn: &Turn<'_>) -> Location {
     match *turn.ids {
         [tenant, object] => format!("teamsExtension/{tenant}/{object}"),
         [object] => format!("entra/{object}"),

@@ -68,7 +68,7 @@ impl Emulator {
     /// `POST /{tenant}/oauth2/v2.0/token`: the client-credentials grant.
     fn by_credential(&self, call: &Call, tenant: &str) -> Answer {
         let (settings, now) = self.settings_and_time();
-        let form = Form::of(call);
+        let form = Form::from_call(call);
         match granted(&form, tenant, &settings, now) {
             Err(Code(number, text)) => refused(number, &text, now),
             Ok((client, resource)) => {
@@ -130,7 +130,7 @@ impl Emulator {
             let message = "Required header Metadata is missing or wrong.".to_owned();
             return refused("BadRequest", message);
         }
-        let form = Form::of(call);
+        let form = Form::from_call(call);
         let resource = form.get("resource");
         if !settings
             .local_token_audiences
@@ -175,7 +175,7 @@ impl Emulator {
 struct Form(Vec<(String, String)>);
 
 impl Form {
-    fn of(call: &Call) -> Self {
+    fn from_call(call: &Call) -> Self {
         let is_form = call
             .header(header::CONTENT_TYPE.as_str())
             .is_some_and(|it| it.starts_with("application/x-www-form-urlencoded"));

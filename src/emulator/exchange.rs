@@ -36,7 +36,7 @@ impl User {
         application.unwrap_or_default()
     }
 
-    fn of(text: &str, now: Timestamp) -> Result<(Self, Timestamp), Refusal> {
+    fn from_text(text: &str, now: Timestamp) -> Result<(Self, Timestamp), Refusal> {
         let user: Self = token::claims(text).ok_or_else(Refusal::invalid_user_token)?;
         // They become a part of an identity's id.
         let is_sound =
@@ -62,7 +62,7 @@ pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     if versions::has_teams_user(&turn.version) {
         asked = Some((text("appId", "AppId")?, text("userId", "UserId")?));
     }
-    let (user, end) = User::of(token, turn.now)?;
+    let (user, end) = User::from_text(token, turn.now)?;
     if let Some((app_id, user_id)) = asked {
         if !user.oid.eq_ignore_ascii_case(user_id) {
             let message = "Provided AAD token issued for unexpected user.";
@@ -110,7 +110,7 @@ fn caller(turn: &Turn<'_>) -> Result<(User, Timestamp), Refusal> {
     let token = value.and_then(|value| value.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let (_, token) = token.ok_or_else(Refusal::invalid_user_token)?;
-    User::of(token, turn.now)
+    User::from_text(token, turn.now)
 }
 
 fn exchange(

@@ -43,7 +43,7 @@ impl Answer {
     }
 
     /// The answer with all its headers.
-    pub fn response(self, facts: &Facts<'_>) -> Response<Full<Bytes>> {
+    pub fn response(self, record: &Facts<'_>) -> Response<Full<Bytes>> {
         let (bytes, content_type) = self.bytes();
         let mut response = Response::new(Full::new(bytes));
         *response.status_mut() = self.status;
@@ -53,23 +53,23 @@ impl Answer {
             MARK,
             &format!("{}.0", &super::base64(Uuid::new_v4().as_bytes())),
         );
-        put(headers, header::DATE.as_str(), &http_date(facts.now));
+        put(headers, header::DATE.as_str(), &http_date(record.now));
         if let Some(content_type) = content_type {
             put(headers, header::CONTENT_TYPE.as_str(), content_type);
         }
-        if let (true, Some(versions)) = (self.names_versions, &facts.versions) {
+        if let (true, Some(versions)) = (self.names_versions, &record.versions) {
             put(headers, "api-supported-versions", versions);
         }
         put(headers, "request-context", "appId=");
         put(headers, "strict-transport-security", "max-age=2592000");
         put(headers, "x-azure-ref", &Uuid::new_v4().simple().to_string());
         put(headers, "x-cache", "CONFIG_NOCACHE");
-        let took = facts.begun.elapsed().as_millis();
+        let took = record.begun.elapsed().as_millis();
         put(headers, "x-processing-time", &format!("{took}ms"));
         for (name, value) in &self.headers {
             put(headers, name, value);
         }
-        if let Some(id) = facts.client_request_id() {
+        if let Some(id) = record.client_request_id() {
             headers.insert(
                 HeaderName::from_static("x-ms-client-request-id"),
                 id.clone(),

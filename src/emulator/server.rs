@@ -223,13 +223,13 @@ impl Server {
             },
         };
         let now = self.emulator.core().state.now();
-        let facts = Facts {
+        let record = Facts {
             now,
             begun,
             versions,
             headers: &call.headers,
         };
-        Ok(answer.response(&facts))
+        Ok(answer.response(&record))
     }
 
     /// Has a request of the service's interface attended to, even if its client goes away meanwhile:

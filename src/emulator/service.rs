@@ -136,7 +136,7 @@ impl From<Answer> for Done {
 }
 
 /// An answer, and what the journal tells of it.
-pub(super) struct Outcome {
+pub(super) struct Handled {
     pub answer: Answer,
     pub identity: Option<String>,
     pub key: Option<Signer>,
@@ -144,8 +144,8 @@ pub(super) struct Outcome {
     pub why: Option<String>,
 }
 
-impl Outcome {
-    fn of(refusal: impl Into<Answer>) -> Self {
+impl Handled {
+    fn refused(refusal: impl Into<Answer>) -> Self {
         Self {
             answer: refusal.into(),
             identity: None,
@@ -191,27 +191,27 @@ impl Turn<'_> {
 
 impl Emulator {
     /// Answers a request of the service's own interface.
-    pub(super) fn serve(&self, call: &Call) -> Outcome {
+    pub(super) fn serve(&self, call: &Call) -> Handled {
         let segments = match call.segments() {
             Ok(segments) => segments,
-            Err(refusal) => return Outcome::of(refusal),
+            Err(refusal) => return Handled::refused(refusal),
         };
         let (operation, ids) = match operation::route(&call.method, &segments) {
             Ok(found) => found,
             Err(allowed) if allowed.is_empty() => {
                 let message = "This path does not exist.";
                 let refusal = Refusal::new(StatusCode::NOT_FOUND, "NotFound", message);
-                return Outcome::of(refusal);
+                return Handled::refused(refusal);
             }
             Err(allowed) => {
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 let message = format!("This path supports only {allowed}.");
                 let refusal = Refusal::new(status, "MethodNotAllowed", message);
-                return Outcome::of(refusal.with("allow", allowed));
+                return Handled::refused(refusal.with("allow", allowed));
             }
         };
         if let Some(answer) = self.entra(call, operation, &ids) {
-            return Outcome::of(answer);
+            return Handled::refused(answer);
         }
         let core = self.core();
         let signer = if operation.is_called_by_users() {
@@ -220,9 +220,9 @@ impl Emulator {
             match signature::signer(call, &core.state, &self.signer) {
                 Ok(signer) => signer,
                 Err(denial) => {
-                    return Outcome {
+                    return Handled {
                         why: Some(denial.why),
-                        ..Outcome::of(denial.answer)
+                        ..Handled::refused(denial.answer)
                     };
                 }
             }
@@ -249,7 +249,7 @@ impl Emulator {
         drop(turn);
         let key = (!operation.is_called_by_users()).then_some(signer);
         let done = done.unwrap_or_else(|refusal| Answer::from(refusal).into());
-        Outcome {
+        Handled {
             identity: done.identity.or(named),
             key,
             why: None,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    assignments::{Assignment, Place},
+    assignments::{Assignment, Location},
     settings::Settings,
     span,
 };
@@ -27,7 +27,7 @@ pub(super) struct State {
     pub clock_offset: SignedDuration,
     /// In the order of their creation, deleted ones too.
     identities: Vec<Identity>,
-    pub assignments: BTreeMap<Place, Assignment>,
+    pub assignments: BTreeMap<Location, Assignment>,
     /// Where an identity is, by its id.
     #[serde(skip)]
     positions: HashMap<String, usize>,
@@ -134,11 +134,11 @@ pub(super) enum Event {
         at: Timestamp,
     },
     Assigned {
-        place: Place,
+        place: Location,
         assignment: Assignment,
     },
     Unassigned {
-        place: Place,
+        place: Location,
     },
     Settings(Settings),
     Clock {

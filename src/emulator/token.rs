@@ -76,24 +76,24 @@ impl Signer {
 
     /// Writes a token. Its two first parts have neither `-` nor `_`, since readers exist that take
     /// them for plain base64: ASCII without `>`, `?` and `~` never encodes to either.
-    pub fn write(&self, facts: &Facts<'_>) -> Unsigned {
-        let (from, until) = (facts.issued_at.as_second(), facts.expires_at.as_second());
+    pub fn write(&self, record: &Facts<'_>) -> Unsigned {
+        let (from, until) = (record.issued_at.as_second(), record.expires_at.as_second());
         let mut claims = vec![
             claim(
                 "skypeid",
-                facts.identity.strip_prefix("8:").unwrap_or_default(),
+                record.identity.strip_prefix("8:").unwrap_or_default(),
             ),
             claim("scp", SCP),
             claim("csi", from.to_string()),
             claim("iat", from),
             claim("exp", until),
-            claim("acsScope", facts.scopes.join(",")),
-            claim("resourceId", facts.resource),
+            claim("acsScope", record.scopes.join(",")),
+            claim("resourceId", record.resource),
             claim("resourceLocation", LOCATION),
         ];
         // The service's claims have no room for a number, and tokens of one second must differ:
         // their order carries it.
-        let mut number = facts.number;
+        let mut number = record.number;
         let mut ordered = Vec::new();
         while !claims.is_empty() {
             let left = claims.len() as u64;

@@ -217,8 +217,9 @@ impl Calls {
         };
         let guard = match &call.operation {
             AcsOperation::CreateIdentity { .. } => None,
-            AcsOperation::IssueToken(order) | AcsOperation::ExchangeTeamsToken { order, .. } => {
-                Some(self.locks.issue(&order.identity_id, &call.by))
+            AcsOperation::IssueToken(request)
+            | AcsOperation::ExchangeTeamsToken { request, .. } => {
+                Some(self.locks.issue(&request.identity_id, &call.by))
             }
             AcsOperation::RevokeTokens { identity_id }
             | AcsOperation::DeleteIdentity { identity_id } => {
@@ -261,12 +262,12 @@ impl Calls {
 
     fn answered(&self, answered: Answered) {
         let key = answered.call.by.clone();
-        self.keep(answered);
+        self.store_answer(answered);
         self.requeue.send(key);
     }
 
     /// Keeps the answer until a later run can record it.
-    pub fn keep(&self, answered: Answered) {
+    pub fn store_answer(&self, answered: Answered) {
         let key = answered.call.by.clone();
         let call = Call {
             since: answered.sent_at,

@@ -14,8 +14,8 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IdentityPage, IssueOrder, Object, Stored,
-    World, pods, workload,
+    AcsAnswer, AcsCall, AcsOperation, ApiRequest, Claim, IdentityPage, IssueRequest, Object,
+    Stored, World, pods, workload,
 };
 use crate::{
     acs::{self, AssertionSource, Endpoint, Service, Turn, Urgency},
@@ -179,12 +179,19 @@ impl World for Live {
                     .create_identity(custom_id.as_deref(), turn)
                     .await
                     .map(AcsAnswer::Created),
-                AcsOperation::IssueToken(order) => {
-                    let IssueOrder {
-                        identity_id, shape, ..
-                    } = order;
-                    let scopes: Vec<_> = shape.scopes.iter().map(|scope| scope.as_str()).collect();
-                    let issued = client.issue_token(&identity_id, &scopes, shape.minutes(), turn);
+                AcsOperation::IssueToken(request) => {
+                    let IssueRequest {
+                        identity_id,
+                        parameters,
+                        ..
+                    } = request;
+                    let scopes: Vec<_> = parameters
+                        .scopes
+                        .iter()
+                        .map(|scope| scope.as_str())
+                        .collect();
+                    let issued =
+                        client.issue_token(&identity_id, &scopes, parameters.minutes(), turn);
                     issued.await.map(AcsAnswer::Issued)
                 }
                 AcsOperation::ExchangeTeamsToken {

@@ -6,11 +6,11 @@
 
 mod calls;
 mod claim;
+mod issue_request;
 mod lease;
 mod live;
 mod locks;
 mod object;
-mod order;
 mod pods;
 mod queue;
 mod reason;
@@ -22,15 +22,15 @@ mod writes;
 
 pub use calls::{Answered, CallStage, Calls};
 pub use claim::Claim;
+pub use issue_request::{IssueRequest, Why};
 pub use lease::{Election, Next, Record, Timing, TimingError};
 pub use live::Live;
 pub use locks::{Guard, Locks};
 pub use object::{IdentityPage, Object, Stored};
-pub use order::{IssueOrder, Why};
 pub use pods::{PodMounts, PodPage};
 pub use queue::{Ended, Queue};
 pub use requeue::Requeue;
-pub use run::{Outcome, Reconcile, Rested, Stop, ended, run_all, to_rest};
+pub use run::{Reconcile, Rested, StepOutcome, Stop, ended, run_all, to_rest};
 pub use workload::Workload;
 pub use world::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, World};
 pub use writes::{add_finalizer, remove_finalizer, write_status};

@@ -32,7 +32,7 @@ const LONGEST_TIMER: Duration = Duration::from_hours(24 * 30);
 
 /// What a step of a run led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// The cluster is another one: look again.
     Done,
     /// Nothing was done, because something has changed since the decision.
@@ -63,8 +63,9 @@ pub trait Reconcile: Send {
 
     /// Observes, decides, and carries out the decided step. The step is `None` where nothing was
     /// decided, as when an answer is recorded.
-    fn step(&mut self)
-    -> impl Future<Output = Result<(Option<Self::Step>, Outcome), Error>> + Send;
+    fn step(
+        &mut self,
+    ) -> impl Future<Output = Result<(Option<Self::Step>, StepOutcome), Error>> + Send;
 
     /// The name of a step, for metrics and logs.
     fn name(step: &Self::Step) -> &'static str;
@@ -77,10 +78,10 @@ pub async fn to_rest<R: Reconcile>(mut run: R) -> Result<Rested, Error> {
     for _ in 0..MOST_STEPS {
         let (step, outcome) = run.step().await?;
         match outcome {
-            Outcome::Done => {}
-            Outcome::Rest(until) => return Ok(Rested::Until(until)),
-            Outcome::Waits | Outcome::Gone => return Ok(Rested::Until(None)),
-            Outcome::Overtaken => return Ok(Rested::Overtaken),
+            StepOutcome::Done => {}
+            StepOutcome::Rest(until) => return Ok(Rested::Until(until)),
+            StepOutcome::Waits | StepOutcome::Gone => return Ok(Rested::Until(None)),
+            StepOutcome::Overtaken => return Ok(Rested::Overtaken),
         }
         if let Some(step) = &step
             && former.as_ref() == Some(step)

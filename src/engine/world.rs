@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 
-use super::{IssueOrder, Object, PodMounts};
+use super::{IssueRequest, Object, PodMounts};
 use crate::{
     acs::{
         self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Operation,
@@ -181,11 +181,11 @@ pub enum AcsOperation {
         is_first: bool,
     },
     /// Issues a token.
-    IssueToken(IssueOrder),
+    IssueToken(IssueRequest),
     /// Exchanges the Entra token of a Teams user.
     ExchangeTeamsToken {
         /// What is wanted.
-        order: IssueOrder,
+        request: IssueRequest,
         /// The Entra token.
         token: SecretString,
         /// The application that it was obtained with.

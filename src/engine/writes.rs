@@ -4,22 +4,22 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{ApiRequest, Object, Stored, World};
 use crate::{
-    cluster::{Error, row::Kept, view::View},
+    cluster::{Error, row::Packable, view::View},
     crd::FINALIZER,
 };
 
 /// Writes `object`'s status, on condition that nobody has changed the object since it was read (K2).
-pub async fn write_status<K: Stored + Kept>(
+pub async fn write_status<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
 ) -> Result<(), Error> {
     let request = ApiRequest::WriteStatus(object.clone().into_object());
-    keep(world, view, object, world.ask(request).await).await
+    update_view(world, view, object, world.ask(request).await).await
 }
 
 /// Adds our finalizer, on the same condition.
-pub async fn add_finalizer<K: Stored + Kept>(
+pub async fn add_finalizer<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
@@ -31,12 +31,12 @@ pub async fn add_finalizer<K: Stored + Kept>(
         finalizers,
         abandoned: None,
     };
-    keep(world, view, object, world.ask(request).await).await
+    update_view(world, view, object, world.ask(request).await).await
 }
 
 /// Removes our finalizer; an object that is gone already is fine. `abandoned` says why something is
 /// left behind in ACS, if anything is.
-pub async fn remove_finalizer<K: Stored + Kept>(
+pub async fn remove_finalizer<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
@@ -56,12 +56,12 @@ pub async fn remove_finalizer<K: Stored + Kept>(
         Err(error) if error.is_not_found() => {
             view.deleted(&ObjectRef::from_obj(object), object.uid());
         }
-        written => return keep(world, view, object, written).await,
+        written => return update_view(world, view, object, written).await,
     }
     Ok(())
 }
 
-async fn keep<K: Stored + Kept>(
+async fn update_view<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
@@ -89,7 +89,7 @@ async fn keep<K: Stored + Kept>(
 
 /// An object that was decided on as it no longer is, which the watch has not told yet, is read: one that
 /// was made anew under its name would else be served as the former one for as long as the watch lags.
-async fn reread<K: Stored + Kept>(
+async fn reread<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
     object: &K,

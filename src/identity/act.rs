@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     acs::Resolved,
+    cache::Created,
     cluster::{self, ObjectKey, index, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus, ConnectionKey},
-    engine::{AcsCall, AcsOperation, Outcome, add_finalizer, remove_finalizer, write_status},
-    memory::Created,
+    engine::{AcsCall, AcsOperation, StepOutcome, add_finalizer, remove_finalizer, write_status},
     token::{owner::owned_by, secret::Secrets},
 };
 
@@ -31,7 +31,7 @@ pub async fn carry_out(
     identity: &AcsIdentity,
     observed: &Observed<'_>,
     decision: &Decision,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     match &decision.step {
         Step::Rest => {}
         Step::AddFinalizer => {
@@ -44,13 +44,13 @@ pub async fn carry_out(
         } => {
             // What is recorded is called at once: nothing comes in between, not even the process' end.
             let namespace = identity.namespace().unwrap_or_default();
-            let connection = ConnectionKey::of(reference, &namespace);
+            let connection = ConnectionKey::from_reference(reference, &namespace);
             let Ok(via) = context.usable_connection(&connection, &namespace, observed.now) else {
-                return Ok(Outcome::Overtaken);
+                return Ok(StepOutcome::Overtaken);
             };
             let call = creation(context, identity, None, (connection, via));
             if !context.calls.has_turn(&*context.world, &call) {
-                return Ok(Outcome::Waits);
+                return Ok(StepOutcome::Waits);
             }
             let next =
                 next_status::creating(identity, reference, endpoint, *was_lost, observed.now);
@@ -65,7 +65,7 @@ pub async fn carry_out(
         Step::RecordCreated => record_created(context, identity).await?,
         Step::Create { custom_id } => {
             let Some(via) = connection_of(context, identity, context.now()) else {
-                return Ok(Outcome::Overtaken);
+                return Ok(StepOutcome::Overtaken);
             };
             let connection = (via.connection, via.resolved);
             let call = creation(context, identity, custom_id.clone(), connection);
@@ -123,7 +123,7 @@ pub async fn carry_out(
             return release(context, identity, abandoned.as_deref()).await;
         }
     }
-    Ok(Outcome::Done)
+    Ok(StepOutcome::Done)
 }
 
 /// The one create call of an object's life.
@@ -141,7 +141,7 @@ fn creation(
         by: ObjectRef::from_obj(identity).into(),
         operation: AcsOperation::CreateIdentity {
             custom_id,
-            is_first: context.memory.of(&uid).intent.is_some(),
+            is_first: context.cache.get(&uid).intent.is_some(),
         },
         uid,
         deadline: created_at.map_or_else(|| context.now(), |time| time.0),
@@ -149,9 +149,9 @@ fn creation(
 }
 
 /// Has tokens revoked, or the identity deleted.
-fn begin(context: &Context, identity: &AcsIdentity, operation: AcsOperation) -> Outcome {
+fn begin(context: &Context, identity: &AcsIdentity, operation: AcsOperation) -> StepOutcome {
     let Some(via) = connection_of(context, identity, context.now()) else {
-        return Outcome::Overtaken;
+        return StepOutcome::Overtaken;
     };
     let call = AcsCall {
         via: via.resolved,
@@ -165,15 +165,15 @@ fn begin(context: &Context, identity: &AcsIdentity, operation: AcsOperation) -> 
 }
 
 /// Sends the call if it is the identity's turn; else it waits for that.
-fn send(context: &Context, identity: &AcsIdentity, call: AcsCall, is_cleanup: bool) -> Outcome {
+fn send(context: &Context, identity: &AcsIdentity, call: AcsCall, is_cleanup: bool) -> StepOutcome {
     let key = call.by.clone();
     let (calls, world) = (&context.calls, &*context.world);
     if !calls.has_turn(world, &call) {
-        return Outcome::Waits;
+        return StepOutcome::Waits;
     }
     let outcome = if is_cleanup {
         calls.begin(world, call);
-        Outcome::Waits
+        StepOutcome::Waits
     } else {
         context.begin(call)
     };
@@ -190,14 +190,14 @@ async fn release(
     context: &Context,
     identity: &AcsIdentity,
     abandoned: Option<&str>,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let status = identity.status.as_ref();
     let id = status.and_then(|status| status.identity_id.as_deref());
     let guard = match (abandoned, id) {
         (None, Some(id)) => {
             let key = ObjectRef::from_obj(identity).into();
             let Some(guard) = context.locks.revoke(id, &key) else {
-                return Ok(Outcome::Waits);
+                return Ok(StepOutcome::Waits);
             };
             Some(guard)
         }
@@ -217,16 +217,16 @@ async fn let_go(
     context: &Context,
     identity: &AcsIdentity,
     abandoned: Option<String>,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let views = &context.views;
     remove_finalizer(&*context.world, &views.identities, identity, abandoned).await?;
-    context.memory.forget(&identity.uid().unwrap_or_default());
-    Ok(Outcome::Gone)
+    context.cache.forget(&identity.uid().unwrap_or_default());
+    Ok(StepOutcome::Gone)
 }
 
 /// The object is gone, or another one has its name: an identity that was created for it meanwhile is
 /// deleted in ACS at once (I6).
-pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> Outcome {
+pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> StepOutcome {
     let call = AcsCall {
         via: created.via,
         connection: created.connection,
@@ -240,13 +240,13 @@ pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -
     if context.calls.has_turn(&*context.world, &call) {
         context.calls.begin(&*context.world, call);
     }
-    Outcome::Rest(None)
+    StepOutcome::Rest(None)
 }
 
 /// Deletes the Secrets of the identity's tokens: they are about to hold dead tokens (I5).
 async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(), cluster::Error> {
     let namespace = identity.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&*context.world, &namespace);
+    let secrets = Secrets::new(&*context.world, &namespace);
     for token in context
         .views
         .tokens
@@ -270,9 +270,9 @@ async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(),
 
 fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Time>) {
     context
-        .memory
-        .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.intent = intent.map(|intent| intent.0);
+        .cache
+        .change(&identity.uid().unwrap_or_default(), |cache| {
+            cache.intent = intent.map(|intent| intent.0);
         });
 }
 

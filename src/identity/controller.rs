@@ -14,7 +14,7 @@ use crate::{
     cluster,
     context::Context,
     crd::AcsIdentity,
-    engine::{Outcome, Reconcile, Rested, to_rest},
+    engine::{Reconcile, Rested, StepOutcome, to_rest},
 };
 
 /// Looks at one identity; when to look again.
@@ -33,7 +33,7 @@ struct Run {
 impl Reconcile for Run {
     type Step = Step;
 
-    async fn step(&mut self) -> Result<(Option<Step>, Outcome), cluster::Error> {
+    async fn step(&mut self) -> Result<(Option<Step>, StepOutcome), cluster::Error> {
         let context = &self.context;
         let identity = context.views.identities.get(&self.key);
         let key = self.key.clone().into();
@@ -47,14 +47,14 @@ impl Reconcile for Run {
             };
             return Ok((None, outcome));
         }
-        if let Some(created) = context.memory.created(&key)
+        if let Some(created) = context.cache.created(&key)
             && uid.as_ref() != Some(&created.uid)
         {
             return Ok((None, act::delete_unrecorded(context, &key, created)));
         }
         let Some(identity) = identity else {
             context.calls.give_up(&key);
-            return Ok((None, Outcome::Gone));
+            return Ok((None, StepOutcome::Gone));
         };
         let mut observed = observe(context, &identity, context.now());
         observed.asked_since = remember_asking(context, &identity, &observed);
@@ -65,16 +65,16 @@ impl Reconcile for Run {
                 context.calls.give_up(&key);
             }
             report::rest(context, &identity, &decision).await?;
-            return Ok((None, Outcome::Rest(decision.wake)));
+            return Ok((None, StepOutcome::Rest(decision.requeue_at)));
         }
         let outcome = act::carry_out(context, &identity, &observed, &decision).await?;
-        if outcome != Outcome::Waits {
+        if outcome != StepOutcome::Waits {
             return Ok((Some(decision.step), outcome));
         }
         observed.call = context.calls.stage(&key);
         let decision = waits(&observed);
         report::rest(context, &identity, &decision).await?;
-        Ok((None, Outcome::Rest(decision.wake)))
+        Ok((None, StepOutcome::Rest(decision.requeue_at)))
     }
 
     fn name(step: &Step) -> &'static str {
@@ -100,8 +100,8 @@ fn remember_asking(
     if since != observed.asked_since {
         let uid = identity.uid().unwrap_or_default();
         context
-            .memory
-            .change(&uid, |memory| memory.asked_since = since);
+            .cache
+            .change(&uid, |cache| cache.asked_since = since);
     }
     since
 }

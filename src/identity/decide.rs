@@ -209,7 +209,7 @@ pub struct Decision {
     /// Whether the policy does not allow the identity any longer.
     pub is_denied: bool,
     /// When to look again, unless an event comes first.
-    pub wake: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
 }
 
 impl Decision {
@@ -218,16 +218,16 @@ impl Decision {
             step,
             verdict: None,
             is_denied: false,
-            wake: None,
+            requeue_at: None,
         }
     }
 
-    fn rest(verdict: Verdict, wake: Option<Timestamp>) -> Self {
+    fn rest(verdict: Verdict, requeue_at: Option<Timestamp>) -> Self {
         Self {
             step: Step::Rest,
             verdict: Some(verdict),
             is_denied: false,
-            wake,
+            requeue_at,
         }
     }
 }
@@ -280,13 +280,13 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     let deadline = is_deleting.then_some(observed.deletion_deadline);
     if is_told {
         return Decision {
-            wake: deadline,
+            requeue_at: deadline,
             ..Decision::step(Step::Rest)
         };
     }
     if silence.is_some() {
         return Decision {
-            wake: silence,
+            requeue_at: silence,
             ..Decision::step(Step::Rest)
         };
     }
@@ -316,7 +316,7 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
         } => (reference, endpoint, *allows_adoption, *knows_custom_id),
         ConnectionView::Awaited { until } => {
             return Decision {
-                wake: Some(*until),
+                requeue_at: Some(*until),
                 ..Decision::step(Step::Rest)
             };
         }

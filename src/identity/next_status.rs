@@ -241,7 +241,7 @@ pub fn rested(
         .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
-    news(identity, next, Some(verdict), now)
+    if_changed(identity, next, Some(verdict), now)
 }
 
 /// `next`, which a call has just led to: nothing has failed since.
@@ -256,7 +256,7 @@ pub fn ready(
     next.last_failure = None;
     let verdict = standing(identity, is_missing);
     let is_live = identity.metadata.deletion_timestamp.is_none() && next.denied_since.is_none();
-    news(identity, next, is_live.then_some(&verdict), now)
+    if_changed(identity, next, is_live.then_some(&verdict), now)
 }
 
 /// `next` and that a call failed: durable, so that the pause before the next try survives us.
@@ -277,7 +277,7 @@ pub fn failed(
         message: message.to_owned(),
     });
     next.observed_generation = identity.metadata.generation;
-    news(identity, next, None, now)
+    if_changed(identity, next, None, now)
 }
 
 /// A create call may have made an identity that nobody can find (I1).
@@ -300,7 +300,7 @@ pub fn resolved(
 }
 
 /// `next` with the conditions of `verdict`, if that differs from what is told.
-fn news(
+fn if_changed(
     identity: &AcsIdentity,
     mut next: AcsIdentityStatus,
     verdict: Option<&Verdict>,
@@ -319,7 +319,7 @@ fn news(
             generation,
             now: renewal::whole_seconds(now),
         }
-        .of(verdict);
+        .for_verdict(verdict);
         next.observed_generation = generation;
     }
     (next != former).then_some(next)

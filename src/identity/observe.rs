@@ -21,7 +21,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     let status = identity.status.as_ref();
     let id = status.and_then(|status| status.identity_id.clone());
     let endpoint = status.and_then(|status| status.endpoint.clone());
-    let remembered = context.memory.of(&identity.uid().unwrap_or_default());
+    let remembered = context.cache.get(&identity.uid().unwrap_or_default());
     let reference = context.connection_reference(
         identity.spec.connection_ref.as_ref(),
         status.and_then(|status| status.connection_ref.as_ref()),
@@ -46,7 +46,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
             None => Vec::new(),
         },
     };
-    let connection_key = ConnectionKey::of(&reference, &namespace);
+    let connection_key = ConnectionKey::from_reference(&reference, &namespace);
     let mut demands = Vec::new();
     let mut secrets = Vec::new();
     let mut has_unrecorded = false;
@@ -54,12 +54,12 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     let mut is_ordered = false;
     for member in with_itself(identity, &group) {
         let is_itself = member.uid() == identity.uid();
-        let ordering = revocation::orders_of(context, member);
+        let ordering = revocation::revocations_of(context, member);
         is_ordered |= is_itself
             && ordering
                 .iter()
-                .any(|order| !has_obeyed(identity, &order.uid));
-        orders.extend(ordering.into_iter().map(|order| order.uid));
+                .any(|revocation| !has_obeyed(identity, &revocation.uid));
+        orders.extend(ordering.into_iter().map(|revocation| revocation.uid));
         let key = index::of_identity(&member.namespace().unwrap_or_default(), &member.name_any());
         for token in context.views.tokens.find(&key) {
             let limits = token::limits_of(context, &connection_key, &group, &token);
@@ -103,7 +103,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
             && kept.is_some_and(|kept| kept.kind == ConnectionKind::ClusterAcsConnection)
             && context.has_default(&namespace),
         created: context
-            .memory
+            .cache
             .created(&ObjectRef::from_obj(identity).into())
             .filter(|created| identity.uid().as_ref() == Some(&created.uid))
             .map(|created| created.id),
@@ -115,10 +115,10 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
 }
 
 /// Whether the last revocation obeyed an order.
-fn has_obeyed(identity: &AcsIdentity, order: &str) -> bool {
+fn has_obeyed(identity: &AcsIdentity, revocation: &str) -> bool {
     let status = identity.status.as_ref();
     let last = status.and_then(|status| status.last_revocation.as_ref());
-    last.is_some_and(|last| last.orders.iter().any(|uid| uid == order))
+    last.is_some_and(|last| last.orders.iter().any(|uid| uid == revocation))
 }
 
 fn with_itself<'a>(
@@ -163,7 +163,7 @@ fn others(
     }
     let mut elders = others.iter().filter(|other| rank(other) < rank(identity));
     let is_first = elders.clone().next().is_none();
-    let shares = context.shares_identities(&ConnectionKey::of(reference, namespace));
+    let shares = context.shares_identities(&ConnectionKey::from_reference(reference, namespace));
     // Whoever writes an AcsConnection speaks for its own namespace.
     let speaks_for_all = reference.kind == ConnectionKind::ClusterAcsConnection
         || elders.all(|elder| elder.namespace() == identity.namespace());
@@ -181,7 +181,7 @@ fn connection(
     recorded: Option<&str>,
     now: Timestamp,
 ) -> ConnectionView {
-    let key = ConnectionKey::of(reference, namespace);
+    let key = ConnectionKey::from_reference(reference, namespace);
     let why = match context.usable_connection(&key, namespace, now) {
         Ok(resolved) => {
             let endpoint = resolved.endpoint.to_string();
@@ -227,7 +227,7 @@ pub struct Via {
 pub fn connection_of(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Option<Via> {
     let namespace = identity.namespace()?;
     let status = identity.status.as_ref()?;
-    let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
+    let key = ConnectionKey::from_reference(status.connection_ref.as_ref()?, &namespace);
     let endpoint = status.endpoint.as_deref()?;
     let usable = context.usable_connection(&key, &namespace, now);
     // Before the status tells since when, too: what was asked for before is revoked all the same.

@@ -15,7 +15,7 @@ use crate::{
     },
     metrics::{KindLabels, ReasonLabels},
     renewal,
-    revocation::Order,
+    revocation::RevocationRef,
 };
 
 /// Tells the decision of a run that rests, if it says something new (K4).
@@ -24,17 +24,17 @@ pub async fn rest(
     identity: &AcsIdentity,
     decision: &Decision,
 ) -> Result<(), cluster::Error> {
-    let news = next_status::rested(identity, decision, context.now());
+    let next = next_status::rested(identity, decision, context.now());
     let since = |status: Option<&AcsIdentityStatus>| status?.denied_since.clone();
     let is_first = since(identity.status.as_ref()).is_none();
-    let denied = since(news.as_ref()).filter(|_| is_first);
+    let denied = since(next.as_ref()).filter(|_| is_first);
     let says_other_default = |status: Option<&AcsIdentityStatus>| {
         let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
         conditions.any(|condition| condition.message.ends_with(OTHER_DEFAULT))
     };
     let is_late =
-        says_other_default(news.as_ref()) && !says_other_default(identity.status.as_ref());
-    write(context, identity, news).await?;
+        says_other_default(next.as_ref()) && !says_other_default(identity.status.as_ref());
+    write(context, identity, next).await?;
     if is_late {
         context
             .warn(identity, Reason::DefaultConnectionAppeared, OTHER_DEFAULT)
@@ -59,9 +59,9 @@ pub async fn ready(
     next: AcsIdentityStatus,
 ) -> Result<(), cluster::Error> {
     context
-        .memory
-        .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.retry_after = None;
+        .cache
+        .change(&identity.uid().unwrap_or_default(), |cache| {
+            cache.retry_after = None;
         });
     write(
         context,
@@ -92,17 +92,17 @@ pub async fn failed(
     };
     context.metrics.failures.get_or_create(&labels).inc();
     context
-        .memory
-        .change(&identity.uid().unwrap_or_default(), |memory| {
-            memory.retry_after = error.retry_after().map(|wait| (now, wait));
+        .cache
+        .change(&identity.uid().unwrap_or_default(), |cache| {
+            cache.retry_after = error.retry_after().map(|wait| (now, wait));
         });
-    let is_news = next
+    let is_changed = next
         .last_failure
         .as_ref()
         .is_none_or(|failure| failure.reason() != reason);
     let next = next_status::failed(identity, next, reason, &message, now);
     write(context, identity, next).await?;
-    if is_news {
+    if is_changed {
         context.warn(identity, Reason::CallFailed, message).await;
     }
     Ok(())
@@ -111,9 +111,9 @@ pub async fn failed(
 async fn write(
     context: &Context,
     identity: &AcsIdentity,
-    news: Option<AcsIdentityStatus>,
+    next: Option<AcsIdentityStatus>,
 ) -> Result<(), cluster::Error> {
-    match news {
+    match next {
         Some(next) => act::write(context, identity, next).await,
         None => Ok(()),
     }
@@ -157,7 +157,7 @@ pub async fn revoked(
     context: &Context,
     identity: &AcsIdentity,
     reason: &str,
-    ordered_by: &[Order],
+    ordered_by: &[RevocationRef],
 ) {
     let orders: Vec<_> = ordered_by.iter().map(|it| it.named.as_str()).collect();
     let orders = if orders.is_empty() {

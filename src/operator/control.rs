@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::reconcile;
 use crate::{
-    cluster::{ObjectKey, row::Kept, view::View},
+    cluster::{ObjectKey, row::Packable, view::View},
     context::Context,
     engine::{Claim, Stop, run_all},
     health::Health,
@@ -89,7 +89,7 @@ async fn release_held_back(context: &Context) {
 
 fn requeue_all<K>(context: &Context, view: &View<K>)
 where
-    K: Kept,
+    K: Packable,
     ObjectKey: From<ObjectRef<K>>,
 {
     for object in view.refs(None) {
@@ -100,7 +100,7 @@ where
 /// Waits until a kind is known, or can't be.
 async fn or_missing<K>(health: &Health, view: &View<K>)
 where
-    K: Kept,
+    K: Packable,
 {
     let plural = K::plural(&());
     tokio::select! {

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use crate::{
     cluster::{
         Error, Kind, ObjectKey,
-        row::Kept,
+        row::Packable,
         view::{View, object_ref},
     },
     connection,
@@ -129,7 +129,7 @@ fn may_be_of_cluster(views: &Views, connections: &[ConnectionKey]) -> bool {
     first.is_some_and(|key| key.kind == ConnectionKind::ClusterAcsConnection)
 }
 
-async fn warn_on<K: Stored + Kept>(
+async fn warn_on<K: Stored + Packable>(
     context: &Context,
     view: &View<K>,
     key: &ObjectKey,

@@ -18,9 +18,9 @@ pub fn connection_changed(context: &Context, connection: &impl AnyConnection, is
     let uid = connection.uid().unwrap_or_default();
     let generation = connection.meta().generation;
     let mut is_another_spec = false;
-    context.memory.change(&uid, |memory| {
-        is_another_spec = memory.generation != generation;
-        memory.generation = generation;
+    context.cache.change(&uid, |cache| {
+        is_another_spec = cache.generation != generation;
+        cache.generation = generation;
     });
     context.requeue_connection(&connection.key());
     if is_another_spec || !is_there {
@@ -35,7 +35,7 @@ pub fn connection_changed(context: &Context, connection: &impl AnyConnection, is
         }
     }
     if !is_there {
-        context.memory.forget(&uid);
+        context.cache.forget(&uid);
     }
 }
 
@@ -47,7 +47,7 @@ where
 {
     if !is_there {
         let uid = revocation.uid().unwrap_or_default();
-        context.memory.forget(&uid);
+        context.cache.forget(&uid);
     }
     context.requeue.send(ObjectRef::from_obj(revocation));
 }
@@ -123,7 +123,7 @@ fn requeue_next_in_line(context: &Context, identity: &ObjectRef<AcsIdentity>) {
     let (Some(id), Some(used)) = (status.identity_id, status.connection_ref) else {
         return;
     };
-    let key = ConnectionKey::of(&used, &identity.namespace().unwrap_or_default());
+    let key = ConnectionKey::from_reference(&used, &identity.namespace().unwrap_or_default());
     if context.token_policy(&key).max_tokens_per_identity.is_some() {
         for sibling in context.views.identities.find_refs(&index::with_id(&id)) {
             context.requeue_tokens(&sibling);

@@ -69,7 +69,7 @@ impl Inventory {
     fn connection_of(&self, token: &AcsToken) -> Option<String> {
         let named = |reference: &ConnectionRef| {
             let namespace = token.metadata.namespace.as_deref().unwrap_or_default();
-            ConnectionKey::of(reference, namespace).to_string()
+            ConnectionKey::from_reference(reference, namespace).to_string()
         };
         match token.identity_reference() {
             Some(identity) => {

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    lease::{Failed, Kept, LeaseConfig, sentence},
+    lease::{Failed, HeldLease, LeaseConfig, sentence},
     releases::{Releases, Rival},
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(super) struct Shared {
 
 /// Keeps the Lease.
 pub(super) struct Leader {
-    lease: Kept,
+    lease: HeldLease,
     others: Releases,
     events: Events,
     shared: Shared,
@@ -77,7 +77,7 @@ impl Leader {
     ) -> Self {
         Self {
             others: Releases::new(client.clone(), &config, watched),
-            lease: Kept::new(client.clone(), config, watched),
+            lease: HeldLease::new(client.clone(), config, watched),
             events: Events::new(client.clone()),
             shared,
             told: String::new(),
@@ -175,7 +175,7 @@ impl Leader {
 
     /// Takes the Lease unless another release leads in our namespaces; whether it is ours now.
     async fn take_if_alone(&mut self) -> Result<bool, Failed> {
-        self.look().await?;
+        self.check_releases().await?;
         if let Some(rival) = self.others.rival() {
             self.yields_to(&rival).await;
             return Ok(false);
@@ -183,7 +183,7 @@ impl Leader {
         let begin = Instant::now();
         let holder = self.lease.config.holder.clone();
         self.lease.write(&holder).await?;
-        self.look().await?;
+        self.check_releases().await?;
         if let Some(rival) = self.others.rival() {
             self.lease.write("").await?;
             self.yields_to(&rival).await;
@@ -194,8 +194,8 @@ impl Leader {
     }
 
     /// Looks for other releases.
-    async fn look(&mut self) -> Result<(), Failed> {
-        let looked = self.lease.bounded(self.others.look()).await;
+    async fn check_releases(&mut self) -> Result<(), Failed> {
+        let looked = self.lease.bounded(self.others.refresh()).await;
         let is_first = match looked.map_err(Failed::Other)? {
             Ok(()) => self.others.are_behind_us(),
             Err(kube::Error::Api(status)) if status.code == 403 => {
@@ -300,7 +300,7 @@ impl Leader {
             }
             if !self.others.is_everything() && looked.elapsed() > LOOKING {
                 // Who can't look keeps what it knows.
-                let _ = self.look().await;
+                let _ = self.check_releases().await;
                 looked = Instant::now();
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -38,7 +38,7 @@ impl LeaseConfig {
 }
 
 /// The Lease, as it was last read or written by us.
-pub(super) struct Kept {
+pub(super) struct HeldLease {
     pub config: LeaseConfig,
     api: Api<Lease>,
     /// The namespaces that this release watches, for the others.
@@ -54,7 +54,7 @@ pub(super) enum Failed {
     Other(String),
 }
 
-impl Kept {
+impl HeldLease {
     pub(super) fn new(client: Client, config: LeaseConfig, watched: &[String]) -> Self {
         Self {
             api: Api::namespaced(client, &config.namespace),

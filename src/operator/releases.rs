@@ -62,7 +62,7 @@ impl Releases {
     }
 
     /// Lists the Leases of all releases.
-    pub(super) async fn look(&mut self) -> kube::Result<()> {
+    pub(super) async fn refresh(&mut self) -> kube::Result<()> {
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));
         let found = self.api.list(&ours).await?.items;
         self.saw(&found, Instant::now());

@@ -32,70 +32,70 @@ pub async fn reconcile<R: AnyRevocation>(
     view: &View<R>,
     reference: ObjectRef<R>,
 ) -> Result<Rested, cluster::Error> {
-    let Some(order) = view.get(&reference) else {
+    let Some(revocation) = view.get(&reference) else {
         return Ok(Rested::Until(None));
     };
     let now = context.now();
-    let uid = order.uid().unwrap_or_default();
-    let former = order.status().cloned().unwrap_or_default();
+    let uid = revocation.uid().unwrap_or_default();
+    let former = revocation.status().cloned().unwrap_or_default();
     let is_new = former.started_at.is_none();
-    let is_of_others = is_new && context.memory.of(&uid).is_order_told;
-    let is_leaving = order.meta().deletion_timestamp.is_some();
+    let is_of_others = is_new && context.cache.get(&uid).is_order_told;
+    let is_leaving = revocation.meta().deletion_timestamp.is_some();
     if former.completed_at.is_some() || is_of_others || is_leaving {
         return Ok(Rested::Until(None));
     }
     let next = if is_new {
-        let Some(seen) = first_sight(context, order.as_ref(), now).await? else {
+        let Some(seen) = first_sight(context, revocation.as_ref(), now).await? else {
             if !was_told(context, &uid) {
-                elsewhere(context, order.as_ref()).await;
+                elsewhere(context, revocation.as_ref()).await;
             }
             return Ok(Rested::Until(None));
         };
         decide::begin(&seen)
     } else {
-        let Some(seen) = progress(context, order.as_ref(), now) else {
+        let Some(seen) = progress(context, revocation.as_ref(), now) else {
             return Ok(Rested::Until(None));
         };
         if !was_told(context, &uid) {
-            requeue_targets(context, order.as_ref(), &RevocationStatus::default());
+            requeue_targets(context, revocation.as_ref(), &RevocationStatus::default());
         }
         decide::go_on(&former, &seen)
     };
     let is_over = next.is_over();
-    let told = told(order.as_ref(), &former, next.clone(), now);
-    if told == former {
+    let with_conditions = with_conditions(revocation.as_ref(), &former, next.clone(), now);
+    if with_conditions == former {
         return Ok(Rested::Until(Some(renewal::add(now, LOOKING))));
     }
-    let told_at = context.memory.of(&uid).progress_told;
+    let told_at = context.cache.get(&uid).progress_told;
     let due = told_at.map(|told_at| renewal::add(told_at, TELLING));
     // A clock that was set back must not hold the progress up.
     let due = due.filter(|due| *due > now && *due <= renewal::add(now, TELLING));
     if let (false, Some(due)) = (is_over, due) {
         return Ok(Rested::Until(Some(due)));
     }
-    let order = order.with_status(told);
-    write_status(&*context.world, view, &order).await?;
+    let revocation = revocation.with_status(with_conditions);
+    write_status(&*context.world, view, &revocation).await?;
     context
-        .memory
-        .change(&uid, |memory| memory.progress_told = Some(now));
-    report(context, &order, &next, is_new).await;
+        .cache
+        .change(&uid, |cache| cache.progress_told = Some(now));
+    report(context, &revocation, &next, is_new).await;
     if is_over {
-        context.memory.forget(&uid);
+        context.cache.forget(&uid);
         return Ok(Rested::Until(None));
     }
     was_told(context, &uid);
-    requeue_targets(context, &order, &former);
+    requeue_targets(context, &revocation, &former);
     Ok(Rested::Until(Some(renewal::add(now, LOOKING))))
 }
 
 /// The whole of the next status.
-fn told<R: AnyRevocation>(
-    order: &R,
+fn with_conditions<R: AnyRevocation>(
+    revocation: &R,
     former: &RevocationStatus,
     next: Next,
     now: Timestamp,
 ) -> RevocationStatus {
-    let generation = order.meta().generation;
+    let generation = revocation.meta().generation;
     RevocationStatus {
         observed_generation: generation,
         conditions: Conditions {
@@ -103,17 +103,17 @@ fn told<R: AnyRevocation>(
             generation,
             now: renewal::whole_seconds(now),
         }
-        .of(&next.verdict),
+        .for_verdict(&next.verdict),
         ..next.status
     }
 }
 
 /// Asks for a run of the open targets that were none before, once in the life of this process: from
 /// then on each finds the order by itself.
-fn requeue_targets<R: AnyRevocation>(context: &Context, order: &R, former: &RevocationStatus) {
-    let own = order.namespace();
+fn requeue_targets<R: AnyRevocation>(context: &Context, revocation: &R, former: &RevocationStatus) {
+    let own = revocation.namespace();
     let known: HashSet<_> = former.open_targets().map(|target| &target.uid).collect();
-    let new = order
+    let new = revocation
         .open_targets()
         .filter(|target| !known.contains(&target.uid));
     for target in new {
@@ -126,37 +126,39 @@ fn requeue_targets<R: AnyRevocation>(context: &Context, order: &R, former: &Revo
 /// Whether those whom the order concerns were told of it; they are now.
 fn was_told(context: &Context, uid: &str) -> bool {
     let mut was_told = false;
-    context.memory.change(uid, |memory| {
-        was_told = std::mem::replace(&mut memory.is_order_told, true);
+    context.cache.change(uid, |cache| {
+        was_told = std::mem::replace(&mut cache.is_order_told, true);
     });
     was_told
 }
 
-async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_new: bool) {
+async fn report<R: AnyRevocation>(context: &Context, revocation: &R, next: &Next, is_new: bool) {
     let message = next.verdict.message();
     if is_new && !next.is_over() {
         let total = next.status.total.unwrap_or(0);
         info!(total, "started a revocation");
         let note = format!("revoking all tokens of {total} identities");
-        context.inform(order, Reason::RevocationStarted, note).await;
+        context
+            .inform(revocation, Reason::RevocationStarted, note)
+            .await;
     }
     if !next.is_over() {
         return;
     }
     let reason = next.verdict.reason();
-    let kind: &'static str = if order.namespace().is_some() {
+    let kind: &'static str = if revocation.namespace().is_some() {
         "AcsRevocation"
     } else {
         "ClusterAcsRevocation"
     };
     if matches!(next.verdict, Verdict::Stalled { .. }) {
         warn!(%reason, message, "completed a revocation");
-        context.warn(order, reason, message).await;
+        context.warn(revocation, reason, message).await;
     } else {
         info!(%reason, message, "completed a revocation");
         if reason == Reason::Revoked {
             context
-                .inform(order, Reason::RevocationCompleted, message)
+                .inform(revocation, Reason::RevocationCompleted, message)
                 .await;
         }
     }
@@ -165,11 +167,13 @@ async fn report<R: AnyRevocation>(context: &Context, order: &R, next: &Next, is_
 }
 
 /// Tells that an order selects nobody here: another operator may know better.
-async fn elsewhere<R: AnyRevocation>(context: &Context, order: &R) {
+async fn elsewhere<R: AnyRevocation>(context: &Context, revocation: &R) {
     let note = format!(
         "this revocation selects no AcsIdentity in the namespaces that this operator watches ({})",
         context.config.watch_namespaces.join(", ")
     );
     info!(note);
-    context.inform(order, Reason::NothingSelected, note).await;
+    context
+        .inform(revocation, Reason::NothingSelected, note)
+        .await;
 }

@@ -74,8 +74,8 @@ impl Next {
 
 /// Begins an order: records its targets, once and for all, or says why it is not begun.
 #[must_use]
-pub fn begin(order: &FirstSight) -> Next {
-    let now = Some(Time(renewal::whole_seconds(order.now)));
+pub fn begin(revocation: &FirstSight) -> Next {
+    let now = Some(Time(renewal::whole_seconds(revocation.now)));
     let never = |verdict| Next {
         status: RevocationStatus {
             completed_at: now.clone(),
@@ -83,14 +83,18 @@ pub fn begin(order: &FirstSight) -> Next {
         },
         verdict,
     };
-    if let Some(not_after) = order.terms.not_after.filter(|until| order.now > *until) {
+    if let Some(not_after) = revocation
+        .terms
+        .not_after
+        .filter(|until| revocation.now > *until)
+    {
         let message = format!(
             "nothing is revoked: the operator first saw this revocation after {not_after} \
              (notAfter)"
         );
         return never(Verdict::ready(Reason::TooLate, message));
     }
-    let targets = match &order.selected {
+    let targets = match &revocation.selected {
         Ok(targets) => targets.clone(),
         Err(why) => return never(Verdict::stalled(Reason::InvalidSelector, why.clone())),
     };
@@ -105,7 +109,7 @@ pub fn begin(order: &FirstSight) -> Next {
         );
         return never(Verdict::stalled(Reason::TooManyTargets, message));
     }
-    if order.terms.is_dry_run {
+    if revocation.terms.is_dry_run {
         let verdict = of_dry_run(&status);
         let status = RevocationStatus {
             completed_at: now,
@@ -113,7 +117,7 @@ pub fn begin(order: &FirstSight) -> Next {
         };
         return Next { status, verdict };
     }
-    conclude(status, order.now, &[])
+    conclude(status, revocation.now, &[])
 }
 
 /// A status that has all targets on record.
@@ -169,7 +173,7 @@ fn next_turn(status: &mut RevocationStatus, queued: &[RevocationTarget]) {
 
 /// Takes in what has become of the open targets.
 #[must_use]
-pub fn go_on(former: &RevocationStatus, order: &Progress) -> Next {
+pub fn go_on(former: &RevocationStatus, revocation: &Progress) -> Next {
     let mut status = RevocationStatus {
         conditions: Vec::new(),
         observed_generation: None,
@@ -178,7 +182,7 @@ pub fn go_on(former: &RevocationStatus, order: &Progress) -> Next {
     let mut waiting = Vec::new();
     let mut revoked = former.revoked.unwrap_or(0);
     let open = status.targets.iter_mut().filter(|target| target.is_open());
-    for (target, seen) in open.zip(&order.seen) {
+    for (target, seen) in open.zip(&revocation.seen) {
         match seen {
             Seen::Waiting(None) => waiting.push(called(target)),
             Seen::Waiting(Some(why)) => waiting.push(format!("{} ({why})", called(target))),
@@ -190,8 +194,8 @@ pub fn go_on(former: &RevocationStatus, order: &Progress) -> Next {
         }
     }
     status.revoked = Some(revoked);
-    next_turn(&mut status, &order.queued);
-    conclude(status, order.now, &waiting)
+    next_turn(&mut status, &revocation.queued);
+    conclude(status, revocation.now, &waiting)
 }
 
 fn conclude(status: RevocationStatus, now: Timestamp, waiting: &[String]) -> Next {
@@ -329,7 +333,7 @@ mod tests {
             (Reason::Revoking, false)
         );
         assert_eq!(next.status.total, Some(2));
-        let order = Progress {
+        let revocation = Progress {
             now: at(5),
             seen: vec![
                 Seen::Waiting(Some(Reason::Throttled)),
@@ -337,19 +341,19 @@ mod tests {
             ],
             queued: Vec::new(),
         };
-        let next = go_on(&next.status, &order);
+        let next = go_on(&next.status, &revocation);
         assert!(!next.is_over());
         assert_eq!(
             next.verdict.message(),
             "1 of 2 revoked; waiting for alice (Throttled)"
         );
         // Only alice is open: what is seen is of her.
-        let order = Progress {
+        let revocation = Progress {
             now: at(9),
             seen: vec![Seen::Revoked(Time(at(8)))],
             queued: Vec::new(),
         };
-        let next = go_on(&next.status, &order);
+        let next = go_on(&next.status, &revocation);
         assert_eq!(
             (next.verdict.reason(), next.is_over()),
             (Reason::Revoked, true)
@@ -363,11 +367,11 @@ mod tests {
 
     #[test]
     fn an_order_first_seen_after_its_time_records_nobody() {
-        let mut order = first_sight(vec![target("alice")]);
-        order.terms.not_after = Some(at(0));
-        assert_eq!(begin(&order).verdict.reason(), Reason::Revoking);
-        order.now = at(0) + SignedDuration::from_millis(1);
-        let next = begin(&order);
+        let mut revocation = first_sight(vec![target("alice")]);
+        revocation.terms.not_after = Some(at(0));
+        assert_eq!(begin(&revocation).verdict.reason(), Reason::Revoking);
+        revocation.now = at(0) + SignedDuration::from_millis(1);
+        let next = begin(&revocation);
         assert_eq!(
             (next.verdict.reason(), next.is_over()),
             (Reason::TooLate, true)
@@ -378,9 +382,9 @@ mod tests {
 
     #[test]
     fn a_dry_run_tells_whom_it_would_hit_and_leaves_no_open_target() {
-        let mut order = first_sight(vec![target("alice")]);
-        order.terms.is_dry_run = true;
-        let next = begin(&order);
+        let mut revocation = first_sight(vec![target("alice")]);
+        revocation.terms.is_dry_run = true;
+        let next = begin(&revocation);
         assert_eq!(
             (next.verdict.reason(), next.is_over()),
             (Reason::DryRun, true)
@@ -404,12 +408,12 @@ mod tests {
         };
         let next = begin(&first_sight(vec![mistyped.clone(), target("bob")]));
         assert_eq!(next.verdict.reason(), Reason::Revoking);
-        let order = Progress {
+        let revocation = Progress {
             now: at(1),
             seen: vec![Seen::Gone],
             queued: Vec::new(),
         };
-        let next = go_on(&next.status, &order);
+        let next = go_on(&next.status, &revocation);
         assert_eq!(
             (next.verdict.reason(), next.is_over()),
             (Reason::IdentityNotFound, true)
@@ -420,7 +424,7 @@ mod tests {
             "{message}"
         );
         let alone = begin(&first_sight(vec![target("bob")]));
-        let next = go_on(&alone.status, &order);
+        let next = go_on(&alone.status, &revocation);
         assert_eq!(next.verdict.reason(), Reason::Revoked);
         assert_eq!(next.status.revoked, Some(0));
         let message = next.verdict.message();
@@ -468,12 +472,12 @@ mod tests {
                     Seen::Revoked(Time(at(4)))
                 }
             });
-            let order = Progress {
+            let revocation = Progress {
                 now: at(5),
                 seen: seen.collect(),
                 queued: queued.collect(),
             };
-            next = go_on(&next.status, &order);
+            next = go_on(&next.status, &revocation);
         }
         let gone = |target: &&RevocationTarget| {
             let number: usize = target.name.rsplit('-').next().unwrap().parse().unwrap();

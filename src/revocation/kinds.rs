@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::object::HasStatus;
 
 use crate::{
-    cluster::row::Kept,
+    cluster::row::Packable,
     crd::{
         AcsRevocation, ClusterAcsRevocation, ConnectionKey, ConnectionRef, RevocationStatus,
         RevocationTarget, RevokedConnection,
@@ -35,7 +35,7 @@ pub struct Terms {
 }
 
 /// What the two kinds of order have in common.
-pub trait AnyRevocation: Kept + Stored + HasStatus<Status = RevocationStatus> {
+pub trait AnyRevocation: Packable + Stored + HasStatus<Status = RevocationStatus> {
     /// Whose tokens.
     fn selection(&self) -> Selection<'_>;
     /// What else.
@@ -93,7 +93,7 @@ fn key_of(connection: &RevokedConnection) -> ConnectionKey {
         kind: connection.kind,
         name: connection.name.clone(),
     };
-    ConnectionKey::of(
+    ConnectionKey::from_reference(
         &reference,
         connection.namespace.as_deref().unwrap_or_default(),
     )

@@ -2,7 +2,7 @@
 //! it selects revoked, once.
 //!
 //! An order calls nobody. It records its targets; each of these identities finds the order there
-//! ([`orders_of`]), revokes its tokens as it does for any other reason (R1 to R4), and has the
+//! ([`revocations_of`]), revokes its tokens as it does for any other reason (R1 to R4), and has the
 //! order's UID in the status of the answer (`lastRevocation.orders`), where the order finds it. So
 //! a crash at any step loses nothing, and repeats no revocation that was answered.
 
@@ -13,4 +13,4 @@ mod observe;
 
 pub use controller::reconcile;
 pub use kinds::AnyRevocation;
-pub use observe::{Order, orders_of};
+pub use observe::{RevocationRef, revocations_of};

@@ -23,7 +23,7 @@ use crate::{
 
 /// An order that has an identity as an open target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct RevocationRef {
     /// Its UID.
     pub uid: String,
     /// `Kind namespace/name`.
@@ -32,32 +32,32 @@ pub struct Order {
 
 /// The orders that have the identity as an open target.
 #[must_use]
-pub fn orders_of(context: &Context, identity: &AcsIdentity) -> Vec<Order> {
+pub fn revocations_of(context: &Context, identity: &AcsIdentity) -> Vec<RevocationRef> {
     let views = &context.views;
-    let mut orders = orders_in(&views.revocations, identity);
-    orders.extend(orders_in(&views.cluster_revocations, identity));
+    let mut orders = revocations_in(&views.revocations, identity);
+    orders.extend(revocations_in(&views.cluster_revocations, identity));
     orders
 }
 
-fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Order> {
+fn revocations_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<RevocationRef> {
     let (namespace, name) = (
         identity.namespace().unwrap_or_default(),
         identity.name_any(),
     );
-    let is_it = |order: &R, target: &RevocationTarget| {
+    let is_it = |revocation: &R, target: &RevocationTarget| {
         target.name == name
             && target.uid == identity.uid()
-            && namespace_of(target, order.namespace().as_deref()) == namespace
+            && namespace_of(target, revocation.namespace().as_deref()) == namespace
     };
     let orders = view.find(&index::targeting(&namespace, &name));
     orders
-        .filter(|order| {
-            let mut open = order.open_targets();
-            open.any(|target| is_it(order, target))
+        .filter(|revocation| {
+            let mut open = revocation.open_targets();
+            open.any(|target| is_it(revocation, target))
         })
-        .map(|order| Order {
-            uid: order.uid().unwrap_or_default(),
-            named: named(order.as_ref()),
+        .map(|revocation| RevocationRef {
+            uid: revocation.uid().unwrap_or_default(),
+            named: named(revocation.as_ref()),
         })
         .collect()
 }
@@ -67,17 +67,17 @@ fn orders_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> Vec<Or
 /// that watches some namespaces only, and finds nobody in them, can't tell that there is nobody.
 pub async fn first_sight<R: AnyRevocation>(
     context: &Context,
-    order: &R,
+    revocation: &R,
     now: Timestamp,
 ) -> Result<Option<FirstSight>, cluster::Error> {
-    let selection = order.selection();
+    let selection = revocation.selection();
     let selected = match understood(&selection) {
-        Ok(selector) => Ok(select(context, order, &selection, selector.as_ref()).await?),
+        Ok(selector) => Ok(select(context, revocation, &selection, selector.as_ref()).await?),
         Err(why) => Err(why),
     };
     let watched = &context.config.watch_namespaces;
     let is_known = |namespace: &String| watched.contains(namespace);
-    let is_ours = order.namespace().is_some()
+    let is_ours = revocation.namespace().is_some()
         || watched.is_empty()
         || match (&selected, &selection) {
             (Ok(targets), _) if !targets.is_empty() => true,
@@ -87,18 +87,18 @@ pub async fn first_sight<R: AnyRevocation>(
         };
     Ok(is_ours.then(|| FirstSight {
         now,
-        terms: order.terms(),
+        terms: revocation.terms(),
         selected,
     }))
 }
 
 async fn select<R: AnyRevocation>(
     context: &Context,
-    order: &R,
+    revocation: &R,
     selection: &Selection<'_>,
     selector: Option<&Selector>,
 ) -> Result<Vec<RevocationTarget>, cluster::Error> {
-    let own = order.namespace();
+    let own = revocation.namespace();
     let names: BTreeSet<_> = match selection {
         Selection::Names(names) => names.iter().cloned().collect(),
         _ => BTreeSet::new(),
@@ -177,7 +177,7 @@ fn uses(identity: &AcsIdentity, key: &ConnectionKey) -> bool {
     let status = identity.status.as_ref();
     let used = status.and_then(|status| status.connection_ref.as_ref());
     let namespace = identity.namespace().unwrap_or_default();
-    used.is_some_and(|used| ConnectionKey::of(used, &namespace) == *key)
+    used.is_some_and(|used| ConnectionKey::from_reference(used, &namespace) == *key)
 }
 
 fn target(identity: &AcsIdentity, own: Option<&str>) -> RevocationTarget {
@@ -240,21 +240,21 @@ fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
 #[must_use]
 pub fn progress<R: AnyRevocation>(
     context: &Context,
-    order: &R,
+    revocation: &R,
     now: Timestamp,
 ) -> Option<Progress> {
-    let uid = order.uid().unwrap_or_default();
-    let own = order.namespace();
+    let uid = revocation.uid().unwrap_or_default();
+    let own = revocation.namespace();
     let watched = &context.config.watch_namespaces;
     let is_watched =
         |namespace: &str| watched.is_empty() || watched.iter().any(|it| it == namespace);
-    let status = order.status();
+    let status = revocation.status();
     let mut waiting = status.into_iter().flat_map(|status| &status.queued);
     let mut is_ours = waiting.any(|group| {
         let namespace = group.namespace.as_deref().or(own.as_deref());
         is_watched(namespace.unwrap_or_default())
     });
-    let seen = order
+    let seen = revocation
         .open_targets()
         .map(|target| {
             let namespace = namespace_of(target, own.as_deref());
@@ -273,15 +273,15 @@ pub fn progress<R: AnyRevocation>(
     is_ours.then(|| Progress {
         now,
         seen,
-        queued: queued(context, order),
+        queued: queued(context, revocation),
     })
 }
 
 /// The first of the queued targets, as they are now. One that was made anew under the name counts: it is
 /// better to revoke once too often.
-fn queued<R: AnyRevocation>(context: &Context, order: &R) -> Vec<RevocationTarget> {
-    let own = order.namespace();
-    let status = order.status();
+fn queued<R: AnyRevocation>(context: &Context, revocation: &R) -> Vec<RevocationTarget> {
+    let own = revocation.namespace();
+    let status = revocation.status();
     let groups = status.into_iter().flat_map(|status| &status.queued);
     groups
         .flat_map(|group| group.names.iter().map(|name| (&group.namespace, name)))
@@ -302,11 +302,11 @@ fn queued<R: AnyRevocation>(context: &Context, order: &R) -> Vec<RevocationTarge
         .collect()
 }
 
-fn seen(context: &Context, identity: &AcsIdentity, order: &str, now: Timestamp) -> Seen {
+fn seen(context: &Context, identity: &AcsIdentity, revocation: &str, now: Timestamp) -> Seen {
     let status = identity.status.as_ref();
     let last = status.and_then(|status| status.last_revocation.as_ref());
     match last {
-        Some(last) if last.orders.iter().any(|uid| uid == order) => {
+        Some(last) if last.orders.iter().any(|uid| uid == revocation) => {
             Seen::Revoked(last.time.clone())
         }
         _ => Seen::Waiting(hindrance(context, identity, now)),
@@ -319,7 +319,7 @@ fn hindrance(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Optio
     let failed = status.last_failure.as_ref();
     failed.map(LastFailure::reason).or_else(|| {
         let namespace = identity.namespace()?;
-        let key = ConnectionKey::of(status.connection_ref.as_ref()?, &namespace);
+        let key = ConnectionKey::from_reference(status.connection_ref.as_ref()?, &namespace);
         let usable = context.usable_connection(&key, &namespace, now);
         usable.err().map(|why| why.reason)
     })

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     acs::UserToken,
+    cache::HeldToken,
     cluster::{self, input::Role, view::object_ref},
     context::Context,
     crd::AcsToken,
-    engine::{ApiRequest, Outcome, add_finalizer, remove_finalizer},
-    memory::HeldToken,
+    engine::{ApiRequest, StepOutcome, add_finalizer, remove_finalizer},
 };
 
 /// Carries out one step.
@@ -33,9 +33,9 @@ pub async fn carry_out(
     token: &AcsToken,
     decision: &Decision,
     findings: &mut Findings,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&*context.world, &namespace);
+    let secrets = Secrets::new(&*context.world, &namespace);
     match &decision.step {
         Step::Rest => {}
         Step::Mark => report::rest(context, token, decision).await?,
@@ -47,12 +47,12 @@ pub async fn carry_out(
             report::failed(context, token, *reason, message, None).await?;
         }
         Step::ReadSecret => read_secret(context, token, &secrets, findings).await?,
-        Step::Record(facts) => report::record(context, token, facts).await?,
-        Step::Issue(order) => return issue::issue(context, token, order, findings).await,
+        Step::Record(record) => report::record(context, token, record).await?,
+        Step::Issue(request) => return issue::issue(context, token, request, findings).await,
         Step::RewriteSecret => {
             let name = token.secret_name();
             let outcome = rewrite(context, token, &secrets, &name, findings).await?;
-            if outcome == Outcome::Done {
+            if outcome == StepOutcome::Done {
                 report::rewritten(context, token).await;
             }
             return Ok(outcome);
@@ -65,7 +65,7 @@ pub async fn carry_out(
             only_without_identity,
         } => {
             if *only_without_identity && identity_exists(context, token, &namespace).await? {
-                return Ok(Outcome::Overtaken);
+                return Ok(StepOutcome::Overtaken);
             }
             let key = object_ref(Some(&namespace), name);
             let uid = context
@@ -99,11 +99,11 @@ pub async fn carry_out(
             for role in [Role::Conflict, Role::UserToken] {
                 context.world.unfollow(&follower(token, role));
             }
-            context.memory.forget(&token.uid().unwrap_or_default());
-            return Ok(Outcome::Gone);
+            context.cache.forget(&token.uid().unwrap_or_default());
+            return Ok(StepOutcome::Gone);
         }
     }
-    Ok(Outcome::Done)
+    Ok(StepOutcome::Done)
 }
 
 /// Asks the API server itself, before Secrets go because of an absence.
@@ -132,14 +132,14 @@ async fn read_user_token(
         return Ok(None);
     };
     let namespace = token.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&*context.world, &namespace);
+    let secrets = Secrets::new(&*context.world, &namespace);
     let found = secrets.get(&user.secret_ref.name).await?;
     let (read, user_token) = teams::see_user_token(user, &namespace, found);
     findings.read_user_token();
     context
-        .memory
-        .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.user_token = Some(read);
+        .cache
+        .change(&token.uid().unwrap_or_default(), |cache| {
+            cache.user_token = Some(read);
         });
     Ok(user_token)
 }
@@ -185,13 +185,13 @@ fn remember(
 ) {
     findings.forget();
     context
-        .memory
-        .change(&token.uid().unwrap_or_default(), |memory| {
+        .cache
+        .change(&token.uid().unwrap_or_default(), |cache| {
             let is_written =
                 |held: &Arc<HeldToken>| read.fingerprint.as_ref() == Some(&held.record.fingerprint);
-            memory.held.take_if(|held| is_written(held));
-            memory.secret = Some(Arc::new(read));
-            memory.doubts_secret = false;
+            cache.held.take_if(|held| is_written(held));
+            cache.secret = Some(Arc::new(read));
+            cache.doubts_secret = false;
         });
     context.views.secrets.wrote(metadata);
 }
@@ -203,7 +203,7 @@ async fn rewrite(
     secrets: &Secrets<'_>,
     from: &str,
     findings: &mut Findings,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
     let source = object_ref(Some(&namespace), from);
     let found = context.views.secrets.get(&source);
@@ -211,22 +211,22 @@ async fn rewrite(
         .identity_reference()
         .and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
-    let facts = found.and_then(|found| record_of(&found.metadata, token));
-    let (Some(facts), Some(endpoint)) = (facts, endpoint) else {
-        return Ok(Outcome::Done);
+    let record = found.and_then(|found| record_of(&found.metadata, token));
+    let (Some(record), Some(endpoint)) = (record, endpoint) else {
+        return Ok(StepOutcome::Done);
     };
     // A token on its way into another Secret is as one on its way from the service (I5).
     let key = ObjectRef::from_obj(token).into();
-    let Some(_guard) = context.locks.issue(&facts.identity_id, &key) else {
-        return Ok(Outcome::Waits);
+    let Some(_guard) = context.locks.issue(&record.identity_id, &key) else {
+        return Ok(StepOutcome::Waits);
     };
-    let Some(bytes) = secrets.token(from, &facts.fingerprint).await? else {
+    let Some(bytes) = secrets.token(from, &record.fingerprint).await? else {
         // The bytes are not what they were: the next look finds that out.
         context
-            .memory
-            .change(&token.uid().unwrap_or_default(), |memory| {
-                memory.secret = None;
-                memory.doubts_secret = true;
+            .cache
+            .change(&token.uid().unwrap_or_default(), |cache| {
+                cache.secret = None;
+                cache.doubts_secret = true;
             });
         if from != token.secret_name() {
             let uid = context
@@ -237,7 +237,7 @@ async fn rewrite(
             secrets.delete(from, uid.clone()).await?;
             context.views.secrets.deleted(&source, uid);
         }
-        return Ok(Outcome::Done);
+        return Ok(StepOutcome::Done);
     };
     let key = object_ref(Some(&namespace), &token.secret_name());
     let existing = context
@@ -247,7 +247,7 @@ async fn rewrite(
         .map(|secret| secret.metadata.clone());
     let wanted = Wanted {
         token,
-        facts: &facts,
+        record: &record,
         endpoint: &endpoint,
         labels: &context.config.secret_labels,
     };
@@ -266,5 +266,5 @@ async fn rewrite(
         }
         Err(error) => return Err(error),
     }
-    Ok(Outcome::Done)
+    Ok(StepOutcome::Done)
 }

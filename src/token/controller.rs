@@ -16,7 +16,7 @@ use crate::{
     },
     context::Context,
     crd::AcsToken,
-    engine::{Outcome, Reconcile, Rested, to_rest},
+    engine::{Reconcile, Rested, StepOutcome, to_rest},
 };
 
 /// Looks at one token; when to look again.
@@ -45,14 +45,14 @@ struct Run {
 impl Reconcile for Run {
     type Step = Step;
 
-    async fn step(&mut self) -> Result<(Option<Step>, Outcome), cluster::Error> {
+    async fn step(&mut self) -> Result<(Option<Step>, StepOutcome), cluster::Error> {
         let context = &self.context;
         let key = self.key.clone().into();
         let token = context.views.tokens.get(&self.key);
         let answered = context.take_answer(&key);
         let Some(token) = token else {
             context.calls.give_up(&key);
-            return Ok((None, Outcome::Gone));
+            return Ok((None, StepOutcome::Gone));
         };
         // That of a former object of this name is of no use.
         if let Some(answered) = answered.filter(|it| token.uid().as_ref() == Some(&it.call.uid)) {
@@ -68,17 +68,17 @@ impl Reconcile for Run {
             }
             follow_conflict(context, &token, &observed.secret);
             report::rest(context, &token, &decision).await?;
-            return Ok((None, Outcome::Rest(decision.wake)));
+            return Ok((None, StepOutcome::Rest(decision.requeue_at)));
         }
         let findings = &mut self.findings;
         let outcome = act::carry_out(context, &token, &decision, findings).await?;
-        if outcome != Outcome::Waits {
+        if outcome != StepOutcome::Waits {
             return Ok((Some(decision.step), outcome));
         }
         observed.call = context.calls.stage(&key);
         let decision = waits(&observed);
         report::rest(context, &token, &decision).await?;
-        Ok((None, Outcome::Rest(decision.wake)))
+        Ok((None, StepOutcome::Rest(decision.requeue_at)))
     }
 
     fn name(step: &Step) -> &'static str {

@@ -12,10 +12,10 @@ pub use issue::{is_issued_before_revocation, ready, renew_at};
 
 use super::{limits::Limits, restart};
 use crate::{
+    cache::UserTokenView,
     crd::{AcsToken, FINALIZER, Reason, RolloutRestartStatus, TokenRecord, Verdict, is_ready},
     credentials::Unusable,
-    engine::{CallStage, IssueOrder},
-    memory::UserTokenView,
+    engine::{CallStage, IssueRequest},
     renewal,
 };
 use deletion::decide_deletion;
@@ -157,7 +157,7 @@ pub enum SecretView {
     /// It is ours.
     Ours {
         /// What it says of its token; `None` when bytes and facts do not fit: it was edited.
-        facts: Option<Box<TokenRecord>>,
+        record: Option<Box<TokenRecord>>,
         /// Whether keys, labels or annotations differ from what the spec asks for.
         is_outdated: bool,
         /// Whether it is `immutable`, which nobody can take back.
@@ -171,7 +171,7 @@ pub struct FormerSecret {
     /// Its name.
     pub name: String,
     /// What it says of its token, its bytes not yet looked at.
-    pub facts: Option<TokenRecord>,
+    pub record: Option<TokenRecord>,
 }
 
 /// The next step.
@@ -193,7 +193,7 @@ pub enum Step {
     /// Bring the status up to what the Secret tells.
     Record(TokenRecord),
     /// Issue a token into the Secret.
-    Issue(IssueOrder),
+    Issue(IssueRequest),
     /// Write keys, labels and annotations anew around the same token.
     RewriteSecret,
     /// Write the token of the former Secret under the wanted name.
@@ -258,7 +258,7 @@ pub struct Decision {
     /// status alone.
     pub verdict: Option<Verdict>,
     /// The token that the status tells.
-    pub facts: Option<TokenRecord>,
+    pub record: Option<TokenRecord>,
     /// Whether the status forgets its token: it is dead, and nothing is left to revoke.
     pub forgets: bool,
     /// Whether the policy has ceased to serve the namespace of a Teams user's token.
@@ -266,7 +266,7 @@ pub struct Decision {
     /// What the status tells of the workloads to restart; `None` leaves that as it is.
     pub restarts: Option<Vec<RolloutRestartStatus>>,
     /// When to look again, unless an event comes first.
-    pub wake: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
 }
 
 impl Decision {
@@ -274,23 +274,23 @@ impl Decision {
         Self {
             step,
             verdict: None,
-            facts: None,
+            record: None,
             forgets: false,
             is_denied: false,
             restarts: None,
-            wake: None,
+            requeue_at: None,
         }
     }
 
-    fn rest(verdict: Verdict, facts: Option<&TokenRecord>, wake: Option<Timestamp>) -> Self {
+    fn rest(verdict: Verdict, record: Option<&TokenRecord>, requeue_at: Option<Timestamp>) -> Self {
         Self {
             step: Step::Rest,
             verdict: Some(verdict),
-            facts: facts.cloned(),
+            record: record.cloned(),
             forgets: false,
             is_denied: false,
             restarts: None,
-            wake,
+            requeue_at,
         }
     }
 }
@@ -306,7 +306,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         .any(|finalizer| finalizer == FINALIZER);
     let decision = match (&metadata.deletion_timestamp, is_held) {
         (Some(_), false) => Decision {
-            wake: None,
+            requeue_at: None,
             ..Decision::step(Step::Rest)
         },
         (Some(_), true) => decide_deletion(observed),
@@ -337,9 +337,11 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
         );
     }
     let good = match (&observed.identity, &observed.secret) {
-        (IdentityView::Usable(identity), SecretView::Ours { facts, .. }) => facts
-            .as_deref()
-            .filter(|facts| facts.identity_id == identity.id && is_good(observed, identity, facts)),
+        (IdentityView::Usable(identity), SecretView::Ours { record, .. }) => {
+            record.as_deref().filter(|record| {
+                record.identity_id == identity.id && is_good(observed, identity, record)
+            })
+        }
         _ => None,
     };
     let status = observed.token.status.as_ref();
@@ -352,10 +354,10 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     let is_told = is_current && (good.is_some() || has_reason());
     let since = observed.call.since().unwrap_or(observed.now);
     let silence = renewal::pause(since, QUIET_WAIT, observed.now).filter(|_| !is_told);
-    let wake = good.map(|facts| facts.expires_at);
+    let requeue_at = good.map(|record| record.expires_at);
     if is_told || silence.is_some() {
         return Decision {
-            wake: silence.into_iter().chain(wake).min(),
+            requeue_at: silence.into_iter().chain(requeue_at).min(),
             ..Decision::step(Step::Rest)
         };
     }
@@ -366,19 +368,19 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
             "waiting for ACS to issue a token",
         ),
     };
-    Decision::rest(verdict, good, wake)
+    Decision::rest(verdict, good, requeue_at)
 }
 
-fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, facts: &TokenRecord) -> bool {
-    observed.now < facts.expires_at
+fn is_good(observed: &Observed<'_>, identity: &UsableIdentity, record: &TokenRecord) -> bool {
+    observed.now < record.expires_at
         && !identity.is_missing
         && !has_to_go(observed, identity)
-        && !is_dead(facts.issued_at, identity)
-        && !is_of_dead_credential(identity, facts)
+        && !is_dead(record.issued_at, identity)
+        && !is_of_dead_credential(identity, record)
 }
 
-fn is_of_dead_credential(identity: &UsableIdentity, facts: &TokenRecord) -> bool {
-    identity.dead_credentials.contains(&facts.credential)
+fn is_of_dead_credential(identity: &UsableIdentity, record: &TokenRecord) -> bool {
+    identity.dead_credentials.contains(&record.credential)
 }
 
 fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {

@@ -41,17 +41,17 @@ impl Limits {
 
     /// The rule that forbids the token to have this shape, as a sentence with what to do.
     #[must_use]
-    pub fn denial(&self, shape: &TokenParameters) -> Option<String> {
-        let rule = self.broken_rule(shape)?;
+    pub fn denial(&self, parameters: &TokenParameters) -> Option<String> {
+        let rule = self.broken_rule(parameters)?;
         Some(format!(
             "{}: {rule}; change this AcsToken, or ask the owner of the connection to allow it",
             self.connection
         ))
     }
 
-    fn broken_rule(&self, shape: &TokenParameters) -> Option<String> {
+    fn broken_rule(&self, parameters: &TokenParameters) -> Option<String> {
         let allowed = self.policy.scopes.as_ref();
-        let excess = allowed.and_then(|allowed| shape.scopes.difference(allowed).next());
+        let excess = allowed.and_then(|allowed| parameters.scopes.difference(allowed).next());
         if let (Some(excess), Some(allowed)) = (excess, allowed) {
             let allowed: Vec<_> = allowed.iter().map(|scope| scope.as_str()).collect();
             return Some(format!(
@@ -61,12 +61,12 @@ impl Limits {
             ));
         }
         if let Some(longest) = self.longest()
-            && shape.minutes() > longest
+            && parameters.minutes() > longest
         {
             return Some(format!(
                 "policy.maxExpiresIn allows {}, not {}",
                 self.policy.max_expires_in.as_deref().unwrap_or_default(),
-                shape.expires_in
+                parameters.expires_in
             ));
         }
         let most = self.policy.max_tokens_per_identity?;
@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    fn shape(scopes: &[Scope], expires_in: &str) -> TokenParameters {
+    fn parameters(scopes: &[Scope], expires_in: &str) -> TokenParameters {
         TokenParameters {
             scopes: scopes.iter().copied().collect(),
             expires_in: expires_in.to_owned(),
@@ -130,24 +130,24 @@ mod tests {
             max_expires_in: Some("12h".to_owned()),
             max_tokens_per_identity: Some(2),
         };
-        let says = |shape, is_one_too_many| {
+        let says = |parameters, is_one_too_many| {
             limits(policy.clone(), is_one_too_many)
-                .denial(&shape)
+                .denial(&parameters)
                 .unwrap_or_default()
         };
-        assert_eq!(says(shape(&[Scope::Chat], "720m"), false), "");
-        let scope = says(shape(&[Scope::Chat, Scope::Voip], "12h"), false);
+        assert_eq!(says(parameters(&[Scope::Chat], "720m"), false), "");
+        let scope = says(parameters(&[Scope::Chat, Scope::Voip], "12h"), false);
         assert!(
             scope.contains("policy.scopes allows chat, not voip"),
             "{scope}"
         );
         assert!(scope.starts_with("AcsConnection ns/main: "), "{scope}");
-        let life = says(shape(&[Scope::Chat], "721m"), false);
+        let life = says(parameters(&[Scope::Chat], "721m"), false);
         assert!(
             life.contains("policy.maxExpiresIn allows 12h, not 721m"),
             "{life}"
         );
-        let number = says(shape(&[Scope::Chat], "1h"), true);
+        let number = says(parameters(&[Scope::Chat], "1h"), true);
         assert!(
             number.contains("policy.maxTokensPerIdentity is 2"),
             "{number}"
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn without_a_policy_everything_goes() {
-        let all = shape(&[Scope::Chat, Scope::Voip], "24h");
+        let all = parameters(&[Scope::Chat, Scope::Voip], "24h");
         assert_eq!(Limits::default().denial(&all), None);
     }
 }

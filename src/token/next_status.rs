@@ -20,8 +20,8 @@ use crate::{
 pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<AcsTokenStatus> {
     let verdict = decision.verdict.as_ref()?;
     let mut next = token.status.clone().unwrap_or_default();
-    if let Some(facts) = &decision.facts {
-        tell(&mut next, token, facts);
+    if let Some(record) = &decision.record {
+        copy_record(&mut next, token, record);
     } else if decision.forgets {
         let conditions = std::mem::take(&mut next.conditions);
         next = AcsTokenStatus {
@@ -46,34 +46,34 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
     if let Some(restarts) = &decision.restarts {
         next.rollout_restarts.clone_from(restarts);
     }
-    news(token, next, Some(verdict), now)
+    if_changed(token, next, Some(verdict), now)
 }
 
 /// The status that tells a token that is in the Secret; `None` where that is no news.
 #[must_use]
 pub fn recorded(
     token: &AcsToken,
-    facts: &TokenRecord,
+    record: &TokenRecord,
     secret: Option<WrittenSecret>,
     now: Timestamp,
 ) -> Option<AcsTokenStatus> {
     let mut next = token.status.clone().unwrap_or_default();
     if let (Some(request), true) = (
-        &facts.request,
-        next.fingerprint.as_ref() != Some(&facts.fingerprint),
+        &record.request,
+        next.fingerprint.as_ref() != Some(&record.fingerprint),
     ) {
         next.last_handled_request = Some(request.clone());
     }
-    tell(&mut next, token, facts);
+    copy_record(&mut next, token, record);
     next.written_secret = secret;
     next.failed_attempts = None;
     next.last_failure = None;
     let verdict = decide::ready(token);
     // A token that is recorded on the way out, or that no longer fits, is not called good.
     let is_good = token.metadata.deletion_timestamp.is_none()
-        && now < facts.expires_at
-        && facts.shape.is_wanted_by(token, &Limits::default());
-    news(token, next, is_good.then_some(&verdict), now)
+        && now < record.expires_at
+        && record.parameters.is_wanted_by(token, &Limits::default());
+    if_changed(token, next, is_good.then_some(&verdict), now)
 }
 
 /// The status after a request that nobody can obey.
@@ -83,7 +83,7 @@ pub fn refused(token: &AcsToken, request: &str, now: Timestamp) -> Option<AcsTok
         last_handled_request: Some(request.to_owned()),
         ..token.status.clone().unwrap_or_default()
     };
-    news(token, next, None, now)
+    if_changed(token, next, None, now)
 }
 
 /// The status after the workload of `restart` was restarted, or was not.
@@ -96,7 +96,7 @@ pub fn restarted(
     let mut next = token.status.clone().unwrap_or_default();
     let mut all = next.rollout_restarts.iter_mut();
     *all.find(|it| it.kind == restart.kind && it.name == restart.name)? = restart.clone();
-    news(token, next, None, now)
+    if_changed(token, next, None, now)
 }
 
 /// The status after a call that brought no token: durable, so that the pause before the next try
@@ -118,30 +118,30 @@ pub fn failed(
         message: message.to_owned(),
     });
     next.observed_generation = token.metadata.generation;
-    news(token, next, None, now)
+    if_changed(token, next, None, now)
 }
 
-fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
-    let is_same_identity = next.identity_id.as_ref() == Some(&facts.identity_id);
+fn copy_record(next: &mut AcsTokenStatus, token: &AcsToken, record: &TokenRecord) {
+    let is_same_identity = next.identity_id.as_ref() == Some(&record.identity_id);
     let newest = next.issued_at.take().max(next.newest_issued_at.take());
-    next.newest_issued_at = newest.filter(|at| is_same_identity && at.0 > facts.issued_at);
-    if next.fingerprint.as_ref() != Some(&facts.fingerprint) {
+    next.newest_issued_at = newest.filter(|at| is_same_identity && at.0 > record.issued_at);
+    if next.fingerprint.as_ref() != Some(&record.fingerprint) {
         next.written_secret = None;
     }
     next.secret_name = Some(token.secret_name());
-    next.identity_id = Some(facts.identity_id.clone());
-    next.scopes = Some(facts.shape.scopes.clone());
-    next.expires_in = Some(facts.shape.expires_in.clone());
-    next.issued_at = Some(Time(facts.issued_at));
-    next.expires_at = Some(Time(facts.expires_at));
-    next.life = Some(facts.life_text());
-    next.renew_at = Some(Time(decide::renew_at(token, facts)));
-    next.fingerprint = Some(facts.fingerprint.clone());
-    next.credential = Some(facts.credential.clone());
-    next.former_token = facts.former.as_deref().cloned();
-    next.revision = Some(facts.revision);
-    next.restart_revision = facts.restart_revision;
-    if let Some(exchange) = &facts.exchange {
+    next.identity_id = Some(record.identity_id.clone());
+    next.scopes = Some(record.parameters.scopes.clone());
+    next.expires_in = Some(record.parameters.expires_in.clone());
+    next.issued_at = Some(Time(record.issued_at));
+    next.expires_at = Some(Time(record.expires_at));
+    next.life = Some(record.life_text());
+    next.renew_at = Some(Time(decide::renew_at(token, record)));
+    next.fingerprint = Some(record.fingerprint.clone());
+    next.credential = Some(record.credential.clone());
+    next.former_token = record.former.as_deref().cloned();
+    next.revision = Some(record.revision);
+    next.restart_revision = record.restart_revision;
+    if let Some(exchange) = &record.exchange {
         next.connection_ref = Some(exchange.connection.clone());
         next.endpoint = Some(exchange.endpoint.clone());
         next.user_token = Some(UserTokenStatus {
@@ -152,7 +152,7 @@ fn tell(next: &mut AcsTokenStatus, token: &AcsToken, facts: &TokenRecord) {
 }
 
 /// `next` with the conditions of `verdict`, if that differs from what is told.
-fn news(
+fn if_changed(
     token: &AcsToken,
     mut next: AcsTokenStatus,
     verdict: Option<&Verdict>,
@@ -168,7 +168,7 @@ fn news(
             generation,
             now: renewal::whole_seconds(now),
         }
-        .of(verdict);
+        .for_verdict(verdict);
         next.observed_generation = generation;
     }
     (next != former).then_some(next)

@@ -33,14 +33,14 @@ pub fn after_revocation(
         return;
     }
     let namespace = token.namespace().unwrap_or_default();
-    let is_first = context.memory.queue_nudge(namespace, token.secret_name());
+    let is_first = context.cache.queue_nudge(namespace, token.secret_name());
     if is_first {
         context.world.spawn(work(Arc::clone(context)).boxed());
     }
 }
 
 async fn work(context: Arc<Context>) {
-    while let Some((namespace, secrets)) = context.memory.next_nudge() {
+    while let Some((namespace, secrets)) = context.cache.next_nudge() {
         match nudge(&context, &namespace, &secrets).await {
             Ok(0) => {}
             Ok(pods) => info!(

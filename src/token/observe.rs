@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     acs::Resolved,
+    cache::{ObservedState, ReadSecret, UserTokenView},
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
     crd::{AcsIdentity, AcsToken, ConnectionKey, Reason, STALLED},
     credentials::Unusable,
-    memory::{ReadSecret, Remembered, UserTokenView},
     renewal,
 };
 
@@ -58,7 +58,7 @@ impl Findings {
         self.has_read_user_token = true;
     }
 
-    fn of(&self, wanted: &str) -> Option<&SecretView> {
+    fn named(&self, wanted: &str) -> Option<&SecretView> {
         let (name, secret) = self.secret.as_ref()?;
         (name == wanted).then_some(secret)
     }
@@ -74,7 +74,7 @@ pub fn observe<'a>(
 ) -> Observed<'a> {
     let namespace = token.namespace().unwrap_or_default();
     let uid = token.uid().unwrap_or_default();
-    let remembered = context.memory.of(&uid);
+    let remembered = context.cache.get(&uid);
     let identity = token
         .identity_reference()
         .and_then(|it| context.views.identities.get(&it));
@@ -171,7 +171,7 @@ fn identity_view(
             is_brief: waits.is_none(),
         };
     };
-    let key = ConnectionKey::of(reference, namespace);
+    let key = ConnectionKey::from_reference(reference, namespace);
     let usable = context.usable_connection(&key, namespace, now);
     let connection = match usable {
         Ok(resolved) if resolved.endpoint.as_str() == endpoint => ConnectionView::Usable {
@@ -242,11 +242,11 @@ fn secret(
     context: &Context,
     token: &AcsToken,
     endpoint: Option<&str>,
-    remembered: &Remembered,
+    remembered: &ObservedState,
     findings: &Findings,
 ) -> SecretView {
     let name = token.secret_name();
-    if let Some(found) = findings.of(&name) {
+    if let Some(found) = findings.named(&name) {
         return found.clone();
     }
     let key = object_ref(token.namespace().as_deref(), &name);
@@ -265,12 +265,12 @@ fn secret(
     let Some(read) = read.or_else(told) else {
         return SecretView::Unknown;
     };
-    let facts = record_of(&found.metadata, token)
-        .filter(|facts| read.fingerprint.as_ref() == Some(&facts.fingerprint));
-    let is_outdated = match (&facts, endpoint) {
-        (Some(facts), Some(endpoint)) => !Wanted {
+    let record = record_of(&found.metadata, token)
+        .filter(|record| read.fingerprint.as_ref() == Some(&record.fingerprint));
+    let is_outdated = match (&record, endpoint) {
+        (Some(record), Some(endpoint)) => !Wanted {
             token,
-            facts,
+            record,
             endpoint,
             labels: &context.config.secret_labels,
         }
@@ -278,7 +278,7 @@ fn secret(
         _ => false,
     };
     SecretView::Ours {
-        facts: facts.map(Box::new),
+        record: record.map(Box::new),
         is_outdated,
         is_immutable: read.is_immutable,
     }
@@ -304,7 +304,7 @@ fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
         .find(|secret| secret.name_any() != wanted)
         .map(|secret| FormerSecret {
             name: secret.name_any(),
-            facts: record_of(&secret.metadata, token),
+            record: record_of(&secret.metadata, token),
         })
 }
 
@@ -399,7 +399,7 @@ pub fn endpoint_of(token: &AcsToken, identity: Option<&AcsIdentity>) -> Option<S
 /// The connection that an identity has used.
 fn used_by(identity: &AcsIdentity, namespace: &str) -> Option<ConnectionKey> {
     let used = identity.status.as_ref()?.connection_ref.as_ref()?;
-    Some(ConnectionKey::of(used, namespace))
+    Some(ConnectionKey::from_reference(used, namespace))
 }
 
 /// What the token can be had through now, if it can.

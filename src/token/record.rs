@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::engine::{IssueOrder, Why};
+use crate::engine::{IssueRequest, Why};
 use crate::{
     acs::{IssuedToken, Resolved},
     crd::{AcsToken, ConnectionKey, Exchange, FormerToken, TokenRecord, fingerprint},
@@ -9,13 +9,13 @@ use crate::{
 };
 
 impl TokenRecord {
-    /// A record of the same size as that of the token that `order` asks for.
+    /// A record of the same size as that of the token that `request` asks for.
     #[must_use]
-    pub fn placeholder(order: &IssueOrder, resolved: &Resolved, now: Timestamp) -> Self {
+    pub fn placeholder(request: &IssueRequest, resolved: &Resolved, now: Timestamp) -> Self {
         let life = jiff::SignedDuration::from_hours(1);
         Self {
-            identity_id: order.identity_id.clone(),
-            shape: order.shape.clone(),
+            identity_id: request.identity_id.clone(),
+            parameters: request.parameters.clone(),
             issued_at: renewal::whole_seconds(now),
             expires_at: renewal::add(renewal::whole_seconds(now), life),
             life,
@@ -29,12 +29,12 @@ impl TokenRecord {
         }
     }
 
-    /// What the answer to `order`, had through the connection, tells of the token, in the frames of
+    /// What the answer to `request`, had through the connection, tells of the token, in the frames of
     /// both clocks (T2).
     #[must_use]
     pub fn issued(
         token: &AcsToken,
-        order: &IssueOrder,
+        request: &IssueRequest,
         issued: &IssuedToken,
         connection: &ConnectionKey,
         resolved: &Resolved,
@@ -49,10 +49,10 @@ impl TokenRecord {
             .and_then(|status| status.revision)
             .unwrap_or(0);
         let received_at = renewal::whole_seconds(issued.received_at);
-        let mut shape = order.shape.clone();
-        let exchange = order.user_token.as_ref().map(|user_token| {
+        let mut parameters = request.parameters.clone();
+        let exchange = request.user_token.as_ref().map(|user_token| {
             // No life was asked for.
-            shape.expires_in = format!("{}m", life.as_secs().saturating_add(59) / 60);
+            parameters.expires_in = format!("{}m", life.as_secs().saturating_add(59) / 60);
             let left = user_token.expires_on.duration_since(issued_at);
             Box::new(Exchange {
                 user_token: user_token.fingerprint.clone(),
@@ -62,17 +62,17 @@ impl TokenRecord {
             })
         });
         Self {
-            identity_id: order.identity_id.clone(),
-            shape,
+            identity_id: request.identity_id.clone(),
+            parameters,
             issued_at,
             expires_at: renewal::add(received_at, life),
             life,
             fingerprint: fingerprint(&issued.token),
             credential: credential.clone(),
             exchange,
-            former: former(token, order, credential, received_at).map(Box::new),
+            former: former(token, request, credential, received_at).map(Box::new),
             revision: revision.saturating_add(1),
-            restart_revision: restart_revision(token, order.why, revision.saturating_add(1)),
+            restart_revision: restart_revision(token, request.why, revision.saturating_add(1)),
             request: match token.open_request() {
                 Some(request) => Some(request.value.to_owned()),
                 None => token
@@ -109,13 +109,13 @@ pub fn replaces_useless(why: Why, revision: i64) -> bool {
 /// until they end, with whoever has read the Secret, unless they were revoked (C1).
 fn former(
     token: &AcsToken,
-    order: &IssueOrder,
+    request: &IssueRequest,
     credential: &str,
     now: Timestamp,
 ) -> Option<FormerToken> {
     let status = token.status.as_ref()?;
-    let is_same_identity = status.identity_id.as_deref() == Some(order.identity_id.as_str());
-    if !is_same_identity || matches!(order.why, Why::Revoked | Why::CredentialRefused) {
+    let is_same_identity = status.identity_id.as_deref() == Some(request.identity_id.as_str());
+    if !is_same_identity || matches!(request.why, Why::Revoked | Why::CredentialRefused) {
         return None;
     }
     let earlier = status.former_token.clone();

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::{decide::Decision, next_status, restart, wanted};
 use crate::{
+    cache::Rewrites,
     cluster,
     context::Context,
     crd::{
@@ -13,7 +14,6 @@ use crate::{
         RolloutRestartStatus, TokenRecord, WrittenSecret, parse_duration,
     },
     engine::write_status,
-    memory::Rewrites,
     metrics::{KindLabels, ReasonLabels},
     renewal,
 };
@@ -28,13 +28,13 @@ pub async fn rest(
         // The object is about to go with its namespace; nobody reads what it says.
         return Ok(());
     }
-    let news = next_status::rested(token, decision, context.now());
+    let next = next_status::rested(token, decision, context.now());
     let since = |status: Option<&AcsTokenStatus>| status?.denied_since.clone();
     let is_first = since(token.status.as_ref()).is_none();
-    let denied = since(news.as_ref()).filter(|_| is_first);
+    let denied = since(next.as_ref()).filter(|_| is_first);
     let restarts_nothing =
-        restart::is_switched_off(news.as_ref()) && !restart::is_switched_off(token.status.as_ref());
-    write(context, token, news).await?;
+        restart::is_switched_off(next.as_ref()) && !restart::is_switched_off(token.status.as_ref());
+    write(context, token, next).await?;
     if restarts_nothing {
         let note = format!(
             "spec.rolloutRestart has no effect: {}",
@@ -60,29 +60,27 @@ pub async fn rest(
 pub async fn record(
     context: &Context,
     token: &AcsToken,
-    facts: &TokenRecord,
+    record: &TokenRecord,
 ) -> Result<(), cluster::Error> {
     let uid = token.uid().unwrap_or_default();
-    context
-        .memory
-        .change(&uid, |memory| memory.retry_after = None);
-    let read = context.memory.of(&uid).secret;
+    context.cache.change(&uid, |cache| cache.retry_after = None);
+    let read = context.cache.get(&uid).secret;
     let read = read.filter(|read| {
         let is_it = read.name == token.secret_name() && !read.is_immutable;
-        is_it && read.fingerprint.as_ref() == Some(&facts.fingerprint)
+        is_it && read.fingerprint.as_ref() == Some(&record.fingerprint)
     });
     let secret = read.map(|read| WrittenSecret {
         resource_version: read.version.clone(),
         digest: read.digest.clone(),
     });
-    let next = next_status::recorded(token, facts, secret.clone(), context.now());
+    let next = next_status::recorded(token, record, secret.clone(), context.now());
     write(context, token, next).await?;
     // CRDs of an earlier release don't know the field, and the API server drops it.
     let told = context.views.tokens.get(&ObjectRef::from_obj(token));
     let told = told.and_then(|token| token.status.as_ref()?.written_secret.clone());
     if told.is_some() && told == secret {
         // From now on the status remembers it, also after a restart.
-        context.memory.change(&uid, |memory| memory.secret = None);
+        context.cache.change(&uid, |cache| cache.secret = None);
     }
     Ok(())
 }
@@ -103,11 +101,11 @@ pub async fn failed(
     };
     context.metrics.failures.get_or_create(&labels).inc();
     context
-        .memory
-        .change(&token.uid().unwrap_or_default(), |memory| {
-            memory.retry_after = retry_after.map(|wait| (now, wait));
+        .cache
+        .change(&token.uid().unwrap_or_default(), |cache| {
+            cache.retry_after = retry_after.map(|wait| (now, wait));
         });
-    let is_news = token
+    let is_changed = token
         .status
         .as_ref()
         .and_then(|status| status.last_failure.as_ref())
@@ -118,7 +116,7 @@ pub async fn failed(
         next_status::failed(token, reason, message, now),
     )
     .await?;
-    if is_news {
+    if is_changed {
         context.warn(token, Reason::IssueFailed, message).await;
     }
     Ok(())
@@ -158,13 +156,13 @@ pub async fn refused(
 async fn write(
     context: &Context,
     token: &AcsToken,
-    news: Option<AcsTokenStatus>,
+    next: Option<AcsTokenStatus>,
 ) -> Result<(), cluster::Error> {
-    if news.is_none() {
+    if next.is_none() {
         return Ok(());
     }
     let object = AcsToken {
-        status: news,
+        status: next,
         ..token.clone()
     };
     write_status(&*context.world, &context.views.tokens, &object).await?;
@@ -222,11 +220,11 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
 /// around it, once there were too many.
 pub async fn rewritten(context: &Context, token: &AcsToken) {
     let uid = token.uid().unwrap_or_default();
-    let former = context.memory.of(&uid).rewrites;
+    let former = context.cache.get(&uid).rewrites;
     let rewrites = Rewrites::after(former, token, context.now());
     context
-        .memory
-        .change(&uid, |memory| memory.rewrites = Some(rewrites));
+        .cache
+        .change(&uid, |cache| cache.rewrites = Some(rewrites));
     if rewrites.count != Rewrites::MOST {
         return;
     }
@@ -252,18 +250,18 @@ pub async fn repaired(context: &Context, token: &AcsToken) {
 }
 
 /// Tells that `renewBefore` asks for more than the service's life allows.
-pub async fn told_if_capped(context: &Context, token: &AcsToken, facts: &TokenRecord) {
+pub async fn report_if_capped(context: &Context, token: &AcsToken, record: &TokenRecord) {
     let wanted = token
         .spec
         .renew_before
         .as_deref()
         .and_then(|text| parse_duration(text).ok());
-    if renewal::is_capped(facts.life, wanted) {
-        let margin = renewal::margin(facts.life, wanted);
+    if renewal::is_capped(record.life, wanted) {
+        let margin = renewal::margin(record.life, wanted);
         let note = format!(
             "renewBefore is longer than two thirds of the token's lifetime ({}s); the token is \
              renewed {}s before its expiry",
-            facts.life.as_secs(),
+            record.life.as_secs(),
             margin.as_secs()
         );
         context.warn(token, Reason::RenewBeforeCapped, note).await;

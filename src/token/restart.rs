@@ -12,12 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    cache::LastRestart,
     crd::{
         AcsToken, AcsTokenStatus, PendingRestart, REREADS, RESTARTED_AT, RestartAfter,
         RolloutRestart, RolloutRestartStatus, TokenRecord,
     },
     engine::Workload,
-    memory::LastRestart,
     renewal,
 };
 
@@ -61,12 +61,12 @@ pub struct Plan {
     /// The restart to make now.
     pub due: Option<Restart>,
     /// When another one is due.
-    pub wake: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
 }
 
-/// Plans the restarts of a token whose Secret is as it should be and holds the token of `facts`.
+/// Plans the restarts of a token whose Secret is as it should be and holds the token of `record`.
 #[must_use]
-pub fn plan(token: &AcsToken, facts: &TokenRecord, restarts: &Restarts, now: Timestamp) -> Plan {
+pub fn plan(token: &AcsToken, record: &TokenRecord, restarts: &Restarts, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     for (number, target) in token.rollout_restarts().enumerate() {
         let last = restarts.last.get(number).copied().flatten();
@@ -74,7 +74,7 @@ pub fn plan(token: &AcsToken, facts: &TokenRecord, restarts: &Restarts, now: Tim
         let done = RolloutRestartStatus {
             kind: target.kind,
             name: target.name.clone(),
-            revision: facts.revision,
+            revision: record.revision,
             secret: secret_digest(token),
             pending: None,
             restarted_at: told.and_then(|told| told.restarted_at.clone()),
@@ -86,10 +86,10 @@ pub fn plan(token: &AcsToken, facts: &TokenRecord, restarts: &Restarts, now: Tim
             plan.told.push(done);
             continue;
         };
-        match plan_one(target, told, done, facts, last, now) {
+        match plan_one(target, told, done, record, last, now) {
             Next::Nothing(told) => plan.told.push(told),
             Next::Later(told, at) => {
-                plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)));
+                plan.requeue_at = Some(plan.requeue_at.map_or(at, |requeue_at| requeue_at.min(at)));
                 plan.told.push(told);
             }
             Next::Due(restart) => {
@@ -112,14 +112,14 @@ fn plan_one(
     target: &RolloutRestart,
     told: &RolloutRestartStatus,
     done: RolloutRestartStatus,
-    facts: &TokenRecord,
+    record: &TokenRecord,
     last: Option<LastRestart>,
     now: Timestamp,
 ) -> Next {
     let mut next = told.clone();
     next.message.take_if(|message| message == SWITCHED_OFF);
     let cause =
-        |revision: i64, secret: &str| cause(target, facts, (revision, secret), &done.secret);
+        |revision: i64, secret: &str| cause(target, record, (revision, secret), &done.secret);
     let Some(why) = cause(told.revision, &told.secret) else {
         next.pending = None;
         return Next::Nothing(next);
@@ -138,7 +138,7 @@ fn plan_one(
     }
     next.pending = Some(pending.cloned().unwrap_or_else(|| PendingRestart {
         since: Time(since),
-        revision: facts.revision,
+        revision: record.revision,
         secret: done.secret.clone(),
     }));
     let tried = last.and_then(|last| renewal::pause(last.tried, RESTART_INTERVAL, now));
@@ -170,12 +170,12 @@ fn told_of<'a>(token: &'a AcsToken, target: &RolloutRestart) -> Option<&'a Rollo
 /// Secret, if it has to.
 fn cause(
     target: &RolloutRestart,
-    facts: &TokenRecord,
+    record: &TokenRecord,
     (revision, former): (i64, &str),
     secret: &str,
 ) -> Option<&'static str> {
-    let is_new = facts.revision > revision;
-    if is_new && facts.restart_revision.is_some_and(|it| it > revision) {
+    let is_new = record.revision > revision;
+    if is_new && record.restart_revision.is_some_and(|it| it > revision) {
         Some("the token in its pods was revoked or belongs to a former identity")
     } else if former != secret {
         Some("the name or the keys of the Secret changed")

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::wanted::Wanted;
 use crate::{
+    cache::ReadSecret,
     cluster::Error,
     crd::{TOKEN_KEY, fingerprint},
     engine::{ApiRequest, Object, World},
-    memory::ReadSecret,
 };
 
 /// A Secret without its data, and what was seen of the data.
@@ -29,7 +29,7 @@ pub struct Secrets<'a> {
 impl<'a> Secrets<'a> {
     /// Secrets of `namespace`.
     #[must_use]
-    pub fn of(world: &'a dyn World, namespace: &'a str) -> Self {
+    pub fn new(world: &'a dyn World, namespace: &'a str) -> Self {
         Self { world, namespace }
     }
 

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     acs::UserToken,
+    cache::{ObservedState, ReadUserToken, SeenUserToken, UserTokenView},
     cluster::{index, input::Presence},
     connection::{Found, text_in},
     context::Context,
     crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TeamsUser, TokenPolicy},
     credentials::Unusable,
-    memory::{ReadUserToken, Remembered, SeenUserToken, UserTokenView},
 };
 
 /// The Teams user of `token`, as an identity that nothing is ever revoked of.
@@ -77,7 +77,7 @@ pub(super) fn key(context: &Context, token: &AcsToken, namespace: &str) -> Conne
         kept.and_then(|status| status.connection_ref.as_ref()),
         namespace,
     );
-    ConnectionKey::of(&reference, namespace)
+    ConnectionKey::from_reference(&reference, namespace)
 }
 
 /// What the connection lets the token be. Its life is not asked for, so no policy bounds it.
@@ -101,7 +101,7 @@ pub(super) fn limits_of(
 /// What is known of the Entra token, whose Secret is `presence` as far as its watch knows.
 pub(super) fn user_token(
     user: &TeamsUser,
-    remembered: &Remembered,
+    remembered: &ObservedState,
     presence: &Presence,
     is_just_read: bool,
 ) -> UserTokenView {
@@ -127,7 +127,7 @@ pub fn see_user_token(
     found: Option<Secret>,
 ) -> (ReadUserToken, Option<UserToken>) {
     let version = found.as_ref().and_then(ResourceExt::resource_version);
-    let (view, token) = look(user, namespace, &Found::of(found));
+    let (view, token) = read_user_token(user, namespace, &Found::from_secret(found));
     let read = ReadUserToken {
         reference: user.secret_ref.clone(),
         version,
@@ -136,7 +136,11 @@ pub fn see_user_token(
     (read, token)
 }
 
-fn look(user: &TeamsUser, namespace: &str, found: &Found) -> (UserTokenView, Option<UserToken>) {
+fn read_user_token(
+    user: &TeamsUser,
+    namespace: &str,
+    found: &Found,
+) -> (UserTokenView, Option<UserToken>) {
     let SecretKeyRef { name, key } = &user.secret_ref;
     let text = match text_in(&user.secret_ref, namespace, found) {
         Ok(text) => text,

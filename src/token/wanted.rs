@@ -16,13 +16,13 @@ use super::{
     secret::digest,
 };
 use crate::{
+    cache::ReadSecret,
     cluster::view::object_ref,
     context::Context,
     crd::{
         AcsToken, FORMER, MANAGED_BY_LABEL, OPERATOR, RESTART_REVISION, TOKEN_KEY, TOKEN_UID_LABEL,
         TokenRecord, scopes_text,
     },
-    memory::ReadSecret,
 };
 
 /// Names the labels and annotations that come from the spec, so that they go when it drops them.
@@ -45,7 +45,7 @@ pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
     let found = context.views.secrets.get(&key)?;
     let record = record_of(&found.metadata, token);
     let record = record.or_else(|| {
-        let held = context.memory.of(&token.uid()?).held?;
+        let held = context.cache.get(&token.uid()?).held?;
         Some(held.record.clone())
     });
     let Some(record) = record else {
@@ -53,7 +53,7 @@ pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
     };
     let wanted = Wanted {
         token,
-        facts: &record,
+        record: &record,
         endpoint: "",
         labels: &context.config.secret_labels,
     };
@@ -71,7 +71,7 @@ pub struct Wanted<'a> {
     /// Whose it is.
     pub token: &'a AcsToken,
     /// What it tells of its token.
-    pub facts: &'a TokenRecord,
+    pub record: &'a TokenRecord,
     /// The resource's endpoint.
     pub endpoint: &'a str,
     /// Labels that the operator's flags put on every Secret.
@@ -101,8 +101,8 @@ impl Wanted<'_> {
 
     /// The data but for the token.
     fn plain_data(&self) -> BTreeMap<String, String> {
-        let expires_on = self.facts.issued_at.as_second() + self.facts.life.as_secs();
-        let expires_on = jiff::Timestamp::from_second(expires_on).unwrap_or(self.facts.expires_at);
+        let expires_on = self.record.issued_at.as_second() + self.record.life.as_secs();
+        let expires_on = jiff::Timestamp::from_second(expires_on).unwrap_or(self.record.expires_at);
         [
             (
                 self.key(|keys| keys.expires_on.as_ref(), "expiresOn"),
@@ -110,7 +110,7 @@ impl Wanted<'_> {
             ),
             (
                 self.key(|keys| keys.identity_id.as_ref(), "identityId"),
-                self.facts.identity_id.clone(),
+                self.record.identity_id.clone(),
             ),
             (
                 self.key(|keys| keys.endpoint.as_ref(), "endpoint"),
@@ -118,7 +118,7 @@ impl Wanted<'_> {
             ),
             (
                 self.key(|keys| keys.scopes.as_ref(), "scopes"),
-                scopes_text(&self.facts.shape.scopes),
+                scopes_text(&self.record.parameters.scopes),
             ),
         ]
         .into()
@@ -127,7 +127,7 @@ impl Wanted<'_> {
     /// Digest of the data as it should be.
     fn digest(&self) -> String {
         let mut data = self.plain_data();
-        data.insert(self.token_key(), self.facts.fingerprint.clone());
+        data.insert(self.token_key(), self.record.fingerprint.clone());
         digest(
             data.iter()
                 .map(|(key, value)| (key.as_str(), value.as_bytes())),
@@ -176,7 +176,7 @@ impl Wanted<'_> {
                     .map(|key| format!("annotation:{key}")),
             )
             .collect();
-        let mut annotations = self.facts.annotations(renew_at(self.token, self.facts));
+        let mut annotations = self.record.annotations(renew_at(self.token, self.record));
         annotations.extend(
             notes
                 .into_iter()

@@ -26,7 +26,7 @@ const DATE: &str = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
 fn assert_signed(wire: &Wire, got: &Got) {
     let host = got.header("host").unwrap();
     assert_eq!(host, wire.endpoint.authority());
-    let expected = Signature::of(
+    let expected = Signature::new(
         &AccessKey::parse(KEY).unwrap(),
         &got.method,
         host,

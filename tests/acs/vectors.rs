@@ -31,7 +31,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 fn sign(vector: &Vector, key: &AccessKey) -> Signature {
-    Signature::of(
+    Signature::new(
         key,
         &vector.method,
         &vector.host,

@@ -86,11 +86,14 @@ async fn every_metric_of_the_alerts_and_the_dashboard_is_served() {
     let page = names(&read("docs/monitoring.md"));
     let is_part = |name: &&String| name.ends_with("_bucket") || name.ends_with("_sum");
     let served: BTreeSet<_> = served.iter().filter(|name| !is_part(name)).collect();
-    let untold: Vec<_> = served
+    let unrecorded: Vec<_> = served
         .into_iter()
         .filter(|name| !page.contains(name.trim_end_matches("_count")))
         .collect();
-    assert!(untold.is_empty(), "docs/monitoring.md lacks {untold:?}");
+    assert!(
+        unrecorded.is_empty(),
+        "docs/monitoring.md lacks {unrecorded:?}"
+    );
 }
 
 #[test]

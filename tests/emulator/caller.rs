@@ -208,7 +208,7 @@ pub struct Service<'a> {
 
 impl<'a> Service<'a> {
     /// The usual version.
-    pub fn of(emulator: &'a Emulator) -> Self {
+    pub fn new(emulator: &'a Emulator) -> Self {
         Self {
             emulator,
             version: VERSION,

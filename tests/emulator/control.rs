@@ -14,7 +14,7 @@ async fn get(emulator: &Emulator, path: &str) -> Value {
 #[tokio::test]
 async fn identities_are_listed_with_their_tokens() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let list = get(&emulator, "identities").await;
     let expected = json!([{
@@ -58,7 +58,7 @@ async fn identities_are_listed_with_their_tokens() {
 #[tokio::test]
 async fn the_journal_tells_each_request_and_no_secret() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let token = service.token(&id).await;
     service.revoke(&id).await;
@@ -147,7 +147,7 @@ async fn what_nobody_would_send_is_cut_short_in_the_journal() {
 #[tokio::test]
 async fn health_and_metrics_count() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let before = get(&emulator, "healthz").await;
     assert_eq!(
         (&before["status"], &before["identities"]),
@@ -193,7 +193,7 @@ async fn health_and_metrics_count() {
 #[tokio::test]
 async fn a_reset_forgets_everything_but_the_keys() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     service.identity().await;
     crate::caller::set(&emulator, json!({"limits": "published"})).await;
     emulator

@@ -33,7 +33,7 @@ async fn two_thousand_identities_under_load_survive_a_kill_to_the_last_one_that_
     const IDENTITIES: usize = 2000;
     let dir = tempfile::tempdir().unwrap();
     let mut emulator = start(&dir, &[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let made: Vec<(String, String)> = stream::iter(0..IDENTITIES)
         .map(|number| {
             let service = &service;
@@ -88,7 +88,7 @@ async fn two_thousand_identities_under_load_survive_a_kill_to_the_last_one_that_
         assert!(ids.contains(&id), "{id} was answered and is lost");
     }
     // And it goes on where it was.
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for (number, (id, token)) in made.iter().enumerate().step_by(50) {
         let reason = service.reason(token).await;
         let expected = [Some("revoked"), Some("identityDeleted"), None, None][number % 4];
@@ -162,11 +162,11 @@ async fn a_key_of_a_flag_is_a_new_key_only_where_the_flag_changed() {
     let dir = tempfile::tempdir().unwrap();
     let key = |emulator: &Emulator| emulator.access_key().to_owned();
     let mut emulator = start(&dir, &["--access-key", "b25l"]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let token = service.token(&service.identity().await).await;
     emulator.process.kill();
     let mut emulator = start(&dir, &["--access-key", "b25l"]);
-    assert_eq!(Service::of(&emulator).reason(&token).await, None);
+    assert_eq!(Service::new(&emulator).reason(&token).await, None);
     let answer = emulator
         .send(reqwest::Method::POST, "keys/primary/regenerate", None)
         .await;
@@ -184,7 +184,7 @@ async fn a_key_of_a_flag_is_a_new_key_only_where_the_flag_changed() {
     let emulator = start(&dir, &["--access-key", "dHdv"]);
     assert_eq!(key(&emulator), "dHdv");
     assert_eq!(
-        Service::of(&emulator).reason(&token).await.as_deref(),
+        Service::new(&emulator).reason(&token).await.as_deref(),
         Some("keyRegenerated")
     );
 }
@@ -193,7 +193,7 @@ async fn a_key_of_a_flag_is_a_new_key_only_where_the_flag_changed() {
 async fn a_line_that_was_cut_off_by_a_crash_is_dropped_and_a_broken_one_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let mut emulator = start(&dir, &[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for _ in 0..3 {
         service.identity().await;
     }
@@ -227,7 +227,7 @@ async fn only_the_owner_can_read_the_state_and_only_one_emulator_uses_it() {
     let state = dir.path().join("new/deep");
     let text = state.to_str().unwrap().to_owned();
     let emulator = Emulator::start(&["--state-dir", &text]);
-    Service::of(&emulator).identity().await;
+    Service::new(&emulator).identity().await;
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);
     let mut files = Vec::new();
@@ -249,7 +249,7 @@ async fn only_the_owner_can_read_the_state_and_only_one_emulator_uses_it() {
 async fn no_token_is_written_to_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let emulator = start(&dir, &[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let token = service.token(&service.identity().await).await;
     let entra = entra_token(&json!({}));
     crate::exchange::teams(&emulator, "2023-10-01", &crate::exchange::body()).await;

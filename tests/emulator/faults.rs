@@ -13,7 +13,7 @@ use crate::{
 #[tokio::test]
 async fn a_status_comes_in_every_shape() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for (fault, status, content_type, body, retry_after) in [
         (
             json!({"status": 429}),
@@ -115,7 +115,7 @@ async fn a_status_comes_in_every_shape() {
 #[tokio::test]
 async fn a_fault_hits_its_operation_as_often_as_it_says_and_the_first_that_fits_wins() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     emulator
         .faults(json!([
             {"operation": "createIdentity", "effect": "status", "status": 500, "count": 2},
@@ -144,7 +144,7 @@ async fn a_fault_hits_its_operation_as_often_as_it_says_and_the_first_that_fits_
 #[tokio::test]
 async fn a_share_of_requests_can_be_hit() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let hit = json!([{"operation": "*", "effect": "status", "status": 500, "probability": 0.5}]);
     emulator.faults(hit).await;
     let mut hits = 0;
@@ -163,7 +163,7 @@ async fn a_share_of_requests_can_be_hit() {
 #[tokio::test]
 async fn after_means_that_the_state_did_change_and_before_that_it_did_not() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for (when, effect, made) in [
         ("before", "reset", 0),
         ("after", "reset", 1),
@@ -195,7 +195,7 @@ async fn a_reset_is_a_reset_and_not_an_end() {
     emulator
         .faults(json!([{"operation": "*", "effect": "reset"}]))
         .await;
-    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "");
     call.sign();
     let mut stream = tokio::net::TcpStream::connect(crate::caller::address(&emulator))
         .await
@@ -208,7 +208,7 @@ async fn a_reset_is_a_reset_and_not_an_end() {
 #[tokio::test]
 async fn a_late_answer_is_late_and_a_hanging_one_never_comes() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for when in ["before", "after"] {
         let late = json!([{"operation": "*", "effect": "delay", "delay": "300ms", "when": when, "count": 1}]);
         emulator.faults(late).await;
@@ -245,7 +245,7 @@ async fn what_has_come_acts_although_its_client_has_gone() {
     let emulator = Emulator::start(&[]);
     let late = json!([{"operation": "*", "effect": "delay", "delay": "1s"}]);
     emulator.faults(late).await;
-    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "");
     call.sign();
     let address = crate::caller::address(&emulator);
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -9,7 +9,7 @@ use crate::{
 
 /// Nothing in the output that a panic would leave there, and it still works.
 async fn is_well(emulator: &Emulator) {
-    assert_eq!(Service::of(emulator).create("").await.status, 201);
+    assert_eq!(Service::new(emulator).create("").await.status, 201);
     let output = emulator.process.output();
     assert!(!output.contains("panicked"), "{output}");
 }
@@ -96,7 +96,7 @@ async fn what_is_too_long_is_told_as_such() {
     }
     for length in [256 * 1024 + 1, 40 * 1024 * 1024] {
         let body = "[".repeat(length);
-        let mut call = Service::of(&emulator).call("POST", "/identities", &body);
+        let mut call = Service::new(&emulator).call("POST", "/identities", &body);
         call.sign();
         let mut stream = TcpStream::connect(&address).await.unwrap();
         // Many clients look for no answer where they could not send all.
@@ -117,7 +117,7 @@ async fn what_is_too_long_is_told_as_such() {
 #[tokio::test]
 async fn bodies_that_are_no_json_objects_are_refused() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let path = format!("/identities/{id}/:issueAccessToken");
     let mut bodies: Vec<Vec<u8>> = [
@@ -190,7 +190,7 @@ async fn bodies_that_are_no_json_objects_are_refused() {
 #[tokio::test]
 async fn wrong_types_in_a_body_are_refused() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     for wrong in [
         "\"chat\"",
@@ -249,12 +249,12 @@ async fn content_types_other_than_json_are_refused() {
         (Some(";;;==="), 415),
         (None, 415),
     ] {
-        let mut call = Service::of(&emulator).call("POST", "/identities", "{}");
+        let mut call = Service::new(&emulator).call("POST", "/identities", "{}");
         call.content_type = content_type;
         let reply = call.send().await;
         assert_eq!(reply.status, status, "{content_type:?} {reply:?}");
         // Where there is no body, there is no type to look at.
-        let mut call = Service::of(&emulator).call("POST", "/identities", "");
+        let mut call = Service::new(&emulator).call("POST", "/identities", "");
         call.content_type = content_type;
         assert_eq!(call.send().await.status, 201);
     }
@@ -366,7 +366,7 @@ async fn connections_are_bounded_and_those_that_say_nothing_do_not_keep_others_o
 #[tokio::test]
 async fn requests_one_after_another_on_a_connection_are_answered_in_order_and_garbage_ends_it() {
     let emulator = Emulator::start(&[]);
-    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "");
     call.sign();
     let once = String::from_utf8(call.bytes())
         .unwrap()

@@ -19,7 +19,7 @@ fn is_id(text: &str) -> bool {
 #[tokio::test]
 async fn a_create_without_scopes_has_no_token_in_its_answer_however_it_is_written() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for body in [
         "",
         "{}",
@@ -49,7 +49,7 @@ async fn a_create_without_scopes_has_no_token_in_its_answer_however_it_is_writte
 #[tokio::test]
 async fn a_create_with_scopes_brings_a_token_along() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let scopes = json!(["chat", "chat.join", "chat.join.limited"]);
     let body = json!({"createTokenWithScopes": scopes, "expiresInMinutes": 60});
     let answer = service.create(&body.to_string()).await.json();
@@ -65,7 +65,7 @@ async fn a_create_with_scopes_brings_a_token_along() {
 #[tokio::test]
 async fn revoke_and_delete_answer_nothing_and_end_all_tokens() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let other = service.token(&service.identity().await).await;
     let first = service.token(&id).await;
@@ -123,7 +123,7 @@ async fn a_custom_id_finds_its_identity_again_and_only_in_the_preview() {
     let other = preview.create(r#"{"customId":"bob"}"#).await.json();
     assert_ne!(other["identity"]["id"], id);
     // A stable version doesn't know the field, nor tells it.
-    let stable = Service::of(&emulator).create(body).await.json();
+    let stable = Service::new(&emulator).create(body).await.json();
     assert_ne!(stable["identity"]["id"], id);
     assert_eq!(stable["identity"]["customId"], Value::Null);
 }

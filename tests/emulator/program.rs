@@ -130,7 +130,7 @@ async fn the_first_connection_string_is_the_primary_one_without_tls_and_all_of_t
                 "secondary-"
             }
         );
-        let mut call = Service::of(&emulator).call("POST", "/identities", "");
+        let mut call = Service::new(&emulator).call("POST", "/identities", "");
         call.key = string.split_once("accesskey=").unwrap().1.to_owned();
         assert_eq!(call.send().await.status, 201);
     }
@@ -175,7 +175,7 @@ async fn a_signal_ends_it_in_peace_even_while_requests_hang() {
         let emulator = Emulator::start(&[]);
         let hang = serde_json::json!([{"operation": "*", "effect": "hang"}]);
         emulator.faults(hang).await;
-        let call = Service::of(&emulator).call("POST", "/identities", "");
+        let call = Service::new(&emulator).call("POST", "/identities", "");
         let hanging = tokio::spawn(call.try_send());
         crate::support::eventually("it hangs", || async {
             (emulator.count("createIdentity").await == 1).then_some(())
@@ -208,7 +208,7 @@ async fn a_signal_ends_it_in_peace_even_while_requests_hang() {
 #[tokio::test]
 async fn a_request_under_way_is_answered_before_the_end() {
     let emulator = Emulator::start(&[]);
-    let mut call = Service::of(&emulator).call("POST", "/identities", "{}");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "{}");
     call.sign();
     let mut stream = tokio::net::TcpStream::connect(crate::caller::address(&emulator))
         .await
@@ -218,7 +218,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
         .await
         .unwrap();
     // Another one has been accepted after it, so it has been too.
-    Service::of(&emulator).identity().await;
+    Service::new(&emulator).identity().await;
     let mut process = emulator.process;
     let id = process.id().to_string();
     assert!(

@@ -26,7 +26,7 @@ fn has(reply: &Reply, status: u16, code: &str, message: &str, target: Option<&st
 #[tokio::test]
 async fn a_life_out_of_bounds_is_refused_on_create_and_on_issue() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     for minutes in [59, 1441, 0, -1, i32::MAX, i32::MIN] {
         let message = format!(
@@ -56,7 +56,7 @@ async fn a_life_out_of_bounds_is_refused_on_create_and_on_issue() {
 #[tokio::test]
 async fn missing_scopes_and_empty_scopes_are_two_different_refusals() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     for body in ["", "{}", r#"{"scopes":null}"#] {
         let reply = service.issue(&id, body).await;
@@ -76,7 +76,7 @@ async fn missing_scopes_and_empty_scopes_are_two_different_refusals() {
 #[tokio::test]
 async fn an_id_of_another_resource_or_an_invented_one_is_not_owned() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let own = service.identity().await;
     let resource = &own["8:acs:".len()..own.find('_').unwrap()];
     for id in [
@@ -103,7 +103,7 @@ async fn an_id_of_another_resource_or_an_invented_one_is_not_owned() {
 #[tokio::test]
 async fn a_wrong_key_is_denied() {
     let emulator = Emulator::start(&[]);
-    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "");
     call.key = "d3Jvbmc=".to_owned();
     let message = "Denied by the resource provider.";
     has(&call.send().await, 401, "Denied", message, None);
@@ -233,7 +233,7 @@ async fn what_teams_users_bring_is_refused_in_three_ways() {
 #[tokio::test]
 async fn a_deleted_identity_does_not_exist() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     assert_eq!(service.delete(&id).await.status, 204);
     for reply in [
@@ -266,7 +266,7 @@ async fn paths_and_methods_that_are_not_there_are_told() {
         ("BREW", "/teamsUser/:exchangeAccessToken", 405, "POST"),
         ("POST", "/access/entra/assignments", 405, "GET, PATCH"),
     ] {
-        let reply = Service::of(&emulator).call(method, path, "").send().await;
+        let reply = Service::new(&emulator).call(method, path, "").send().await;
         assert_eq!(
             (reply.status, reply.header("allow")),
             (status, allow),
@@ -286,7 +286,7 @@ async fn paths_and_methods_that_are_not_there_are_told() {
 #[tokio::test]
 async fn answers_have_the_headers_of_the_service() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let reply = service.create("").await;
     for (name, expected) in [
         ("content-type", "application/json; charset=utf-8"),

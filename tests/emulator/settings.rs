@@ -138,7 +138,7 @@ async fn an_identity_that_is_gone_or_unknown_is_answered_as_the_switch_says() {
 #[tokio::test]
 async fn a_new_identity_may_not_be_there_yet() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     set(&emulator, json!({"visibilityDelay": "1h"})).await;
     let id = service.identity().await;
     is(
@@ -161,7 +161,7 @@ async fn a_refused_credential_is_answered_as_the_switch_says() {
         ("forbidden", 403, "Forbidden", None),
     ] {
         set(&emulator, json!({"refusedCredential": switch})).await;
-        let mut call = Service::of(&emulator).call("POST", "/identities", "");
+        let mut call = Service::new(&emulator).call("POST", "/identities", "");
         call.key = "d3Jvbmc=".to_owned();
         let reply = call.send().await;
         is(&reply, status, code);
@@ -221,7 +221,7 @@ async fn bearer_tokens_are_taken_as_the_switch_says() {
 #[tokio::test]
 async fn a_regenerated_key_may_end_tokens_of_entra_authentication() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let bearer = entra_token(&json!({"aud": "https://communication.azure.com/"}));
     let token = by_bearer(&emulator, &bearer).await.json();
     let token = token["accessToken"]["token"].as_str().unwrap().to_owned();
@@ -284,7 +284,7 @@ async fn fields_of_a_newer_version_are_answered_as_the_switch_says() {
 #[tokio::test]
 async fn scopes_are_read_as_the_switches_say() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let fine = |scopes: &[&str]| Ok(scopes.join(","));
     let refused = || Err("ValidationError".to_owned());
@@ -360,7 +360,7 @@ async fn scopes_are_read_as_the_switches_say() {
 #[tokio::test]
 async fn minutes_that_are_no_integers_are_read_as_the_switch_says() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     for (minutes, truncated) in [
         (json!(60.9), 200),
@@ -387,7 +387,7 @@ async fn minutes_that_are_no_integers_are_read_as_the_switch_says() {
 #[tokio::test]
 async fn the_fraction_of_expires_on_is_written_as_the_switch_says() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     for (switch, lengths) in [
         ("sevenDigits", 8..=8),
@@ -501,7 +501,7 @@ async fn a_repeated_create_issues_a_token_as_the_switch_says() {
 async fn repeatability_headers_count_as_the_switch_says() {
     let emulator = Emulator::start(&[]);
     let create = |id: &'static str, minutes_ago: i64| {
-        let mut call = Service::of(&emulator).call("POST", "/identities", "");
+        let mut call = Service::new(&emulator).call("POST", "/identities", "");
         let sent = date(jiff::SignedDuration::from_mins(-minutes_ago));
         call.headers
             .push(("repeatability-request-id".to_owned(), id.to_owned()));
@@ -525,7 +525,7 @@ async fn repeatability_headers_count_as_the_switch_says() {
         assert_eq!(result, is_same.then_some("accepted"));
     }
     is(&create("three", 9).await, 412, "PreconditionFailed");
-    let mut alone = Service::of(&emulator).call("POST", "/identities", "");
+    let mut alone = Service::new(&emulator).call("POST", "/identities", "");
     alone
         .headers
         .push(("repeatability-request-id".to_owned(), "four".to_owned()));
@@ -535,7 +535,7 @@ async fn repeatability_headers_count_as_the_switch_says() {
 #[tokio::test]
 async fn the_published_limits_hold_when_they_are_asked_for() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     set(&emulator, json!({"limits": "published"})).await;
     // Side by side: the window is one of 30 s.

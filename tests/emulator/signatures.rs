@@ -89,7 +89,7 @@ async fn both_keys_sign_and_tokens_tell_which() {
         "--secondary-access-key",
         "c2Vjb25kYXJ5",
     ]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     for (key, name) in [("cHJpbWFyeQ==", "primary"), ("c2Vjb25kYXJ5", "secondary")] {
         let mut call = service.call(
             "POST",
@@ -114,7 +114,7 @@ async fn both_keys_sign_and_tokens_tell_which() {
 #[tokio::test]
 async fn the_old_form_with_the_header_date_is_accepted_too() {
     let emulator = Emulator::start(&[]);
-    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "");
     call.date_header = "date";
     assert_eq!(call.clone().send().await.status, 201);
     // Clients that send both sign only one of them.
@@ -127,7 +127,7 @@ async fn the_old_form_with_the_header_date_is_accepted_too() {
 #[tokio::test]
 async fn an_id_may_be_encoded_or_not_and_a_host_needs_no_port() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     for written in [
         id.clone(),
@@ -162,7 +162,7 @@ async fn a_date_may_be_off_by_as_much_as_the_setting_says() {
     ] {
         let skew = skew.unwrap_or("15m");
         crate::caller::set(&emulator, json!({ "clockSkew": skew })).await;
-        let mut call = Service::of(&emulator).call("POST", "/identities", "");
+        let mut call = Service::new(&emulator).call("POST", "/identities", "");
         call.date = date(SignedDuration::from_mins(offset));
         let reply = call.send().await;
         assert_eq!(!is_denied(&reply), is_fine, "{skew} {offset} {reply:?}");
@@ -182,7 +182,7 @@ async fn a_date_may_be_off_by_as_much_as_the_setting_says() {
 #[tokio::test]
 async fn a_hash_that_does_not_fit_the_body_has_its_own_words() {
     let emulator = Emulator::start(&[]);
-    let mut call = Service::of(&emulator).call("POST", "/identities", "{}");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "{}");
     call.sign();
     call.body = b"{ }".to_vec();
     let (status, code, message, _) = call.send_as_it_is().await.refusal();
@@ -196,7 +196,7 @@ async fn a_hash_that_does_not_fit_the_body_has_its_own_words() {
 #[tokio::test]
 async fn what_is_missing_or_twice_in_a_signature_is_refused() {
     let emulator = Emulator::start(&[]);
-    let mut signed = Service::of(&emulator).call("POST", "/identities", "{}");
+    let mut signed = Service::new(&emulator).call("POST", "/identities", "{}");
     signed.sign();
     for name in ["authorization", "x-ms-date", "x-ms-content-sha256"] {
         let mut call = signed.clone();
@@ -237,7 +237,7 @@ async fn what_is_missing_or_twice_in_a_signature_is_refused() {
 async fn further_headers_can_be_signed() {
     use ring::{digest, hmac};
     let emulator = Emulator::start(&[]);
-    let mut call = Service::of(&emulator).call("POST", "/identities", "");
+    let mut call = Service::new(&emulator).call("POST", "/identities", "");
     let hash = STANDARD.encode(digest::digest(&digest::SHA256, b""));
     let text = format!(
         "POST\n/identities?api-version={VERSION}\n{hash};yes;{};{}",

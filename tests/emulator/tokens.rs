@@ -28,7 +28,7 @@ fn decoded(part: &str) -> Value {
 #[tokio::test]
 async fn a_token_has_the_claims_of_the_service_and_a_signature_that_can_be_verified() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let before = Timestamp::now();
     let body = r#"{"scopes":["voip","chat.join"],"expiresInMinutes":90}"#;
@@ -66,7 +66,7 @@ async fn a_token_has_the_claims_of_the_service_and_a_signature_that_can_be_verif
 #[tokio::test]
 async fn tokens_that_say_the_same_in_the_same_second_differ() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let tokens = futures::future::join_all((0..60).map(|_| service.token(&id))).await;
     let different: BTreeSet<_> = tokens.iter().collect();
@@ -80,7 +80,7 @@ async fn tokens_that_say_the_same_in_the_same_second_differ() {
 async fn expires_on_has_seven_digits_and_tells_the_truth_about_a_scaled_minute() {
     for (minute, life) in [("60s", 3600), ("1s", 60), ("100ms", 6)] {
         let emulator = Emulator::start(&["--minute", minute]);
-        let service = Service::of(&emulator);
+        let service = Service::new(&emulator);
         let id = service.identity().await;
         let before = Timestamp::now();
         let body = r#"{"scopes":["chat"],"expiresInMinutes":60}"#;
@@ -104,7 +104,7 @@ async fn expires_on_has_seven_digits_and_tells_the_truth_about_a_scaled_minute()
 #[tokio::test]
 async fn a_token_ends_by_itself() {
     let emulator = Emulator::start(&["--minute", "5ms"]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let body = r#"{"scopes":["chat"],"expiresInMinutes":60}"#;
     let answer = service.issue(&service.identity().await, body).await.json();
     let token = answer["token"].as_str().unwrap();
@@ -117,7 +117,7 @@ async fn a_token_ends_by_itself() {
 #[tokio::test]
 async fn a_revocation_spreads_in_the_time_that_the_setting_says() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     set(&emulator, json!({"revocationDelay": "15m"})).await;
     let id = service.identity().await;
     let token = service.token(&id).await;
@@ -140,7 +140,7 @@ async fn a_revocation_spreads_in_the_time_that_the_setting_says() {
 #[tokio::test]
 async fn a_delayed_revocation_is_still_one_of_the_tokens_before_it_only() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     set(&emulator, json!({"revocationDelay": "1h"})).await;
     let id = service.identity().await;
     let before = service.token(&id).await;
@@ -154,7 +154,7 @@ async fn a_delayed_revocation_is_still_one_of_the_tokens_before_it_only() {
 #[tokio::test]
 async fn a_revocation_may_hit_tokens_of_its_own_second() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     set(&emulator, json!({"revokeHitsSameSecond": true})).await;
     let id = service.identity().await;
     // A revocation and an issue of one second: at most a few tries.
@@ -177,7 +177,7 @@ async fn a_revocation_may_hit_tokens_of_its_own_second() {
 #[tokio::test]
 async fn a_regenerated_key_takes_its_tokens_along_at_once_and_no_others() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     set(&emulator, json!({"revocationDelay": "1h"})).await;
     let id = service.identity().await;
     let first = service.token(&id).await;
@@ -220,7 +220,7 @@ async fn a_regenerated_key_takes_its_tokens_along_at_once_and_no_others() {
 #[tokio::test]
 async fn what_is_no_token_of_this_service_is_told() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let token = service.token(&service.identity().await).await;
     let mut parts: Vec<_> = token.split('.').collect();
     let forged = format!("{}.{}.{}", parts[0], parts[1], parts[0]);
@@ -247,7 +247,7 @@ async fn what_is_no_token_of_this_service_is_told() {
 async fn the_clock_moves_everything_that_the_service_says() {
     for offset in ["-3h", "3h"] {
         let emulator = Emulator::start(&[]);
-        let service = Service::of(&emulator);
+        let service = Service::new(&emulator);
         let clock = json!({ "offset": offset });
         let told = emulator
             .send(reqwest::Method::PUT, "clock", Some(clock))

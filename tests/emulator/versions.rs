@@ -91,7 +91,7 @@ async fn each_version_has_what_it_brought_and_no_more() {
 #[tokio::test]
 async fn answers_list_the_versions_of_their_path() {
     let emulator = Emulator::start(&[]);
-    let service = Service::of(&emulator);
+    let service = Service::new(&emulator);
     let id = service.identity().await;
     let identities = "2020-07-20-preview2, 2021-03-07, 2021-10-31-preview, 2021-11-01, 2022-06-01, 2022-10-01, \
         2023-10-01, 2025-03-02-preview, 2025-06-30, 2026-09-23";
@@ -131,7 +131,7 @@ async fn answers_list_the_versions_of_their_path() {
 async fn a_version_can_be_withdrawn_and_a_new_one_be_there() {
     let emulator = Emulator::start(&[]);
     set(&emulator, json!({"apiVersions": ["2027-01-01"]})).await;
-    let reply = Service::of(&emulator).create("").await;
+    let reply = Service::new(&emulator).create("").await;
     assert_eq!(reply.code(), "UnsupportedApiVersion");
     let service = Service {
         emulator: &emulator,

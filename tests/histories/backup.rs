@@ -130,7 +130,8 @@ fn forget(world: &mut World) {
     truth.issues.clear();
     truth.orders.retain(|uid| {
         let mut orders = world.cluster.orders.values();
-        orders.any(|order| order.uid().as_ref() == Some(uid) && order.status.is_some())
+        orders
+            .any(|revocation| revocation.uid().as_ref() == Some(uid) && revocation.status.is_some())
     });
     let back: Vec<_> = world
         .cluster

@@ -37,7 +37,7 @@ pub enum Change {
     Identity(AcsIdentity, bool),
     Token(AcsToken, bool),
     Secret(PartialObjectMeta<Secret>, bool),
-    Order(AcsRevocation, bool),
+    Revocation(AcsRevocation, bool),
     /// A Secret of this name changed, whoever owns it; at which version it is, if it is.
     Named(String, Option<String>),
     Connection(AcsConnection, bool),
@@ -66,7 +66,7 @@ pub struct Cluster {
     pub connections: BTreeMap<String, AcsConnection>,
     pub global_connections: BTreeMap<String, ClusterAcsConnection>,
     /// What the watches have not told yet.
-    pub untold: [VecDeque<Change>; WATCHES],
+    pub unrecorded: [VecDeque<Change>; WATCHES],
     /// Being deleted: nothing can be created in the namespace.
     pub is_terminating: bool,
     /// What becomes of Secrets that the operator writes.
@@ -207,13 +207,13 @@ impl Cluster {
     pub fn begin_watch(&mut self, name: &str) {
         let found = self.secrets.get(name);
         let version = found.and_then(ResourceExt::resource_version);
-        self.untold[NAMED].push_back(Change::Named(name.to_owned(), version));
+        self.unrecorded[NAMED].push_back(Change::Named(name.to_owned(), version));
     }
 
     /// Whether the watch has told this token's object as it is.
     pub fn is_told(&self, object: &AcsToken) -> bool {
-        let mut untold = self.untold[AcsToken::WATCH].iter();
-        !untold.any(|change| matches!(change, Change::Token(it, _) if it.uid() == object.uid()))
+        let mut unrecorded = self.unrecorded[AcsToken::WATCH].iter();
+        !unrecorded.any(|change| matches!(change, Change::Token(it, _) if it.uid() == object.uid()))
     }
 
     /// Changes with every write that changes something.
@@ -224,9 +224,9 @@ impl Cluster {
     /// Every watch has to list anew.
     pub fn break_watches(&mut self, names: impl IntoIterator<Item = String>) {
         for watch in (0..WATCHES).filter(|watch| *watch != NAMED) {
-            self.untold[watch] = [Change::Listed].into();
+            self.unrecorded[watch] = [Change::Listed].into();
         }
-        self.untold[NAMED].clear();
+        self.unrecorded[NAMED].clear();
         for name in names {
             self.begin_watch(&name);
         }
@@ -246,11 +246,11 @@ impl Cluster {
             K::all(self).insert(name.clone(), object.clone());
         }
         if let Some(change) = object.changes(former, !is_gone) {
-            self.untold[K::WATCH].push_back(change);
+            self.unrecorded[K::WATCH].push_back(change);
         }
         if K::WATCH == Secret::WATCH {
             let version = (!is_gone).then(|| self.version.to_string());
-            self.untold[NAMED].push_back(Change::Named(name, version));
+            self.unrecorded[NAMED].push_back(Change::Named(name, version));
         }
         object
     }
@@ -316,7 +316,7 @@ impl Kind for AcsRevocation {
         &mut cluster.orders
     }
     fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
-        Some(Change::Order(self.clone(), is_there))
+        Some(Change::Revocation(self.clone(), is_there))
     }
 }
 

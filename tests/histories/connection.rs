@@ -158,7 +158,7 @@ pub fn status(cluster: &Cluster) -> ConnectionStatus {
 pub fn is_untold(world: &World) -> bool {
     [AcsConnection::WATCH, ClusterAcsConnection::WATCH]
         .into_iter()
-        .any(|watch| !world.cluster.untold[watch].is_empty())
+        .any(|watch| !world.cluster.unrecorded[watch].is_empty())
 }
 
 /// Creates the connection and its Secret.

@@ -319,18 +319,18 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
     let (uid, kind) = (call.uid, call.operation.kind());
     let request = match call.operation {
         AcsOperation::CreateIdentity { custom_id, .. } => Request::Create { custom_id, uid },
-        AcsOperation::IssueToken(order) => Request::Issue {
-            id: order.identity_id,
-            shape: TokenParameters {
-                scopes: order.shape.scopes.clone(),
-                expires_in: format!("{}m", order.shape.minutes()),
+        AcsOperation::IssueToken(request) => Request::Issue {
+            id: request.identity_id,
+            parameters: TokenParameters {
+                scopes: request.parameters.scopes.clone(),
+                expires_in: format!("{}m", request.parameters.minutes()),
             },
             uid,
-            why: order.why.reason().as_str(),
+            why: request.why.reason().as_str(),
             user_token: None,
         },
         AcsOperation::ExchangeTeamsToken {
-            order,
+            request,
             token,
             app_id,
             user_id,
@@ -342,9 +342,9 @@ fn request_of(call: AcsCall) -> (Request, Operation) {
             };
             Request::Issue {
                 id: user.identity_id(),
-                shape: teams::shape(),
+                parameters: teams::parameters(),
                 uid,
-                why: order.why.reason().as_str(),
+                why: request.why.reason().as_str(),
                 user_token: Some(token.expose_secret().to_owned()),
             }
         }

@@ -61,7 +61,7 @@ pub enum Event {
     /// A user asks for a revocation of an identity's tokens.
     RequestRevocation(u8),
     /// A user orders the tokens of an identity, or of both, to be revoked.
-    Order(u8),
+    Revocation(u8),
     Secret(u8, Meddling),
     /// Somebody does something to a workload whose pods use tokens.
     Workload(u8, Deed),
@@ -258,7 +258,7 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
         64 | 65 => Event::RequestRenewal(a % 4),
         66 | 67 => Event::RequestRevocation(a % 2),
         68 | 69 => Event::SuspendIdentity(a % 2, b < 128),
-        76 | 77 => Event::Order(a % 3),
+        76 | 77 => Event::Revocation(a % 3),
         70..=75 => Event::Pass(pick(&[50, 300, 1000, 2500], a)),
         78..=97 => Event::Wait(pick(&SECONDS, a)),
         98..=109 => Event::CreateToken(a % 4),

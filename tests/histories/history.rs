@@ -299,7 +299,7 @@ fn happen_to(world: &mut World, setup: Setup, event: Event) {
             request::<AcsIdentity>(world, IDENTITIES[usize::from(number)], Some("revoke"));
             Truth::revocation_requested(world, IDENTITIES[usize::from(number)]);
         }
-        Event::Order(number) => {
+        Event::Revocation(number) => {
             let names = match number {
                 0 | 1 => &IDENTITIES[usize::from(number)..=usize::from(number)],
                 _ => &IDENTITIES[..],

@@ -37,7 +37,7 @@ macro_rules! hold {
 /// Whether the watches have told everything, and the connection's Secret has been read since.
 pub fn is_all_told(world: &World) -> bool {
     let secret = world.cluster.secrets.get(SECRET);
-    world.cluster.untold.iter().all(VecDeque::is_empty)
+    world.cluster.unrecorded.iter().all(VecDeque::is_empty)
         && world.connection.read == Some(secret.and_then(ResourceExt::resource_version))
 }
 
@@ -62,7 +62,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     }
     let Request::Issue {
         id,
-        shape,
+        parameters,
         uid,
         why,
         ..
@@ -131,8 +131,8 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     );
     let wanted = TokenParameters::wanted(object, &world.limits(object));
     hold!(
-        shape.is_same_as(&wanted),
-        "T4: {by} asks for {shape:?}, not {wanted:?}"
+        parameters.is_same_as(&wanted),
+        "T4: {by} asks for {parameters:?}, not {wanted:?}"
     );
     hold!(
         is_due(world, object, id),
@@ -150,26 +150,26 @@ fn has_identity(world: &World, object: &AcsToken) -> bool {
 }
 
 /// Whether a Teams user's token is of another Entra token than the one that is there.
-pub fn is_of_former_user_token(world: &World, object: &AcsToken, facts: &TokenRecord) -> bool {
+pub fn is_of_former_user_token(world: &World, object: &AcsToken, record: &TokenRecord) -> bool {
     let Some(user) = &object.spec.teams_user else {
         return false;
     };
     let secret = world.cluster.secrets.get(&user.secret_ref.name);
     let text = secret.and_then(|secret| text_in(secret, &user.secret_ref.key));
     let held = text.and_then(|text| UserToken::parse(&text, &user.app_id, &user.user_id).ok());
-    let exchange = facts.exchange.as_ref();
+    let exchange = record.exchange.as_ref();
     held.is_some_and(|held| exchange.is_none_or(|it| it.user_token != held.fingerprint))
 }
 
 /// Whether a new token is needed, by all that the cluster says.
 fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     let ours = |secret: &&Secret| is_ours(&secret.metadata, object);
-    let good = |secret: &Secret| facts_in(secret).filter(|facts| facts.identity_id == id);
-    let dead = |facts: &TokenRecord| {
+    let good = |secret: &Secret| facts_in(secret).filter(|record| record.identity_id == id);
+    let dead = |record: &TokenRecord| {
         with_id(world, id).any(|identity| {
             let status = identity.status.as_ref();
             let after = status.and_then(|status| status.tokens_valid_after.as_ref());
-            after.is_some_and(|after| facts.issued_at <= after.0)
+            after.is_some_and(|after| record.issued_at <= after.0)
         })
     };
     let held = world.cluster.secrets.get(&object.secret_name());
@@ -177,13 +177,13 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
         // T6: what the former Secret holds would do, unless its identity is gone (T8).
         let is_gone = world.service.identities[id].is_deleted;
         let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
-        return former.all(|facts| {
-            let has_ended = world.local() >= facts.expires_at;
-            let works = world.service.keys.contains(&facts.credential);
-            is_gone || dead(&facts) || has_ended || !works
+        return former.all(|record| {
+            let has_ended = world.local() >= record.expires_at;
+            let works = world.service.keys.contains(&record.credential);
+            is_gone || dead(&record) || has_ended || !works
         });
     };
-    let Some(facts) = good(held) else {
+    let Some(record) = good(held) else {
         return true;
     };
     let unsettled = with_id(world, id).any(|identity| {
@@ -193,21 +193,23 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
         until.is_some_and(|until| {
             let clock = world.believed_service_time();
             let is_over = clock.is_none_or(|now| now.as_second() > until.0.as_second());
-            facts.issued_at <= until.0 && is_over
+            record.issued_at <= until.0 && is_over
         })
     });
     // What its annotations say may have been edited.
     let text = text_in(held, "token").unwrap_or_default();
     let token = world.service.token(&text);
     let is_revoked = token.is_some_and(|token| token.revoked.is_some());
-    dead(&facts)
+    dead(&record)
         || is_revoked
         || unsettled
-        || !facts.shape.is_wanted_by(object, &world.limits(object))
-        || Some(facts.credential.as_str()) != world.connection.credential()
-        || !world.service.keys.contains(&facts.credential)
-        || world.local() >= renew_at(object, &facts)
-        || is_of_former_user_token(world, object, &facts)
+        || !record
+            .parameters
+            .is_wanted_by(object, &world.limits(object))
+        || Some(record.credential.as_str()) != world.connection.credential()
+        || !world.service.keys.contains(&record.credential)
+        || world.local() >= renew_at(object, &record)
+        || is_of_former_user_token(world, object, &record)
         || has_open_request(object)
 }
 
@@ -262,10 +264,10 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             uid,
             why,
             user_token,
-            shape,
+            parameters,
         } => {
             hold!(
-                world.jumped > 0 || !is_in_hand(world, (id, uid), shape, user_token.as_ref()),
+                world.jumped > 0 || !is_in_hand(world, (id, uid), parameters, user_token.as_ref()),
                 "T7: {by} issues a token although one is in hand"
             );
             hold!(
@@ -303,7 +305,7 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
             );
             for (name, secret) in &world.cluster.secrets {
                 let token = text_in(secret, "token").and_then(|text| world.service.token(&text));
-                let is_of_it = facts_in(secret).is_some_and(|facts| facts.identity_id == *id);
+                let is_of_it = facts_in(secret).is_some_and(|record| record.identity_id == *id);
                 let uid = secret.uid().unwrap_or_default();
                 let is_copy = world.truth.copies.contains(&uid);
                 hold!(
@@ -369,7 +371,7 @@ fn sole_user(world: &World, id: &str) -> bool {
 fn is_in_hand(
     world: &World,
     (id, uid): (&str, &str),
-    shape: &TokenParameters,
+    parameters: &TokenParameters,
     user_token: Option<&String>,
 ) -> bool {
     let now = world.service_time();
@@ -383,7 +385,7 @@ fn is_in_hand(
         // From a third of its life on it may be due for renewal (T2).
         let is_young = token.expires - now > token.life() / 3 * 2;
         let is_good = world.service.lets_in(token, now) && is_young;
-        let is_same = token.shape.is_same_as(shape)
+        let is_same = token.parameters.is_same_as(parameters)
             && token.exchanged_for.as_ref().map(|(text, _)| text) == user_token
             && Some(token.key.as_str()) == credential;
         // One of the second of a revocation is dropped.
@@ -579,7 +581,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             };
             moved_before(world, by, object, former)?;
         }
-        ApiCall::Status(Object::Revocation(order)) => selects_all(world, order)?,
+        ApiCall::Status(Object::Revocation(revocation)) => selects_all(world, revocation)?,
         ApiCall::Finalizers(Object::Token(object), left, abandoned) if left.is_empty() => {
             let Some(object) = world.cluster.tokens.get(&object.name_any()) else {
                 return Ok(());
@@ -630,17 +632,17 @@ pub fn is_owed(world: &World, text: &str) -> bool {
 }
 
 /// Whoever was there when the order was made is found, whatever the watches have told.
-fn selects_all(world: &World, order: &AcsRevocation) -> Checked {
+fn selects_all(world: &World, revocation: &AcsRevocation) -> Checked {
     let number = |uid: Option<String>| -> Option<u64> { uid?.strip_prefix("uid-")?.parse().ok() };
-    let made = number(order.uid());
-    let targets = order.status.iter().flat_map(|status| &status.targets);
+    let made = number(revocation.uid());
+    let targets = revocation.status.iter().flat_map(|status| &status.targets);
     for missing in targets.filter(|target| target.uid.is_none()) {
         let found = world.cluster.identities.get(&missing.name);
         let was_there = found.is_some_and(|it| number(it.uid()) < made);
         hold!(
             !was_there,
             "AcsRevocation {} does not find AcsIdentity {}",
-            order.name_any(),
+            revocation.name_any(),
             missing.name
         );
     }
@@ -770,8 +772,8 @@ pub fn is_ours(metadata: &ObjectMeta, object: &AcsToken) -> bool {
 
 /// What a Secret tells of its token, if its bytes are that token.
 pub fn facts_in(secret: &Secret) -> Option<TokenRecord> {
-    let facts = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
+    let record = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
     let text = SecretString::from(text_in(secret, "token")?);
-    let is_true = acs_identity_operator::crd::fingerprint(&text) == facts.fingerprint;
-    is_true.then_some(facts)
+    let is_true = acs_identity_operator::crd::fingerprint(&text) == record.fingerprint;
+    is_true.then_some(record)
 }

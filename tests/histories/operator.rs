@@ -13,12 +13,12 @@ use std::{
 
 use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
-    cluster::{self, ObjectKey, row::Kept, view::View, watch::take_over},
+    cache::Cache,
+    cluster::{self, ObjectKey, row::Packable, view::View, watch::take_over},
     context::{Config, Context, Views},
     crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection},
     credentials::Registry,
     engine::{Calls, Claim, Locks, Object, Queue, Requeue, Rested, ended},
-    memory::Memory,
     metrics::Metrics,
     operator::{
         events::{
@@ -111,7 +111,7 @@ impl Operator {
 
     fn list(&mut self) {
         let mut world = self.world.borrow_mut();
-        world.cluster.untold = Default::default();
+        world.cluster.unrecorded = Default::default();
         world.learned = None;
         world.connection.read = None;
         world.truth.answered.clear();
@@ -257,8 +257,8 @@ impl Operator {
                 State::Hung(..) => {}
             }
         }
-        for (watch, untold) in world.cluster.untold.iter().enumerate() {
-            if self.held[watch] <= world.now && !untold.is_empty() {
+        for (watch, unrecorded) in world.cluster.unrecorded.iter().enumerate() {
+            if self.held[watch] <= world.now && !unrecorded.is_empty() {
                 actions.push(Action::Tell(watch));
             }
         }
@@ -317,7 +317,7 @@ impl Operator {
     }
 
     fn tell(&mut self, watch: usize) {
-        let Some(change) = self.world.borrow_mut().cluster.untold[watch].pop_front() else {
+        let Some(change) = self.world.borrow_mut().cluster.unrecorded[watch].pop_front() else {
             return;
         };
         let (context, views) = (&self.context, &self.context.views);
@@ -334,7 +334,7 @@ impl Operator {
                 views.secrets.told(&object, is_there);
                 secret_changed(context, &object);
             }
-            Change::Order(object, is_there) => {
+            Change::Revocation(object, is_there) => {
                 views.revocations.told(&object, is_there);
                 revocation_changed(context, &object, is_there);
             }
@@ -355,7 +355,7 @@ impl Operator {
 
     /// A watch that was broken off lists what is there, and goes on from that.
     fn list_anew(&self, watch: usize) {
-        fn list<K: Kept>(
+        fn list<K: Packable>(
             view: &View<K>,
             objects: impl Iterator<Item = K>,
             changed: impl Fn(&K, bool),
@@ -367,7 +367,7 @@ impl Operator {
             take_over(view, None, list, &changed);
         }
         let mut world = self.world.borrow_mut();
-        world.cluster.untold[watch].clear();
+        world.cluster.unrecorded[watch].clear();
         let (context, views, cluster) = (&self.context, &self.context.views, &world.cluster);
         match watch {
             AcsIdentity::WATCH => {
@@ -544,7 +544,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
         calls: Calls::new(locks.clone(), requeue.clone()),
         locks,
         requeue,
-        memory: Memory::default(),
+        cache: Cache::default(),
         metrics: Arc::clone(metrics),
         leads_cluster: Arc::new(AtomicBool::new(true)),
     }

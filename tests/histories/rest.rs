@@ -288,8 +288,8 @@ fn is_something_due(world: &World, span: Millis) -> bool {
         .any(|status| status.last_failure.is_some());
     let is_due = world.cluster.tokens.values().any(|object| {
         let secret = world.cluster.secrets.get(&object.secret_name());
-        let facts = secret.and_then(facts_in);
-        facts.is_some_and(|facts| renew_at(object, &facts).as_millisecond() <= local + 2 * span)
+        let record = secret.and_then(facts_in);
+        record.is_some_and(|record| renew_at(object, &record).as_millisecond() <= local + 2 * span)
     });
     is_failing
         || is_unsure
@@ -373,8 +373,8 @@ fn at_the_end(world: &World) -> Checked {
             "R1: {text} works although a revocation was asked for"
         );
     }
-    for order in world.cluster.orders.values() {
-        let status = order.status.clone().unwrap_or_default();
+    for revocation in world.cluster.orders.values() {
+        let status = revocation.status.clone().unwrap_or_default();
         let mut open = status.open_targets();
         let left = open.find(|target| {
             let identity = world.cluster.identities.get(&target.name);
@@ -383,7 +383,7 @@ fn at_the_end(world: &World) -> Checked {
         hold!(
             status.completed_at.is_some() || status.started_at.is_some() && left.is_none(),
             "order {} is not done in the end: {left:?}",
-            order.name_any()
+            revocation.name_any()
         );
     }
     nothing_is_lost(world)
@@ -495,7 +495,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let text = secret.and_then(|secret| text_in(secret, "token"));
         let held = text.and_then(|text| world.service.token(&text));
         let is_allowed = held
-            .is_some_and(|held| world.limits(object).denial(&held.shape).is_none())
+            .is_some_and(|held| world.limits(object).denial(&held.parameters).is_none())
             && world.connection.serves;
         // What is suspended stays Ready as long as its token works.
         let is_told = reason == Some(expected) && (!ready || is_suspended);
@@ -552,37 +552,39 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         ours.len() == 1 && ours.contains(&wanted),
         "T6: AcsToken {name} has the Secrets {ours:?} in the end"
     );
-    let facts = secret.and_then(facts_in);
-    let Some(facts) = facts else {
+    let record = secret.and_then(facts_in);
+    let Some(record) = record else {
         return Err(format!("T3: Secret {wanted} does not tell its token"));
     };
     hold!(
-        facts.is_told_by(&status),
+        record.is_told_by(&status),
         "T3: AcsToken {name} does not tell the token in its Secret"
     );
     hold!(
-        facts.shape.is_wanted_by(object, &world.limits(object)),
+        record
+            .parameters
+            .is_wanted_by(object, &world.limits(object)),
         "T4: Secret {wanted} holds {:?}",
-        facts.shape
+        record.parameters
     );
     hold!(
-        !is_of_former_user_token(world, object, &facts),
+        !is_of_former_user_token(world, object, &record),
         "Secret {wanted} holds a token of a former Entra token"
     );
     let mut credentials = world.connection.credentials();
     hold!(
-        credentials.any(|credential| credential == facts.credential),
+        credentials.any(|credential| credential == record.credential),
         "C1: Secret {wanted} holds a token of a former credential"
     );
     let token = world
         .service
         .tokens()
-        .find(|it| it.fingerprint == facts.fingerprint);
-    let is_life = |token: &Token| (token.life() - facts.life.as_millis() as Millis).abs() < 2_000;
+        .find(|it| it.fingerprint == record.fingerprint);
+    let is_life = |token: &Token| (token.life() - record.life.as_millis() as Millis).abs() < 2_000;
     hold!(
         token.is_none_or(is_life),
         "T9: AcsToken {name} believes in a life of {}",
-        facts.life_text()
+        record.life_text()
     );
     let works = |token: &Token| {
         let is_others_doing = token.revoked == Some(Revoker::Stranger)
@@ -596,7 +598,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         "R1, T1: Secret {wanted} holds a dead token in the end"
     );
     // A run comes a moment after what it waits for, and its call is on the way for another.
-    let is_late = world.local() > renew_at(object, &facts) + SignedDuration::from_secs(1);
+    let is_late = world.local() > renew_at(object, &record) + SignedDuration::from_secs(1);
     hold!(
         !is_late || world.jumped > 0,
         "T2: Secret {wanted} was not renewed in time"

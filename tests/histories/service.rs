@@ -22,7 +22,7 @@ pub enum Request {
     },
     Issue {
         id: String,
-        shape: TokenParameters,
+        parameters: TokenParameters,
         uid: String,
         why: &'static str,
         /// The Entra token, where it is exchanged.
@@ -55,7 +55,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn of(kind: Kind, outcome: Outcome) -> Self {
+    pub fn new(kind: Kind, outcome: Outcome) -> Self {
         Self {
             kind,
             outcome,
@@ -82,7 +82,7 @@ pub struct Token {
     pub fingerprint: String,
     /// The UID of the object that it was issued for.
     pub uid: String,
-    pub shape: TokenParameters,
+    pub parameters: TokenParameters,
     pub why: &'static str,
     /// The Entra token that it was exchanged for, and when that ends, by the service's clock.
     pub exchanged_for: Option<(String, Millis)>,
@@ -183,7 +183,7 @@ impl Service {
         jumped: Millis,
     ) -> Result<Success, Failure> {
         if !self.keys.contains(key) {
-            return Err(Failure::of(Kind::CredentialRefused, Outcome::NotDone));
+            return Err(Failure::new(Kind::CredentialRefused, Outcome::NotDone));
         }
         match request {
             Request::Create { custom_id, uid } => {
@@ -191,7 +191,7 @@ impl Service {
             }
             Request::Issue {
                 id,
-                shape,
+                parameters,
                 uid,
                 why,
                 user_token,
@@ -201,21 +201,21 @@ impl Service {
                     None => None,
                     Some(text) => match self.user_tokens.get(text) {
                         Some(end) if *end > now => Some((text.clone(), *end)),
-                        _ => return Err(Failure::of(Kind::InvalidUserToken, Outcome::NotDone)),
+                        _ => return Err(Failure::new(Kind::InvalidUserToken, Outcome::NotDone)),
                     },
                 };
                 let outlives = self.exchange_outlives.unwrap_or_default();
                 self.made += 1;
                 let text = format!("token-{}", self.made);
                 let identity = self.identity(id)?;
-                let most = Millis::from(shape.minutes().min(most)) * minute;
+                let most = Millis::from(parameters.minutes().min(most)) * minute;
                 let left = exchanged_for.as_ref().map(|(_, end)| end + outlives - now);
                 let life = left.map_or(most, |left| left.min(most));
                 let mut token = Token {
                     fingerprint: fingerprint(&SecretString::from(text.clone())),
                     text: text.clone(),
                     uid: uid.clone(),
-                    shape: shape.clone(),
+                    parameters: parameters.clone(),
                     why,
                     exchanged_for,
                     issued: now,
@@ -274,10 +274,10 @@ impl Service {
     fn identity(&mut self, id: &str) -> Result<&mut Identity, Failure> {
         match self.identities.get_mut(id) {
             Some(identity) if identity.is_not_owned => {
-                Err(Failure::of(Kind::IdentityNotOwned, Outcome::NotDone))
+                Err(Failure::new(Kind::IdentityNotOwned, Outcome::NotDone))
             }
             Some(identity) if !identity.is_deleted => Ok(identity),
-            _ => Err(Failure::of(Kind::IdentityNotFound, Outcome::NotDone)),
+            _ => Err(Failure::new(Kind::IdentityNotFound, Outcome::NotDone)),
         }
     }
 

@@ -44,8 +44,8 @@ fn no_small_world_breaks_an_invariant() {
     let scenarios: [&[Event]; 6] = [
         &[],
         &[Event::Settle, narrowed],
-        &[Event::Settle, Event::Order(0)],
-        &[Event::Settle, narrowed, Event::Order(0)],
+        &[Event::Settle, Event::Revocation(0)],
+        &[Event::Settle, narrowed, Event::Revocation(0)],
         &[Event::Settle, Event::DeleteIdentity(0)],
         &[Event::Settle, Event::DeleteToken(0)],
     ];

@@ -72,8 +72,8 @@ pub fn of_call(call: &ApiCall) -> String {
                     .collect::<Vec<_>>(),
             )
         }
-        ApiCall::Status(Object::Revocation(order)) => {
-            let status = order.status.clone().unwrap_or_default();
+        ApiCall::Status(Object::Revocation(revocation)) => {
+            let status = revocation.status.clone().unwrap_or_default();
             let open: Vec<_> = status.open_targets().map(|target| &target.name).collect();
             let told = of_conditions(&status.conditions);
             format!("tells {told}, revoked {:?}, open {open:?}", status.revoked)
@@ -119,10 +119,15 @@ pub fn of_request(request: &Request) -> String {
         Request::Create { custom_id, .. } => {
             format!("creates an identity, custom id {custom_id:?}")
         }
-        Request::Issue { id, shape, why, .. } => {
+        Request::Issue {
+            id,
+            parameters,
+            why,
+            ..
+        } => {
             format!(
                 "issues {:?} for {} of {id} ({why})",
-                shape.scopes, shape.expires_in
+                parameters.scopes, parameters.expires_in
             )
         }
         Request::Revoke { id } => format!("revokes {id}"),

@@ -140,7 +140,7 @@ fn no_answer(to: &Message) -> Reply {
     match to {
         Message::Api(_) => Reply::Api(Err(Refused::NoAnswer)),
         Message::Acs(..) => {
-            let lost = Failure::of(Wrong::NoAnswer, Outcome::Unknown);
+            let lost = Failure::new(Wrong::NoAnswer, Outcome::Unknown);
             Reply::Acs(Err(lost), None)
         }
     }

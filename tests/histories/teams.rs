@@ -25,7 +25,7 @@ pub fn user() -> TeamsUser {
 }
 
 /// What a token of the user is.
-pub fn shape() -> TokenParameters {
+pub fn parameters() -> TokenParameters {
     TokenParameters {
         scopes: [Scope::Chat, Scope::Voip].into(),
         expires_in: "1440m".to_owned(),

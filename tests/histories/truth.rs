@@ -212,12 +212,12 @@ impl Truth {
                     uid: uid.to_owned(),
                     id: id.clone(),
                     text: token.text.clone(),
-                    held: held.shape.clone(),
+                    held: held.parameters.clone(),
                 })
                 .collect();
             world.truth.duties.extend(duties);
         } else if !asks && why != Cause::Stored {
-            let held = held.shape.clone();
+            let held = held.parameters.clone();
             let is_taken_back = |duty: &Duty| duty.uid == uid && duty.held.is_same_as(&held);
             world.truth.duties.retain(|duty| !is_taken_back(duty));
         }
@@ -235,7 +235,7 @@ impl Truth {
 
     /// Whether the object asks that `held` be revoked, by the contract's words.
     fn asks(object: &AcsToken, held: &Token, ends: bool, limits: &Limits) -> bool {
-        let (was, wanted) = (&held.shape, TokenParameters::wanted(object, limits));
+        let (was, wanted) = (&held.parameters, TokenParameters::wanted(object, limits));
         if limits.denial(was).is_some() {
             return true;
         }
@@ -277,9 +277,9 @@ impl Truth {
     }
 
     /// An order has recorded its targets: what is alive now must die.
-    pub fn ordered(world: &mut World, order: &AcsRevocation) {
-        let status = order.status.clone().unwrap_or_default();
-        let uid = order.uid().unwrap_or_default();
+    pub fn ordered(world: &mut World, revocation: &AcsRevocation) {
+        let status = revocation.status.clone().unwrap_or_default();
+        let uid = revocation.uid().unwrap_or_default();
         if !world.truth.orders.insert(uid) {
             return;
         }

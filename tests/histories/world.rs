@@ -413,7 +413,7 @@ impl World {
             let date = (world.service_time() + TRIP).div_euclid(1000);
             State::Answered(Reply::Acs(answer, Some(date)))
         };
-        let failed = |kind, outcome| Reply::Acs(Err(Failure::of(kind, outcome)), None);
+        let failed = |kind, outcome| Reply::Acs(Err(Failure::new(kind, outcome)), None);
         if self.service.is_down {
             return State::Answered(failed(Wrong::Unreachable, Outcome::NotDone));
         }
@@ -440,13 +440,13 @@ impl World {
                 if done {
                     let _ = self.take_effect(by, request, key);
                 }
-                let failure = Failure::of(Wrong::Unavailable, Outcome::Unknown);
+                let failure = Failure::new(Wrong::Unavailable, Outcome::Unknown);
                 answered(self, Err(failure))
             }
             Some(Fault::Throttled { seconds }) => {
                 let failure = Failure {
                     retry_after: Some(SignedDuration::from_secs(seconds)),
-                    ..Failure::of(Wrong::Throttled, Outcome::NotDone)
+                    ..Failure::new(Wrong::Throttled, Outcome::NotDone)
                 };
                 answered(self, Err(failure))
             }
@@ -771,7 +771,7 @@ impl World {
                 Truth::stored(self, secret);
             }
             ApiCall::Status(Object::Token(token)) => Truth::told(self, token),
-            ApiCall::Status(Object::Revocation(order)) => Truth::ordered(self, order),
+            ApiCall::Status(Object::Revocation(revocation)) => Truth::ordered(self, revocation),
             ApiCall::Status(Object::Identity(identity)) => {
                 self.truth.identity_told(former, identity);
             }

@@ -18,7 +18,7 @@ use kube::{Api, api::ListParams, config::Kubeconfig, core::PartialObjectMeta};
 
 use super::{
     Cli, NAME, output,
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
 };
 
 /// The name under which kubectl looks for what completes `kubectl acs`.
@@ -182,14 +182,14 @@ fn matching(current: &OsStr, names: impl Iterator<Item = String>) -> Vec<Complet
 
 /// The cluster that the words typed so far name: all arguments, or, where a shell's function asks,
 /// those after a first `--`.
-fn place() -> Place {
+fn place() -> ClusterArgs {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     if words.get(1).is_some_and(|word| word == "--") {
         words.drain(..2);
     }
     let lenient: Command = Cli::command().ignore_errors(true);
     let Ok(matches) = lenient.try_get_matches_from(words) else {
-        return Place::default();
+        return ClusterArgs::default();
     };
     // Options are global: wherever they stand, the innermost command knows them.
     let mut innermost = &matches;
@@ -208,11 +208,11 @@ fn place() -> Place {
         .ok()
         .flatten()
         .cloned();
-    Place {
+    ClusterArgs {
         namespace: text("namespace"),
         context: text("context"),
         kubeconfig: file,
         cluster: text("cluster"),
-        ..Place::default()
+        ..ClusterArgs::default()
     }
 }

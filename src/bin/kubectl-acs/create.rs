@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{
     failure::{Exit, Failure},
     held,
-    making::{Making, exposed, make, print},
+    making::{CreateArgs, exposed, make, print},
     manifest, output,
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
     user::{self, User},
     wait::Waiter,
 };
@@ -41,7 +41,7 @@ pub struct Create {
     #[arg(long, value_enum)]
     deletion_policy: Option<Deletion>,
     #[command(flatten)]
-    pub making: Making,
+    pub making: CreateArgs,
 }
 
 fn adopted(text: &str) -> Result<String, String> {
@@ -67,7 +67,7 @@ struct Properties {
 }
 
 /// Carries out `create`.
-pub async fn create(place: &Place, command: Create) -> Result<(), Failure> {
+pub async fn create(place: &ClusterArgs, command: Create) -> Result<(), Failure> {
     let identity = command.identity();
     let making = &command.making;
     if making.dry_run {
@@ -104,7 +104,7 @@ impl Create {
 pub async fn create_in(
     session: &Session,
     identity: &AcsIdentity,
-    making: &Making,
+    making: &CreateArgs,
     waiter: &mut Waiter,
 ) -> Result<AcsIdentity, Failure> {
     make(session, &making.field_manager, identity, false).await?;
@@ -137,7 +137,7 @@ pub struct Issue {
     #[arg(long, value_name = "NAME", value_parser = manifest::name)]
     secret_name: Option<String>,
     #[command(flatten)]
-    pub making: Making,
+    pub making: CreateArgs,
 }
 
 fn scopes() -> impl clap::builder::TypedValueParser<Value = Scope> {
@@ -156,7 +156,7 @@ struct IssuedToken {
 }
 
 /// Carries out `issue`.
-pub async fn issue(place: &Place, command: Issue) -> Result<(), Failure> {
+pub async fn issue(place: &ClusterArgs, command: Issue) -> Result<(), Failure> {
     let making = &command.making;
     let wanted = command.wanted(place).await?;
     if making.dry_run {
@@ -198,7 +198,7 @@ impl Wanted {
 
 impl Issue {
     /// The objects that the command makes.
-    pub async fn wanted(&self, place: &Place) -> Result<Wanted, Failure> {
+    pub async fn wanted(&self, place: &ClusterArgs) -> Result<Wanted, Failure> {
         let making = &self.making;
         let owner = owner(place, self.user.as_ref(), making.dry_run).await?;
         let begin = owner.as_deref().unwrap_or("user");
@@ -234,7 +234,7 @@ impl Issue {
 pub async fn issue_in(
     session: &Session,
     wanted: &Wanted,
-    making: &Making,
+    making: &CreateArgs,
     waiter: &mut Waiter,
 ) -> Result<AcsToken, Failure> {
     let Wanted { new, owner, token } = wanted;
@@ -258,7 +258,7 @@ pub async fn issue_in(
 /// The name of the `AcsIdentity` that `--user` means; `None` where one has to be made. Only what a
 /// cluster knows is asked of it: a dry run for a name needs none.
 async fn owner(
-    place: &Place,
+    place: &ClusterArgs,
     user: Option<&User>,
     is_dry_run: bool,
 ) -> Result<Option<String>, Failure> {

@@ -11,8 +11,8 @@ use super::{
     complete,
     failure::{Exit, Failure},
     gitops, manifest,
-    session::{Kind, Place, Session},
-    standing::Stands,
+    session::{ClusterArgs, Kind, Session},
+    standing::HasConditions,
     user::{self, User, confirm},
     wait::{Look, Patience, Waiter},
 };
@@ -41,7 +41,7 @@ pub struct Delete {
 }
 
 /// Carries out `delete`.
-pub async fn delete(place: &Place, command: Delete) -> Result<(), Failure> {
+pub async fn delete(place: &ClusterArgs, command: Delete) -> Result<(), Failure> {
     let session = place.connect().await?;
     let doomed = command.doomed(&session).await?;
     if !command.yes {
@@ -186,7 +186,7 @@ async fn ask<K: Kind>(session: &Session, object: &K) -> Result<(), Failure> {
 }
 
 /// Waits until this very object is gone.
-async fn gone<K: Kind + Stands>(
+async fn gone<K: Kind + HasConditions>(
     session: &Session,
     object: &K,
     waiter: &mut Waiter,

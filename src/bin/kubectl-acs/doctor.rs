@@ -16,9 +16,9 @@ use super::{
     leases, output,
     overview::{self, Overview},
     rights::{self, Right},
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
     span,
-    standing::{Stands, State},
+    standing::{HasConditions, State},
 };
 
 /// A clock that is further off than this confuses people: ends of tokens seem to be elsewhere.
@@ -58,13 +58,13 @@ impl Findings {
 }
 
 /// Carries out `doctor`.
-pub async fn doctor(place: &Place, _: &Doctor) -> Result<(), Failure> {
+pub async fn doctor(place: &ClusterArgs, _: &Doctor) -> Result<(), Failure> {
     let session = place.connect().await?;
     let mut findings = Findings::default();
     api_server(&session, &mut findings).await?;
     let leaders = operator(&session, &mut findings).await?;
     my_rights(&session, &mut findings).await?;
-    match overview::look(&session, false).await {
+    match overview::load(&session, false).await {
         Ok(seen) => connections(&session, &seen, &leaders, &mut findings).await,
         Err(failure) if failure.exit == Exit::NotInstalled => {
             findings.wrong(
@@ -221,7 +221,7 @@ async fn connections(
 }
 
 /// How a connection stands, and how far ACS's clock is from the operator's.
-fn stands<K: Stands + kube::Resource<DynamicType = ()>>(
+fn stands<K: HasConditions + kube::Resource<DynamicType = ()>>(
     connection: &K,
     status: Option<&ConnectionStatus>,
     findings: &mut Findings,

@@ -22,10 +22,10 @@ use serde::Serialize;
 use super::{
     failure::{Exit, Failure},
     held,
-    making::{Making, exposed, make, print},
+    making::{CreateArgs, exposed, make, print},
     manifest, output,
-    session::{Place, Session},
-    standing::{Stands as _, State},
+    session::{ClusterArgs, Session},
+    standing::{HasConditions as _, State},
     wait::Look,
 };
 
@@ -61,7 +61,7 @@ pub struct Exchange {
     #[arg(long, value_name = "NAME", value_parser = manifest::name)]
     secret_name: Option<String>,
     #[command(flatten)]
-    making: Making,
+    making: CreateArgs,
 }
 
 /// What az prints of a Teams user's token.
@@ -73,7 +73,7 @@ struct ExchangedToken {
 }
 
 /// Carries out `exchange`.
-pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
+pub async fn exchange(place: &ClusterArgs, command: Exchange) -> Result<(), Failure> {
     let making = &command.making;
     for (option, id) in [
         ("--aad-user", &command.aad_user),
@@ -118,11 +118,11 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
     }
     // Both are tried first, so that a refusal of the second leaves nothing of the first.
     make(&session, manager, &token, true).await?;
-    keep(&session, manager, &holder, &entra, &token, true).await?;
+    store(&session, manager, &holder, &entra, &token, true).await?;
     let mut waiter = making.patience.start();
     let token = make(&session, manager, &token, false).await?;
     waiter.note(&format!("created {}", session.named::<AcsToken>(&name)));
-    keep(&session, manager, &holder, &entra, &token, false).await?;
+    store(&session, manager, &holder, &entra, &token, false).await?;
     waiter.note(&format!("created {}", session.named::<Secret>(&holder)));
     let token: AcsToken = waiter.until_ready(&session, &name).await?;
     drop(waiter);
@@ -130,7 +130,11 @@ pub async fn exchange(place: &Place, command: Exchange) -> Result<(), Failure> {
 }
 
 /// Prints the token that the Secret of an `AcsToken` holds.
-async fn print_held(session: &Session, making: &Making, token: &AcsToken) -> Result<(), Failure> {
+async fn print_held(
+    session: &Session,
+    making: &CreateArgs,
+    token: &AcsToken,
+) -> Result<(), Failure> {
     let held = held::read(session, &token.secret_name(), None).await?;
     let exchanged = ExchangedToken {
         token: held.token,
@@ -150,7 +154,7 @@ async fn same(session: &Session, token: &AcsToken) -> Result<Option<AcsToken>, F
 /// Puts a new Entra token where the former one is, and waits until it is exchanged.
 async fn refresh(
     session: &Session,
-    making: &Making,
+    making: &CreateArgs,
     token: &AcsToken,
     entra: &UserToken,
 ) -> Result<(), Failure> {
@@ -239,7 +243,7 @@ fn check(text: &SecretString, client: &str, user: &str) -> Result<UserToken, Fai
 }
 
 /// Makes the Secret that holds the Entra token, or only tries to. It goes with the `AcsToken`.
-async fn keep(
+async fn store(
     session: &Session,
     manager: &str,
     name: &str,

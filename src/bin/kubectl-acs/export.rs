@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     manifest, output,
     overview::{list, objects},
-    session::{Place, named},
+    session::{ClusterArgs, named},
 };
 
 /// Print connections, identities and tokens as YAML for another cluster
@@ -31,7 +31,7 @@ pub struct Export {
 }
 
 /// Carries out `export`.
-pub async fn export(place: &Place, command: &Export) -> Result<(), Failure> {
+pub async fn export(place: &ClusterArgs, command: &Export) -> Result<(), Failure> {
     let session = place.connect().await?;
     let all = command.all_namespaces;
     let mut clusters: Vec<ClusterAcsConnection> = Vec::new();

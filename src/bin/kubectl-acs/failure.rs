@@ -95,7 +95,7 @@ impl Failure {
                 operation,
                 object,
                 source,
-            } => Self::of(operation, &object, &source, server),
+            } => Self::from_error(operation, &object, &source, server),
             cluster::Error::Timeout { .. } | cluster::Error::Withheld => Self::new(
                 Exit::Unreachable,
                 format!(
@@ -107,7 +107,7 @@ impl Failure {
     }
 
     /// What kube says when `server` could not be made to `operation` the `object`.
-    pub fn of(operation: &str, object: &str, error: &kube::Error, server: &str) -> Self {
+    pub fn from_error(operation: &str, object: &str, error: &kube::Error, server: &str) -> Self {
         match error {
             kube::Error::Api(status) => Self::refused(operation, object, status),
             kube::Error::Auth(error) => Self::new(

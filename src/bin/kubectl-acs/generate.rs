@@ -12,7 +12,7 @@ use super::{
     failure::{Exit, Failure},
     manifest::{self, Connection},
     output,
-    session::Place,
+    session::ClusterArgs,
 };
 
 /// Convert lines of `name,scopes` to the YAML of identities and tokens, for a GitOps repository
@@ -33,7 +33,7 @@ pub struct Generate {
 }
 
 /// Carries out `generate`.
-pub fn generate(place: &Place, command: &Generate) -> Result<(), Failure> {
+pub fn generate(place: &ClusterArgs, command: &Generate) -> Result<(), Failure> {
     let text = if command.file.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin())
     } else {

@@ -22,7 +22,7 @@ pub struct Held {
     /// The `AcsToken` that it belongs to.
     pub owner: Option<String>,
     /// What the operator has noted of the token.
-    pub facts: Option<TokenRecord>,
+    pub record: Option<TokenRecord>,
     /// When it ends, as the service said.
     pub expires_on: Option<String>,
 }
@@ -30,8 +30,8 @@ pub struct Held {
 impl Held {
     /// Whether the bytes are those that were issued; `None` where nothing is noted of them.
     pub fn is_genuine(&self) -> Option<bool> {
-        let facts = self.facts.as_ref()?;
-        Some(facts.fingerprint == fingerprint(&self.token))
+        let record = self.record.as_ref()?;
+        Some(record.fingerprint == fingerprint(&self.token))
     }
 
     /// The claims of the token, which is a JWT; `None` where it is none.
@@ -56,7 +56,7 @@ pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<He
     let secret = session.call("read", &named, api.get(name)).await?;
     let noted = secret.annotations().get(TOKEN_KEY).map(String::as_str);
     let key = key.or(noted).unwrap_or("token").to_owned();
-    let facts = TokenRecord::from_annotations(secret.annotations());
+    let record = TokenRecord::from_annotations(secret.annotations());
     let owner = secret
         .owner_references()
         .iter()
@@ -77,10 +77,10 @@ pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<He
         let message = format!("key {key} of {named} holds no token: it is not text");
         return Err(Failure::new(Exit::Usage, message));
     };
-    let expires_on = facts.as_ref().map(|facts| {
-        let seconds = facts.issued_at.as_second() + facts.life.as_secs();
+    let expires_on = record.as_ref().map(|record| {
+        let seconds = record.issued_at.as_second() + record.life.as_secs();
         Timestamp::from_second(seconds)
-            .unwrap_or(facts.expires_at)
+            .unwrap_or(record.expires_at)
             .to_string()
     });
     Ok(Held {
@@ -88,7 +88,7 @@ pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<He
         key,
         token: SecretString::from(token),
         owner,
-        facts,
+        record,
         expires_on,
     })
 }

@@ -13,7 +13,7 @@ use super::{
     held::{self, Held},
     manifest,
     output::{self, Format},
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
     span,
 };
 
@@ -38,7 +38,7 @@ pub struct Inspect {
 }
 
 /// Carries out `inspect`.
-pub async fn inspect(place: &Place, command: Inspect) -> Result<(), Failure> {
+pub async fn inspect(place: &ClusterArgs, command: Inspect) -> Result<(), Failure> {
     let session = place.connect().await?;
     let secret = secret_of(&session, &command.name).await?;
     let held = held::read(&session, &secret, command.key.as_deref()).await?;
@@ -53,7 +53,7 @@ pub async fn inspect(place: &Place, command: Inspect) -> Result<(), Failure> {
     let now = Timestamp::now();
     let is_expired = held.ends().is_some_and(|end| end <= now);
     let is_edited = held.is_genuine() == Some(false);
-    let mut result = facts(&session, &held, is_expired, claims);
+    let mut result = record(&session, &held, is_expired, claims);
     if command.show_token {
         result.insert("token".to_owned(), held.token.expose_secret().into());
     }
@@ -109,15 +109,15 @@ async fn secret_of(session: &Session, name: &str) -> Result<String, Failure> {
 }
 
 /// All but the token.
-fn facts(
+fn record(
     session: &Session,
     held: &Held,
     is_expired: bool,
     claims: Map<String, Value>,
 ) -> Map<String, Value> {
-    let mut facts = Map::new();
+    let mut record = Map::new();
     let mut put = |key: &str, value: Value| {
-        facts.insert(key.to_owned(), value);
+        record.insert(key.to_owned(), value);
     };
     put("namespace", session.namespace.as_str().into());
     put("secret", held.secret.as_str().into());
@@ -129,9 +129,9 @@ fn facts(
     if let Some(end) = held.ends() {
         put("expiresOn", end.to_string().into());
     }
-    if let Some(noted) = &held.facts {
+    if let Some(noted) = &held.record {
         put("identityId", noted.identity_id.as_str().into());
-        put("scopes", scopes_text(&noted.shape.scopes).into());
+        put("scopes", scopes_text(&noted.parameters.scopes).into());
         put("issuedAt", noted.issued_at.to_string().into());
         put("fingerprint", noted.fingerprint.as_str().into());
         put("revision", noted.revision.into());
@@ -140,12 +140,12 @@ fn facts(
         put("edited", json!(!is_genuine));
     }
     put("claims", Value::Object(claims));
-    facts
+    record
 }
 
 /// Lines for people.
-fn lines(facts: &Map<String, Value>, now: Timestamp) -> String {
-    let text = |key: &str| facts.get(key).and_then(Value::as_str);
+fn lines(record: &Map<String, Value>, now: Timestamp) -> String {
+    let text = |key: &str| record.get(key).and_then(Value::as_str);
     let time = |key: &str| {
         let text = text(key)?;
         let time: Timestamp = text.parse().ok()?;
@@ -167,7 +167,7 @@ fn lines(facts: &Map<String, Value>, now: Timestamp) -> String {
     line("Expires", time("expiresOn"));
     line(
         "Bytes",
-        facts.get("edited").map(|edited| {
+        record.get("edited").map(|edited| {
             let text = if *edited == Value::Bool(true) {
                 "changed since issue"
             } else {
@@ -177,7 +177,7 @@ fn lines(facts: &Map<String, Value>, now: Timestamp) -> String {
         }),
     );
     line("Token", text("token").map(ToOwned::to_owned));
-    let claims = facts.get("claims").and_then(Value::as_object);
+    let claims = record.get("claims").and_then(Value::as_object);
     for (number, (key, value)) in claims.into_iter().flatten().enumerate() {
         let label = if number == 0 { "Claims" } else { "" };
         line(label, Some(format!("{key}: {value}")));

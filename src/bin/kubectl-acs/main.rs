@@ -24,13 +24,13 @@ mod inspect;
 mod leases;
 mod making;
 mod manifest;
-mod orders;
 mod output;
 mod overview;
 mod progress;
 mod release;
 mod renew;
 mod request;
+mod revocations;
 mod revoke;
 mod revoke_by_label;
 mod rights;
@@ -58,7 +58,7 @@ const NAME: &str = "kubectl-acs";
 #[command(name = NAME, bin_name = "kubectl acs", version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    place: session::Place,
+    place: session::ClusterArgs,
     #[command(subcommand)]
     command: Command,
 }

@@ -15,7 +15,7 @@ use super::{
 
 /// Options of all that make objects.
 #[derive(Clone, Debug, Args)]
-pub struct Making {
+pub struct CreateArgs {
     #[command(flatten)]
     pub connection: Connection,
     /// Print the YAML to commit, and create nothing

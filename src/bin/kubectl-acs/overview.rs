@@ -45,7 +45,7 @@ pub fn objects<K: Kind>(session: &Session, in_all_namespaces: bool) -> Api<K> {
 }
 
 /// Looks at the cluster.
-pub async fn look(session: &Session, in_all_namespaces: bool) -> Result<Overview, Failure> {
+pub async fn load(session: &Session, in_all_namespaces: bool) -> Result<Overview, Failure> {
     let connections = list(session, objects(session, in_all_namespaces));
     let identities = list(session, objects(session, in_all_namespaces));
     let tokens = list(session, objects(session, in_all_namespaces));
@@ -58,7 +58,7 @@ pub async fn look(session: &Session, in_all_namespaces: bool) -> Result<Overview
         futures::join!(cluster, orders, cluster_orders, secrets);
     let mut cluster_revocations: Option<Vec<ClusterAcsRevocation>> = if_allowed(cluster_orders)?;
     if let (Some(orders), false) = (&mut cluster_revocations, in_all_namespaces) {
-        orders.retain(|order| concerns(order, &session.namespace));
+        orders.retain(|revocation| concerns(revocation, &session.namespace));
     }
     Ok(Overview {
         connections,
@@ -72,8 +72,8 @@ pub async fn look(session: &Session, in_all_namespaces: bool) -> Result<Overview
 }
 
 /// Whether a cluster's order has a target in the namespace.
-fn concerns(order: &ClusterAcsRevocation, namespace: &str) -> bool {
-    let status = order.status.as_ref();
+fn concerns(revocation: &ClusterAcsRevocation, namespace: &str) -> bool {
+    let status = revocation.status.as_ref();
     let targets = status.into_iter().flat_map(|status| &status.targets);
     let queued = status.into_iter().flat_map(|status| &status.queued);
     let namespaces = targets.map(|target| target.namespace.as_deref());
@@ -82,7 +82,10 @@ fn concerns(order: &ClusterAcsRevocation, namespace: &str) -> bool {
 }
 
 /// Whether the user may list the orders to revoke.
-pub async fn may_list_orders(session: &Session, in_all_namespaces: bool) -> Result<bool, Failure> {
+pub async fn may_list_revocations(
+    session: &Session,
+    in_all_namespaces: bool,
+) -> Result<bool, Failure> {
     let orders = objects::<AcsRevocation>(session, in_all_namespaces);
     Ok(if_allowed(list(session, orders).await)?.is_some())
 }

@@ -19,7 +19,7 @@ use super::{
     failure::{Exit, Failure},
     leases, output,
     overview::{list, objects},
-    session::{Kind, Place, Session, named},
+    session::{ClusterArgs, Kind, Session, named},
     user::confirm,
 };
 
@@ -55,7 +55,7 @@ struct Held {
 }
 
 /// Carries out `release`.
-pub async fn release(place: &Place, command: &Release) -> Result<(), Failure> {
+pub async fn release(place: &ClusterArgs, command: &Release) -> Result<(), Failure> {
     let session = place.connect().await?;
     let namespace = (!command.all_namespaces).then_some(session.namespace.as_str());
     nobody_runs(&session, namespace).await?;

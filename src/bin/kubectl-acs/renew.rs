@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     manifest,
     request::{handled, request},
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
     wait::Waiter,
 };
 
@@ -30,7 +30,7 @@ pub struct Renew {
 }
 
 /// Carries out `renew`.
-pub async fn renew(place: &Place, command: Renew) -> Result<(), Failure> {
+pub async fn renew(place: &ClusterArgs, command: Renew) -> Result<(), Failure> {
     let session = place.connect().await?;
     let mut waiter = command.changing.patience.start();
     carry_out(&session, &command, &mut waiter).await

@@ -9,12 +9,12 @@ use super::{
     change::{Changing, patch},
     failure::{Exit, Failure},
     session::{Kind, Session},
-    standing::{Stands, State},
+    standing::{HasConditions, State},
     wait::{Look, Waiter},
 };
 
 /// The kinds that obey requests.
-pub trait Obeys: Stands {
+pub trait Obeys: HasConditions {
     /// Whether it does so while it is suspended.
     const WHILE_SUSPENDED: bool;
     /// The request that was obeyed last.
@@ -47,7 +47,7 @@ pub fn change(what: &str, value: &str, spec: &Value) -> Value {
 }
 
 /// Asks for something, once; tells the value that will be echoed.
-pub async fn request<K: Kind + Stands>(
+pub async fn request<K: Kind + HasConditions>(
     session: &Session,
     name: &str,
     what: &str,

@@ -14,8 +14,8 @@ use super::{
     request::{handled, request},
     revoke_by_label,
     selector::{self, Selector},
-    session::{Place, Session},
-    standing::{Stands as _, State},
+    session::{ClusterArgs, Session},
+    standing::{HasConditions as _, State},
     user::{self, User, confirm},
     wait::{Look, Waiter},
 };
@@ -66,7 +66,7 @@ impl Revoke {
 }
 
 /// Carries out `revoke`.
-pub async fn revoke(place: &Place, command: Revoke) -> Result<(), Failure> {
+pub async fn revoke(place: &ClusterArgs, command: Revoke) -> Result<(), Failure> {
     if let Some(selector) = command.selector {
         let (reason, changing) = (command.reason, &command.changing);
         return if command.dry_run {

@@ -11,8 +11,8 @@ use super::{
     making::make,
     manifest, output,
     selector::Selector,
-    session::{Place, Session},
-    standing::{Stands as _, State},
+    session::{ClusterArgs, Session},
+    standing::{HasConditions as _, State},
     user,
     wait::Look,
 };
@@ -21,13 +21,17 @@ use super::{
 const IN_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// Prints the order.
-pub fn dry_run(place: &Place, selector: Selector, reason: Option<String>) -> Result<(), Failure> {
-    let order = order(selector, reason);
-    output::print(&manifest::document(order, place.namespace.as_deref())?);
+pub fn dry_run(
+    place: &ClusterArgs,
+    selector: Selector,
+    reason: Option<String>,
+) -> Result<(), Failure> {
+    let revocation = revocation(selector, reason);
+    output::print(&manifest::document(revocation, place.namespace.as_deref())?);
     Ok(())
 }
 
-fn order(selector: Selector, reason: Option<String>) -> AcsRevocation {
+fn revocation(selector: Selector, reason: Option<String>) -> AcsRevocation {
     let now = Timestamp::now();
     let until = now.saturating_add(IN_TIME).unwrap_or(now);
     let until = until.round(jiff::Unit::Second).unwrap_or(until);
@@ -42,35 +46,35 @@ fn order(selector: Selector, reason: Option<String>) -> AcsRevocation {
 
 /// Gives the order, and waits until it is carried out.
 pub async fn revoke(
-    place: &Place,
+    place: &ClusterArgs,
     selector: Selector,
     reason: Option<String>,
     is_sure: bool,
     changing: &Changing,
 ) -> Result<(), Failure> {
     let session = place.connect().await?;
-    look(&session, &selector, is_sure).await?;
-    let order = order(selector, reason);
-    let name = order.metadata.name.clone().unwrap_or_default();
+    preview(&session, &selector, is_sure).await?;
+    let revocation = revocation(selector, reason);
+    let name = revocation.metadata.name.clone().unwrap_or_default();
     let named = session.named::<AcsRevocation>(&name);
     let mut waiter = changing.patience.start();
-    make(&session, &changing.field_manager, &order, false).await?;
+    make(&session, &changing.field_manager, &revocation, false).await?;
     waiter.note(&format!("created {named}"));
-    let order = waiter.until(&session, &name, |order: Option<AcsRevocation>| {
-        let Some(order) = order else {
+    let revocation = waiter.until(&session, &name, |revocation: Option<AcsRevocation>| {
+        let Some(revocation) = revocation else {
             return Look::deleted(&named);
         };
-        let standing = order.standing();
-        let status = order.status.as_ref();
+        let standing = revocation.standing();
+        let status = revocation.status.as_ref();
         if status.is_none_or(|status| status.completed_at.is_none()) {
             Look::Wait(standing.why())
         } else if standing.state == State::Stalled || standing.reason != Reason::Revoked.as_str() {
             Look::stalled(&named, &standing)
         } else {
-            Look::Done(order)
+            Look::Done(revocation)
         }
     });
-    for target in order.await?.status.unwrap_or_default().targets {
+    for target in revocation.await?.status.unwrap_or_default().targets {
         let named = session.named::<AcsIdentity>(&target.name);
         waiter.note(&match (target.revoked_at, target.note) {
             (Some(time), _) => format!(
@@ -84,7 +88,7 @@ pub async fn revoke(
 }
 
 /// Makes sure that there is somebody, and that they are meant.
-async fn look(session: &Session, selector: &Selector, is_sure: bool) -> Result<(), Failure> {
+async fn preview(session: &Session, selector: &Selector, is_sure: bool) -> Result<(), Failure> {
     let selector = &selector.text;
     let all = format!("the AcsIdentities of {}", session.namespace);
     let api = session.api::<AcsIdentity>();

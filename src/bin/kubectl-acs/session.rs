@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the cluster is.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
-pub struct Place {
+pub struct ClusterArgs {
     /// Namespace [default: the namespace of the context]
     #[arg(short, long, global = true, value_name = "NAMESPACE", add = complete::namespaces())]
     pub namespace: Option<String>,
@@ -92,7 +92,7 @@ pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
     format!("{} {namespace}{}", K::kind(&()), object.name_any())
 }
 
-impl Place {
+impl ClusterArgs {
     /// Reads the kubeconfig; sends nothing yet.
     pub async fn connect(&self) -> Result<Session, Failure> {
         let mut config = self.config().await?;
@@ -102,7 +102,7 @@ impl Place {
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config);
         let client =
-            client.map_err(|error| Failure::of("reach", "the cluster", &error, &server))?;
+            client.map_err(|error| Failure::from_error("reach", "the cluster", &error, &server))?;
         Ok(Session {
             client,
             namespace,

@@ -38,7 +38,7 @@ pub struct Standing {
 }
 
 /// The kinds whose conditions say how they stand.
-pub trait Stands {
+pub trait HasConditions {
     /// Metadata, observed generation, conditions.
     fn parts(&self) -> (&ObjectMeta, Option<i64>, &[Condition]);
 
@@ -51,7 +51,7 @@ pub trait Stands {
 
 macro_rules! stands {
     ($($kind:ty),*) => {$(
-        impl Stands for $kind {
+        impl HasConditions for $kind {
             fn parts(&self) -> (&ObjectMeta, Option<i64>, &[Condition]) {
                 let status = self.status.as_ref();
                 (

@@ -16,12 +16,12 @@ use serde_json::{Map, Value};
 use super::{
     complete,
     failure::{Exit, Failure},
-    orders,
     output::{self, Format},
     overview::{self, objects},
-    session::{Kind, Place, Session},
+    revocations,
+    session::{ClusterArgs, Kind, Session},
     standing::State,
-    tree::{Node, keep, tree},
+    tree::{Node, select, tree},
     wait::broken,
 };
 
@@ -55,12 +55,12 @@ pub struct Status {
 }
 
 /// Carries out `status`.
-pub async fn status(place: &Place, command: Status) -> Result<(), Failure> {
+pub async fn status(place: &ClusterArgs, command: Status) -> Result<(), Failure> {
     let session = place.connect().await?;
     if command.watch {
         return Box::pin(watch(&session, &command)).await;
     }
-    let nodes = look(&session, &command).await?;
+    let nodes = load(&session, &command).await?;
     let text = match command.output {
         None => draw_all(&nodes, &session, &command),
         Some(format @ (Format::Json | Format::Yaml)) => {
@@ -75,11 +75,11 @@ pub async fn status(place: &Place, command: Status) -> Result<(), Failure> {
     judge(&nodes)
 }
 
-async fn look(session: &Session, command: &Status) -> Result<Vec<Node>, Failure> {
-    let mut overview = Box::pin(overview::look(session, command.all_namespaces)).await?;
+async fn load(session: &Session, command: &Status) -> Result<Vec<Node>, Failure> {
+    let mut overview = Box::pin(overview::load(session, command.all_namespaces)).await?;
     let now = Timestamp::now();
     if command.names.is_empty() {
-        orders::leave_out_past(&mut overview, now);
+        revocations::leave_out_past(&mut overview, now);
     }
     let nodes = tree(&overview, now);
     if command.names.is_empty() {
@@ -108,7 +108,7 @@ async fn look(session: &Session, command: &Status) -> Result<Vec<Node>, Failure>
         );
         return Err(Failure::new(Exit::NotFound, message));
     }
-    Ok(keep(nodes, &command.names))
+    Ok(select(nodes, &command.names))
 }
 
 /// The exit code that the worst of all asks for; the tree has said why.
@@ -132,14 +132,14 @@ async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
         changes::<AcsIdentity>(session, command),
         changes::<AcsToken>(session, command),
     ];
-    if overview::may_list_orders(session, command.all_namespaces).await? {
+    if overview::may_list_revocations(session, command.all_namespaces).await? {
         kinds.push(changes::<AcsRevocation>(session, command));
     }
     let mut changes = stream::select_all(kinds).ready_chunks(FLOCK);
     let is_screen = std::io::stdout().is_terminal();
     let mut shown = String::new();
     loop {
-        let text = match look(session, command).await {
+        let text = match load(session, command).await {
             Ok(nodes) => draw_all(&nodes, session, command),
             // The first look must succeed; later the cluster may be away for a while.
             Err(failure) if shown.is_empty() => return Err(failure),
@@ -236,13 +236,13 @@ fn draw(node: &Node, spot: Spot<'_>, lines: &mut Vec<String>) {
     };
     let is_repeated = !why.is_empty() && why == spot.why_above;
     let as_above = if is_repeated { ", as above" } else { "" };
-    let facts = node.facts.iter().map(|fact| format!("  {}", fact.text));
+    let record = node.record.iter().map(|fact| format!("  {}", fact.text));
     lines.push(format!(
         "{first}{} {bold}{namespace}{}{bold:#}  {style}{}{as_above}{style:#}{}\n",
         node.kind,
         node.name,
         standing.word(),
-        facts.collect::<String>()
+        record.collect::<String>()
     ));
     let hang = if node.children.is_empty() {
         "   "
@@ -295,7 +295,7 @@ fn fields(node: &Node) -> Map<String, Value> {
     put("ready", standing.is_ready.into());
     put("reason", standing.reason.as_str().into());
     put("message", standing.message.as_str().into());
-    for fact in &node.facts {
+    for fact in &node.record {
         put(fact.key, fact.value.as_str().into());
     }
     fields

@@ -12,8 +12,8 @@ use super::{
     complete,
     failure::Failure,
     gitops, manifest,
-    session::{Kind, Place, Session},
-    standing::{Stands, State},
+    session::{ClusterArgs, Kind, Session},
+    standing::{HasConditions, State},
     user::{self, User},
     wait::{Look, Waiter},
 };
@@ -60,16 +60,16 @@ impl What {
 }
 
 /// Carries out `suspend`.
-pub async fn suspend(place: &Place, command: Suspend) -> Result<(), Failure> {
+pub async fn suspend(place: &ClusterArgs, command: Suspend) -> Result<(), Failure> {
     set_suspend(place, &command.what, true).await
 }
 
 /// Carries out `resume`.
-pub async fn resume(place: &Place, command: Resume) -> Result<(), Failure> {
+pub async fn resume(place: &ClusterArgs, command: Resume) -> Result<(), Failure> {
     set_suspend(place, &command.what, false).await
 }
 
-async fn set_suspend(place: &Place, what: &What, to: bool) -> Result<(), Failure> {
+async fn set_suspend(place: &ClusterArgs, what: &What, to: bool) -> Result<(), Failure> {
     let session = place.connect().await?;
     let mut waiter = what.changing.patience.start();
     carry_out(&session, what, to, &mut waiter).await
@@ -99,7 +99,7 @@ pub async fn carry_out(
 }
 
 /// Suspends or resumes one object, and waits until the operator has seen it.
-async fn set<K: Kind + Stands>(
+async fn set<K: Kind + HasConditions>(
     session: &Session,
     object: &K,
     to: bool,

@@ -11,10 +11,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    orders,
     overview::Overview,
-    span,
-    standing::{Standing, Stands, State},
+    revocations, span,
+    standing::{HasConditions, Standing, State},
     user,
 };
 
@@ -30,7 +29,7 @@ pub struct Node {
     /// How it stands.
     pub standing: Standing,
     /// What else is to know.
-    pub facts: Vec<Fact>,
+    pub record: Vec<Fact>,
     /// Warnings that are no condition.
     pub notes: Vec<String>,
     /// What hangs on it.
@@ -106,7 +105,7 @@ pub fn tree(overview: &Overview, now: Timestamp) -> Vec<Node> {
         .filter(|token| token.spec.teams_user.is_none() && !has_identity(token));
     lost.extend(orphans.map(|token| of_token(token, overview, now)));
     roots.extend(lost);
-    roots.extend(orders::nodes(overview, now));
+    roots.extend(revocations::nodes(overview, now));
     sort(&mut roots);
     roots
 }
@@ -173,14 +172,14 @@ fn key(reference: &ConnectionRef, namespace: String) -> Key {
 }
 
 /// An object, without what hangs on it.
-pub fn node(kind: &'static str, object: &impl Stands) -> Node {
+pub fn node(kind: &'static str, object: &impl HasConditions) -> Node {
     let (metadata, ..) = object.parts();
     Node {
         kind,
         namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
         standing: object.standing(),
-        facts: Vec::new(),
+        record: Vec::new(),
         notes: Vec::new(),
         children: Vec::new(),
     }
@@ -195,7 +194,7 @@ fn of_connection(connection: &AcsConnection) -> Node {
 
 fn with_connection_facts(mut node: Node, status: Option<&ConnectionStatus>) -> Node {
     let Some(status) = status else { return node };
-    node.facts.extend(
+    node.record.extend(
         status
             .endpoint
             .clone()
@@ -246,7 +245,7 @@ fn of_reference((kind, namespace, name): Key, overview: &Overview) -> Node {
         namespace,
         name,
         standing,
-        facts: Vec::new(),
+        record: Vec::new(),
         notes: Vec::new(),
         children: Vec::new(),
     }
@@ -258,7 +257,7 @@ fn is_of(token: &AcsToken, identity: &AcsIdentity) -> bool {
 
 fn of_identity(identity: &AcsIdentity, overview: &Overview, now: Timestamp) -> Node {
     let mut node = node("AcsIdentity", identity);
-    node.facts
+    node.record
         .extend(user::id_of(identity).map(|id| fact("identityId", id)));
     if identity.open_request().is_some() {
         node.notes
@@ -273,7 +272,7 @@ fn of_identity(identity: &AcsIdentity, overview: &Overview, now: Timestamp) -> N
             status
                 .last_failure
                 .as_ref()
-                .map(|failure| told(failure, now)),
+                .map(|failure| failure_text(failure, now)),
         );
     }
     let tokens = overview
@@ -291,15 +290,15 @@ fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
     }
     let status = token.status.clone().unwrap_or_default();
     let user = token.spec.teams_user.as_ref();
-    node.facts.extend(user.map(|user| Fact {
+    node.record.extend(user.map(|user| Fact {
         key: "teamsUser",
         text: format!("Teams user {}", user.user_id),
         value: user.user_id.clone(),
     }));
     let scopes = status.scopes.unwrap_or_else(|| token.scopes());
-    node.facts.push(fact("scopes", scopes_text(&scopes)));
+    node.record.push(fact("scopes", scopes_text(&scopes)));
     let mut time = |key, label: &str, time: Option<Timestamp>| {
-        node.facts.extend(time.map(|time| Fact {
+        node.record.extend(time.map(|time| Fact {
             key,
             value: time.to_string(),
             text: format!("{label} {}", span::from_now(time, now)),
@@ -323,7 +322,7 @@ fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
             node.notes
                 .push(format!("its Secret {secret} does not exist"));
         }
-        node.facts.push(Fact {
+        node.record.push(Fact {
             key: "secretName",
             text: format!("Secret {secret}"),
             value: secret,
@@ -333,12 +332,12 @@ fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
         status
             .last_failure
             .as_ref()
-            .map(|failure| told(failure, now)),
+            .map(|failure| failure_text(failure, now)),
     );
     node
 }
 
-fn told(failure: &LastFailure, now: Timestamp) -> String {
+fn failure_text(failure: &LastFailure, now: Timestamp) -> String {
     let ago = span::from_now(failure.time.0, now);
     format!(
         "{ago} a call failed: {}: {}",
@@ -355,12 +354,12 @@ impl Node {
 }
 
 /// Keeps what has one of the `names`, with all above and all below it.
-pub fn keep(nodes: Vec<Node>, names: &[String]) -> Vec<Node> {
+pub fn select(nodes: Vec<Node>, names: &[String]) -> Vec<Node> {
     let kept = nodes.into_iter().filter_map(|mut node| {
         if names.contains(&node.name) {
             return Some(node);
         }
-        node.children = keep(std::mem::take(&mut node.children), names);
+        node.children = select(std::mem::take(&mut node.children), names);
         (!node.children.is_empty()).then_some(node)
     });
     kept.collect()

@@ -11,7 +11,7 @@ use super::{
     failure::{Exit, Failure},
     progress::Progress,
     session::{Kind, Session},
-    standing::{Standing, Stands, State},
+    standing::{HasConditions, Standing, State},
 };
 
 /// Nobody waits longer at a terminal.
@@ -141,7 +141,7 @@ impl Waiter {
 
     /// Waits until the object is Ready for its current spec; one that needs a human is not waited
     /// for.
-    pub async fn until_ready<K: Kind + Stands>(
+    pub async fn until_ready<K: Kind + HasConditions>(
         &mut self,
         session: &Session,
         name: &str,
@@ -175,7 +175,7 @@ pub fn broken(named: &str, error: watcher::Error, session: &Session) -> Result<S
     else {
         return Ok(error.to_string());
     };
-    let failure = Failure::of("watch", named, &error, &session.server);
+    let failure = Failure::from_error("watch", named, &error, &session.server);
     match failure.exit {
         Exit::Forbidden | Exit::NotInstalled => Err(failure),
         _ => Ok(failure.message),

@@ -9,11 +9,12 @@ use super::{
     let_go, write,
 };
 use crate::{
-    acs, cluster,
+    acs,
+    cache::Created,
+    cluster,
     context::Context,
     crd::{AcsIdentity, AcsIdentityStatus},
-    engine::{AcsAnswer, AcsCall, AcsOperation, Answered, Outcome},
-    memory::Created,
+    engine::{AcsAnswer, AcsCall, AcsOperation, Answered, StepOutcome},
     renewal, revocation,
 };
 
@@ -25,7 +26,7 @@ pub async fn absorb(
     context: &Context,
     identity: &AcsIdentity,
     answered: Answered,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let absorbed = match &answered.call.operation {
         AcsOperation::CreateIdentity {
             custom_id,
@@ -37,10 +38,12 @@ pub async fn absorb(
         AcsOperation::DeleteIdentity { identity_id } => {
             deleted(context, identity, identity_id, &answered).await
         }
-        AcsOperation::IssueToken(_) | AcsOperation::ExchangeTeamsToken { .. } => Ok(Outcome::Done),
+        AcsOperation::IssueToken(_) | AcsOperation::ExchangeTeamsToken { .. } => {
+            Ok(StepOutcome::Done)
+        }
     };
     if absorbed.is_err() {
-        context.calls.keep(answered);
+        context.calls.store_answer(answered);
     }
     absorbed
 }
@@ -53,7 +56,7 @@ async fn created(
     answered: &Answered,
     has_custom_id: bool,
     is_first: bool,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     match &answered.result {
         Ok(AcsAnswer::Created(created)) => {
             info!(identity_id = created.id, "created an identity");
@@ -72,7 +75,7 @@ async fn created(
             }
         }
     }
-    Ok(Outcome::Done)
+    Ok(StepOutcome::Done)
 }
 
 /// Keeps the id of the identity that the call has created in memory, until a status tells it (I6).
@@ -83,7 +86,7 @@ fn remember_created(context: &Context, call: &AcsCall, id: &str) {
         via: call.via.clone(),
         connection: call.connection.clone(),
     };
-    context.memory.remember_created(call.by.clone(), created);
+    context.cache.remember_created(call.by.clone(), created);
 }
 
 /// The id goes into the status; it stays in memory until it is there.
@@ -92,43 +95,43 @@ pub(super) async fn record_created(
     identity: &AcsIdentity,
 ) -> Result<(), cluster::Error> {
     let key = ObjectRef::from_obj(identity).into();
-    let Some(created) = context.memory.created(&key) else {
+    let Some(created) = context.cache.created(&key) else {
         return Ok(());
     };
     let reference = created.connection.reference();
     let endpoint = created.via.endpoint.as_str();
     let next = next_status::created(identity, &created.id, &reference, endpoint);
     report::ready(context, identity, next).await?;
-    context.memory.forget_created(&key);
+    context.cache.forget_created(&key);
     Ok(())
 }
 
 /// Takes in an answer whose object is gone, or has left its name to another one.
-pub fn absorb_of_gone(context: &Context, answered: &Answered) -> Outcome {
+pub fn absorb_of_gone(context: &Context, answered: &Answered) -> StepOutcome {
     let by = &answered.call.by;
     match (&answered.call.operation, &answered.result) {
         (AcsOperation::CreateIdentity { .. }, Ok(AcsAnswer::Created(created))) => {
             remember_created(context, &answered.call, &created.id);
         }
         (AcsOperation::DeleteIdentity { identity_id }, result) => {
-            if context.memory.created(by).is_none() {
-                return Outcome::Done;
+            if context.cache.created(by).is_none() {
+                return StepOutcome::Done;
             }
             match result {
                 Err(error) if error.kind() != acs::Kind::IdentityNotOwned => {
                     warn!(identity_id, %error, "the identity of a deleted object could not be \
                      deleted yet");
-                    return Outcome::Rest(Some(renewal::add(context.now(), UNRECORDED)));
+                    return StepOutcome::Rest(Some(renewal::add(context.now(), UNRECORDED)));
                 }
                 _ => {
                     info!(identity_id, "deleted the identity of a deleted object");
-                    context.memory.forget_created(by);
+                    context.cache.forget_created(by);
                 }
             }
         }
         _ => {}
     }
-    Outcome::Done
+    StepOutcome::Done
 }
 
 /// All tokens are revoked, or not: the answer is in the status before one is issued again (R3).
@@ -137,7 +140,7 @@ async fn revoked(
     identity: &AcsIdentity,
     id: &str,
     answered: &Answered,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let via = &answered.call.via;
     let revoked = match &answered.result {
         Ok(AcsAnswer::Revoked(revoked)) => {
@@ -153,12 +156,12 @@ async fn revoked(
                 earlier_attempt_lost: false,
             }
         }
-        Ok(_) => return Ok(Outcome::Done),
+        Ok(_) => return Ok(StepOutcome::Done),
         Err(error) => {
             let now = context.now();
             let next = next_status::revoke_failed(identity, error.outcome(), error.is_lost(), now);
             report::failed(context, identity, next, error).await?;
-            return Ok(Outcome::Done);
+            return Ok(StepOutcome::Done);
         }
     };
     let now = context.now();
@@ -177,15 +180,15 @@ async fn revoked(
         .map(|last| last.reason.clone());
     let reason = reason.unwrap_or_default();
     let orders = next.last_revocation.as_ref().map(|last| &last.orders);
-    let mut ordered_by = revocation::orders_of(context, identity);
-    ordered_by.retain(|order| orders.is_some_and(|orders| orders.contains(&order.uid)));
+    let mut ordered_by = revocation::revocations_of(context, identity);
+    ordered_by.retain(|revocation| orders.is_some_and(|orders| orders.contains(&revocation.uid)));
     info!(reason, is_over, "revoked all tokens of the identity");
     write_siblings(context, identity, &next).await?;
     report::ready(context, identity, next).await?;
     if is_over {
         report::revoked(context, identity, &reason, &ordered_by).await;
     }
-    Ok(Outcome::Done)
+    Ok(StepOutcome::Done)
 }
 
 /// Where an id is shared, the tokens of the other objects died too: they look at their own object.
@@ -217,7 +220,7 @@ async fn deleted(
     identity: &AcsIdentity,
     id: &str,
     answered: &Answered,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let via = &answered.call.via;
     match &answered.result {
         Ok(_) => {
@@ -230,13 +233,13 @@ async fn deleted(
         Err(error) => {
             let next = identity.status.clone().unwrap_or_default();
             report::failed(context, identity, next, error).await?;
-            return Ok(Outcome::Done);
+            return Ok(StepOutcome::Done);
         }
     }
     if identity.metadata.deletion_timestamp.is_none() {
         // etcd was restored meanwhile: the object is back, and its identity is gone (T8).
         context.note_existence(id, via.endpoint.as_str(), true);
-        return Ok(Outcome::Done);
+        return Ok(StepOutcome::Done);
     }
     let_go(context, identity, None).await
 }

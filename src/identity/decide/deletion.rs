@@ -61,7 +61,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     }
     if let ConnectionView::Awaited { until } = &observed.connection {
         return Decision {
-            wake: Some(*until),
+            requeue_at: Some(*until),
             ..Decision::step(Step::Rest)
         };
     }
@@ -85,9 +85,9 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
         decide_revocation(observed, id).unwrap_or_else(ending)
     };
     Decision {
-        wake: decision
-            .wake
-            .map(|wake| wake.min(observed.deletion_deadline)),
+        requeue_at: decision
+            .requeue_at
+            .map(|requeue_at| requeue_at.min(observed.deletion_deadline)),
         ..decision
     }
 }

@@ -55,9 +55,9 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
         if marked || age >= MARKING || age.is_negative() {
             return Some(Decision::step(Step::Revoke { id: id.to_owned() }));
         }
-        let wake = renewal::add(pending.time.0, MARKING);
+        let requeue_at = renewal::add(pending.time.0, MARKING);
         return Some(Decision {
-            wake: Some(wake),
+            requeue_at: Some(requeue_at),
             ..Decision::step(Step::Rest)
         });
     }
@@ -82,7 +82,7 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
     let due = renewal::add(observed.asked_since.unwrap_or(observed.now), GATHERING);
     if observed.now < due {
         return Some(Decision {
-            wake: Some(due),
+            requeue_at: Some(due),
             ..Decision::step(Step::Rest)
         });
     }
@@ -95,9 +95,9 @@ fn clock_behind(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<D
     let newest = status.tokens_valid_after.as_ref()?.0;
     let service_now = observed.service_now.filter(|now| *now <= newest)?;
     let left = newest.duration_since(service_now) + SignedDuration::from_secs(1);
-    let wake = renewal::add(observed.now, left);
+    let requeue_at = renewal::add(observed.now, left);
     Some(Decision {
-        wake: Some(wake),
+        requeue_at: Some(requeue_at),
         ..Decision::step(Step::Rest)
     })
 }
@@ -155,9 +155,12 @@ pub(super) fn decide_denied(observed: &Observed<'_>, id: &str, verdict: Verdict)
             return record_revocation(observed, Reason::PolicyDenied);
         }
     }
-    let wake = over.unwrap_or_else(|| renewal::add(observed.now, POLICY_GRACE));
+    let requeue_at = over.unwrap_or_else(|| renewal::add(observed.now, POLICY_GRACE));
     Decision {
         is_denied: true,
-        ..Decision::rest(verdict, Some(wake).filter(|wake| *wake > observed.now))
+        ..Decision::rest(
+            verdict,
+            Some(requeue_at).filter(|requeue_at| *requeue_at > observed.now),
+        )
     }
 }

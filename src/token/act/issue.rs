@@ -10,11 +10,11 @@ use tracing::info;
 use super::{read_secret, read_user_token, remember};
 use crate::{
     acs::{self, IssuedToken, Resolved},
+    cache::HeldToken,
     cluster::{self, view::object_ref},
     context::Context,
     crd::{AcsToken, Reason, TeamsUser, TokenRecord},
-    engine::{AcsAnswer, AcsCall, AcsOperation, Answered, IssueOrder, Outcome, Why},
-    memory::HeldToken,
+    engine::{AcsAnswer, AcsCall, AcsOperation, Answered, IssueRequest, StepOutcome, Why},
     metrics::ReasonLabels,
     token::{
         decide::{self, Observed, Step},
@@ -30,20 +30,20 @@ use crate::{
 pub(super) async fn issue(
     context: &Arc<Context>,
     token: &AcsToken,
-    order: &IssueOrder,
+    request: &IssueRequest,
     findings: &mut Findings,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let Some((connection, via)) = connection_of(context, token, context.now()) else {
-        return Ok(Outcome::Overtaken);
+        return Ok(StepOutcome::Overtaken);
     };
     let observed = observe(context, token, findings, context.now());
-    if let Some(held) = in_hand(context, token, &observed, order, &via) {
+    if let Some(held) = in_hand(context, token, &observed, request, &via) {
         let key = ObjectRef::from_obj(token).into();
-        let Some(_guard) = context.locks.issue(&order.identity_id, &key) else {
-            return Ok(Outcome::Waits);
+        let Some(_guard) = context.locks.issue(&request.identity_id, &key) else {
+            return Ok(StepOutcome::Waits);
         };
-        store(context, token, order.why, &held, findings).await?;
-        return Ok(Outcome::Done);
+        store(context, token, request.why, &held, findings).await?;
+        return Ok(StepOutcome::Done);
     }
     let user = token.spec.teams_user.as_ref();
     let mut call = AcsCall {
@@ -53,32 +53,32 @@ pub(super) async fn issue(
         uid: token.uid().unwrap_or_default(),
         operation: match user {
             // The Entra token is read when the turn has come.
-            Some(user) => exchange(user, order, SecretString::default()),
-            None => AcsOperation::IssueToken(order.clone()),
+            Some(user) => exchange(user, request, SecretString::default()),
+            None => AcsOperation::IssueToken(request.clone()),
         },
-        deadline: order.deadline,
+        deadline: request.deadline,
     };
     if !context.calls.has_turn(&*context.world, &call) {
-        return Ok(Outcome::Waits);
+        return Ok(StepOutcome::Waits);
     }
-    if let Some(error) = is_still_refused(context, token, order, &call.via).await? {
+    if let Some(error) = is_still_refused(context, token, request, &call.via).await? {
         return refused(context, token, &error, findings).await;
     }
     if let Some(user) = user {
         let Some(found) = read_user_token(context, token, findings).await? else {
-            return Ok(Outcome::Done);
+            return Ok(StepOutcome::Done);
         };
-        call.operation = exchange(user, order, found.token);
+        call.operation = exchange(user, request, found.token);
     }
-    if !is_still_wanted(context, token, order, findings) {
-        return Ok(Outcome::Done);
+    if !is_still_wanted(context, token, request, findings) {
+        return Ok(StepOutcome::Done);
     }
     Ok(context.begin(call))
 }
 
-fn exchange(user: &TeamsUser, order: &IssueOrder, token: SecretString) -> AcsOperation {
+fn exchange(user: &TeamsUser, request: &IssueRequest, token: SecretString) -> AcsOperation {
     AcsOperation::ExchangeTeamsToken {
-        order: order.clone(),
+        request: request.clone(),
         token,
         app_id: user.app_id.clone(),
         user_id: user.user_id.clone(),
@@ -89,7 +89,7 @@ fn exchange(user: &TeamsUser, order: &IssueOrder, token: SecretString) -> AcsOpe
 fn is_still_wanted(
     context: &Context,
     token: &AcsToken,
-    order: &IssueOrder,
+    request: &IssueRequest,
     findings: &Findings,
 ) -> bool {
     let reference = object_ref(token.namespace().as_deref(), &token.name_any());
@@ -97,7 +97,7 @@ fn is_still_wanted(
     token.is_some_and(|token| {
         let observed = observe(context, &token, findings, context.now());
         let step = decide::decide(&observed).step;
-        matches!(step, Step::Issue(now) if now.is_same_as(order))
+        matches!(step, Step::Issue(now) if now.is_same_as(request))
     })
 }
 
@@ -108,42 +108,43 @@ pub async fn absorb(
     token: &AcsToken,
     answered: Answered,
     findings: &mut Findings,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let AcsCall {
         via,
         connection,
-        operation: AcsOperation::IssueToken(order) | AcsOperation::ExchangeTeamsToken { order, .. },
+        operation:
+            AcsOperation::IssueToken(request) | AcsOperation::ExchangeTeamsToken { request, .. },
         ..
     } = &answered.call
     else {
-        return Ok(Outcome::Done);
+        return Ok(StepOutcome::Done);
     };
     let issued = match &answered.result {
         Ok(AcsAnswer::Issued(issued)) => issued,
-        Ok(_) => return Ok(Outcome::Done),
+        Ok(_) => return Ok(StepOutcome::Done),
         Err(error) => {
-            let told = not_issued(context, token, &answered, order, error).await;
+            let told = not_issued(context, token, &answered, request, error).await;
             if told.is_err() {
                 // Else it would be called again at once, as if it had not failed.
-                context.calls.keep(answered);
+                context.calls.store_answer(answered);
             }
-            return told.map(|()| Outcome::Done);
+            return told.map(|()| StepOutcome::Done);
         }
     };
-    context.note_existence(&order.identity_id, via.endpoint.as_str(), false);
+    context.note_existence(&request.identity_id, via.endpoint.as_str(), false);
     let observed = observe(context, token, findings, context.now());
-    let record = TokenRecord::issued(token, order, issued, connection, via);
+    let record = TokenRecord::issued(token, request, issued, connection, via);
     if observed.service_now.is_none() && decide::is_issued_before_revocation(&observed, &record) {
         info!("discarded a token that was issued in the second of the revocation");
-        return Ok(Outcome::Done);
+        return Ok(StepOutcome::Done);
     }
     if let Some((reason, text)) = useless(&observed, &record) {
         report::failed(context, token, reason, &text, None).await?;
-        return Ok(Outcome::Done);
+        return Ok(StepOutcome::Done);
     }
     let held = hold(context, token, record, issued, via);
-    store(context, token, order.why, &held, findings).await?;
-    Ok(Outcome::Done)
+    store(context, token, request.why, &held, findings).await?;
+    Ok(StepOutcome::Done)
 }
 
 /// Tells that ACS issued no token; where that is the credential's fault, its connection does.
@@ -151,17 +152,17 @@ async fn not_issued(
     context: &Context,
     token: &AcsToken,
     answered: &Answered,
-    order: &IssueOrder,
+    request: &IssueRequest,
     error: &acs::Error,
 ) -> Result<(), cluster::Error> {
     if error.kind() == acs::Kind::IdentityNotFound {
         let endpoint = answered.call.via.endpoint.as_str();
-        context.note_existence(&order.identity_id, endpoint, true);
+        context.note_existence(&request.identity_id, endpoint, true);
     }
     if answered.is_overtaken == Some(true) {
         return Ok(());
     }
-    remember_failed(context, token, order);
+    remember_failed(context, token, request);
     let (reason, text) = (Reason::from(error.kind()), error.to_string());
     report::failed(context, token, reason, &text, error.retry_after()).await
 }
@@ -171,23 +172,23 @@ fn in_hand(
     context: &Context,
     token: &AcsToken,
     observed: &Observed<'_>,
-    order: &IssueOrder,
+    request: &IssueRequest,
     resolved: &Resolved,
 ) -> Option<Arc<HeldToken>> {
-    let held = context.memory.of(&token.uid()?).held?;
+    let held = context.cache.get(&token.uid()?).held?;
     let record = &held.record;
     let user_token = record.exchange.as_ref().map(|it| &it.user_token);
     // The life of a Teams user's token is not asked for.
     let is_same_shape = if user_token.is_some() {
-        record.shape.scopes == order.shape.scopes
+        record.parameters.scopes == request.parameters.scopes
     } else {
-        record.shape.is_same_as(&order.shape)
+        record.parameters.is_same_as(&request.parameters)
     };
-    let is_wanted = record.identity_id == order.identity_id
+    let is_wanted = record.identity_id == request.identity_id
         && is_same_shape
         && record.credential == resolved.credential
         && held.endpoint == resolved.endpoint.as_str()
-        && user_token == order.user_token.as_ref().map(|it| &it.fingerprint)
+        && user_token == request.user_token.as_ref().map(|it| &it.fingerprint)
         && token
             .open_request()
             .is_none_or(|request| record.request.as_deref() == Some(request.value))
@@ -209,10 +210,10 @@ fn hold(
         endpoint: via.endpoint.to_string(),
     });
     let uid = token.uid().unwrap_or_default();
-    context.memory.change(&uid, |memory| {
-        memory.held = Some(Arc::clone(&held));
+    context.cache.change(&uid, |cache| {
+        cache.held = Some(Arc::clone(&held));
         // What fails from now on is not the Entra token's fault.
-        memory.failed_user_token = None;
+        cache.failed_user_token = None;
     });
     held
 }
@@ -241,7 +242,7 @@ fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(Reason, Str
 async fn is_still_refused(
     context: &Context,
     token: &AcsToken,
-    order: &IssueOrder,
+    request: &IssueRequest,
     resolved: &Resolved,
 ) -> Result<Option<cluster::Error>, cluster::Error> {
     let failure = token
@@ -252,14 +253,14 @@ async fn is_still_refused(
         return Ok(None);
     }
     let namespace = token.namespace().unwrap_or_default();
-    let record = TokenRecord::placeholder(order, resolved, context.now());
+    let record = TokenRecord::placeholder(request, resolved, context.now());
     let wanted = Wanted {
         token,
-        facts: &record,
+        record: &record,
         endpoint: resolved.endpoint.as_str(),
         labels: &context.config.secret_labels,
     };
-    let secrets = Secrets::of(&*context.world, &namespace);
+    let secrets = Secrets::new(&*context.world, &namespace);
     match secrets.probe(&wanted, existing(context, token)).await {
         Err(error) if error.is_refusal() => Ok(Some(error)),
         probed => probed.map(|()| None),
@@ -272,12 +273,12 @@ fn existing(context: &Context, token: &AcsToken) -> Option<ObjectMeta> {
     Some(existing.metadata.clone())
 }
 
-fn remember_failed(context: &Context, token: &AcsToken, order: &IssueOrder) {
+fn remember_failed(context: &Context, token: &AcsToken, request: &IssueRequest) {
     let uid = token.uid().unwrap_or_default();
-    let user_token = order.user_token.as_ref().map(|it| it.fingerprint.clone());
+    let user_token = request.user_token.as_ref().map(|it| it.fingerprint.clone());
     context
-        .memory
-        .change(&uid, |memory| memory.failed_user_token = user_token);
+        .cache
+        .change(&uid, |cache| cache.failed_user_token = user_token);
 }
 
 /// The API server did not take the Secret: that is told, and the token stays in hand.
@@ -286,17 +287,17 @@ async fn refused(
     token: &AcsToken,
     error: &cluster::Error,
     findings: &mut Findings,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     // It may be there all the same: before another is issued, the Secret is read.
     findings.forget();
     let uid = token.uid().unwrap_or_default();
-    context.memory.change(&uid, |memory| {
-        memory.secret = None;
-        memory.doubts_secret = true;
+    context.cache.change(&uid, |cache| {
+        cache.secret = None;
+        cache.doubts_secret = true;
     });
     let text = format!("the Secret of the token cannot be written: {error}");
     report::failed(context, token, error.reason(), &text, None).await?;
-    Ok(Outcome::Done)
+    Ok(StepOutcome::Done)
 }
 
 async fn store(
@@ -307,11 +308,11 @@ async fn store(
     findings: &mut Findings,
 ) -> Result<(), cluster::Error> {
     let namespace = token.namespace().unwrap_or_default();
-    let secrets = Secrets::of(&*context.world, &namespace);
+    let secrets = Secrets::new(&*context.world, &namespace);
     let record = &held.record;
     let wanted = Wanted {
         token,
-        facts: record,
+        record,
         endpoint: &held.endpoint,
         labels: &context.config.secret_labels,
     };
@@ -335,9 +336,9 @@ async fn store(
     count(context, token, why);
     info!(why = %why.reason(), secret = token.secret_name(), expires = %record.expires_at, "issued a token");
     let (uid, now) = (token.uid().unwrap_or_default(), context.now());
-    context.memory.change(&uid, |memory| match why {
-        Why::SecretEdited => memory.repaired = Some(now),
-        Why::SecretMissing => memory.recreated = Some(now),
+    context.cache.change(&uid, |cache| match why {
+        Why::SecretEdited => cache.repaired = Some(now),
+        Why::SecretMissing => cache.recreated = Some(now),
         _ => {}
     });
     if why == Why::SecretEdited {
@@ -345,7 +346,7 @@ async fn store(
     }
     report::record(context, token, record).await?;
     nudge::after_revocation(context, token, (why, record));
-    report::told_if_capped(context, token, record).await;
+    report::report_if_capped(context, token, record).await;
     Ok(())
 }
 

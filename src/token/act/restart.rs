@@ -10,7 +10,7 @@ use crate::{
     cluster,
     context::Context,
     crd::{AcsToken, RESTARTED_AT, Reason, RolloutRestartStatus, WorkloadKey},
-    engine::{ApiRequest, Object, Outcome, Workload},
+    engine::{ApiRequest, Object, StepOutcome, Workload},
     metrics::ReasonLabels,
     token::{
         report,
@@ -24,13 +24,13 @@ pub(super) async fn restart(
     context: &Arc<Context>,
     token: &AcsToken,
     due: &Restart,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     let workload = WorkloadKey {
         namespace: token.namespace().unwrap_or_default(),
         kind: due.done.kind,
         name: due.done.name.clone(),
     };
-    let memory = &context.memory;
+    let cache = &context.cache;
     let read = context
         .world
         .ask(ApiRequest::ReadWorkload(workload.clone()));
@@ -44,23 +44,23 @@ pub(super) async fn restart(
     };
     match judge(&found, due.since, context.now()) {
         Judgement::Rereads => {
-            tell(context, token, due, &due.done).await?;
+            report(context, token, due, &due.done).await?;
         }
         Judgement::IsRestarted(at) => {
-            memory.remember_restart(&workload, context.now(), Some(at));
+            cache.remember_restart(&workload, context.now(), Some(at));
             let restarted_at = Some(Time(at));
             let told = RolloutRestartStatus {
                 restarted_at,
                 ..due.done.clone()
             };
-            tell(context, token, due, &told).await?;
+            report(context, token, due, &told).await?;
         }
         Judgement::TooSoon(at) => {
-            memory.remember_restart(&workload, at, Some(at));
+            cache.remember_restart(&workload, at, Some(at));
         }
         Judgement::Restart(at) => {
             // Whatever comes of it, the next try is five minutes later.
-            memory.remember_restart(&workload, context.now(), None);
+            cache.remember_restart(&workload, context.now(), None);
             let request = ApiRequest::RestartWorkload {
                 workload: workload.clone(),
                 version: found.version.clone(),
@@ -68,14 +68,14 @@ pub(super) async fn restart(
             };
             match context.world.ask(request).await {
                 Ok(_) => {
-                    memory.remember_restart(&workload, context.now(), Some(at));
+                    cache.remember_restart(&workload, context.now(), Some(at));
                     restarted(context, token, due, &found, Time(at)).await?;
                 }
                 Err(error) => return failed(context, token, due, &workload, error).await,
             }
         }
     }
-    Ok(Outcome::Rest(Some(context.now())))
+    Ok(StepOutcome::Rest(Some(context.now())))
 }
 
 /// `Deployment web`.
@@ -105,7 +105,7 @@ async fn restarted(
     };
     count(context, due, Reason::WorkloadRestarted);
     info!(workload, why = due.why, "restarted a workload");
-    tell(context, token, due, &told).await?;
+    report(context, token, due, &told).await?;
     let note = format!("restarted {workload}, because {}", due.why);
     context.inform(token, Reason::WorkloadRestarted, note).await;
     Ok(())
@@ -119,17 +119,17 @@ async fn failed(
     due: &Restart,
     workload: &WorkloadKey,
     error: cluster::Error,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     if matches!(error, cluster::Error::Withheld) {
         return Err(error);
     }
     if error.is_conflict() {
         // Nothing was done.
-        context.memory.forget_try(workload);
-        return Ok(Outcome::Overtaken);
+        context.cache.forget_try(workload);
+        return Ok(StepOutcome::Overtaken);
     }
-    let memory = &context.memory;
-    memory.remember_restart(workload, context.now(), None);
+    let cache = &context.cache;
+    cache.remember_restart(workload, context.now(), None);
     let is_final = error.is_refusal() || error.is_not_found();
     not_restarted(context, token, due, &error.to_string(), is_final).await
 }
@@ -140,7 +140,7 @@ async fn not_restarted(
     due: &Restart,
     text: &str,
     is_final: bool,
-) -> Result<Outcome, cluster::Error> {
+) -> Result<StepOutcome, cluster::Error> {
     count(context, due, Reason::WorkloadNotRestarted);
     let told = RolloutRestartStatus {
         message: Some(text.to_owned()),
@@ -151,12 +151,12 @@ async fn not_restarted(
         error = text,
         "a workload was not restarted"
     );
-    tell(context, token, due, &told).await?;
-    Ok(Outcome::Rest(Some(context.now())))
+    report(context, token, due, &told).await?;
+    Ok(StepOutcome::Rest(Some(context.now())))
 }
 
 /// Writes the status, and an Event where its message is news.
-async fn tell(
+async fn report(
     context: &Context,
     token: &AcsToken,
     due: &Restart,

@@ -81,19 +81,19 @@ pub(super) fn record_or_delete(
     only_without_identity: bool,
 ) -> Option<Step> {
     let name = match &observed.secret {
-        SecretView::Ours { facts, .. } => {
-            let unrecorded = facts
+        SecretView::Ours { record, .. } => {
+            let unrecorded = record
                 .as_deref()
-                .filter(|facts| is_unrecorded(observed.token, facts));
-            if let Some(facts) = unrecorded {
-                return Some(Step::Record(facts.clone()));
+                .filter(|record| is_unrecorded(observed.token, record));
+            if let Some(record) = unrecorded {
+                return Some(Step::Record(record.clone()));
             }
             observed.token.secret_name()
         }
         SecretView::Unknown => return Some(Step::ReadSecret),
         SecretView::Absent | SecretView::Foreign { .. } => {
-            if let Some(facts) = unrecorded_former(observed) {
-                return Some(Step::Record(facts.clone()));
+            if let Some(record) = unrecorded_former(observed) {
+                return Some(Step::Record(record.clone()));
             }
             observed.former.as_ref()?.name.clone()
         }
@@ -106,18 +106,24 @@ pub(super) fn record_or_delete(
 
 /// A token that is in a former Secret only, and that the status does not tell.
 pub(super) fn unrecorded_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenRecord> {
-    let facts = observed.former.as_ref()?.facts.as_ref()?;
-    let is_moved = matches!(&observed.secret, SecretView::Ours { facts: Some(_), .. });
+    let record = observed.former.as_ref()?.record.as_ref()?;
+    let is_moved = matches!(
+        &observed.secret,
+        SecretView::Ours {
+            record: Some(_),
+            ..
+        }
+    );
     let status = observed.token.status.as_ref();
     let told = status.and_then(|status| status.issued_at.as_ref());
-    let is_newer = told.is_none_or(|told| facts.issued_at > told.0);
-    (is_newer && !is_moved).then_some(facts)
+    let is_newer = told.is_none_or(|told| record.issued_at > told.0);
+    (is_newer && !is_moved).then_some(record)
 }
 
 /// Whether the Secret knows of a token that the status does not.
-pub(super) fn is_unrecorded(token: &AcsToken, facts: &TokenRecord) -> bool {
+pub(super) fn is_unrecorded(token: &AcsToken, record: &TokenRecord) -> bool {
     let Some(status) = &token.status else {
         return true;
     };
-    !facts.is_told_by(status)
+    !record.is_told_by(status)
 }

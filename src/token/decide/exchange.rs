@@ -8,9 +8,9 @@ use super::{
     issue::{local_time, unable},
 };
 use crate::{
+    cache::UserTokenView,
     crd::{POLICY_GRACE, Reason, TokenParameters, TokenRecord},
     engine::Why,
-    memory::UserTokenView,
     renewal,
 };
 
@@ -22,9 +22,9 @@ const SAME_END: SignedDuration = SignedDuration::from_mins(1);
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Whether a token of a Teams user is another than the Entra token that is there now would give.
-pub(super) fn is_outdated(observed: &Observed<'_>, facts: &TokenRecord) -> bool {
+pub(super) fn is_outdated(observed: &Observed<'_>, record: &TokenRecord) -> bool {
     match &observed.user_token {
-        Some(UserTokenView::There(seen)) => facts
+        Some(UserTokenView::There(seen)) => record
             .exchange
             .as_ref()
             .is_none_or(|exchange| exchange.user_token != seen.fingerprint),
@@ -107,10 +107,10 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
         return Some(expired);
     }
     // By what was told at the exchange: after a restart the service's clock may not be known.
-    let is_in_vain = |facts: &TokenRecord| {
-        let exchange = facts.exchange.as_ref();
-        let same_end = renewal::add(facts.expires_at, SAME_END);
-        !is_outdated(observed, facts)
+    let is_in_vain = |record: &TokenRecord| {
+        let exchange = record.exchange.as_ref();
+        let same_end = renewal::add(record.expires_at, SAME_END);
+        !is_outdated(observed, record)
             && exchange.is_some_and(|exchange| exchange.user_token_expires_at <= same_end)
     };
     (why == Why::Renewal && good.is_some_and(is_in_vain)).then(|| Fault {

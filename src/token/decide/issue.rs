@@ -7,9 +7,9 @@ use super::{
     exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking, waits,
 };
 use crate::{
+    cache::UserTokenView,
     crd::{AcsToken, Reason, TokenParameters, TokenRecord, Verdict, parse_duration},
-    engine::{IssueOrder, Why},
-    memory::UserTokenView,
+    engine::{IssueRequest, Why},
     renewal,
 };
 
@@ -95,15 +95,15 @@ pub(super) fn issue_or_wait(
     }
     let due = match (why, good) {
         (Why::First, _) => created_at(observed.token),
-        (Why::Renewal | Why::CredentialChanged | Why::UserTokenChanged, Some(facts)) => {
-            facts.expires_at
+        (Why::Renewal | Why::CredentialChanged | Why::UserTokenChanged, Some(record)) => {
+            record.expires_at
         }
         (Why::CredentialRefused, _) => renewal::add(observed.now, FIRSTS_FIRST),
         _ => observed.now,
     };
-    Decision::step(Step::Issue(IssueOrder {
+    Decision::step(Step::Issue(IssueRequest {
         identity_id: identity.id.clone(),
-        shape: TokenParameters::wanted(observed.token, &observed.limits),
+        parameters: TokenParameters::wanted(observed.token, &observed.limits),
         user_token: match &observed.user_token {
             Some(UserTokenView::There(seen)) => Some(seen.clone()),
             _ => None,
@@ -126,7 +126,7 @@ fn wait_for_clock(
     let is_soon = renewal::add(observed.now, REVOKING) >= until;
     Some(match good {
         Some(_) => Decision {
-            wake: Some(until),
+            requeue_at: Some(until),
             ..Decision::step(Step::Rest)
         },
         None if is_soon => Decision::rest(revoking(), None, Some(until)),
@@ -150,18 +150,20 @@ pub(super) fn unable(
     is_stalled: bool,
     retry_at: Option<Timestamp>,
 ) -> Decision {
-    let Some(facts) = good else {
+    let Some(record) = good else {
         let verdict = Verdict::unable(reason, message, is_stalled);
         return Decision::rest(verdict, None, retry_at);
     };
-    let wake = retry_at.map_or(facts.expires_at, |retry| retry.min(facts.expires_at));
-    let shape_is_current = facts.shape.is_wanted_by(observed.token, &observed.limits);
-    let verdict = if is_stalled && !shape_is_current {
+    let requeue_at = retry_at.map_or(record.expires_at, |retry| retry.min(record.expires_at));
+    let parameters_are_current = record
+        .parameters
+        .is_wanted_by(observed.token, &observed.limits);
+    let verdict = if is_stalled && !parameters_are_current {
         Verdict::ReadyButStalled { reason, message }
     } else {
         ready(observed.token)
     };
-    Decision::rest(verdict, Some(facts), Some(wake))
+    Decision::rest(verdict, Some(record), Some(requeue_at))
 }
 
 /// What the status says of a token that is good.
@@ -182,10 +184,10 @@ pub fn ready(token: &AcsToken) -> Verdict {
 pub(super) fn why_issue(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenRecord>,
+    record: Option<&TokenRecord>,
     is_there: bool,
 ) -> Option<Why> {
-    let Some(facts) = facts else {
+    let Some(record) = record else {
         let was_issued = observed.token.status.as_ref().is_some_and(|status| {
             status.identity_id.as_deref() == Some(identity.id.as_str())
                 && status
@@ -203,19 +205,22 @@ pub(super) fn why_issue(
         ConnectionView::Usable { credential } => Some(credential),
         ConnectionView::Unusable(_) => None,
     };
-    if is_dead(facts.issued_at, identity) {
+    if is_dead(record.issued_at, identity) {
         Some(Why::Revoked)
-    } else if !facts.shape.is_wanted_by(observed.token, &observed.limits) {
+    } else if !record
+        .parameters
+        .is_wanted_by(observed.token, &observed.limits)
+    {
         Some(Why::Changed)
-    } else if is_of_dead_credential(identity, facts) {
+    } else if is_of_dead_credential(identity, record) {
         Some(Why::CredentialRefused)
-    } else if exchange::is_outdated(observed, facts) {
+    } else if exchange::is_outdated(observed, record) {
         Some(Why::UserTokenChanged)
-    } else if credential.is_some_and(|credential| *credential != facts.credential) {
+    } else if credential.is_some_and(|credential| *credential != record.credential) {
         Some(Why::CredentialChanged)
-    } else if is_unsettled(observed, identity, facts) {
+    } else if is_unsettled(observed, identity, record) {
         Some(Why::Unsettled)
-    } else if observed.now >= renew_at(observed.token, facts) {
+    } else if observed.now >= renew_at(observed.token, record) {
         Some(Why::Renewal)
     } else if observed
         .token
@@ -230,7 +235,7 @@ pub(super) fn why_issue(
 
 /// When the token is due for renewal, by the operator's clock.
 #[must_use]
-pub fn renew_at(token: &AcsToken, facts: &TokenRecord) -> Timestamp {
+pub fn renew_at(token: &AcsToken, record: &TokenRecord) -> Timestamp {
     let wanted = token
         .spec
         .renew_before
@@ -238,11 +243,11 @@ pub fn renew_at(token: &AcsToken, facts: &TokenRecord) -> Timestamp {
         .and_then(|text| parse_duration(text).ok());
     let seed = token.metadata.uid.as_deref().unwrap_or_default();
     // A Teams user's token is made anew before its Entra token ends, too.
-    let exchange = facts.exchange.as_ref();
-    let end = exchange.map_or(facts.expires_at, |exchange| {
-        exchange.user_token_expires_at.min(facts.expires_at)
+    let exchange = record.exchange.as_ref();
+    let end = exchange.map_or(record.expires_at, |exchange| {
+        exchange.user_token_expires_at.min(record.expires_at)
     });
-    let life = facts.life - facts.expires_at.duration_since(end);
+    let life = record.life - record.expires_at.duration_since(end);
     let life = life.max(SignedDuration::ZERO);
     renewal::whole_seconds(renewal::renew_at(end, life, wanted, seed))
 }
@@ -250,14 +255,14 @@ pub fn renew_at(token: &AcsToken, facts: &TokenRecord) -> Timestamp {
 /// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
 /// is not known, nothing but the answer tells, and that is dated when it is sent.
 #[must_use]
-pub fn is_issued_before_revocation(observed: &Observed<'_>, facts: &TokenRecord) -> bool {
+pub fn is_issued_before_revocation(observed: &Observed<'_>, record: &TokenRecord) -> bool {
     let IdentityView::Usable(identity) = &observed.identity else {
         return false;
     };
     identity.tokens_valid_after.is_some_and(|dead| {
         let is_known = observed.service_now.is_some();
         let dead = if is_known { dead } else { after(dead) };
-        facts.issued_at <= dead
+        record.issued_at <= dead
     })
 }
 
@@ -273,7 +278,7 @@ pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> O
     }
     // What only a human can end is tried slowly.
     let is_stalling = failure.reason().is_stalling();
-    let left = good.map(|facts| facts.expires_at.duration_since(failure.time.0));
+    let left = good.map(|record| record.expires_at.duration_since(failure.time.0));
     let left = left.or_else(|| is_stalling.then_some(SignedDuration::from_hours(24)));
     let seed = observed.token.metadata.uid.as_deref().unwrap_or_default();
     let wait = renewal::backoff(status.failed_attempts.unwrap_or(1), left, seed);
@@ -292,28 +297,28 @@ pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timesta
 }
 
 /// Until when a revocation whose answer was lost may still end the token (R3), by the service's clock.
-fn unsettled_until(identity: &UsableIdentity, facts: &TokenRecord) -> Option<Timestamp> {
+fn unsettled_until(identity: &UsableIdentity, record: &TokenRecord) -> Option<Timestamp> {
     let until = identity.unsettled_until;
-    until.filter(|until| facts.issued_at <= *until).map(after)
+    until.filter(|until| record.issued_at <= *until).map(after)
 }
 
 /// The same by the operator's clock.
 pub(super) fn settles_at(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: &TokenRecord,
+    record: &TokenRecord,
 ) -> Option<Timestamp> {
-    unsettled_until(identity, facts).map(|until| local_time(observed, until))
+    unsettled_until(identity, record).map(|until| local_time(observed, until))
 }
 
 /// Whether that time is over, and nobody knows if the token has lived through it.
 pub(super) fn is_unsettled(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: &TokenRecord,
+    record: &TokenRecord,
 ) -> bool {
     let now = observed.service_now;
-    unsettled_until(identity, facts).is_some_and(|until| now.is_none_or(|now| now >= until))
+    unsettled_until(identity, record).is_some_and(|until| now.is_none_or(|now| now >= until))
 }
 
 pub(super) fn created_at(token: &AcsToken) -> Timestamp {

@@ -13,8 +13,8 @@ use super::{
     withheld::{denial, suspension, withheld},
 };
 use crate::{
+    cache::UserTokenView,
     crd::{AcsToken, Reason, TokenRecord, Verdict},
-    memory::UserTokenView,
     renewal,
     token::{restart, revocation_demand::demand},
 };
@@ -27,9 +27,9 @@ const RIVAL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
-    if let Some(facts) = unrecorded_former(observed) {
+    if let Some(record) = unrecorded_former(observed) {
         // Renamed between Secret and status; whatever comes, a revocation may depend on it.
-        return Decision::step(Step::Record(facts.clone()));
+        return Decision::step(Step::Record(record.clone()));
     }
     if let Some(rival) = &observed.rival {
         if let (true, Some(former)) = (rival.gives_way, &observed.former) {
@@ -48,7 +48,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
         );
         // A rival that never had the Secret and takes another name tells nobody.
         return Decision {
-            wake: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
+            requeue_at: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
             ..conflict
         };
     }
@@ -87,7 +87,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
                 .is_none_or(|s| s.conditions.is_empty());
             if *is_brief && is_new && quiet.is_some() {
                 return Decision {
-                    wake: quiet,
+                    requeue_at: quiet,
                     ..Decision::step(Step::Rest)
                 };
             }
@@ -103,7 +103,7 @@ const UNSETTLED: &str =
 
 fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> Decision {
     let name = observed.token.secret_name();
-    let (facts, is_outdated, is_immutable, is_there) = match &observed.secret {
+    let (record, is_outdated, is_immutable, is_there) = match &observed.secret {
         SecretView::Unknown => return Decision::step(Step::ReadSecret),
         SecretView::Foreign { owner } => {
             return stalled(
@@ -115,17 +115,17 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         }
         SecretView::Absent => (None, false, false, false),
         SecretView::Ours {
-            facts,
+            record,
             is_outdated,
             is_immutable,
-        } => (facts.as_deref(), *is_outdated, *is_immutable, true),
+        } => (record.as_deref(), *is_outdated, *is_immutable, true),
     };
-    if let Some(facts) = facts.filter(|facts| is_unrecorded(observed.token, facts)) {
-        return Decision::step(Step::Record(facts.clone()));
+    if let Some(record) = record.filter(|record| is_unrecorded(observed.token, record)) {
+        return Decision::step(Step::Record(record.clone()));
     }
     if let (Some(former), false) = (&observed.former, is_there) {
-        let is_good = former.facts.as_ref().is_some_and(|facts| {
-            facts.identity_id == identity.id && is_good(observed, identity, facts)
+        let is_good = former.record.as_ref().is_some_and(|record| {
+            record.identity_id == identity.id && is_good(observed, identity, record)
         });
         if is_good {
             return refusal(observed).unwrap_or_else(|| {
@@ -135,10 +135,10 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             });
         }
     }
-    let facts = facts.filter(|facts| facts.identity_id == identity.id);
-    let good = facts.filter(|facts| is_good(observed, identity, facts));
+    let record = record.filter(|record| record.identity_id == identity.id);
+    let good = record.filter(|record| is_good(observed, identity, record));
 
-    let is_unsure = good.is_some_and(|facts| is_unsettled(observed, identity, facts));
+    let is_unsure = good.is_some_and(|record| is_unsettled(observed, identity, record));
     if let Some(mut message) = suspension(observed.token, identity) {
         if is_unsure {
             message.push_str(UNSETTLED);
@@ -146,15 +146,15 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         // Not while it is being revoked (R4).
         let is_good = good.is_some() && !identity.is_revoking && !is_unsure;
         let verdict = Verdict::Suspended { is_good, message };
-        return withheld(observed, identity, facts, good, verdict);
+        return withheld(observed, identity, record, good, verdict);
     }
     if identity.is_revoking {
-        return Decision::rest(revoking(), facts, None);
+        return Decision::rest(revoking(), record, None);
     }
     if demand(observed.token, &identity.id, &observed.limits)
         .is_some_and(|demand| demand.asks.is_some() && !is_dead(demand.issued_at, identity))
     {
-        return wait_for_revocation(observed, identity, facts, good);
+        return wait_for_revocation(observed, identity, record, good);
     }
     if let Some(message) = denial(observed, identity) {
         let reason = Reason::PolicyDenied;
@@ -162,7 +162,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             Some(_) if !is_unsure => Verdict::ReadyButStalled { reason, message },
             _ => Verdict::stalled(reason, message),
         };
-        return withheld(observed, identity, facts, good, verdict);
+        return withheld(observed, identity, record, good, verdict);
     }
     if let Some(key) = &observed.forbidden_key {
         let reason = Reason::SecretMetadataForbidden;
@@ -170,18 +170,18 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             "remove {key} from secret.labels and secret.annotations: the operator's flag \
              --forbid-secret-metadata forbids it"
         );
-        let wake = good.map(|facts| facts.expires_at);
+        let requeue_at = good.map(|record| record.expires_at);
         let verdict = match good {
             Some(_) => Verdict::ReadyButStalled { reason, message },
             None => Verdict::stalled(reason, message),
         };
-        return Decision::rest(verdict, good, wake);
+        return Decision::rest(verdict, good, requeue_at);
     }
     if observed.user_token == Some(UserTokenView::Unknown) {
         return Decision::step(Step::ReadUserToken);
     }
-    let Some(why) = why_issue(observed, identity, facts, is_there) else {
-        return settle(observed, identity, facts, is_outdated, is_immutable);
+    let Some(why) = why_issue(observed, identity, record, is_there) else {
+        return settle(observed, identity, record, is_outdated, is_immutable);
     };
     if is_immutable {
         return unable(
@@ -203,7 +203,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
 fn settle(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenRecord>,
+    record: Option<&TokenRecord>,
     is_outdated: bool,
     is_immutable: bool,
 ) -> Decision {
@@ -217,9 +217,9 @@ fn settle(
     if is_outdated && !is_immutable && held_back.is_none() {
         return Decision::step(Step::RewriteSecret);
     }
-    if let (Some(facts), true) = (facts, !is_outdated && was_refused(observed.token)) {
+    if let (Some(record), true) = (record, !is_outdated && was_refused(observed.token)) {
         // What the API server did not take before, it has taken now.
-        return Decision::step(Step::Record(facts.clone()));
+        return Decision::step(Step::Record(record.clone()));
     }
     if let Some(former) = &observed.former {
         return Decision::step(Step::DeleteSecret {
@@ -227,9 +227,9 @@ fn settle(
             only_without_identity: false,
         });
     }
-    let wake = facts.map(|facts| {
-        let unsettled = settles_at(observed, identity, facts);
-        let renewal = renew_at(observed.token, facts).min(facts.expires_at);
+    let requeue_at = record.map(|record| {
+        let unsettled = settles_at(observed, identity, record);
+        let renewal = renew_at(observed.token, record).min(record.expires_at);
         // A credential that was refused may work by now, and the token be of a former one (C1).
         let refused = match &identity.connection {
             ConnectionView::Unusable(why) => why.retry_at,
@@ -249,26 +249,26 @@ fn settle(
     } else {
         ready(observed.token)
     };
-    let decision = Decision::rest(verdict, facts, wake);
-    match facts.filter(|_| !is_outdated && !identity.is_missing) {
-        Some(facts) => with_restarts(observed, facts, decision),
+    let decision = Decision::rest(verdict, record, requeue_at);
+    match record.filter(|_| !is_outdated && !identity.is_missing) {
+        Some(record) => with_restarts(observed, record, decision),
         None => decision,
     }
 }
 
 /// What comes last: the Secret is as it should be, and workloads may have to be restarted for it. What
 /// the status tells of them is written before any is restarted.
-fn with_restarts(observed: &Observed<'_>, facts: &TokenRecord, decision: Decision) -> Decision {
-    let plan = restart::plan(observed.token, facts, &observed.restarts, observed.now);
+fn with_restarts(observed: &Observed<'_>, record: &TokenRecord, decision: Decision) -> Decision {
+    let plan = restart::plan(observed.token, record, &observed.restarts, observed.now);
     let status = observed.token.status.as_ref();
     let is_told = status.is_some_and(|status| status.rollout_restarts == plan.told);
     let due_at = plan.due.as_ref().map(|_| observed.now);
     if let (Some(restart), true) = (plan.due, is_told) {
         return Decision::step(Step::RestartWorkload(Box::new(restart)));
     }
-    let wakes = [decision.wake, plan.wake, due_at];
+    let wakes = [decision.requeue_at, plan.requeue_at, due_at];
     Decision {
-        wake: wakes.into_iter().flatten().min(),
+        requeue_at: wakes.into_iter().flatten().min(),
         restarts: Some(plan.told),
         ..decision
     }
@@ -280,7 +280,7 @@ fn with_restarts(observed: &Observed<'_>, facts: &TokenRecord, decision: Decisio
 fn wait_for_revocation(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenRecord>,
+    record: Option<&TokenRecord>,
     good: Option<&TokenRecord>,
 ) -> Decision {
     let waits = match &identity.connection {
@@ -296,23 +296,23 @@ fn wait_for_revocation(
         Verdict::ready(Reason::ChangeWaits, message)
     };
     match (good, waits) {
-        (Some(facts), None) => match &identity.revocation_fails {
-            Some(message) => Decision::rest(change_waits(message), good, Some(facts.expires_at)),
+        (Some(record), None) => match &identity.revocation_fails {
+            Some(message) => Decision::rest(change_waits(message), good, Some(record.expires_at)),
             // The connection may fail meanwhile, and nobody tells that to those who don't call.
             None => Decision {
-                wake: Some(renewal::add(observed.now, QUIET_WAIT).min(facts.expires_at)),
+                requeue_at: Some(renewal::add(observed.now, QUIET_WAIT).min(record.expires_at)),
                 ..Decision::step(Step::Rest)
             },
         },
-        (Some(facts), Some(why)) => {
-            let end = facts.expires_at;
-            let wake = why.retry_at.map_or(end, |at| at.min(end));
-            Decision::rest(change_waits(&why.message), good, Some(wake))
+        (Some(record), Some(why)) => {
+            let end = record.expires_at;
+            let requeue_at = why.retry_at.map_or(end, |at| at.min(end));
+            Decision::rest(change_waits(&why.message), good, Some(requeue_at))
         }
-        (None, None) => Decision::rest(revoking(), facts, None),
+        (None, None) => Decision::rest(revoking(), record, None),
         (None, Some(why)) => {
             let verdict = Verdict::reconciling(why.reason, why.message.clone());
-            Decision::rest(verdict, facts, why.retry_at)
+            Decision::rest(verdict, record, why.retry_at)
         }
     }
 }

@@ -35,11 +35,11 @@ pub(super) fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Opti
 pub(super) fn withheld(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
-    facts: Option<&TokenRecord>,
+    record: Option<&TokenRecord>,
     good: Option<&TokenRecord>,
     verdict: Verdict,
 ) -> Decision {
-    let is_over = facts.map_or_else(|| is_over(observed, identity), |_| good.is_none());
+    let is_over = record.map_or_else(|| is_over(observed, identity), |_| good.is_none());
     let is_there = matches!(observed.secret, SecretView::Ours { .. });
     let over = (is_there && is_over).then(|| observed.token.secret_name());
     // What would be copied was.
@@ -53,16 +53,16 @@ pub(super) fn withheld(
     // One that was edited is not known by what it says.
     let status = observed.token.status.as_ref();
     let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
-    let end = good.map(|facts| facts.expires_at).or(told);
+    let end = good.map(|record| record.expires_at).or(told);
     let grace = grace(observed, identity);
-    let unsettled = good.and_then(|facts| settles_at(observed, identity, facts));
+    let unsettled = good.and_then(|record| settles_at(observed, identity, record));
     let unsettled = unsettled.filter(|until| *until > observed.now);
-    let wake = end.into_iter().chain(grace).chain(unsettled);
-    let wake = wake.min().filter(|_| !is_over);
+    let requeue_at = end.into_iter().chain(grace).chain(unsettled);
+    let requeue_at = requeue_at.min().filter(|_| !is_over);
     Decision {
         forgets: is_over,
         is_denied: grace.is_some(),
-        ..Decision::rest(verdict, good, wake)
+        ..Decision::rest(verdict, good, requeue_at)
     }
 }
 

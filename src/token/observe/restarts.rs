@@ -13,7 +13,7 @@ pub(super) fn observe(context: &Context, token: &AcsToken, namespace: &str) -> R
             kind: target.kind,
             name: target.name.clone(),
         };
-        context.memory.last_restart(&workload)
+        context.cache.last_restart(&workload)
     });
     Restarts {
         is_allowed: context.config.allows_rollout_restart,

@@ -22,10 +22,10 @@ fn token(spec: &Value, told: &[RolloutRestartStatus]) -> AcsToken {
     token
 }
 
-fn facts(revision: i64, restart_revision: Option<i64>) -> TokenRecord {
+fn record(revision: i64, restart_revision: Option<i64>) -> TokenRecord {
     TokenRecord {
         identity_id: "8:acs:a_b".to_owned(),
-        shape: TokenParameters {
+        parameters: TokenParameters {
             scopes: [Scope::Chat].into(),
             expires_in: "24h".to_owned(),
         },
@@ -58,7 +58,7 @@ fn planned(
     };
     plan(
         &token(&spec, told),
-        &facts(revision, restart),
+        &record(revision, restart),
         &restarts,
         at(now),
     )
@@ -83,7 +83,11 @@ fn a_restart_is_due_for_what_pods_cant_see_and_ten_seconds_later() {
         let told = first(after);
         let seen = planned((after, keys), &told, revisions, None, 5);
         assert_eq!(seen.due, None, "{after} {keys} {revisions:?}");
-        assert_eq!(seen.wake.is_some(), is_due, "{after} {keys} {revisions:?}");
+        assert_eq!(
+            seen.requeue_at.is_some(),
+            is_due,
+            "{after} {keys} {revisions:?}"
+        );
         let later = planned((after, keys), &seen.told, revisions, None, 15);
         assert_eq!(later.due.is_some(), is_due, "{after} {keys} {revisions:?}");
         assert_eq!(later.told, seen.told);
@@ -95,13 +99,13 @@ fn a_new_cause_waits_anew_and_an_earlier_restart_does_not_serve_it() {
     let of = ("Change", &Value::Null);
     let seen = planned(of, &first("Change"), (2, Some(2)), None, 0);
     let again = planned(of, &seen.told, (3, Some(3)), None, 9);
-    assert_eq!(again.wake, Some(at(19)));
+    assert_eq!(again.requeue_at, Some(at(19)));
     let last = |restarted| LastRestart {
         tried: at(restarted),
         restarted: Some(at(restarted)),
     };
     let early = planned(of, &again.told, (3, Some(3)), Some(last(9)), 20);
-    assert_eq!((early.due, early.wake), (None, Some(at(309))));
+    assert_eq!((early.due, early.requeue_at), (None, Some(at(309))));
     let served = planned(of, &again.told, (3, Some(3)), Some(last(10)), 20);
     let told = served.told.first().unwrap();
     assert_eq!((told.revision, &told.pending), (3, &None));
@@ -116,14 +120,14 @@ fn what_happens_while_restarts_are_switched_off_restarts_nothing_later() {
     let off = Restarts::default();
     let told = plan(
         &token(&spec, &first("Change")),
-        &facts(2, Some(2)),
+        &record(2, Some(2)),
         &off,
         at(0),
     )
     .told;
     assert_eq!(told.first().unwrap().message.as_deref(), Some(SWITCHED_OFF));
     let on = planned(("Change", &Value::Null), &told, (2, Some(2)), None, 100);
-    assert_eq!((on.due, on.wake), (None, None));
+    assert_eq!((on.due, on.requeue_at), (None, None));
     assert_eq!(on.told.first().unwrap().message, None);
 }
 

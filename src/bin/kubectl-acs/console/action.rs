@@ -16,7 +16,7 @@ use crate::{
     gitops,
     inspect::secret_of_token,
     manifest, renew, request, revoke,
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
     suspend, user,
     wait::Patience,
 };
@@ -93,7 +93,7 @@ impl Affected {
 
 impl Action {
     /// The words after `kubectl acs`.
-    fn words(&self, place: &Place) -> Result<Vec<String>, Failure> {
+    fn words(&self, place: &ClusterArgs) -> Result<Vec<String>, Failure> {
         let wrong = |why| Failure::new(Exit::Usage, why);
         manifest::name(&self.namespace).map_err(wrong)?;
         // A name that begins with - would be read as an option.
@@ -136,7 +136,7 @@ impl Action {
     }
 
     /// The command that the words are.
-    fn command(&self, place: &Place) -> Result<Cli, Failure> {
+    fn command(&self, place: &ClusterArgs) -> Result<Cli, Failure> {
         let words = self.words(place)?;
         let words = ["kubectl acs".to_owned()].into_iter().chain(words);
         Cli::try_parse_from(words).map_err(|error| {
@@ -147,7 +147,7 @@ impl Action {
     }
 
     /// The line for a terminal. There it asks before it revokes or deletes, as the page does.
-    fn line(&self, place: &Place) -> Result<String, Failure> {
+    fn line(&self, place: &ClusterArgs) -> Result<String, Failure> {
         let words = self.words(place)?;
         let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         Ok(format!("kubectl acs {}", words.join(" ")))
@@ -165,7 +165,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// What an action would do; changes nothing.
-pub async fn plan(place: &Place, action: &Action) -> Result<Plan, Failure> {
+pub async fn plan(place: &ClusterArgs, action: &Action) -> Result<Plan, Failure> {
     let cli = action.command(place)?;
     let mut plan = Plan {
         command: action.line(place)?,
@@ -254,7 +254,7 @@ impl Plan {
 }
 
 /// Carries out an action and waits until it is done; tells what the command would have told.
-pub async fn carry_out(place: &Place, action: &Action) -> Result<Vec<String>, Failure> {
+pub async fn carry_out(place: &ClusterArgs, action: &Action) -> Result<Vec<String>, Failure> {
     let cli = action.command(place)?;
     let session = cli.place.connect().await?;
     let patience = Patience {

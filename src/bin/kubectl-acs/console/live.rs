@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::idle::Watcher;
-use crate::{gitops, overview::objects, session::Session, standing::Stands, wait::broken};
+use crate::{gitops, overview::objects, session::Session, standing::HasConditions, wait::broken};
 
 /// How long changes are collected into one message.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -152,7 +152,7 @@ impl Batch {
 fn of_kind<K>(api: Api<K>, session: &Session) -> Changes
 where
     K: Resource<DynamicType = ()>
-        + Stands
+        + HasConditions
         + Clone
         + Debug
         + DeserializeOwned
@@ -216,7 +216,7 @@ fn key(kind: &str, object: &impl ResourceExt) -> String {
 /// An object as the page shows it.
 fn row<K>(object: &K) -> Value
 where
-    K: Resource<DynamicType = ()> + Stands + Serialize,
+    K: Resource<DynamicType = ()> + HasConditions + Serialize,
 {
     let standing = object.standing();
     let mut whole = serde_json::to_value(object).unwrap_or_default();

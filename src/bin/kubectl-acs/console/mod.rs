@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::{
     failure::{Exit, Failure},
     output,
-    session::Place,
+    session::ClusterArgs,
     wait::timeout,
 };
 use door::Door;
@@ -52,7 +52,7 @@ pub struct ConsoleArgs {
 }
 
 /// Carries out `console`.
-pub async fn console(place: &Place, command: ConsoleArgs) -> Result<(), Failure> {
+pub async fn console(place: &ClusterArgs, command: ConsoleArgs) -> Result<(), Failure> {
     let session = place.connect().await?;
     let (listener, port) = listen(command.port).await?;
     let (door, url) = Door::new(port);

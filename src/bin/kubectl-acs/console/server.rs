@@ -32,7 +32,7 @@ use crate::{
     making::exposed,
     manifest,
     rights::user,
-    session::{Place, Session},
+    session::{ClusterArgs, Session},
 };
 
 /// No request is longer.
@@ -78,7 +78,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
 /// One console.
 pub struct Console {
     session: Session,
-    place: Place,
+    place: ClusterArgs,
     door: Door,
     idle: Idle,
 }
@@ -87,7 +87,7 @@ type Shared = State<Arc<Console>>;
 
 impl Console {
     /// The console of the cluster and user of `session`.
-    pub fn new(session: Session, place: Place, door: Door, idle: Idle) -> Arc<Self> {
+    pub fn new(session: Session, place: ClusterArgs, door: Door, idle: Idle) -> Arc<Self> {
         Arc::new(Self {
             session,
             place,

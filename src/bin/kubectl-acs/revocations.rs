@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     overview::Overview,
     span,
-    standing::{Stands, State},
+    standing::{HasConditions, State},
     tree::{Fact, Node, node},
 };
 
@@ -17,10 +17,10 @@ const SHOWN: SignedDuration = SignedDuration::from_hours(1);
 /// Leaves out what nobody needs to know who does not ask for it by name.
 pub fn leave_out_past(overview: &mut Overview, now: Timestamp) {
     if let Some(orders) = &mut overview.revocations {
-        orders.retain(|order| is_current(order.status.as_ref(), now));
+        orders.retain(|revocation| is_current(revocation.status.as_ref(), now));
     }
     if let Some(orders) = &mut overview.cluster_revocations {
-        orders.retain(|order| is_current(order.status.as_ref(), now));
+        orders.retain(|revocation| is_current(revocation.status.as_ref(), now));
     }
 }
 
@@ -32,31 +32,33 @@ fn is_current(status: Option<&RevocationStatus>, now: Timestamp) -> bool {
 /// The orders that the user may see.
 pub fn nodes(overview: &Overview, now: Timestamp) -> Vec<Node> {
     let orders = overview.revocations.iter().flatten();
-    let orders = orders.map(|order| of_order("AcsRevocation", order, order.status.as_ref(), now));
+    let orders = orders.map(|revocation| {
+        of_revocation("AcsRevocation", revocation, revocation.status.as_ref(), now)
+    });
     let cluster = overview.cluster_revocations.iter().flatten();
-    let cluster = cluster.map(|order| {
-        let status = order.status.as_ref();
-        of_order("ClusterAcsRevocation", order, status, now)
+    let cluster = cluster.map(|revocation| {
+        let status = revocation.status.as_ref();
+        of_revocation("ClusterAcsRevocation", revocation, status, now)
     });
     orders.chain(cluster).collect()
 }
 
-fn of_order(
+fn of_revocation(
     kind: &'static str,
-    order: &impl Stands,
+    revocation: &impl HasConditions,
     status: Option<&RevocationStatus>,
     now: Timestamp,
 ) -> Node {
-    let mut node = node(kind, order);
+    let mut node = node(kind, revocation);
     let Some(status) = status else { return node };
     if let (Some(revoked), Some(total)) = (status.revoked, status.total) {
-        node.facts.push(Fact {
+        node.record.push(Fact {
             key: "revoked",
             value: revoked.to_string(),
             text: format!("{revoked} of {total} revoked"),
         });
     }
-    node.facts
+    node.record
         .extend(status.completed_at.as_ref().map(|end| Fact {
             key: "completedAt",
             value: end.0.to_string(),

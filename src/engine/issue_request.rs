@@ -1,17 +1,17 @@
 use jiff::Timestamp;
 
 use crate::{
+    cache::SeenUserToken,
     crd::{Reason, TokenParameters},
-    memory::SeenUserToken,
 };
 
 /// What to ask the service for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssueOrder {
+pub struct IssueRequest {
     /// For which identity.
     pub identity_id: String,
     /// What to ask for.
-    pub shape: TokenParameters,
+    pub parameters: TokenParameters,
     /// The Entra token to exchange, if it is for a Teams user.
     pub user_token: Option<SeenUserToken>,
     /// Why; one word for metrics and Events.
@@ -20,12 +20,12 @@ pub struct IssueOrder {
     pub deadline: Timestamp,
 }
 
-impl IssueOrder {
+impl IssueRequest {
     /// Whether both ask for the same token.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.identity_id == other.identity_id
-            && self.shape == other.shape
+            && self.parameters == other.parameters
             && self.user_token == other.user_token
     }
 }

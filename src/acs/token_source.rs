@@ -26,7 +26,7 @@ use super::bearer::{Fresh, NoToken};
 use super::clock::http_date;
 use super::entra::{AssertionSource, EntraIdentity, NoAssertion};
 use super::transport::{self, http_client};
-use super::{ServiceConfig, local_token, refusal};
+use super::{ServiceConfig, auth_error, local_token};
 
 /// More than any answer with a token has.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub(super) struct Acquire {
 }
 
 /// What was heard last: `azure_identity` tells less of it. May hold a token, so it can't be printed.
-pub(super) enum Heard {
+pub(super) enum Exchange {
     Answer {
         status: u16,
         /// By the clock of who answered.
@@ -81,7 +81,7 @@ impl Acquire {
                 .map_err(|error| error.to_string())?;
             // Entra ID tells a life, which was counted from now; a machine an end, by its own clock.
             let date = match (identity, &*lock(&heard)) {
-                (EntraIdentity::Managed { .. }, Some(Heard::Answer { date, .. })) => *date,
+                (EntraIdentity::Managed { .. }, Some(Exchange::Answer { date, .. })) => *date,
                 _ => None,
             };
             Ok(Fresh {
@@ -95,7 +95,7 @@ impl Acquire {
         };
         outcome.map_err(|said| {
             let heard = lock(&heard).take();
-            refusal::of(identity, entra, heard, &said)
+            auth_error::from_answer(identity, entra, heard, &said)
         })
     }
 
@@ -104,7 +104,7 @@ impl Acquire {
     fn credential(
         &self,
         identity: &EntraIdentity,
-        heard: &Arc<Mutex<Option<Heard>>>,
+        heard: &Arc<Mutex<Option<Exchange>>>,
     ) -> Result<Arc<dyn TokenCredential>, String> {
         let http = match identity {
             EntraIdentity::Managed { .. } => self.direct()?,
@@ -157,7 +157,11 @@ impl Acquire {
         made.map_err(|error| error.to_string())
     }
 
-    fn options(&self, http: reqwest::Client, heard: &Arc<Mutex<Option<Heard>>>) -> ClientOptions {
+    fn options(
+        &self,
+        http: reqwest::Client,
+        heard: &Arc<Mutex<Option<Exchange>>>,
+    ) -> ClientOptions {
         let mut cloud = CustomConfiguration::default();
         cloud
             .authority_host
@@ -170,7 +174,7 @@ impl Acquire {
         });
         ClientOptions {
             retry,
-            transport: Some(Transport::new(Arc::new(Ear {
+            transport: Some(Transport::new(Arc::new(RecordingTransport {
                 http,
                 heard: Arc::clone(heard),
             }))),
@@ -187,19 +191,19 @@ impl Acquire {
 }
 
 /// The HTTP client that `azure_identity` talks through.
-struct Ear {
+struct RecordingTransport {
     http: reqwest::Client,
-    heard: Arc<Mutex<Option<Heard>>>,
+    heard: Arc<Mutex<Option<Exchange>>>,
 }
 
-impl fmt::Debug for Ear {
+impl fmt::Debug for RecordingTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ear")
     }
 }
 
 #[async_trait::async_trait]
-impl HttpClient for Ear {
+impl HttpClient for RecordingTransport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let method = request.method().as_str().parse().unwrap_or_default();
         let mut builder = self.http.request(method, request.url().clone());
@@ -211,16 +215,16 @@ impl HttpClient for Ear {
         }
         let heard = send(builder).await;
         let answer = match &heard {
-            Heard::Answer { status, body, .. } => Ok(AsyncRawResponse::from_bytes(
+            Exchange::Answer { status, body, .. } => Ok(AsyncRawResponse::from_bytes(
                 StatusCode::from(*status),
                 Headers::new(),
                 body.clone(),
             )),
-            Heard::Silence(cause) => Err(azure_core::Error::with_message(
+            Exchange::Silence(cause) => Err(azure_core::Error::with_message(
                 ErrorKind::Io,
                 cause.clone(),
             )),
-            Heard::NoAssertion(_) => Err(ErrorKind::Other.into()),
+            Exchange::NoAssertion(_) => Err(ErrorKind::Other.into()),
         };
         *lock(&self.heard) = Some(heard);
         answer
@@ -228,12 +232,12 @@ impl HttpClient for Ear {
 }
 
 /// Locks what was heard.
-pub(super) fn lock(heard: &Mutex<Option<Heard>>) -> MutexGuard<'_, Option<Heard>> {
+pub(super) fn lock(heard: &Mutex<Option<Exchange>>) -> MutexGuard<'_, Option<Exchange>> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends a request and hears what comes.
-pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
+pub(super) async fn send(request: reqwest::RequestBuilder) -> Exchange {
     let answer = async {
         let mut response = request.send().await?;
         let date = response.headers().get(DATE);
@@ -245,7 +249,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok::<_, reqwest::Error>(Heard::Answer {
+        Ok::<_, reqwest::Error>(Exchange::Answer {
             status: response.status().as_u16(),
             date,
             body,
@@ -253,7 +257,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Heard {
     };
     answer
         .await
-        .unwrap_or_else(|error| Heard::Silence(transport::NoAnswer::from(error).cause))
+        .unwrap_or_else(|error| Exchange::Silence(transport::NoAnswer::from(error).cause))
 }
 
 /// The life of a token whose source tells its end in seconds since 1970, if it does, and is dated.
@@ -271,7 +275,7 @@ pub(super) fn life_until(end: Option<i64>, date: Option<Timestamp>) -> Duration 
 /// An assertion for `azure_identity`.
 struct Assertion {
     source: AssertionSource,
-    heard: Arc<Mutex<Option<Heard>>>,
+    heard: Arc<Mutex<Option<Exchange>>>,
 }
 
 impl fmt::Debug for Assertion {
@@ -288,7 +292,7 @@ impl ClientAssertion for Assertion {
             Err(why) => {
                 let error =
                     azure_core::Error::with_message(ErrorKind::Credential, why.message.clone());
-                *lock(&self.heard) = Some(Heard::NoAssertion(why));
+                *lock(&self.heard) = Some(Exchange::NoAssertion(why));
                 Err(error)
             }
         }

@@ -18,7 +18,7 @@ use crate::{
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Remembered {
+pub struct ObservedState {
     /// The intent in the status that this process recorded, while its call is not sent yet.
     pub intent: Option<Timestamp>,
     /// When it was first seen that a revocation is asked for.
@@ -61,7 +61,7 @@ pub struct Remembered {
     pub is_order_told: bool,
 }
 
-impl Remembered {
+impl ObservedState {
     /// The service asked not to be called before this time.
     #[must_use]
     pub fn not_before(&self, now: Timestamp) -> Option<Timestamp> {
@@ -197,8 +197,8 @@ pub struct Created {
 /// What is remembered of all objects, by UID; and identities that were created, by the object's name,
 /// for the object may be gone; and workloads that were restarted a short time ago.
 #[derive(Debug, Default)]
-pub struct Memory {
-    objects: Mutex<HashMap<Box<str>, Kept>>,
+pub struct Cache {
+    objects: Mutex<HashMap<Box<str>, Entry>>,
     created: Mutex<HashMap<ObjectKey, Created>>,
     restarts: Mutex<HashMap<WorkloadKey, LastRestart>>,
     nudges: Mutex<Nudges>,
@@ -206,37 +206,37 @@ pub struct Memory {
 
 /// What is remembered of one object. At rest that is a token's Secret, so only that has a place.
 #[derive(Debug)]
-struct Kept {
+struct Entry {
     secret: Option<Arc<ReadSecret>>,
-    others: Option<Box<Remembered>>,
+    others: Option<Box<ObservedState>>,
 }
 
-impl Memory {
+impl Cache {
     /// What is remembered of an object.
     #[must_use]
-    pub fn of(&self, uid: &str) -> Remembered {
+    pub fn get(&self, uid: &str) -> ObservedState {
         let objects = lock(&self.objects);
         let Some(kept) = objects.get(uid) else {
-            return Remembered::default();
+            return ObservedState::default();
         };
-        Remembered {
+        ObservedState {
             secret: kept.secret.clone(),
             ..kept.others.as_deref().cloned().unwrap_or_default()
         }
     }
 
     /// Remembers something of an object.
-    pub fn change(&self, uid: &str, change: impl FnOnce(&mut Remembered)) {
+    pub fn change(&self, uid: &str, change: impl FnOnce(&mut ObservedState)) {
         let mut objects = lock(&self.objects);
         let kept = objects.remove(uid);
         let (secret, others) = kept.map_or((None, None), |kept| (kept.secret, kept.others));
-        let mut memory = others.map_or_else(Remembered::default, |others| *others);
-        memory.secret = secret;
-        change(&mut memory);
-        let secret = memory.secret.take();
-        let others = (memory != Remembered::default()).then(|| Box::new(memory));
+        let mut cache = others.map_or_else(ObservedState::default, |others| *others);
+        cache.secret = secret;
+        change(&mut cache);
+        let secret = cache.secret.take();
+        let others = (cache != ObservedState::default()).then(|| Box::new(cache));
         if secret.is_some() || others.is_some() {
-            objects.insert(uid.into(), Kept { secret, others });
+            objects.insert(uid.into(), Entry { secret, others });
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Kind, Operation, Outcome};
 
 impl Answer {
     /// What an answer other than a success means, by (status, code) with fallbacks on the status.
-    pub(super) fn meaning(&self, operation: Operation) -> (Kind, Outcome) {
+    pub(super) fn error_code(&self, operation: Operation) -> (Kind, Outcome) {
         let judgement = self.judgement();
         let is_judged = judgement.is_some();
         let complaint = judgement.unwrap_or_default();
@@ -58,7 +58,7 @@ mod tests {
     const NOT_OWNED: &str = "Provided identity doesn't belong to the resource.";
 
     fn complaint(status: u16, code: &str, message: &str) -> Answer {
-        Answer::of(
+        Answer::new(
             status,
             &format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#),
         )
@@ -71,53 +71,53 @@ mod tests {
             (Issue, complaint(400, "ValidationError", "ExpiresInMinutes value 1441 is invalid."), K::Invalid, NotDone),
             (Issue, complaint(400, "UnsupportedApiVersion", "no"), K::Unsupported, NotDone),
             (Issue, complaint(400, "", GONE), K::IdentityNotFound, NotDone),
-            (Issue, Answer::of(400, "<html>"), K::NotTheService, NotDone),
-            (Issue, Answer::of(400, ""), K::NotTheService, NotDone),
-            (Issue, Answer::of(400, "{}"), K::NotTheService, NotDone),
-            (Issue, Answer::of(400, r#"{"error":"invalid_request"}"#), K::NotTheService, NotDone),
-            (Issue, Answer::of(400, r#"{"message":"no"}"#), K::NotTheService, NotDone),
+            (Issue, Answer::new(400, "<html>"), K::NotTheService, NotDone),
+            (Issue, Answer::new(400, ""), K::NotTheService, NotDone),
+            (Issue, Answer::new(400, "{}"), K::NotTheService, NotDone),
+            (Issue, Answer::new(400, r#"{"error":"invalid_request"}"#), K::NotTheService, NotDone),
+            (Issue, Answer::new(400, r#"{"message":"no"}"#), K::NotTheService, NotDone),
             (Issue, complaint(401, "IdentityNotOwned", NOT_OWNED), K::IdentityNotOwned, NotDone),
             (Issue, complaint(403, "IdentityNotOwned", NOT_OWNED), K::IdentityNotOwned, NotDone),
             (Issue, complaint(401, "Denied", "Denied by the resource provider."), K::CredentialRefused, NotDone),
             (Issue, complaint(401, "Whatever", "new"), K::CredentialRefused, NotDone),
             (Issue, complaint(401, "Denied", GONE), K::IdentityNotFound, NotDone),
             (Issue, complaint(401, "InvalidAccessToken", "no"), K::CredentialRefused, NotDone),
-            (Issue, Answer::of(401, "{}"), K::CredentialRefused, NotDone),
-            (Issue, Answer::of(401, ""), K::CredentialRefused, NotDone),
-            (Issue, Answer::of(401, "<html>"), K::NotTheService, NotDone),
-            (Issue, Answer::of(403, "<html>"), K::NotTheService, NotDone),
-            (Issue, Answer::of(403, "Blocked by policy"), K::NotTheService, NotDone),
+            (Issue, Answer::new(401, "{}"), K::CredentialRefused, NotDone),
+            (Issue, Answer::new(401, ""), K::CredentialRefused, NotDone),
+            (Issue, Answer::new(401, "<html>"), K::NotTheService, NotDone),
+            (Issue, Answer::new(403, "<html>"), K::NotTheService, NotDone),
+            (Issue, Answer::new(403, "Blocked by policy"), K::NotTheService, NotDone),
             (Exchange, complaint(401, "InvalidAccessToken", "no"), K::InvalidUserToken, NotDone),
             (Exchange, complaint(401, "Denied", "no"), K::CredentialRefused, NotDone),
             (Exchange, complaint(400, "ValidationError", "no"), K::Invalid, NotDone),
             (Issue, complaint(404, "IdentityNotFound", "gone"), K::IdentityNotFound, NotDone),
             (Issue, complaint(404, "NotFound", "gone"), K::IdentityNotFound, NotDone),
             (Delete, complaint(404, "NotFound", "gone"), K::IdentityNotFound, NotDone),
-            (Delete, Answer::of(404, "{}"), K::NotTheService, NotDone),
-            (Delete, Answer::of(404, ""), K::NotTheService, NotDone),
-            (Delete, Answer::of(404, "<html>"), K::NotTheService, NotDone),
-            (Delete, Answer::of(404, "default backend - 404"), K::NotTheService, NotDone),
-            (Create, Answer::of(404, "{}"), K::NotTheService, NotDone),
+            (Delete, Answer::new(404, "{}"), K::NotTheService, NotDone),
+            (Delete, Answer::new(404, ""), K::NotTheService, NotDone),
+            (Delete, Answer::new(404, "<html>"), K::NotTheService, NotDone),
+            (Delete, Answer::new(404, "default backend - 404"), K::NotTheService, NotDone),
+            (Create, Answer::new(404, "{}"), K::NotTheService, NotDone),
             (Create, complaint(404, "NotFound", "no"), K::Invalid, NotDone),
-            (Create, Answer::of(405, ""), K::NotTheService, NotDone),
-            (Create, Answer::of(407, "<html>"), K::NotTheService, NotDone),
-            (Create, Answer::of(408, ""), K::Unavailable, Unknown),
+            (Create, Answer::new(405, ""), K::NotTheService, NotDone),
+            (Create, Answer::new(407, "<html>"), K::NotTheService, NotDone),
+            (Create, Answer::new(408, ""), K::Unavailable, Unknown),
             (Create, complaint(422, "Unprocessable", "no"), K::Invalid, NotDone),
             (Create, complaint(429, "TooManyRequests", "slow down"), K::Throttled, NotDone),
-            (Create, Answer::of(429, "<html>"), K::Throttled, NotDone),
+            (Create, Answer::new(429, "<html>"), K::Throttled, NotDone),
             (Create, complaint(500, "", "Internal server error."), K::Unavailable, Unknown),
-            (Create, Answer::of(501, ""), K::Unavailable, Unknown),
-            (Create, Answer::of(502, "<html>"), K::Unavailable, Unknown),
-            (Create, Answer::of(503, "<html>"), K::Unavailable, Unknown),
-            (Create, Answer::of(504, ""), K::Unavailable, Unknown),
-            (Create, Answer::of(200, "<html>"), K::NotTheService, Unknown),
-            (Create, Answer::of(201, "{}"), K::NotTheService, Unknown),
-            (Create, Answer::of(204, ""), K::NotTheService, Unknown),
-            (Create, Answer::of(302, ""), K::NotTheService, Unknown),
-            (Create, Answer::of(307, ""), K::NotTheService, Unknown),
+            (Create, Answer::new(501, ""), K::Unavailable, Unknown),
+            (Create, Answer::new(502, "<html>"), K::Unavailable, Unknown),
+            (Create, Answer::new(503, "<html>"), K::Unavailable, Unknown),
+            (Create, Answer::new(504, ""), K::Unavailable, Unknown),
+            (Create, Answer::new(200, "<html>"), K::NotTheService, Unknown),
+            (Create, Answer::new(201, "{}"), K::NotTheService, Unknown),
+            (Create, Answer::new(204, ""), K::NotTheService, Unknown),
+            (Create, Answer::new(302, ""), K::NotTheService, Unknown),
+            (Create, Answer::new(307, ""), K::NotTheService, Unknown),
         ] {
-            let (meaning, words) = (answer.meaning(operation), answer.words());
-            assert_eq!(meaning, (kind, outcome), "{operation:?} {} {words:?}", answer.status);
+            let (error_code, words) = (answer.error_code(operation), answer.words());
+            assert_eq!(error_code, (kind, outcome), "{operation:?} {} {words:?}", answer.status);
         }
     }
 }

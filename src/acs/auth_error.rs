@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use super::Kind;
-use super::acquire::Heard;
 use super::bearer::NoToken;
 use super::entra::{EntraConfig, EntraIdentity, NoAssertion};
 use super::scrub::scrubbed;
+use super::token_source::Exchange;
 
 /// The ways in which those who give tokens complain.
 #[derive(Default, Deserialize)]
@@ -30,22 +30,22 @@ enum ErrorField {
 }
 
 /// Why no token came, from what was heard last and what was said about it.
-pub(super) fn of(
+pub(super) fn from_answer(
     identity: &EntraIdentity,
     config: &EntraConfig,
-    heard: Option<Heard>,
+    heard: Option<Exchange>,
     said: &str,
 ) -> NoToken {
     match heard {
-        Some(Heard::NoAssertion(NoAssertion { message, advice })) => NoToken {
+        Some(Exchange::NoAssertion(NoAssertion { message, advice })) => NoToken {
             kind: Kind::NoAssertion,
             status: None,
             code: None,
             message: Some(scrubbed(&message, &[])),
             advice,
         },
-        Some(Heard::Answer { status, body, .. }) => answered(identity, config, status, &body),
-        Some(Heard::Silence(cause)) => unavailable(identity, config, None, &cause),
+        Some(Exchange::Answer { status, body, .. }) => answered(identity, config, status, &body),
+        Some(Exchange::Silence(cause)) => unavailable(identity, config, None, &cause),
         // Nothing was asked, or nothing came in time.
         None if said.starts_with("no answer") => unavailable(identity, config, None, said),
         None => NoToken {
@@ -260,12 +260,12 @@ mod tests {
 
     fn judge(identity: &EntraIdentity, status: u16, body: &str) -> NoToken {
         let body = body.as_bytes().to_vec();
-        let heard = Some(Heard::Answer {
+        let heard = Some(Exchange::Answer {
             status,
             date: None,
             body,
         });
-        of(identity, &EntraConfig::default(), heard, "")
+        from_answer(identity, &EntraConfig::default(), heard, "")
     }
 
     fn by_entra(status: u16, number: u32) -> NoToken {
@@ -367,14 +367,14 @@ mod tests {
                 none.advice
             );
         }
-        let silent = Some(Heard::Silence("timed out".to_owned()));
-        let none = of(&managed(None), &config, silent, "");
+        let silent = Some(Exchange::Silence("timed out".to_owned()));
+        let none = from_answer(&managed(None), &config, silent, "");
         assert_eq!(none.kind, Kind::TokenUnavailable);
         assert!(
             none.advice
                 .contains("an Azure machine with a managed identity")
         );
-        let none = of(&application(), &config, None, "no answer within 30 s");
+        let none = from_answer(&application(), &config, None, "no answer within 30 s");
         assert_eq!(none.kind, Kind::TokenUnavailable);
     }
 

@@ -1,53 +1,27 @@
-//! `kubectl acs`: what a person does with the operator's kinds, in one command.
+//! The kubectl plugin `kubectl acs`.
 //!
-//! `cli` is what can be asked; a module per command carries it out against a `session`, with
-//! `wait` and `progress` in between, and prints through `output`. A `failure` is a sentence and an
-//! exit code. Nothing here is part of the operator's program.
+//! [`actions`] are the commands that change the cluster, [`commands`] report on it, and [`console`]
+//! serves the web page. They use a session of [`cluster`] and print through [`view`]. A [`failure`]
+//! is a message and an exit code.
 #![allow(
     clippy::doc_markdown,
     reason = "doc comments are the help text, where backticks show"
 )]
 
-mod change;
-mod complete;
+mod actions;
+mod cluster;
+mod commands;
 mod console;
-mod create;
-mod delete;
-mod doctor;
-mod exchange;
-mod export;
 mod failure;
-mod generate;
-mod gitops;
-mod held;
-mod inspect;
-mod leases;
-mod making;
-mod manifest;
-mod output;
-mod overview;
-mod progress;
-mod release;
-mod renew;
-mod request;
-mod revocations;
-mod revoke;
-mod revoke_by_label;
-mod rights;
-mod selector;
-mod session;
-mod span;
-mod standing;
-mod status;
-mod suspend;
-mod tree;
-mod user;
-mod wait;
+mod view;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use actions::{create, delete, exchange, generate, renew, revoke, suspend};
+use cluster::session;
+use commands::{complete, doctor, export, inspect, release, status};
 use failure::{Exit, Failure};
 
 /// The name under which kubectl finds this program as `kubectl acs`.

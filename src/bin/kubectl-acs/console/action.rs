@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Cli, Command, create, delete,
+    Cli, Command,
+    actions::{create, delete, renew, revoke, suspend, user},
+    cluster::{
+        gitops, manifest, request,
+        session::{ClusterArgs, Session},
+        wait::Patience,
+    },
+    commands::inspect::secret_of_token,
     failure::{Exit, Failure},
-    gitops,
-    inspect::secret_of_token,
-    manifest, renew, request, revoke,
-    session::{ClusterArgs, Session},
-    suspend, user,
-    wait::Patience,
 };
 
 /// How long the page waits for the operator; then it shows what is missing, and stays live.

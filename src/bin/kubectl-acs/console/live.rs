@@ -30,7 +30,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::idle::Watcher;
-use crate::{gitops, overview::objects, session::Session, standing::HasConditions, wait::broken};
+use crate::{
+    cluster::{gitops, overview::objects, session::Session, wait::broken},
+    view::standing::HasConditions,
+};
 
 /// How long changes are collected into one message.
 const SETTLE: Duration = Duration::from_millis(200);

@@ -16,11 +16,10 @@ use std::{net::Ipv4Addr, time::Duration};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{
+use crate::{
+    cluster::{session::ClusterArgs, wait::timeout},
     failure::{Exit, Failure},
-    output,
-    session::ClusterArgs,
-    wait::timeout,
+    view::output,
 };
 use door::Door;
 use idle::Idle;

@@ -7,7 +7,10 @@ use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{failure::Failure, rights::Right, session::Session};
+use crate::{
+    cluster::{rights::Right, session::Session},
+    failure::Failure,
+};
 
 /// The objects that actions are about.
 #[derive(Deserialize)]

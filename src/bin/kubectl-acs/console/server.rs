@@ -26,13 +26,14 @@ use super::{
     live, rights,
 };
 use crate::{
+    cluster::{
+        create::exposed,
+        held_token, manifest,
+        rights::user,
+        session::{ClusterArgs, Session},
+    },
+    commands::inspect::secret_of_token,
     failure::{Exit, Failure},
-    held,
-    inspect::secret_of_token,
-    making::exposed,
-    manifest,
-    rights::user,
-    session::{ClusterArgs, Session},
 };
 
 /// No request is longer.
@@ -264,7 +265,7 @@ async fn token(State(console): Shared, Json(wanted): Json<Wanted>) -> Result<Jso
     let named = session.named::<AcsToken>(&wanted.token);
     let api = session.api::<AcsToken>();
     let token = session.call("read", &named, api.get(&wanted.token)).await?;
-    let held = held::read(&session, &secret_of_token(&token), None).await?;
+    let held = held_token::read(&session, &secret_of_token(&token), None).await?;
     Ok(Json(Shown { token: held.token }))
 }
 

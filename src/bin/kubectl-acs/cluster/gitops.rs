@@ -1,0 +1,28 @@
+//! Detection of objects that a GitOps tool manages: it reverts manual changes.
+
+use kube::ResourceExt as _;
+
+use crate::cluster::wait::Waiter;
+
+/// Tells that a change will be undone, if it will.
+pub fn warn<K: kube::Resource<DynamicType = ()>>(object: &K, waiter: &mut Waiter) {
+    if let Some(keeper) = keeper(object) {
+        let (kind, name) = (K::kind(&()), object.name_any());
+        waiter.note(&format!(
+            "{kind} {name} is managed by {keeper}: also change it in git, or the next sync \
+             reverts the change"
+        ));
+    }
+}
+
+/// Who keeps it, by the marks that Argo CD and Flux put on what they apply.
+pub fn keeper(object: &impl kube::Resource) -> Option<&'static str> {
+    let marks = [
+        ("argocd.argoproj.io/", "Argo CD"),
+        ("kustomize.toolkit.fluxcd.io/", "Flux"),
+        ("helm.toolkit.fluxcd.io/", "Flux"),
+    ];
+    let keys = || object.annotations().keys().chain(object.labels().keys());
+    let is_kept = |(prefix, _): &&(&str, _)| keys().any(|key| key.starts_with(*prefix));
+    marks.iter().find(is_kept).map(|(_, keeper)| *keeper)
+}

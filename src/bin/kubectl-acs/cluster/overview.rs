@@ -1,0 +1,130 @@
+//! The objects that `status` shows, read once.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use acs_identity_operator::crd::{
+    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+    ClusterAcsRevocation, TOKEN_UID_LABEL,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cluster::session::{Kind, Session},
+    failure::{Exit, Failure},
+};
+
+/// One look at the cluster.
+#[derive(Debug, Default)]
+pub struct Overview {
+    /// The connections of the namespaces.
+    pub connections: Vec<AcsConnection>,
+    /// The cluster's connections; `None` where the user may not list them.
+    pub cluster_connections: Option<Vec<ClusterAcsConnection>>,
+    /// The identities.
+    pub identities: Vec<AcsIdentity>,
+    /// The tokens.
+    pub tokens: Vec<AcsToken>,
+    /// The orders to revoke; `None` where the user may not list them.
+    pub revocations: Option<Vec<AcsRevocation>>,
+    /// The cluster's orders that concern the namespaces; `None` where the user may not list them.
+    pub cluster_revocations: Option<Vec<ClusterAcsRevocation>>,
+    /// Namespace and name of each Secret that the operator made; `None` where the user may not list
+    /// them.
+    pub secrets: Option<BTreeSet<(String, String)>>,
+}
+
+/// The objects of a kind, in the session's namespace or in all.
+pub fn objects<K: Kind>(session: &Session, in_all_namespaces: bool) -> Api<K> {
+    if in_all_namespaces {
+        Api::all(session.client.clone())
+    } else {
+        session.api()
+    }
+}
+
+/// Looks at the cluster.
+pub async fn load(session: &Session, in_all_namespaces: bool) -> Result<Overview, Failure> {
+    let connections = list(session, objects(session, in_all_namespaces));
+    let identities = list(session, objects(session, in_all_namespaces));
+    let tokens = list(session, objects(session, in_all_namespaces));
+    let (connections, identities, tokens) = futures::try_join!(connections, identities, tokens)?;
+    let cluster = list(session, Api::all(session.client.clone()));
+    let orders = list(session, objects(session, in_all_namespaces));
+    let cluster_orders = list(session, Api::all(session.client.clone()));
+    let secrets = owned_secrets(session, in_all_namespaces);
+    let (cluster, orders, cluster_orders, secrets) =
+        futures::join!(cluster, orders, cluster_orders, secrets);
+    let mut cluster_revocations: Option<Vec<ClusterAcsRevocation>> = if_allowed(cluster_orders)?;
+    if let (Some(orders), false) = (&mut cluster_revocations, in_all_namespaces) {
+        orders.retain(|revocation| concerns(revocation, &session.namespace));
+    }
+    Ok(Overview {
+        connections,
+        cluster_connections: if_allowed(cluster)?,
+        identities,
+        tokens,
+        revocations: if_allowed(orders)?,
+        cluster_revocations,
+        secrets: if_allowed(secrets)?,
+    })
+}
+
+/// Whether a cluster's order has a target in the namespace.
+fn concerns(revocation: &ClusterAcsRevocation, namespace: &str) -> bool {
+    let status = revocation.status.as_ref();
+    let targets = status.into_iter().flat_map(|status| &status.targets);
+    let queued = status.into_iter().flat_map(|status| &status.queued);
+    let namespaces = targets.map(|target| target.namespace.as_deref());
+    let mut namespaces = namespaces.chain(queued.map(|group| group.namespace.as_deref()));
+    namespaces.any(|of_target| of_target == Some(namespace))
+}
+
+/// Whether the user may list the orders to revoke.
+pub async fn may_list_revocations(
+    session: &Session,
+    in_all_namespaces: bool,
+) -> Result<bool, Failure> {
+    let orders = objects::<AcsRevocation>(session, in_all_namespaces);
+    Ok(if_allowed(list(session, orders).await)?.is_some())
+}
+
+/// All that an `Api` lists.
+pub async fn list<K>(session: &Session, api: Api<K>) -> Result<Vec<K>, Failure>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let what = K::plural(&());
+    let listed = session
+        .call("list", &what, api.list(&ListParams::default()))
+        .await?;
+    Ok(listed.items)
+}
+
+/// Their names only: `status` needs no right to read them, and gets no bytes.
+async fn owned_secrets(
+    session: &Session,
+    in_all_namespaces: bool,
+) -> Result<BTreeSet<(String, String)>, Failure> {
+    let api: Api<PartialObjectMeta<Secret>> = if in_all_namespaces {
+        Api::all(session.client.clone())
+    } else {
+        session.api()
+    };
+    let ours = ListParams::default().labels(TOKEN_UID_LABEL);
+    let listed = session.call("list", "secrets", api.list(&ours)).await?;
+    let names = listed
+        .iter()
+        .map(|secret| (secret.namespace().unwrap_or_default(), secret.name_any()));
+    Ok(names.collect())
+}
+
+/// What the user may not see is left out.
+fn if_allowed<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(failure) if failure.exit == Exit::Forbidden => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}

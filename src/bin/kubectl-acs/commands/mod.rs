@@ -1,0 +1,8 @@
+//! Commands that report, and the ones around them, one module each.
+
+pub mod complete;
+pub mod doctor;
+pub mod export;
+pub mod inspect;
+pub mod release;
+pub mod status;

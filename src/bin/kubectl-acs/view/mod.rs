@@ -1,0 +1,8 @@
+//! Output: results, progress and the tree of `status`.
+
+pub mod output;
+pub mod progress;
+pub mod revocations;
+pub mod span;
+pub mod standing;
+pub mod tree;

@@ -6,7 +6,7 @@ use super::Kind;
 use super::bearer::NoToken;
 use super::entra::{EntraConfig, EntraIdentity, NoAssertion};
 use super::scrub::scrubbed;
-use super::token_source::Exchange;
+use super::token_source::{AssertionClaims, Exchange};
 
 /// The ways in which those who give tokens complain.
 #[derive(Default, Deserialize)]
@@ -44,7 +44,12 @@ pub(super) fn from_answer(
             message: Some(scrubbed(&message, &[])),
             advice,
         },
-        Some(Exchange::Answer { status, body, .. }) => answered(identity, config, status, &body),
+        Some(Exchange::Answer {
+            status,
+            body,
+            assertion,
+            ..
+        }) => answered(identity, config, status, &body, assertion.as_ref()),
         Some(Exchange::Silence(cause)) => unavailable(identity, config, None, &cause),
         // Nothing was asked, or nothing came in time.
         None if said.starts_with("no answer") => unavailable(identity, config, None, said),
@@ -68,7 +73,13 @@ pub(super) fn from_answer(
     }
 }
 
-fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &[u8]) -> NoToken {
+fn answered(
+    identity: &EntraIdentity,
+    config: &EntraConfig,
+    status: u16,
+    body: &[u8],
+    assertion: Option<&AssertionClaims>,
+) -> NoToken {
     let complaint: Complaint = serde_json::from_slice(body).unwrap_or_default();
     let is_moment = matches!(status, 200..=399 | 404 | 408 | 410 | 429 | 500..);
     let is_judgement = complaint.error.is_some()
@@ -102,7 +113,7 @@ fn answered(identity: &EntraIdentity, config: &EntraConfig, status: u16, body: &
     NoToken {
         kind: Kind::TokenRefused,
         status: Some(status),
-        advice: advice(identity, config, number, code.as_deref()),
+        advice: advice(identity, config, number, code.as_deref(), assertion),
         code,
         message,
     }
@@ -161,6 +172,7 @@ fn advice(
     config: &EntraConfig,
     number: Option<u32>,
     code: Option<&str>,
+    assertion: Option<&AssertionClaims>,
 ) -> String {
     let Some((tenant_id, client_id)) = identity.application() else {
         return managed(identity, config, code);
@@ -196,10 +208,15 @@ fn advice(
             "The client secret has expired: create a new one for application {client_id} and \
              store its value in the Secret"
         ),
-        Some(70021 | 700_211 | 700_212 | 700_213) => format!(
-            "Create a federated credential for {client_id} with the issuer, subject and audience \
-             of the ServiceAccount's token, or correct clientId"
-        ),
+        Some(70021 | 700_211 | 700_212 | 700_213) => {
+            let claims = assertion.map_or_else(
+                || "the issuer, subject and audience of the ServiceAccount's token".to_owned(),
+                ToString::to_string,
+            );
+            format!(
+                "Create a federated credential for {client_id} with {claims}, or correct clientId"
+            )
+        }
         Some(700_024 | 50013 | 700_027 | 5_002_720) => format!(
             "Check the federated credential of {client_id}: its issuer must be the issuer of this \
              cluster, Entra ID must be able to reach that issuer, and the clock of the cluster \
@@ -264,6 +281,7 @@ mod tests {
             status,
             date: None,
             body,
+            assertion: None,
         });
         from_answer(identity, &EntraConfig::default(), heard, "")
     }

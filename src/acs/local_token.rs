@@ -56,6 +56,7 @@ pub(super) async fn ask(
             status: 200,
             date,
             body,
+            ..
         } => (serde_json::from_slice::<Granted>(body).ok(), *date),
         _ => (None, None),
     };

@@ -21,6 +21,9 @@ use azure_identity::{
 use jiff::Timestamp;
 use reqwest::header::DATE;
 use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use crate::pasted::claims;
 
 use super::bearer::{Fresh, NoToken};
 use super::clock::http_date;
@@ -49,9 +52,36 @@ pub(super) enum Exchange {
         /// By the clock of who answered.
         date: Option<Timestamp>,
         body: Vec<u8>,
+        /// The `ServiceAccount` token that was sent to prove the identity, if one was.
+        assertion: Option<AssertionClaims>,
     },
     Silence(String),
     NoAssertion(NoAssertion),
+}
+
+/// The claims of a `ServiceAccount` token that a federated credential must match.
+#[derive(Debug, Deserialize)]
+pub(super) struct AssertionClaims {
+    iss: String,
+    sub: String,
+    aud: Vec<String>,
+}
+
+impl AssertionClaims {
+    /// Reads the assertion in the form that a token is requested with.
+    fn in_form(form: &[u8]) -> Option<Self> {
+        let mut fields = url::form_urlencoded::parse(form);
+        let (_, assertion) = fields.find(|(name, _)| name == "client_assertion")?;
+        claims(&assertion)
+    }
+}
+
+impl fmt::Display for AssertionClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { iss, sub, aud } = self;
+        let aud = aud.join(", ");
+        write!(f, "issuer {iss}, subject {sub} and audience {aud}")
+    }
 }
 
 impl Acquire {
@@ -198,7 +228,7 @@ struct RecordingTransport {
 
 impl fmt::Debug for RecordingTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ear")
+        f.write_str("RecordingTransport")
     }
 }
 
@@ -213,7 +243,12 @@ impl HttpClient for RecordingTransport {
         if let Body::Bytes(bytes) = request.body() {
             builder = builder.body(bytes.clone());
         }
-        let heard = send(builder).await;
+        let mut heard = send(builder).await;
+        if let (Exchange::Answer { assertion, .. }, Body::Bytes(form)) =
+            (&mut heard, request.body())
+        {
+            *assertion = AssertionClaims::in_form(form);
+        }
         let answer = match &heard {
             Exchange::Answer { status, body, .. } => Ok(AsyncRawResponse::from_bytes(
                 StatusCode::from(*status),
@@ -253,6 +288,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Exchange {
             status: response.status().as_u16(),
             date,
             body,
+            assertion: None,
         })
     };
     answer

@@ -3,7 +3,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{PastedError, clean};
@@ -51,7 +51,7 @@ impl UserToken {
     pub fn parse(text: &str, app_id: &str, user_id: &str) -> Result<Self, UserTokenError> {
         let cleaned = clean(text).map_err(UserTokenError::Pasted)?;
         let text = cleaned.expose_secret();
-        let claims = claims(text).ok_or(UserTokenError::NoUserToken)?;
+        let claims: Claims = claims(text).ok_or(UserTokenError::NoUserToken)?;
         let expires_on =
             Timestamp::from_second(claims.exp).map_err(|_| UserTokenError::NoUserToken)?;
         let application = claims.appid.or(claims.azp);
@@ -74,8 +74,11 @@ impl UserToken {
     }
 }
 
-fn claims(text: &str) -> Option<Claims> {
-    let mut parts = text.split('.');
+/// Reads the claims of a JSON Web Token without verifying its signature. Returns `None` for any
+/// other text.
+#[must_use]
+pub fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     let claims = serde_json::from_slice(&payload).ok()?;

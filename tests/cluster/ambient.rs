@@ -117,7 +117,10 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
     for part in [
         "AADSTS700213",
         &format!("subject 'system:serviceaccount:{namespace}:late'"),
-        "with the issuer, subject and audience of the ServiceAccount's token",
+        "with issuer https://",
+        &format!(
+            "subject system:serviceaccount:{namespace}:late and audience api://AzureADTokenExchange"
+        ),
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

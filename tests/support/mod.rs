@@ -13,7 +13,7 @@ pub mod world;
 
 use std::time::{Duration, Instant};
 
-/// No condition takes longer than this; a test that waits in vain ends with a sentence.
+/// No condition takes longer than this; a test that waits longer ends with a message.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `look` finds something.
@@ -28,7 +28,7 @@ where
         }
         assert!(
             Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain: {what}"
+            "timed out after {PATIENCE:?}: {what}"
         );
         tokio::time::sleep(Duration::from_millis(25)).await;
     }

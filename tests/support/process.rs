@@ -56,7 +56,7 @@ impl Process {
             );
             assert!(
                 Instant::now() < deadline,
-                "{what}: waited in vain\n{}",
+                "{what}: timed out\n{}",
                 self.output()
             );
             std::thread::sleep(Duration::from_millis(10));

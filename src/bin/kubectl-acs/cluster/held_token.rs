@@ -1,6 +1,7 @@
 //! The token in a Secret.
 
 use acs_identity_operator::crd::{TOKEN_KEY, TokenRecord, fingerprint};
+use acs_identity_operator::pasted;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -36,10 +37,7 @@ impl Held {
 
     /// The claims of the token, which is a JWT; `None` where it is none.
     pub fn claims(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
-        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-        let payload = self.token.expose_secret().split('.').nth(1)?;
-        let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        serde_json::from_slice(&json).ok()
+        pasted::claims(self.token.expose_secret())
     }
 
     /// When the token ends: what its claims say, which is what ACS goes by.

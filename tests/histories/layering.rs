@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 11] = [
     &["crd"],
     &["cluster", "metrics"],
     &["health"],
-    &["credentials", "memory"],
+    &["credentials", "cache"],
     &["engine"],
     &["context"],
     &["connection", "revocation", "token", "identity"],
@@ -71,7 +71,7 @@ fn only_the_process_reads_the_clock_and_calls_the_world() {
         "revocation",
         "token",
         "identity",
-        "memory",
+        "cache",
         "context",
     ] {
         for (path, text) in sources(&root, module) {

@@ -82,15 +82,34 @@ check: prerequisites $(DENY) ## Check formatting, lints, features, dependencies 
 		|| { echo "$$copy differs from the types: run make generate and commit"; exit 1; }; done
 	@for chart in $(CHARTS); do .ci/chart-readme.py $$chart | diff -u charts/$$chart/README.md - \
 		|| { echo "charts/$$chart/README.md differs from values.yaml: run make generate and commit"; exit 1; }; done
+	@$(VALUES_PAGE) | diff -u docs/values.md - || { echo "docs/values.md differs from values.yaml: run make generate and commit"; exit 1; }
+	@$(API_PAGE) | diff -u docs/api.md - || { echo "docs/api.md differs from the types: run make generate and commit"; exit 1; }
+	@echo "==> links"; .ci/links.py
 
 .PHONY: advisories
 advisories: $(DENY) ## Check dependencies for known vulnerabilities (needs the advisory database)
 	$(DENY) check advisories
 
+# Commands that print the generated pages of the documentation.
+API_PAGE = $(CARGO) run --quiet --locked --example api-reference
+VALUES_PAGE = .ci/chart-readme.py acs-identity-operator | sed -n '1s/.*/\# Chart values\n/p; /^. value/,$$p'
+
 .PHONY: generate
-generate: prerequisites ## Generate the CRDs from the Rust types, and the READMEs of the charts from their values
+generate: prerequisites ## Generate the CRDs and the API reference from the Rust types, and the tables of chart values
 	$(CARGO) run --quiet --locked --bin acs-identity-operator -- crds | tee $(CRDS) > /dev/null
 	for chart in $(CHARTS); do readme=$$(.ci/chart-readme.py $$chart) && printf '%s\n' "$$readme" > charts/$$chart/README.md; done
+	$(VALUES_PAGE) > docs/values.md
+	$(API_PAGE) > docs/api.md
+
+MDBOOK_VERSION := 0.5.4
+MDBOOK := $(CACHE)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
+
+$(MDBOOK):
+	$(CARGO) install mdbook --locked --version $(MDBOOK_VERSION) --root $(CACHE)/mdbook-$(MDBOOK_VERSION)
+
+.PHONY: book
+book: $(MDBOOK) ## Build the documentation as a book in target/book
+	$(MDBOOK) build
 
 .PHONY: install-manifest
 install-manifest: ## Write target/install.yaml with the image IMAGE, for clusters without Helm

@@ -107,7 +107,9 @@ fn rules_of(schema: &Value, rules: &mut Vec<String>) {
         rules_of(property, rules);
     }
     for inner in ["items", "additionalProperties"] {
-        rules_of(&schema[inner], rules);
+        if schema[inner].is_object() {
+            rules_of(&schema[inner], rules);
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub async fn carry_out(
                 .and_then(|secret| secret.uid());
             match secrets.delete(name, uid.clone()).await {
                 Ok(()) => info!(secret = name, "deleted a Secret"),
-                // It goes with its owner, and isn't looked for again.
+                // The Secret is deleted together with its owner and does not have to be read again.
                 Err(error) if context.is_ignorable(&error, &token.metadata) => {
                     findings.found(name.clone(), SecretView::Absent);
                 }
@@ -106,7 +106,8 @@ pub async fn carry_out(
     Ok(StepOutcome::Done)
 }
 
-/// Asks the API server itself, before Secrets go because of an absence.
+/// Whether the identity exists, according to the API server itself. The watch is not enough here:
+/// Secrets are deleted because the identity is absent.
 async fn identity_exists(
     context: &Context,
     token: &AcsToken,
@@ -122,7 +123,7 @@ async fn identity_exists(
     Ok(context.world.ask(request).await?.is_some())
 }
 
-/// Reads a Teams user's Entra token, and remembers what is to be seen of it.
+/// Reads the Entra token of a Teams user and caches its state.
 async fn read_user_token(
     context: &Context,
     token: &AcsToken,
@@ -165,8 +166,8 @@ async fn read_secret(
             Owner::Other(owner) => SecretView::Foreign { owner },
         },
     };
-    // An earlier answer may have come after the watch had told that ours is gone. Another token's
-    // stays in the view, where that token looks for it.
+    // An earlier API response may have arrived after the watch reported that our Secret is gone. A
+    // Secret of another token stays in the view, where that token finds it.
     let key = object_ref(token.namespace().as_deref(), &name);
     let believed = context.views.secrets.get(&key);
     if let Some(gone) = believed.filter(|gone| owner(&gone.metadata, token) == Owner::Ours) {
@@ -176,7 +177,8 @@ async fn read_secret(
     Ok(())
 }
 
-/// The view learns of the Secret at once, so that it is not read again.
+/// Caches what was read of the Secret and updates the view at once, so that the Secret is not read
+/// again.
 fn remember(
     context: &Context,
     token: &AcsToken,
@@ -196,7 +198,7 @@ fn remember(
     context.views.secrets.wrote(metadata);
 }
 
-/// Writes the wanted Secret around the token that the Secret `from` holds.
+/// Writes the wanted Secret with the token that the Secret `from` holds.
 async fn rewrite(
     context: &Arc<Context>,
     token: &AcsToken,
@@ -215,13 +217,14 @@ async fn rewrite(
     let (Some(record), Some(endpoint)) = (record, endpoint) else {
         return Ok(StepOutcome::Done);
     };
-    // A token on its way into another Secret is as one on its way from the service (I5).
+    // A token that is being copied into another Secret needs the same lock as one that is being
+    // issued (I5).
     let key = ObjectRef::from_obj(token).into();
     let Some(_guard) = context.locks.issue(&record.identity_id, &key) else {
         return Ok(StepOutcome::Waits);
     };
     let Some(bytes) = secrets.token(from, &record.fingerprint).await? else {
-        // The bytes are not what they were: the next look finds that out.
+        // The data has changed since it was read: the next run reads it again.
         context
             .cache
             .change(&token.uid().unwrap_or_default(), |cache| {

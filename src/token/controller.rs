@@ -19,7 +19,7 @@ use crate::{
     engine::{Reconcile, Rested, StepOutcome, to_rest},
 };
 
-/// Looks at one token; when to look again.
+/// Reconciles one token and returns when to requeue it.
 pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectRef<AcsToken>,
@@ -54,7 +54,7 @@ impl Reconcile for Run {
             context.calls.give_up(&key);
             return Ok((None, StepOutcome::Gone));
         };
-        // That of a former object of this name is of no use.
+        // The answer to a call of a former object of this name is of no use.
         if let Some(answered) = answered.filter(|it| token.uid().as_ref() == Some(&it.call.uid)) {
             let absorbed = act::absorb(context, &token, answered, &mut self.findings).await;
             return absorbed.map(|outcome| (None, outcome));
@@ -86,7 +86,7 @@ impl Reconcile for Run {
     }
 }
 
-/// How a token follows a Secret that is not its own.
+/// Key under which a token follows a Secret that is not its own.
 pub(super) fn follower(token: &AcsToken, role: Role) -> Follower {
     Follower {
         key: ObjectRef::from_obj(token).into(),
@@ -94,7 +94,8 @@ pub(super) fn follower(token: &AcsToken, role: Role) -> Follower {
     }
 }
 
-/// The Secret of a Teams user's Entra token is watched, so that a new one is exchanged at once.
+/// Watches the Secret of a Teams user's Entra token, so that a new Entra token is exchanged at
+/// once.
 fn follow_user_token(context: &Context, token: &AcsToken) -> Presence {
     let Some(user) = &token.spec.teams_user else {
         return Presence::Unknown;
@@ -106,8 +107,8 @@ fn follow_user_token(context: &Context, token: &AcsToken) -> Presence {
     presences.into_iter().next().unwrap_or_default()
 }
 
-/// While someone else holds the Secret's name, that one Secret is watched, so that the token heals
-/// when it goes (T5).
+/// Watches the Secret while another owner holds its name, so that the token recovers when that
+/// Secret is deleted (T5).
 fn follow_conflict(context: &Context, token: &AcsToken, secret: &SecretView) {
     let follower = follower(token, Role::Conflict);
     if matches!(secret, SecretView::Foreign { .. }) {

@@ -1,4 +1,4 @@
-//! What to do next for an `AcsToken`. Pure: no I/O, no clock, no randomness.
+//! Choice of the next step for an `AcsToken`. Pure: no I/O, no clock, no randomness.
 
 mod deletion;
 mod exchange;
@@ -22,212 +22,219 @@ use deletion::decide_deletion;
 use exchange::has_to_go;
 use life::decide_life;
 
-/// A change that other controllers fight over is repaired at once, then this far apart (T5).
+/// Minimum time between repairs of a Secret that other controllers keep changing. The first repair
+/// happens at once (T5).
 pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
-/// A wait for ACS is told when it lasts longer than this.
+/// A wait for ACS is reported in the status if it lasts longer than this.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(3);
 
-/// All that the decision depends on.
+/// Input of the decision.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
-    /// The operator's clock.
+    /// Time by the operator's clock.
     pub now: Timestamp,
-    /// The service's clock, or a little earlier, never later; unknown before its first answer.
+    /// Time by the clock of ACS, or slightly earlier, never later. `None` before the first answer
+    /// of ACS.
     pub service_now: Option<Timestamp>,
-    /// The object.
+    /// The `AcsToken`.
     pub token: &'a AcsToken,
-    /// Its identity.
+    /// Identity of the token.
     pub identity: IdentityView,
-    /// What the connection's policy lets it be.
+    /// Limits that the connection's policy sets.
     pub limits: Limits,
-    /// The Entra token that it is exchanged for, if it is a Teams user's.
+    /// Entra token to exchange, for a token of a Teams user.
     pub user_token: Option<UserTokenView>,
-    /// Whether the last call that failed was made with another Entra token.
+    /// Whether the last failed call was made with another Entra token.
     pub is_new_user_token: bool,
-    /// The Secret of the name that the spec asks for.
+    /// Secret with the name that the spec sets.
     pub secret: SecretView,
-    /// A Secret of ours under another name (T6).
+    /// Secret of this token with another name (T6).
     pub former: Option<FormerSecret>,
-    /// Another `AcsToken` that names the same Secret and goes first.
+    /// Another `AcsToken` that names the same Secret and takes precedence.
     pub rival: Option<Rival>,
-    /// A label or annotation that the operator's flags forbid on Secrets.
+    /// Label or annotation of the spec that the operator's flags forbid on Secrets.
     pub forbidden_key: Option<String>,
-    /// When edits of the Secret were repaired within the last hour, latest first.
+    /// Time of the latest repair after an edit of the Secret within the last hour.
     pub last_repair: Option<Timestamp>,
-    /// When the Secret was written again after a deletion within the last hour.
+    /// Time of the latest write after a deletion of the Secret within the last hour.
     pub last_recreation: Option<Timestamp>,
-    /// When a Secret that others keep changing is rewritten next, unless it may be now (T5).
+    /// Earliest time of the next rewrite of a Secret that others keep changing; `None` if it may be
+    /// rewritten now (T5).
     pub rewrite_at: Option<Timestamp>,
-    /// The service asked not to be called before this time.
+    /// Time before which ACS asked not to be called.
     pub not_before: Option<Timestamp>,
-    /// How its call to ACS stands.
+    /// Stage of the call to ACS.
     pub call: CallStage,
-    /// When a deletion goes on without ACS (I3).
+    /// Time at which a deletion proceeds without ACS (I3).
     pub deletion_deadline: Timestamp,
-    /// What is known of restarts of workloads.
+    /// State of the workload restarts.
     pub restarts: restart::Restarts,
 }
 
 /// Another `AcsToken` that names the same Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rival {
-    /// Its name.
+    /// Name of the `AcsToken`.
     pub name: String,
-    /// It waits for a Secret of ours in its turn, and nobody moves unless we let that go.
+    /// Whether it waits in turn for a Secret of this token, so that neither can proceed unless this
+    /// token deletes its Secret.
     pub gives_way: bool,
 }
 
-/// The identity of a token, or its Teams user, as far as the token cares.
+/// Identity or Teams user of a token, reduced to what the token depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityView {
-    /// There is no such `AcsIdentity`.
+    /// The `AcsIdentity` does not exist.
     Missing,
-    /// It is being deleted, and its tokens with it (I5).
+    /// The `AcsIdentity` is being deleted, and its tokens with it (I5).
     Deleting,
-    /// It has no id in ACS yet.
+    /// The `AcsIdentity` has no id in ACS yet.
     NotReady {
-        /// Why, for machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// Why, in a sentence.
+        /// Message for people.
         message: String,
-        /// Whether it is only a matter of a moment.
+        /// Whether the wait is expected to be short.
         is_brief: bool,
     },
-    /// It has an id.
+    /// The identity has an id in ACS.
     Usable(Box<UsableIdentity>),
 }
 
-/// An identity that has an id in ACS.
+/// Identity that has an id in ACS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "what is known of it, each by itself"
 )]
 pub struct UsableIdentity {
-    /// The id in ACS.
+    /// Id in ACS.
     pub id: String,
-    /// Tokens issued at this time or before are dead; by the service's clock.
+    /// Tokens issued at or before this time are revoked; by the clock of ACS.
     pub tokens_valid_after: Option<Timestamp>,
-    /// ACS says that it does not exist, and so none of its tokens works (T8).
+    /// Whether ACS answered that the identity does not exist, so that none of its tokens works
+    /// (T8).
     pub is_missing: bool,
-    /// A revocation is under way: nothing may be issued (R3).
+    /// Whether a revocation is in progress. No token may be issued meanwhile (R3).
     pub is_revoking: bool,
-    /// Tokens issued before this time are issued once more when it has passed (R3).
+    /// Tokens issued before this time are issued again after it (R3).
     pub unsettled_until: Option<Timestamp>,
-    /// How the connection is.
+    /// State of the connection.
     pub connection: ConnectionView,
-    /// Whether its `spec.suspend` is true: nothing may be issued.
+    /// Whether `spec.suspend` of the identity is true. No token may be issued meanwhile.
     pub is_suspended: bool,
-    /// Why the policy does not let the identity be used, if it does not.
+    /// Why the policy denies use of the identity, if it does.
     pub denial: Option<String>,
-    /// Fingerprints of former credentials whose tokens are dead: the service refuses them, and
-    /// accepts another (C1).
+    /// Fingerprints of former credentials whose tokens no longer work: ACS rejects these
+    /// credentials and accepts another (C1).
     pub dead_credentials: Vec<String>,
-    /// What kept its last revocation from being done, in a sentence, while that fails.
+    /// Message of the last revocation's failure, while the revocation fails.
     pub revocation_fails: Option<String>,
-    /// Whether revokes can still be sent; false lets a deletion in a terminating namespace go at once.
+    /// Whether a revocation can still be sent. If not, a deletion in a terminating namespace
+    /// proceeds at once.
     pub can_revoke: bool,
 }
 
-/// The connection of a token.
+/// State of a token's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionView {
-    /// It can be called with this credential.
+    /// The connection can be used with this credential.
     Usable {
         /// Fingerprint of the credential in use.
         credential: String,
     },
-    /// It can't be called.
+    /// The connection cannot be used.
     Unusable(Unusable),
 }
 
-/// A Secret under the wanted name.
+/// State of the Secret with the wanted name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretView {
-    /// Its bytes were not looked at since it last changed, or its absence is not confirmed.
+    /// Its data was not read since its last change, or its absence is not confirmed.
     Unknown,
-    /// There is none.
+    /// The Secret does not exist.
     Absent,
-    /// It is not ours (T5).
+    /// The Secret belongs to another owner (T5).
     Foreign {
-        /// Whose it is, as far as one can tell.
+        /// Description of the owner, as far as it is known.
         owner: String,
     },
-    /// It is ours.
+    /// The Secret belongs to this token.
     Ours {
-        /// What it says of its token; `None` when bytes and facts do not fit: it was edited.
+        /// Token record in its annotations; `None` if the data does not match the record, because
+        /// the Secret was edited.
         record: Option<Box<TokenRecord>>,
-        /// Whether keys, labels or annotations differ from what the spec asks for.
+        /// Whether keys, labels or annotations differ from the spec.
         is_outdated: bool,
-        /// Whether it is `immutable`, which nobody can take back.
+        /// Whether the Secret is `immutable`, which cannot be undone.
         is_immutable: bool,
     },
 }
 
-/// A Secret of ours that the spec no longer names.
+/// Secret of this token that the spec no longer names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormerSecret {
-    /// Its name.
+    /// Name of the Secret.
     pub name: String,
-    /// What it says of its token, its bytes not yet looked at.
+    /// Token record in its annotations. Its data was not compared with the record.
     pub record: Option<TokenRecord>,
 }
 
-/// The next step.
+/// Next step for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make sure that a deletion waits for us.
+    /// Add the finalizer, so that a deletion waits for the operator.
     AddFinalizer,
-    /// Read the Secret of the wanted name.
+    /// Read the Secret with the wanted name.
     ReadSecret,
     /// Read the Entra token of the Teams user.
     ReadUserToken,
-    /// Tell that no token can be had, and why.
+    /// Record in the status that no token can be issued, and why.
     Fail {
-        /// Why, for machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// What to do, in a sentence.
+        /// Message that says what to do.
         message: String,
     },
-    /// Bring the status up to what the Secret tells.
+    /// Record the token of the Secret in the status.
     Record(TokenRecord),
-    /// Issue a token into the Secret.
+    /// Issue a token and write it to the Secret.
     Issue(IssueRequest),
-    /// Write keys, labels and annotations anew around the same token.
+    /// Rewrite keys, labels and annotations of the Secret, with the same token.
     RewriteSecret,
-    /// Write the token of the former Secret under the wanted name.
+    /// Write the token of the former Secret to the Secret with the wanted name.
     CopySecret {
-        /// The former Secret.
+        /// Name of the former Secret.
         from: String,
     },
-    /// Delete a Secret of ours.
+    /// Delete a Secret of this token.
     DeleteSecret {
-        /// Its name.
+        /// Name of the Secret.
         name: String,
-        /// Look first whether the identity is really gone.
+        /// Whether to ask the API server first if the identity really does not exist.
         only_without_identity: bool,
     },
-    /// Restart a workload whose pods can't see by themselves that something has changed.
+    /// Restart a workload whose pods cannot notice the change by themselves.
     RestartWorkload(Box<restart::Restart>),
-    /// Tell that nobody can obey a request, and that it is done with.
+    /// Record that the requested action does not exist, and that the request is handled.
     RefuseRequest {
-        /// Its value.
+        /// Value of the request annotation.
         request: String,
     },
-    /// Let the object go.
+    /// Remove the finalizer.
     RemoveFinalizer {
-        /// Tokens that may still be alive are left behind: why.
+        /// Why tokens that may still be valid are left behind, if they are.
         abandoned: Option<&'static str>,
     },
-    /// Tell that the token is not good, before a new one is waited for.
+    /// Set the conditions of a token that no longer works, before a new one is issued.
     Mark,
-    /// Nothing to do but to tell, and to wait.
+    /// Update the status and wait.
     Rest,
 }
 
 impl Step {
-    /// Its name, for metrics and logs.
+    /// Name of the step, for metrics and logs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -249,23 +256,24 @@ impl Step {
     }
 }
 
-/// What to do, what to tell, and when to look again.
+/// Decision for a token: next step, status and requeue time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The next step.
+    /// Next step.
     pub step: Step,
-    /// What the conditions say when the step is [`Step::Rest`] or [`Step::Mark`]; `None` leaves the
-    /// status alone.
+    /// Verdict for the conditions when the step is [`Step::Rest`] or [`Step::Mark`]; `None` leaves
+    /// the status unchanged.
     pub verdict: Option<Verdict>,
-    /// The token that the status tells.
+    /// Token to record in the status.
     pub record: Option<TokenRecord>,
-    /// Whether the status forgets its token: it is dead, and nothing is left to revoke.
+    /// Whether to remove the token from the status: it no longer works, and nothing is left to
+    /// revoke.
     pub forgets: bool,
-    /// Whether the policy has ceased to serve the namespace of a Teams user's token.
+    /// Whether the policy no longer allows the namespace of a Teams user's token.
     pub is_denied: bool,
-    /// What the status tells of the workloads to restart; `None` leaves that as it is.
+    /// Status of the workloads to restart; `None` leaves it unchanged.
     pub restarts: Option<Vec<RolloutRestartStatus>>,
-    /// When to look again, unless an event comes first.
+    /// Time of the next run, unless an event comes first.
     pub requeue_at: Option<Timestamp>,
 }
 
@@ -295,7 +303,7 @@ impl Decision {
     }
 }
 
-/// Chooses the next step for a token.
+/// Returns the next step for a token.
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let metadata = &observed.token.metadata;
@@ -313,7 +321,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
     };
-    // A token on its way has to be revoked, too.
+    // A token that is being issued has to be revoked, too.
     let goes_on = match &decision.step {
         Step::RemoveFinalizer { .. } => observed.now >= observed.deletion_deadline,
         _ => true,
@@ -324,8 +332,8 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     decision
 }
 
-/// What a token does and tells while it waits for ACS: for its turn, or for an answer. One that is
-/// good stays Ready until it ends; that another is not good is told when the wait is no moment.
+/// Returns the decision for a token that waits for ACS: for its turn or for an answer. A valid
+/// token stays Ready until it expires; for any other, the wait is reported if it is not short.
 #[must_use]
 pub fn waits(observed: &Observed<'_>) -> Decision {
     if observed.token.metadata.deletion_timestamp.is_some() {
@@ -347,7 +355,8 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     let status = observed.token.status.as_ref();
     let is_current = status
         .is_some_and(|status| status.observed_generation == observed.token.metadata.generation);
-    // Why it is not Ready, a former failure perhaps, says more than that it is tried again.
+    // The reason why it is not Ready, perhaps an earlier failure, says more than a message about
+    // the next attempt.
     let has_reason = || {
         !is_told_ready(observed.token) && status.is_some_and(|status| !status.conditions.is_empty())
     };
@@ -389,7 +398,7 @@ fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
         .is_some_and(|after| issued_at <= after)
 }
 
-/// Whether `token` says of itself that it is fine.
+/// Whether the status of `token` says that it is Ready.
 #[must_use]
 pub fn is_told_ready(token: &AcsToken) -> bool {
     token

@@ -4,19 +4,19 @@ use kube::ResourceExt;
 
 use crate::crd::{AcsToken, ConnectionKey, TokenParameters, TokenPolicy, parse_duration};
 
-/// What the connection's policy lets one token be.
+/// Limits that the connection's policy sets for one token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The connection, as people know it.
+    /// Connection, as messages name it.
     pub connection: String,
-    /// Its rules.
+    /// Rules of the policy.
     pub policy: TokenPolicy,
-    /// The identity has as many older tokens as the policy allows.
+    /// Whether the identity already has as many older tokens as the policy allows.
     pub is_one_too_many: bool,
 }
 
 impl Limits {
-    /// What the `policy` of a connection lets `token` be beside `all` tokens of the same identity.
+    /// Returns the limits of `policy` for `token`, given `all` tokens of the same identity.
     #[must_use]
     pub fn beside(
         all: impl IntoIterator<Item = Arc<AcsToken>>,
@@ -39,7 +39,7 @@ impl Limits {
         }
     }
 
-    /// The rule that forbids the token to have this shape, as a sentence with what to do.
+    /// Returns the rule that forbids these parameters, as a sentence that says what to do.
     #[must_use]
     pub fn denial(&self, parameters: &TokenParameters) -> Option<String> {
         let rule = self.broken_rule(parameters)?;
@@ -77,22 +77,22 @@ impl Limits {
         })
     }
 
-    /// The longest life in minutes, if the policy has one.
+    /// Returns the maximum lifetime in minutes, if the policy has one.
     fn longest(&self) -> Option<u32> {
         let text = self.policy.max_expires_in.as_deref()?;
         let minutes = parse_duration(text).ok()?.as_mins();
         u32::try_from(minutes).ok()
     }
 
-    /// The life of tokens that ask for none, if the policy allows less than the service.
+    /// Returns the lifetime of tokens that request none, if the policy allows less than ACS.
     #[must_use]
     pub fn default_life(&self) -> Option<&str> {
         self.policy.max_expires_in.as_deref()
     }
 }
 
-/// Which of an identity's tokens go first where there are too many: the older, by name where they
-/// are of one second.
+/// Returns the precedence of an identity's tokens if there are too many: older tokens come first,
+/// and tokens of the same second are ordered by name.
 #[must_use]
 pub fn rank(token: &AcsToken) -> impl Ord + use<> {
     let created = token

@@ -1,11 +1,11 @@
-//! The life of an `AcsToken`, in five steps: an event wakes it (`controller`), the cluster is read
-//! into plain values (`observe`), a pure function chooses the next step (`decide`), the step is
-//! carried out against ACS and the cluster (`act`), and the outcome is told in the status
-//! (`report`). The loop goes on until `decide` says [`Step::Rest`].
+//! Reconciliation of an `AcsToken`, in five steps: an event triggers a run (`controller`), the
+//! cluster is read into plain values (`observe`), a pure function chooses the next step (`decide`),
+//! the step is carried out against ACS and the cluster (`act`), and the result is written to the
+//! status (`report`). The loop ends when `decide` returns [`Step::Rest`].
 //!
 //! Guarantees: T1 to T6 of the contract, and this object's half of R1 to R4. A token is issued only
-//! while its identity is not being revoked; what was issued is a fact once it is in the Secret, and
-//! the status is rebuilt from there. Revocation itself belongs to the identity.
+//! while its identity is not being revoked. A token counts as issued once it is in the Secret, and
+//! the status is rebuilt from there. The identity makes the revocations.
 
 mod act;
 mod controller;

@@ -1,4 +1,4 @@
-//! What the status says next. Pure: no I/O, no clock.
+//! Next status of an `AcsToken`. Pure: no I/O, no clock.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,7 +15,7 @@ use crate::{
     renewal,
 };
 
-/// The status of a run that rests on `decision`; `None` where that is no news (K4).
+/// Returns the status of a run that rests on `decision`; `None` if nothing changes (K4).
 #[must_use]
 pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<AcsTokenStatus> {
     let verdict = decision.verdict.as_ref()?;
@@ -39,7 +39,7 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
     let since = next
         .denied_since
         .take()
-        // A clock that was set back must not lengthen the grace (C3).
+        // A clock that was set back must not lengthen the grace period (C3).
         .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
@@ -49,7 +49,7 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
     if_changed(token, next, Some(verdict), now)
 }
 
-/// The status that tells a token that is in the Secret; `None` where that is no news.
+/// Returns the status that records a token of the Secret; `None` if nothing changes.
 #[must_use]
 pub fn recorded(
     token: &AcsToken,
@@ -69,14 +69,15 @@ pub fn recorded(
     next.failed_attempts = None;
     next.last_failure = None;
     let verdict = decide::ready(token);
-    // A token that is recorded on the way out, or that no longer fits, is not called good.
+    // A token is not Ready if its object is being deleted, or if the token no longer matches the
+    // spec.
     let is_good = token.metadata.deletion_timestamp.is_none()
         && now < record.expires_at
         && record.parameters.is_wanted_by(token, &Limits::default());
     if_changed(token, next, is_good.then_some(&verdict), now)
 }
 
-/// The status after a request that nobody can obey.
+/// Returns the status after a request that the operator does not know.
 #[must_use]
 pub fn refused(token: &AcsToken, request: &str, now: Timestamp) -> Option<AcsTokenStatus> {
     let next = AcsTokenStatus {
@@ -86,7 +87,7 @@ pub fn refused(token: &AcsToken, request: &str, now: Timestamp) -> Option<AcsTok
     if_changed(token, next, None, now)
 }
 
-/// The status after the workload of `restart` was restarted, or was not.
+/// Returns the status after the workload of `restart` was restarted, or was not.
 #[must_use]
 pub fn restarted(
     token: &AcsToken,
@@ -99,8 +100,8 @@ pub fn restarted(
     if_changed(token, next, None, now)
 }
 
-/// The status after a call that brought no token: durable, so that the pause before the next try
-/// survives us.
+/// Returns the status after a call that brought no token. It is stored, so that the backoff
+/// survives a restart of the operator.
 #[must_use]
 pub fn failed(
     token: &AcsToken,
@@ -151,7 +152,7 @@ fn copy_record(next: &mut AcsTokenStatus, token: &AcsToken, record: &TokenRecord
     }
 }
 
-/// `next` with the conditions of `verdict`, if that differs from what is told.
+/// Returns `next` with the conditions of `verdict`, if that differs from the current status.
 fn if_changed(
     token: &AcsToken,
     mut next: AcsTokenStatus,

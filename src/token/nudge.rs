@@ -1,6 +1,7 @@
-//! After a revocation pods hold a dead token until their kubelet looks at them again, which takes up to
-//! 90 seconds. If that is switched on, those that mount the Secret are annotated, so that it looks at
-//! once. It is done beside the runs, and nothing depends on it.
+//! Annotation of pods after a revocation. Pods hold a revoked token until their kubelet reads the
+//! Secret again, which takes up to 90 seconds. If this is enabled, the pods that mount the Secret
+//! are annotated, so that their kubelets read it at once. This happens outside the runs, and
+//! nothing depends on it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,12 +19,13 @@ use crate::{
     renewal,
 };
 
-/// No more pods of a namespace are nudged at a time: the others are looked at when it is their turn.
+/// Maximum number of pods annotated per namespace and pass. The kubelets of the others read the
+/// Secret at their usual interval.
 const MOST_PODS: usize = 500;
 
-/// Has the pods that mount the Secret of `token` looked at, if the token of `record` took the place of one
-/// that no longer worked. One namespace follows the other, and one list serves all the Secrets that
-/// were written until it began.
+/// Annotates the pods that mount the Secret of `token`, if the token of `record` replaced one that
+/// no longer worked. Namespaces are processed one after another, and one list of pods serves all
+/// Secrets written until it began.
 pub fn after_revocation(
     context: &Arc<Context>,
     token: &AcsToken,
@@ -61,7 +63,7 @@ async fn work(context: Arc<Context>) {
     }
 }
 
-/// Nudges the pods of a namespace that mount one of the `secrets`; how many there were.
+/// Annotates the pods of a namespace that mount one of the `secrets`, and returns their number.
 async fn nudge(
     context: &Context,
     namespace: &str,
@@ -91,7 +93,7 @@ async fn nudge(
                     nudged += 1;
                     context.metrics.pods_nudged.inc();
                 }
-                // It is gone, or another one has its name.
+                // The pod is gone, or another pod has its name.
                 Err(error) if error.is_not_found() || error.is_conflict() => {}
                 Err(error) => return Err(error),
             }

@@ -26,10 +26,10 @@ use crate::{
     renewal,
 };
 
-/// Circles of tokens that want each other's Secret are no longer than this.
+/// Maximum length of a cycle of tokens that want each other's Secret.
 const LONGEST_CIRCLE: usize = 16;
 
-/// What a run has found out by itself; good for this run only.
+/// Findings of a single run.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     secret: Option<(String, SecretView)>,
@@ -38,22 +38,24 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// The Secret `name` was just read, and is not there or not ours: newer than what watches tell.
+    /// Records that the Secret `name` was just read and does not exist or has another owner. This
+    /// is newer than the view.
     pub fn found(&mut self, name: String, secret: SecretView) {
         self.secret = Some((name, secret));
     }
 
-    /// What was found is no longer the newest.
+    /// Discards the finding about the Secret, which is no longer the newest.
     pub fn forget(&mut self) {
         self.secret = None;
     }
 
-    /// What the watch of a Teams user's Entra token knows.
+    /// Records what the watch of a Teams user's Entra token knows.
     pub fn watched(&mut self, user_token: Presence) {
         self.user_token = user_token;
     }
 
-    /// A Teams user's Entra token was just read: what was seen is newer than what its watch tells.
+    /// Records that a Teams user's Entra token was just read. The result is newer than what its
+    /// watch knows.
     pub fn read_user_token(&mut self) {
         self.has_read_user_token = true;
     }
@@ -64,7 +66,7 @@ impl Findings {
     }
 }
 
-/// Reads everything that the decision depends on: all of it from memory.
+/// Collects the input of the decision, all of it from memory.
 #[must_use]
 pub fn observe<'a>(
     context: &Context,
@@ -79,7 +81,7 @@ pub fn observe<'a>(
         .identity_reference()
         .and_then(|it| context.views.identities.get(&it));
     let endpoint = endpoint_of(token, identity.as_deref());
-    // Where an id is shared, a revocation of one of its objects concerns the tokens of all (R1).
+    // If several objects share an id, a revocation by one of them affects the tokens of all (R1).
     let group = identity
         .as_ref()
         .and_then(|identity| {
@@ -223,7 +225,8 @@ fn stalled_message(conditions: &[Condition]) -> Option<String> {
     Some(stalled.message.clone())
 }
 
-/// What the connection lets `token` be, which is one of those of the identities `group`.
+/// Returns the limits of the connection for `token`, which belongs to one of the identities in
+/// `group`.
 #[must_use]
 pub fn limits_of(
     context: &Context,
@@ -284,7 +287,7 @@ fn secret(
     }
 }
 
-/// The Secret as the status tells that it was written.
+/// Returns the state of the Secret that the status recorded when it was written.
 fn as_written(token: &AcsToken) -> Option<ReadSecret> {
     let status = token.status.as_ref()?;
     let written = status.written_secret.as_ref()?;
@@ -297,7 +300,7 @@ fn as_written(token: &AcsToken) -> Option<ReadSecret> {
     })
 }
 
-/// A Secret of ours that the spec no longer names.
+/// Returns a Secret of this token that the spec no longer names.
 fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
     let wanted = token.secret_name();
     owned_by(&context.views, token)
@@ -308,8 +311,9 @@ fn former(context: &Context, token: &AcsToken) -> Option<FormerSecret> {
         })
 }
 
-/// The other `AcsToken` that names the same Secret and has it: who holds it keeps it, for creation
-/// times have whole seconds; while nobody does, the oldest gets it.
+/// Returns the other `AcsToken` that names the same Secret and has precedence. The owner of the
+/// Secret keeps it, because creation times have whole seconds; if there is no owner, the oldest
+/// gets the name.
 fn rival(context: &Context, token: &AcsToken) -> Option<Rival> {
     let namespace = token.namespace().unwrap_or_default();
     let key = index::into_secret(&namespace, &token.secret_name());
@@ -317,7 +321,8 @@ fn rival(context: &Context, token: &AcsToken) -> Option<Rival> {
         if holder.uid() == token.uid() {
             return None;
         }
-        // Who wants another name lets this one go; unless that waits for us in its turn.
+        // A token that wants another name deletes this Secret, unless the other name waits for it
+        // in turn.
         let gives_way = is_last_of_circle(context, token, &holder);
         return Some(Rival {
             name: holder.name_any(),
@@ -340,7 +345,7 @@ fn rank(token: &AcsToken) -> (Option<Timestamp>, String) {
     (created.map(|time| time.0), token.name_any())
 }
 
-/// The token that has the Secret whose name `token` wants.
+/// Returns the token that owns the Secret whose name `token` wants.
 fn holder_of_wanted(context: &Context, token: &AcsToken) -> Option<Arc<AcsToken>> {
     let reference = object_ref(token.namespace().as_deref(), &token.secret_name());
     let secret = context.views.secrets.get(&reference)?;
@@ -354,8 +359,8 @@ fn holder_of_wanted(context: &Context, token: &AcsToken) -> Option<Arc<AcsToken>
     (self::owner(&secret.metadata, &holder) == Owner::Ours).then_some(holder)
 }
 
-/// Whether tokens wait in a circle for each other's Secret, of which `token` is the youngest: that one
-/// lets its own Secret go, and has a new token when it is its turn.
+/// Whether tokens wait in a cycle for each other's Secret and `token` is the youngest of them. The
+/// youngest deletes its own Secret and gets a new token when it is its turn.
 fn is_last_of_circle(context: &Context, token: &AcsToken, holder: &Arc<AcsToken>) -> bool {
     let mut next = Arc::clone(holder);
     for _ in 0..LONGEST_CIRCLE {
@@ -373,7 +378,8 @@ fn is_last_of_circle(context: &Context, token: &AcsToken, holder: &Arc<AcsToken>
     false
 }
 
-/// A label or annotation of the template whose prefix is, or ends in `.` plus, a forbidden one.
+/// Returns a label or annotation of the template whose prefix is a forbidden domain or a subdomain
+/// of one.
 fn forbidden_key(token: &AcsToken, forbidden: &[String]) -> Option<String> {
     let template = token.spec.secret.as_ref()?;
     let labels = template.labels.iter().flat_map(|all| all.keys());
@@ -387,7 +393,7 @@ fn forbidden_key(token: &AcsToken, forbidden: &[String]) -> Option<String> {
     labels.chain(annotations).find(is_forbidden).cloned()
 }
 
-/// The endpoint that the token belongs to: its identity's, or the one that it was exchanged at.
+/// Returns the endpoint of the token: that of its identity, or the one it was exchanged at.
 #[must_use]
 pub fn endpoint_of(token: &AcsToken, identity: Option<&AcsIdentity>) -> Option<String> {
     if token.spec.teams_user.is_some() {
@@ -396,13 +402,13 @@ pub fn endpoint_of(token: &AcsToken, identity: Option<&AcsIdentity>) -> Option<S
     identity?.status.as_ref()?.endpoint.clone()
 }
 
-/// The connection that an identity has used.
+/// Returns the connection that an identity has used.
 fn used_by(identity: &AcsIdentity, namespace: &str) -> Option<ConnectionKey> {
     let used = identity.status.as_ref()?.connection_ref.as_ref()?;
     Some(ConnectionKey::from_reference(used, namespace))
 }
 
-/// What the token can be had through now, if it can.
+/// Returns the connection that can issue the token now, if there is one.
 #[must_use]
 pub fn connection_of(
     context: &Context,
@@ -423,7 +429,7 @@ pub fn connection_of(
     let resolved = context.usable_connection(&key, &namespace, now).ok()?;
     let is_same = match &recorded {
         Some(recorded) => resolved.endpoint.as_str() == recorded,
-        // The first token of a Teams user decides where all others are from.
+        // The first token of a Teams user determines the endpoint of all later ones.
         None => is_of_user,
     };
     is_same.then_some((key, resolved))

@@ -1,4 +1,5 @@
-//! Whose a Secret is: labels only find, the owner and the namespace decide (T5, K6).
+//! Ownership of Secrets. Labels only find candidates; the owner reference and the namespace decide
+//! (T5, K6).
 
 use std::sync::Arc;
 
@@ -11,17 +12,17 @@ use crate::{
     crd::{AcsToken, MANAGED_BY_LABEL, OPERATOR, TOKEN_UID_LABEL},
 };
 
-/// Whose a Secret is.
+/// Owner of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The `AcsToken`'s that asks.
+    /// The `AcsToken` in question.
     Ours,
-    /// Someone else's; says whose, as the end of the sentence "Secret x exists and ...".
+    /// Another owner, described as the end of the sentence "Secret x exists and ...".
     Other(String),
 }
 
-/// Whose the Secret with `metadata` is (T5): ours when its controller is `token`, or when it has no
-/// controller and carries our UID.
+/// Returns the owner of the Secret with `metadata` (T5). It is `token` if its controller is
+/// `token`, or if it has no controller and carries the UID of `token`.
 #[must_use]
 pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
     let uid = token.metadata.uid.as_deref().unwrap_or_default();
@@ -53,8 +54,8 @@ pub fn owner(metadata: &ObjectMeta, token: &AcsToken) -> Owner {
     }
 }
 
-/// A Secret of an `AcsToken` that is no more, as a backup restores it: never touched, for its token
-/// may be in use (K6).
+/// Returns the owner for a Secret of an `AcsToken` that no longer exists, as a backup restores it.
+/// The Secret is never touched, because its token may be in use (K6).
 fn former(token: &AcsToken) -> Owner {
     let namespace = token.namespace().unwrap_or_default();
     Owner::Other(format!(
@@ -64,8 +65,8 @@ fn former(token: &AcsToken) -> Owner {
     ))
 }
 
-/// The Secrets that are `token`'s own, whatever else carries its label: copies that others made are
-/// neither touched nor waited for (K6).
+/// Returns the Secrets that `token` owns. Copies by others that carry its label are neither changed
+/// nor waited for (K6).
 pub fn owned_by(
     views: &Views,
     token: &AcsToken,

@@ -1,11 +1,11 @@
 use super::limits::Limits;
 use crate::crd::{AcsToken, TokenParameters};
 
-/// The longest life of a token, and the one that is asked for by default (ACS REST 2023-10-01).
+/// Maximum and default lifetime of a token (ACS REST 2023-10-01).
 const DEFAULT_LIFE: &str = "24h";
 
 impl TokenParameters {
-    /// The shape that `token`'s spec asks for within `limits`.
+    /// Returns the parameters that the spec of `token` requests within `limits`.
     #[must_use]
     pub fn wanted(token: &AcsToken, limits: &Limits) -> Self {
         let life = token.spec.expires_in.as_deref();
@@ -18,8 +18,9 @@ impl TokenParameters {
         }
     }
 
-    /// Whether this is what `token`'s spec asks for within `limits`. Where it asks for no life, any
-    /// that is allowed will do, so that a policy that grows costs no token.
+    /// Whether the spec of `token` requests these parameters within `limits`. If it requests no
+    /// lifetime, any allowed lifetime matches, so that a policy that allows more causes no new
+    /// token.
     #[must_use]
     pub fn is_wanted_by(&self, token: &AcsToken, limits: &Limits) -> bool {
         let wanted = Self::wanted(token, limits);

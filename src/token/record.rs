@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl TokenRecord {
-    /// A record of the same size as that of the token that `request` asks for.
+    /// Returns a record of the same size as that of the token that `request` asks for.
     #[must_use]
     pub fn placeholder(request: &IssueRequest, resolved: &Resolved, now: Timestamp) -> Self {
         let life = jiff::SignedDuration::from_hours(1);
@@ -29,8 +29,7 @@ impl TokenRecord {
         }
     }
 
-    /// What the answer to `request`, had through the connection, tells of the token, in the frames of
-    /// both clocks (T2).
+    /// Returns the record of the token in the answer to `request`, with times of both clocks (T2).
     #[must_use]
     pub fn issued(
         token: &AcsToken,
@@ -51,7 +50,7 @@ impl TokenRecord {
         let received_at = renewal::whole_seconds(issued.received_at);
         let mut parameters = request.parameters.clone();
         let exchange = request.user_token.as_ref().map(|user_token| {
-            // No life was asked for.
+            // The request set no lifetime.
             parameters.expires_in = format!("{}m", life.as_secs().saturating_add(59) / 60);
             let left = user_token.expires_on.duration_since(issued_at);
             Box::new(Exchange {
@@ -84,7 +83,8 @@ impl TokenRecord {
     }
 }
 
-/// The revision that workloads are restarted for, after `revision` was issued because of `why`.
+/// Returns the revision that workloads are restarted for, after `revision` was issued because of
+/// `why`.
 fn restart_revision(token: &AcsToken, why: Why, revision: i64) -> Option<i64> {
     token.rollout_restarts().next()?;
     if replaces_useless(why, revision) {
@@ -93,20 +93,20 @@ fn restart_revision(token: &AcsToken, why: Why, revision: i64) -> Option<i64> {
     token.status.as_ref()?.restart_revision
 }
 
-/// Whether the token of that `revision`, issued because of `why`, took the place of one that no longer
+/// Whether the token of that `revision`, issued because of `why`, replaced one that no longer
 /// worked.
 #[must_use]
 pub fn replaces_useless(why: Why, revision: i64) -> bool {
     match why {
         Why::Revoked | Why::CredentialRefused | Why::Unsettled => true,
-        // The former identity is gone, and what its token stood for.
+        // The former identity no longer exists, so its token no longer works.
         Why::First => revision > 1,
         _ => false,
     }
 }
 
-/// What a token made with `credential` at `now` leaves behind: tokens of former credentials live on
-/// until they end, with whoever has read the Secret, unless they were revoked (C1).
+/// Returns what a token issued with `credential` at `now` leaves behind: whoever has read the
+/// Secret can use a token of a former credential until it expires, unless it was revoked (C1).
 fn former(
     token: &AcsToken,
     request: &IssueRequest,

@@ -18,14 +18,14 @@ use crate::{
     renewal,
 };
 
-/// Tells the decision of a run that rests, if it says something new (K4).
+/// Writes the status of a run that rests, if anything changes (K4).
 pub async fn rest(
     context: &Context,
     token: &AcsToken,
     decision: &Decision,
 ) -> Result<(), cluster::Error> {
     if token.metadata.deletion_timestamp.is_some() && context.is_terminating(&namespace(token)) {
-        // The object is about to go with its namespace; nobody reads what it says.
+        // The object is about to be deleted with its namespace; nobody reads its status.
         return Ok(());
     }
     let next = next_status::rested(token, decision, context.now());
@@ -56,7 +56,7 @@ pub async fn rest(
     Ok(())
 }
 
-/// Brings the status up to a token that is in the Secret.
+/// Records the token of the Secret in the status.
 pub async fn record(
     context: &Context,
     token: &AcsToken,
@@ -75,17 +75,18 @@ pub async fn record(
     });
     let next = next_status::recorded(token, record, secret.clone(), context.now());
     write(context, token, next).await?;
-    // CRDs of an earlier release don't know the field, and the API server drops it.
+    // CRDs of an earlier release do not have the field, and the API server drops it.
     let told = context.views.tokens.get(&ObjectRef::from_obj(token));
     let told = told.and_then(|token| token.status.as_ref()?.written_secret.clone());
     if told.is_some() && told == secret {
-        // From now on the status remembers it, also after a restart.
+        // From now on the status keeps the value, also across a restart.
         context.cache.change(&uid, |cache| cache.secret = None);
     }
     Ok(())
 }
 
-/// Tells that no token could be had: durable, so that the pause before the next try survives us.
+/// Records that no token could be issued. The failure is stored, so that the backoff survives a
+/// restart of the operator.
 pub async fn failed(
     context: &Context,
     token: &AcsToken,
@@ -122,7 +123,7 @@ pub async fn failed(
     Ok(())
 }
 
-/// Tells what became of the restart of a workload, if that is news.
+/// Writes the result of a workload restart to the status, if it has changed.
 pub async fn restarted(
     context: &Context,
     token: &AcsToken,
@@ -132,7 +133,7 @@ pub async fn restarted(
     write(context, token, next).await
 }
 
-/// Tells that a request was understood by nobody.
+/// Records a request that the operator does not know, with an Event.
 pub async fn refused(
     context: &Context,
     token: &AcsToken,
@@ -172,7 +173,7 @@ async fn write(
     Ok(())
 }
 
-/// Whether a connection counts one more, or one less on a former credential.
+/// Whether a connection has one more token to count, or one less that a former credential issued.
 fn is_counted_anew(former: &AcsToken, token: &AcsToken) -> bool {
     let (former, told) = (former.status.as_ref(), token.status.as_ref());
     let credential = |status: Option<&AcsTokenStatus>| status?.credential.clone();
@@ -183,7 +184,7 @@ fn is_counted_anew(former: &AcsToken, token: &AcsToken) -> bool {
     is_first_of_user || had.is_some() && had != credential(told)
 }
 
-/// Tells that tokens may live on in ACS although their object goes.
+/// Warns that tokens may stay valid in ACS although their object is deleted.
 pub async fn abandoned(context: &Arc<Context>, token: &AcsToken, why: &str) {
     let namespace = namespace(token);
     let message = format!(
@@ -197,7 +198,7 @@ pub async fn abandoned(context: &Arc<Context>, token: &AcsToken, why: &str) {
     context.warn_abandoned(token, &namespace, &message).await;
 }
 
-/// Tells that the token of a Teams user lives on although its object goes.
+/// Reports that the token of a Teams user stays valid although its object is deleted.
 pub async fn left_alive(context: &Context, token: &AcsToken) {
     let status = token.status.as_ref();
     let Some(end) = status.and_then(|status| status.expires_at.as_ref()) else {
@@ -216,8 +217,8 @@ pub async fn left_alive(context: &Context, token: &AcsToken) {
     context.inform(token, Reason::NotRevoked, note).await;
 }
 
-/// Counts a rewrite of the Secret around the same token; tells that somebody disagrees about what is
-/// around it, once there were too many.
+/// Counts a rewrite of the Secret with the same token, and warns once there were too many, because
+/// another writer keeps changing its metadata or other data.
 pub async fn rewritten(context: &Context, token: &AcsToken) {
     let uid = token.uid().unwrap_or_default();
     let former = context.cache.get(&uid).rewrites;
@@ -239,7 +240,7 @@ pub async fn rewritten(context: &Context, token: &AcsToken) {
     context.warn(token, Reason::SecretContested, note).await;
 }
 
-/// Tells that somebody edits the Secret.
+/// Warns that another writer edits the Secret.
 pub async fn repaired(context: &Context, token: &AcsToken) {
     let note = format!(
         "another writer edited Secret {}, so the operator issued a new token for it; further \
@@ -249,7 +250,7 @@ pub async fn repaired(context: &Context, token: &AcsToken) {
     context.warn(token, Reason::SecretRepaired, note).await;
 }
 
-/// Tells that `renewBefore` asks for more than the service's life allows.
+/// Warns that `renewBefore` is longer than the lifetime that ACS gave the token allows.
 pub async fn report_if_capped(context: &Context, token: &AcsToken, record: &TokenRecord) {
     let wanted = token
         .spec

@@ -1,7 +1,7 @@
-//! Which workloads to restart, and when. Pure: no I/O, no clock.
+//! Choice of the workloads to restart, and when. Pure: no I/O, no clock.
 //!
-//! What a restart is due for is told by the Secret and the status, and a restart that was made by an
-//! annotation of the workload's pod template, so a process that ends in between repeats nothing.
+//! The Secret and the status record the cause of a restart, and an annotation of the workload's pod
+//! template records that it was made. A process that ends in between therefore repeats nothing.
 
 #[cfg(test)]
 mod tests;
@@ -21,50 +21,50 @@ use crate::{
     renewal,
 };
 
-/// A workload is restarted this long after its cause was seen: after a revocation the tokens of one
-/// identity are made anew within seconds, and one restart serves them all.
+/// Delay between a cause and the restart. After a revocation the tokens of one identity are
+/// replaced within seconds, and one restart serves them all.
 const SETTLE: SignedDuration = SignedDuration::from_secs(10);
-/// Restarts of one workload are at least this far apart, and so are tries.
+/// Minimum time between restarts of one workload, and between attempts.
 pub const RESTART_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
-/// What the status says of a workload while the operator restarts none.
+/// Message in the status of a workload while the operator restarts none.
 pub const SWITCHED_OFF: &str = "the operator does not restart workloads; an administrator can \
  enable this with the chart value consumers.rolloutRestart (flag --allow-rollout-restart)";
 
-/// What the process knows beside the token's status.
+/// State of the process that the token's status does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restarts {
     /// Whether workloads may be restarted.
     pub is_allowed: bool,
-    /// What is remembered of each workload of the spec, in its order.
+    /// Last restart of each workload of the spec, in its order.
     pub last: Vec<Option<LastRestart>>,
 }
 
 /// A restart that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// What the status tells when it is done, but for when that was.
+    /// Status after the restart, without the time of the restart.
     pub done: RolloutRestartStatus,
-    /// What the status tells now.
+    /// Status now.
     pub now: RolloutRestartStatus,
-    /// Since when it is due.
+    /// Time since which the restart is due.
     pub since: Timestamp,
-    /// Why, in words that follow "because".
+    /// Cause, in words that follow "because".
     pub why: &'static str,
 }
 
-/// What is to be told of all workloads, and done next.
+/// Status of all workloads, and the next restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What the status tells.
+    /// Status of the workloads.
     pub told: Vec<RolloutRestartStatus>,
-    /// The restart to make now.
+    /// Restart to make now.
     pub due: Option<Restart>,
-    /// When another one is due.
+    /// Time at which another restart is due.
     pub requeue_at: Option<Timestamp>,
 }
 
-/// Plans the restarts of a token whose Secret is as it should be and holds the token of `record`.
+/// Plans the restarts of a token whose Secret is up to date and holds the token of `record`.
 #[must_use]
 pub fn plan(token: &AcsToken, record: &TokenRecord, restarts: &Restarts, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
@@ -78,10 +78,12 @@ pub fn plan(token: &AcsToken, record: &TokenRecord, restarts: &Restarts, now: Ti
             secret: secret_digest(token),
             pending: None,
             restarted_at: told.and_then(|told| told.restarted_at.clone()),
-            // What happens meanwhile is no reason to restart everything once that is switched on.
+            // Changes while restarts are disabled must not restart everything once they are
+            // enabled.
             message: (!restarts.is_allowed).then(|| SWITCHED_OFF.to_owned()),
         };
-        // The pods of one that was just named are as old as what they have read.
+        // The age of the pods of a newly named workload is unknown, so its pods count as up to
+        // date.
         let Some(told) = told.filter(|_| restarts.is_allowed) else {
             plan.told.push(done);
             continue;
@@ -101,7 +103,7 @@ pub fn plan(token: &AcsToken, record: &TokenRecord, restarts: &Restarts, now: Ti
     plan
 }
 
-/// What is to be told of one workload, and whether it is to be restarted.
+/// Next status of one workload, and whether to restart it.
 enum Next {
     Nothing(RolloutRestartStatus),
     Later(RolloutRestartStatus, Timestamp),
@@ -153,7 +155,7 @@ fn plan_one(
     }
 }
 
-/// Whether the status tells that the operator restarts no workloads.
+/// Whether the status says that the operator restarts no workloads.
 #[must_use]
 pub fn is_switched_off(status: Option<&AcsTokenStatus>) -> bool {
     let mut told = status.iter().flat_map(|status| &status.rollout_restarts);
@@ -166,8 +168,8 @@ fn told_of<'a>(token: &'a AcsToken, target: &RolloutRestart) -> Option<&'a Rollo
         .find(|told| told.kind == target.kind && told.name == target.name)
 }
 
-/// Why a workload has to be restarted whose pods know of a `revision` and of the names of a `former`
-/// Secret, if it has to.
+/// Returns why to restart a workload whose pods have a `revision` and the names of a `former`
+/// Secret, if that is needed.
 fn cause(
     target: &RolloutRestart,
     record: &TokenRecord,
@@ -186,7 +188,7 @@ fn cause(
     }
 }
 
-/// A hash of what a pod spec names of the Secret: its name and keys.
+/// Returns a hash of the parts of the Secret that a pod spec names: its name and keys.
 fn secret_digest(token: &AcsToken) -> String {
     let keys = token.spec.secret.as_ref().and_then(|it| it.keys.as_ref());
     let keys = keys.cloned().unwrap_or_default();
@@ -201,33 +203,33 @@ fn secret_digest(token: &AcsToken) -> String {
     let mut hasher = Sha256::new();
     for name in names.into_iter().map(Option::unwrap_or_default) {
         hasher.update(name);
-        // No name has a slash.
+        // A slash separates the names, because no name contains one.
         hasher.update("/");
     }
     let digest = hasher.finalize();
     URL_SAFE_NO_PAD.encode(digest.get(..9).unwrap_or(&digest))
 }
 
-/// Whether a restart at that time came after a cause that was seen at `since`. A time that is still to
-/// come tells nothing, unless the cause is of that clock too (C3).
+/// Whether a restart at that time came after a cause that was seen at `since`. A time in the future
+/// proves nothing, unless the cause lies in the future of the same clock too (C3).
 fn serves(restarted: Timestamp, since: Timestamp, now: Timestamp) -> bool {
     restarted > since && (restarted <= now || since > now)
 }
 
-/// What to do with a workload of which a restart is due.
+/// What to do with a workload whose restart is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// Restart it, and say that it was at this time.
+    /// Restart it, and record this time.
     Restart(Timestamp),
     /// It was restarted at this time, after the cause.
     IsRestarted(Timestamp),
-    /// It was restarted at this time, too short ago.
+    /// It was restarted at this time, which is too recent.
     TooSoon(Timestamp),
     /// Its pods read the Secret again by themselves.
     Rereads,
 }
 
-/// Judges a workload by its pod template.
+/// Decides about a workload by its pod template.
 #[must_use]
 pub fn judge(found: &Workload, since: Timestamp, now: Timestamp) -> Judgement {
     if found
@@ -245,7 +247,7 @@ pub fn judge(found: &Workload, since: Timestamp, now: Timestamp) -> Judgement {
         Some(last) if renewal::pause(last, RESTART_INTERVAL, now).is_some() => {
             Judgement::TooSoon(last)
         }
-        // Later than the cause, whatever the clock has done since.
+        // The time must be later than the cause, even if the clock was set back since.
         _ => {
             let after_cause = renewal::add(since, SignedDuration::from_secs(1));
             Judgement::Restart(renewal::whole_seconds(now).max(after_cause))
@@ -253,7 +255,7 @@ pub fn judge(found: &Workload, since: Timestamp, now: Timestamp) -> Judgement {
     }
 }
 
-/// Whether somebody has taken away what the last restart has left in the pod template.
+/// Whether another writer has removed the annotation of the last restart from the pod template.
 #[must_use]
 pub fn is_undone(found: &Workload, told: &RolloutRestartStatus) -> bool {
     let made = told.restarted_at.as_ref();

@@ -1,4 +1,4 @@
-//! What a token asks of its identity: the revocation is the identity's to make (R1).
+//! Revocations that a token demands of its identity. Only the identity revokes (R1).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -6,31 +6,32 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{limits::Limits, wanted::record_of};
 use crate::crd::{AcsToken, Reason, Revocation, TokenParameters};
 
-/// What the identity must know of one of its tokens to coordinate a revocation.
+/// What the identity needs to know about one of its tokens to coordinate a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationDemand {
-    /// The `AcsToken`'s name.
+    /// Name of the `AcsToken`.
     pub name: String,
-    /// When its last recorded token was issued, by the service's clock.
+    /// Time at which its last recorded token was issued, by the clock of ACS.
     pub issued_at: Timestamp,
-    /// When the newest of its tokens was issued, by the service's clock: later, if that has stepped back.
+    /// Time at which the newest of its tokens was issued, by the clock of ACS. It is later than
+    /// `issued_at` if that clock has stepped back.
     pub newest_issue: Timestamp,
-    /// Whether the token is of the identity's own object, not of one that shares the id.
+    /// Whether the token belongs to the identity's own object, not to one that shares the id.
     pub is_own: bool,
-    /// Whether it is marked as not Ready.
+    /// Whether the token is marked as not Ready.
     pub is_marked: bool,
     /// Why its token must be revoked now, if it must.
     pub asks: Option<Reason>,
-    /// Whether its end, or the end of its identity, asks for a revocation.
+    /// Whether the deletion of the token or of its identity demands a revocation.
     pub asks_at_the_end: bool,
 }
 
-/// What `token` asks of the identity `identity_id`: nothing unless a token of it was issued. What
-/// is beyond `limits` has to go, whatever the object says.
+/// Returns what `token` demands of the identity `identity_id`; `None` if no token of that identity
+/// was issued. A token outside `limits` must be revoked, whatever the spec says.
 #[must_use]
 pub fn demand(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<RevocationDemand> {
     if token.spec.teams_user.is_some() {
-        // Nobody can revoke it.
+        // Tokens of Teams users cannot be revoked.
         return None;
     }
     let status = token.status.as_ref()?;
@@ -72,8 +73,9 @@ pub fn demand(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Re
     })
 }
 
-/// Whether the Secret with this metadata holds a token of the identity that `token`'s status does
-/// not tell, and whose end asks for a revocation: with the Secret the only trace of it goes.
+/// Whether the Secret with this metadata holds a token of the identity that is missing in the
+/// status of `token` and whose deletion demands a revocation. The only trace of that token
+/// disappears with the Secret.
 #[must_use]
 pub fn is_unrecorded_demand(
     token: &AcsToken,

@@ -1,4 +1,4 @@
-//! Secrets that we own: how they are read and written (T3, T5).
+//! Reads and writes of the Secrets that tokens own (T3, T5).
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{
     engine::{ApiRequest, Object, World},
 };
 
-/// A Secret without its data, and what was seen of the data.
+/// Metadata of a Secret, and what was read of its data.
 pub type SeenSecret = (PartialObjectMeta<Secret>, ReadSecret);
 
 /// Secrets of one namespace.
@@ -27,18 +27,18 @@ pub struct Secrets<'a> {
 }
 
 impl<'a> Secrets<'a> {
-    /// Secrets of `namespace`.
+    /// Returns the Secrets of `namespace`.
     #[must_use]
     pub fn new(world: &'a dyn World, namespace: &'a str) -> Self {
         Self { world, namespace }
     }
 
-    /// Reads a Secret and tells what is in it, not the token itself.
+    /// Reads a Secret and returns a description of its data, without the token.
     pub async fn read(&self, name: &str) -> Result<Option<SeenSecret>, Error> {
         Ok(self.get(name).await?.map(see))
     }
 
-    /// Reads all of a Secret.
+    /// Reads a whole Secret.
     pub async fn get(&self, name: &str) -> Result<Option<Secret>, Error> {
         let request = ApiRequest::ReadSecret {
             namespace: self.namespace.to_owned(),
@@ -47,15 +47,15 @@ impl<'a> Secrets<'a> {
         Ok(secret_in(self.world.ask(request).await?))
     }
 
-    /// Reads the token out of a Secret of ours, if its bytes match the `fingerprint`.
+    /// Reads the token from a Secret, if it matches the `fingerprint`.
     pub async fn token(&self, name: &str, wanted: &str) -> Result<Option<SecretString>, Error> {
         let token = self.get(name).await?.as_ref().and_then(token_in);
         Ok(token.filter(|token| fingerprint(token) == wanted))
     }
 
-    /// Writes the wanted Secret around `token`: a new one, or over one of ours that is as it was seen
-    /// with the metadata `existing`. `None` where the name is someone else's, or the Secret has
-    /// changed since: what to do about that is decided anew (K2).
+    /// Writes the wanted Secret with `token`: a new one, or an update of the Secret with the
+    /// metadata `existing`. Returns `None` if the name belongs to another owner or the Secret has
+    /// changed since: the next decision handles that (K2).
     pub async fn write(
         &self,
         wanted: &Wanted<'_>,
@@ -75,7 +75,8 @@ impl<'a> Secrets<'a> {
         }
     }
 
-    /// Whether the API server would take the wanted Secret, with another token in it.
+    /// Checks with a dry run whether the API server would accept the wanted Secret with another
+    /// token in it.
     pub async fn probe(
         &self,
         wanted: &Wanted<'_>,
@@ -86,7 +87,7 @@ impl<'a> Secrets<'a> {
             return Ok(());
         };
         match self.put(secret, existing.is_none(), true).await {
-            // The write itself sorts that out.
+            // The write itself handles these errors.
             Err(error)
                 if error.is_conflict() || error.is_already_exists() || error.is_not_found() =>
             {
@@ -111,7 +112,8 @@ impl<'a> Secrets<'a> {
         Ok(secret_in(self.world.ask(request).await?))
     }
 
-    /// Deletes the Secret of ours with this UID, and none that took its place; without a UID, none.
+    /// Deletes the Secret with this UID, but no other Secret of the same name. Deletes nothing if
+    /// there is no UID.
     pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
         let Some(uid) = uid else {
             return Ok(());
@@ -141,7 +143,7 @@ fn token_in(secret: &Secret) -> Option<SecretString> {
     Some(SecretString::from(String::from_utf8(bytes.0.clone()).ok()?))
 }
 
-/// Keeps of a Secret what may be kept (C2): metadata, digests, no bytes.
+/// Reduces a Secret to what may be kept in memory (C2): metadata and digests, no data.
 #[must_use]
 pub fn see(mut secret: Secret) -> SeenSecret {
     let token = token_in(&secret).map(|token| fingerprint(&token));

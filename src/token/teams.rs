@@ -1,5 +1,5 @@
-//! Tokens of Teams users: whose connection they use, and what is known of the Entra tokens that
-//! they are exchanged for. They have no `AcsIdentity`, and nobody can revoke them.
+//! Tokens of Teams users: the connection they use, and the Entra tokens they are exchanged for.
+//! They have no `AcsIdentity` and cannot be revoked.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -19,7 +19,7 @@ use crate::{
     credentials::Unusable,
 };
 
-/// The Teams user of `token`, as an identity that nothing is ever revoked of.
+/// Returns the Teams user of `token` as an identity whose tokens are never revoked.
 pub(super) fn identity(
     context: &Context,
     token: &AcsToken,
@@ -69,7 +69,7 @@ pub(super) fn identity(
     }
 }
 
-/// The connection that the token of a Teams user uses.
+/// Returns the connection that the token of a Teams user uses.
 pub(super) fn key(context: &Context, token: &AcsToken, namespace: &str) -> ConnectionKey {
     let kept = token.status.as_ref();
     let reference = context.connection_reference(
@@ -80,7 +80,8 @@ pub(super) fn key(context: &Context, token: &AcsToken, namespace: &str) -> Conne
     ConnectionKey::from_reference(&reference, namespace)
 }
 
-/// What the connection lets the token be. Its life is not asked for, so no policy bounds it.
+/// Returns the limits that the connection sets for the token. The request sets no lifetime, so the
+/// policy does not limit it.
 pub(super) fn limits_of(
     context: &Context,
     token: &AcsToken,
@@ -98,7 +99,7 @@ pub(super) fn limits_of(
     Limits::beside(all, token, &key, policy)
 }
 
-/// What is known of the Entra token, whose Secret is `presence` as far as its watch knows.
+/// Returns the known state of the Entra token. `presence` is what the watch knows of its Secret.
 pub(super) fn user_token(
     user: &TeamsUser,
     remembered: &ObservedState,
@@ -119,7 +120,7 @@ pub(super) fn user_token(
         .map_or(UserTokenView::Unknown, |read| read.view.clone())
 }
 
-/// What the Secret that is to hold it, if there is one, tells of the Entra token of `user`.
+/// Reads the Entra token of `user` from its Secret, if the Secret exists, and describes it.
 #[must_use]
 pub fn see_user_token(
     user: &TeamsUser,

@@ -1,4 +1,4 @@
-//! The Secret as it should be: what is in it and around it (T5, T6).
+//! Wanted content and metadata of a Secret (T5, T6).
 
 use std::collections::BTreeMap;
 
@@ -25,10 +25,12 @@ use crate::{
     },
 };
 
-/// Names the labels and annotations that come from the spec, so that they go when it drops them.
+/// Annotation that lists the labels and annotations from the spec, so that they are removed once
+/// the spec drops them.
 const APPLIED: &str = "acs-identity.dev/applied";
 
-/// What the Secret with `metadata` says of the token of its `token`, no more than the status allows.
+/// Returns the token record in the `metadata` of a Secret of `token`, limited to what the status
+/// allows.
 #[must_use]
 pub fn record_of(metadata: &ObjectMeta, token: &AcsToken) -> Option<TokenRecord> {
     let record = TokenRecord::from_annotations(metadata.annotations.as_ref()?)?;
@@ -38,7 +40,7 @@ pub fn record_of(metadata: &ObjectMeta, token: &AcsToken) -> Option<TokenRecord>
     })
 }
 
-/// What around the data of the wanted Secret is not as it should be, as far as the view knows.
+/// Returns which part of the metadata differs from the wanted Secret, as far as the view knows.
 #[must_use]
 pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
     let key = object_ref(token.namespace().as_deref(), &token.secret_name());
@@ -60,26 +62,26 @@ pub fn disagreement(context: &Context, token: &AcsToken) -> Option<String> {
     wanted.disagreement(&found.metadata)
 }
 
-/// A label that only describes the Secret to people and their tools.
+/// Whether a label only describes the Secret to people and their tools.
 fn is_description(key: &str) -> bool {
     key.starts_with("app.kubernetes.io/")
 }
 
-/// What the Secret is meant to hold beside the token, and around it.
+/// What a Secret is built from, beside the token itself.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// Whose it is.
+    /// `AcsToken` that owns the Secret.
     pub token: &'a AcsToken,
-    /// What it tells of its token.
+    /// Record of its token.
     pub record: &'a TokenRecord,
-    /// The resource's endpoint.
+    /// Endpoint of the resource.
     pub endpoint: &'a str,
-    /// Labels that the operator's flags put on every Secret.
+    /// Labels that the operator's flags add to every Secret.
     pub labels: &'a BTreeMap<String, String>,
 }
 
 impl Wanted<'_> {
-    /// The key of the data that holds the token.
+    /// Returns the key of the data that holds the token.
     fn token_key(&self) -> String {
         self.key(|keys| keys.token.as_ref(), "token")
     }
@@ -99,7 +101,7 @@ impl Wanted<'_> {
             .map_or_else(|| default.to_owned(), Clone::clone)
     }
 
-    /// The data but for the token.
+    /// Returns the data without the token.
     fn plain_data(&self) -> BTreeMap<String, String> {
         let expires_on = self.record.issued_at.as_second() + self.record.life.as_secs();
         let expires_on = jiff::Timestamp::from_second(expires_on).unwrap_or(self.record.expires_at);
@@ -124,7 +126,7 @@ impl Wanted<'_> {
         .into()
     }
 
-    /// Digest of the data as it should be.
+    /// Returns the digest of the wanted data.
     fn digest(&self) -> String {
         let mut data = self.plain_data();
         data.insert(self.token_key(), self.record.fingerprint.clone());
@@ -192,21 +194,22 @@ impl Wanted<'_> {
         annotations
     }
 
-    /// Whether the Secret with `metadata`, whose data was read as `read`, is all that it should be.
+    /// Whether the Secret with `metadata`, whose data was read as `read`, matches the wanted one.
     #[must_use]
     pub fn is_met_by(&self, metadata: &ObjectMeta, read: &ReadSecret) -> bool {
         read.digest == self.digest() && self.disagreement(metadata).is_none()
     }
 
-    /// What around the data is not as it should be: the first difference. A description that others
-    /// have put in place of ours is none.
+    /// Returns the first difference between `metadata` and the wanted metadata. A descriptive label
+    /// that others have replaced is not a difference.
     #[must_use]
     pub fn disagreement(&self, metadata: &ObjectMeta) -> Option<String> {
         let differs = |all: Option<&BTreeMap<String, String>>, (key, value): (&str, &str)| {
             all.and_then(|all| all.get(key)).map(String::as_str) != Some(value)
         };
         let (labels, annotations) = (self.labels(), self.annotations());
-        // What the flags add comes with the next token: another flag is no reason to write them all.
+        // Labels of the flags are added with the next token: a changed flag must not rewrite all
+        // Secrets.
         let mut wanted = labels
             .iter()
             .filter(|(key, value)| !is_description(key) && self.labels.get(*key) != Some(*value));
@@ -233,8 +236,9 @@ impl Wanted<'_> {
         (!is_owned).then(|| "it has no owner".to_owned())
     }
 
-    /// The Secret as it should be, around `token`; labels and annotations of others stay. `None`
-    /// where the existing one is someone else's, which is never touched (T5).
+    /// Returns the wanted Secret with `token`; labels and annotations of others stay. Returns
+    /// `None` if the existing Secret belongs to another owner, because such a Secret is never
+    /// touched (T5).
     #[must_use]
     pub fn build(&self, token: &SecretString, existing: Option<&ObjectMeta>) -> Option<Secret> {
         if existing.is_some_and(|metadata| owner(metadata, self.token) != Owner::Ours) {
@@ -295,7 +299,7 @@ impl Wanted<'_> {
     }
 }
 
-/// The name of the `AcsToken`, as far as it fits into a label.
+/// Returns the name of the `AcsToken`, shortened to the length of a label value.
 fn instance(token: &AcsToken) -> String {
     let name = token.name_any();
     let end = name.floor_char_boundary(63);

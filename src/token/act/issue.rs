@@ -1,4 +1,4 @@
-//! A token is issued, and put where pods find it.
+//! Issue of a token, and its storage in the Secret that pods read.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ use crate::{
     },
 };
 
-/// Has a token issued when it is the object's turn, or writes the one that is in hand.
+/// Sends the request for a token when it is the object's turn, or stores the token that is held
+/// already.
 pub(super) async fn issue(
     context: &Arc<Context>,
     token: &AcsToken,
@@ -52,7 +53,7 @@ pub(super) async fn issue(
         by: ObjectRef::from_obj(token).into(),
         uid: token.uid().unwrap_or_default(),
         operation: match user {
-            // The Entra token is read when the turn has come.
+            // The Entra token is read only when it is the object's turn.
             Some(user) => exchange(user, request, SecretString::default()),
             None => AcsOperation::IssueToken(request.clone()),
         },
@@ -85,7 +86,8 @@ fn exchange(user: &TeamsUser, request: &IssueRequest, token: SecretString) -> Ac
     }
 }
 
-/// While something was read, a revocation may have begun or ended, or the Entra token have changed.
+/// Whether the request is still wanted. During a read, a revocation may have begun or ended, or the
+/// Entra token may have changed.
 fn is_still_wanted(
     context: &Context,
     token: &AcsToken,
@@ -101,8 +103,9 @@ fn is_still_wanted(
     })
 }
 
-/// Takes in what ACS has answered, and puts the token where pods find it. The lock is held until the
-/// status tells it, so that a revocation never overtakes a token on its way into the Secret (R3).
+/// Processes the answer of ACS and writes the token to the Secret that pods read. The lock is held
+/// until the status records the token, so that a revocation never overtakes a token on its way into
+/// the Secret (R3).
 pub async fn absorb(
     context: &Arc<Context>,
     token: &AcsToken,
@@ -125,7 +128,7 @@ pub async fn absorb(
         Err(error) => {
             let told = not_issued(context, token, &answered, request, error).await;
             if told.is_err() {
-                // Else it would be called again at once, as if it had not failed.
+                // Otherwise the call would be repeated at once, as if it had not failed.
                 context.calls.store_answer(answered);
             }
             return told.map(|()| StepOutcome::Done);
@@ -147,7 +150,7 @@ pub async fn absorb(
     Ok(StepOutcome::Done)
 }
 
-/// Tells that ACS issued no token; where that is the credential's fault, its connection does.
+/// Records that ACS issued no token. If the credential is at fault, the connection reports it.
 async fn not_issued(
     context: &Context,
     token: &AcsToken,
@@ -167,7 +170,8 @@ async fn not_issued(
     report::failed(context, token, reason, &text, error.retry_after()).await
 }
 
-/// The token that was issued before and could not be written, if it is what is wanted now.
+/// Returns the token that was issued earlier and could not be written, if it still matches the
+/// request.
 fn in_hand(
     context: &Context,
     token: &AcsToken,
@@ -178,7 +182,7 @@ fn in_hand(
     let held = context.cache.get(&token.uid()?).held?;
     let record = &held.record;
     let user_token = record.exchange.as_ref().map(|it| &it.user_token);
-    // The life of a Teams user's token is not asked for.
+    // The request does not set the lifetime of a Teams user's token.
     let is_same_shape = if user_token.is_some() {
         record.parameters.scopes == request.parameters.scopes
     } else {
@@ -212,13 +216,14 @@ fn hold(
     let uid = token.uid().unwrap_or_default();
     context.cache.change(&uid, |cache| {
         cache.held = Some(Arc::clone(&held));
-        // What fails from now on is not the Entra token's fault.
+        // Later failures are not the fault of the Entra token.
         cache.failed_user_token = None;
     });
     held
 }
 
-/// Why a token that was just issued is good for nothing: it is tried again later, not at once.
+/// Why a token that was just issued cannot be used. The next attempt comes after the backoff, not
+/// at once.
 fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(Reason, String)> {
     if decide::is_issued_before_revocation(observed, record) {
         let message = format!(
@@ -237,8 +242,9 @@ fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(Reason, Str
     })
 }
 
-/// After a restart no token is in hand. One whose Secret was refused before is issued only when the
-/// API server would take the Secret by now (T7); else what it says.
+/// Returns the refusal of the API server if it would still refuse the Secret. After a restart no
+/// token is held; a token whose Secret was refused before is issued only if the API server accepts
+/// the Secret now (T7).
 async fn is_still_refused(
     context: &Context,
     token: &AcsToken,
@@ -281,14 +287,14 @@ fn remember_failed(context: &Context, token: &AcsToken, request: &IssueRequest) 
         .change(&uid, |cache| cache.failed_user_token = user_token);
 }
 
-/// The API server did not take the Secret: that is told, and the token stays in hand.
+/// Records that the API server refused the Secret. The token stays held.
 async fn refused(
     context: &Context,
     token: &AcsToken,
     error: &cluster::Error,
     findings: &mut Findings,
 ) -> Result<StepOutcome, cluster::Error> {
-    // It may be there all the same: before another is issued, the Secret is read.
+    // The Secret may exist nevertheless: read it before another token is issued.
     findings.forget();
     let uid = token.uid().unwrap_or_default();
     context.cache.change(&uid, |cache| {
@@ -321,7 +327,7 @@ async fn store(
     match written.await {
         Ok(Some(seen)) => remember(context, token, seen, findings),
         Ok(None) => {
-            // The token is in hand.
+            // The token is held in memory.
             info!(
                 secret = token.secret_name(),
                 "the Secret changed in the meantime; reading it again"

@@ -1,4 +1,4 @@
-//! A workload is restarted, as far as it can be.
+//! Restart of a workload.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Reads the workload and restarts it, unless that is not needed. One per run, so that a call that hangs
-/// keeps the token waiting for one call only.
+/// Reads the workload and restarts it if that is needed. One workload per run, so that a call that
+/// hangs delays the token by one call only.
 pub(super) async fn restart(
     context: &Arc<Context>,
     token: &AcsToken,
@@ -59,7 +59,7 @@ pub(super) async fn restart(
             cache.remember_restart(&workload, at, Some(at));
         }
         Judgement::Restart(at) => {
-            // Whatever comes of it, the next try is five minutes later.
+            // Whatever the result, the next attempt is five minutes later.
             cache.remember_restart(&workload, context.now(), None);
             let request = ApiRequest::RestartWorkload {
                 workload: workload.clone(),
@@ -78,7 +78,7 @@ pub(super) async fn restart(
     Ok(StepOutcome::Rest(Some(context.now())))
 }
 
-/// `Deployment web`.
+/// Name of the workload in messages, such as `Deployment web`.
 fn named(due: &Restart) -> String {
     format!("{} {}", due.done.kind.as_str(), due.done.name)
 }
@@ -111,8 +111,8 @@ async fn restarted(
     Ok(())
 }
 
-/// The API server did not let it be read or restarted. What it refuses is not asked for again before the
-/// next cause; what failed is, in five minutes.
+/// Handles a failed read or restart. A call that the API server refuses is not repeated before the
+/// next cause; one that failed is repeated after five minutes.
 async fn failed(
     context: &Context,
     token: &AcsToken,
@@ -124,7 +124,7 @@ async fn failed(
         return Err(error);
     }
     if error.is_conflict() {
-        // Nothing was done.
+        // The API server has changed nothing.
         context.cache.forget_try(workload);
         return Ok(StepOutcome::Overtaken);
     }
@@ -155,7 +155,7 @@ async fn not_restarted(
     Ok(StepOutcome::Rest(Some(context.now())))
 }
 
-/// Writes the status, and an Event where its message is news.
+/// Writes the status, and an Event if its message is new.
 async fn report(
     context: &Context,
     token: &AcsToken,

@@ -1,4 +1,4 @@
-//! An object that goes: its Secrets, and what it owes (R1, I3, I5).
+//! Deletion of an `AcsToken`: its Secrets, and the revocation it may require (R1, I3, I5).
 
 use super::{Decision, IdentityView, Observed, SecretView, Step, is_dead};
 use crate::{
@@ -41,11 +41,13 @@ enum Owed {
     Revocation { can_be_sent: bool },
 }
 
-/// Whether a token that was issued for the object may still live although its object goes (R1).
+/// Whether the deletion requires a revocation because a token of the object may still be valid
+/// (R1).
 fn revocation_owed(observed: &Observed<'_>) -> Owed {
     match &observed.identity {
         IdentityView::Missing | IdentityView::NotReady { .. } => Owed::Nothing,
-        // The identity's own deletion kills its tokens, or revokes them; it is bounded itself.
+        // The deletion of the identity invalidates its tokens, or revokes them. It has a deadline
+        // of its own.
         IdentityView::Deleting => {
             let status = observed.token.status.as_ref();
             let id = status.and_then(|status| status.identity_id.as_deref());
@@ -57,8 +59,8 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
             }
         }
         IdentityView::Usable(identity) => {
-            // While a revocation is under way, an older token may yet live: the service's clock may
-            // have stepped back since it was issued.
+            // While a revocation is in progress, an older token may still be valid: the clock of
+            // ACS may have stepped back since the token was issued.
             let lives =
                 demand(observed.token, &identity.id, &observed.limits).is_some_and(|demand| {
                     let is_dead = is_dead(demand.issued_at, identity) && !identity.is_revoking;
@@ -75,7 +77,8 @@ fn revocation_owed(observed: &Observed<'_>) -> Owed {
     }
 }
 
-/// Before Secrets of ours go, what they tell is recorded: a revocation may depend on it.
+/// Returns the step that records the token of a Secret in the status, or else deletes the Secret.
+/// The record comes first, because a revocation may depend on it.
 pub(super) fn record_or_delete(
     observed: &Observed<'_>,
     only_without_identity: bool,
@@ -104,7 +107,7 @@ pub(super) fn record_or_delete(
     })
 }
 
-/// A token that is in a former Secret only, and that the status does not tell.
+/// Returns the record of a token that only a former Secret holds and that is not in the status.
 pub(super) fn unrecorded_former<'a>(observed: &'a Observed<'_>) -> Option<&'a TokenRecord> {
     let record = observed.former.as_ref()?.record.as_ref()?;
     let is_moved = matches!(
@@ -120,7 +123,7 @@ pub(super) fn unrecorded_former<'a>(observed: &'a Observed<'_>) -> Option<&'a To
     (is_newer && !is_moved).then_some(record)
 }
 
-/// Whether the Secret knows of a token that the status does not.
+/// Whether the record of the Secret is missing in the status.
 pub(super) fn is_unrecorded(token: &AcsToken, record: &TokenRecord) -> bool {
     let Some(status) = &token.status else {
         return true;

@@ -1,5 +1,5 @@
-//! What is different for a token of a Teams user: it is had by an Entra token that others keep fresh,
-//! and can't be revoked.
+//! Rules for the token of a Teams user: it is exchanged for an Entra token that others keep fresh,
+//! and it cannot be revoked.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,14 +14,15 @@ use crate::{
     renewal,
 };
 
-/// Ends of an Entra token and of the token that it was exchanged for that are so near each other
-/// are one: another exchange would gain nothing.
+/// Difference up to which the expiry times of an Entra token and of the token exchanged for it
+/// count as equal: another exchange would gain nothing.
 const SAME_END: SignedDuration = SignedDuration::from_mins(1);
 
-/// An Entra token with less left than this is over: the service's clock is known to a second.
+/// An Entra token with less time left than this counts as expired, because the clock of ACS is
+/// known only to the second.
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Whether a token of a Teams user is another than the Entra token that is there now would give.
+/// Whether a token of a Teams user was exchanged for another Entra token than the current one.
 pub(super) fn is_outdated(observed: &Observed<'_>, record: &TokenRecord) -> bool {
     match &observed.user_token {
         Some(UserTokenView::There(seen)) => record
@@ -33,8 +34,8 @@ pub(super) fn is_outdated(observed: &Observed<'_>, record: &TokenRecord) -> bool
     }
 }
 
-/// What to do where no token of a Teams user can be had although one is wanted. Told at once, with an
-/// Event, unless it is only that the Entra token did not come yet.
+/// Returns the decision if a token of a Teams user is wanted and cannot be issued. The problem is
+/// reported at once, with an Event, unless the Entra token is only not there yet.
 pub(super) fn obstacle(
     observed: &Observed<'_>,
     good: Option<&TokenRecord>,
@@ -51,7 +52,7 @@ pub(super) fn obstacle(
     Some(unable(observed, good, reason, message, is_stalled, None))
 }
 
-/// Whether the status tells just this as the last failure.
+/// Whether the status already has exactly this last failure.
 fn is_told(observed: &Observed<'_>, reason: Reason, message: &str) -> bool {
     let status = observed.token.status.as_ref();
     let told = status.and_then(|status| status.last_failure.as_ref());
@@ -98,7 +99,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
         ),
         is_stalled: true,
     };
-    // A clock that may be wrong is no judge: then the service is, unless it was known before.
+    // The operator's clock may be wrong. Unless the expiry is recorded already, ACS decides.
     let is_over = match observed.service_now {
         Some(_) => end <= renewal::add(observed.now, LEAST_LEFT),
         None => is_told(observed, expired.reason, &expired.message),
@@ -106,7 +107,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     if is_over {
         return Some(expired);
     }
-    // By what was told at the exchange: after a restart the service's clock may not be known.
+    // Uses the times recorded at the exchange: after a restart the clock of ACS may be unknown.
     let is_in_vain = |record: &TokenRecord| {
         let exchange = record.exchange.as_ref();
         let same_end = renewal::add(record.expires_at, SAME_END);
@@ -124,8 +125,9 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     })
 }
 
-/// Whether the Secret of a Teams user's token has to go before the token ends, because the policy
-/// does not allow it: at once what the object asks for, after a while what became of its namespace.
+/// Whether the policy requires the Secret of a Teams user's token to be deleted before the token
+/// expires: at once if the spec of the object breaks a rule, after a grace period if its namespace
+/// is no longer allowed.
 pub(super) fn has_to_go(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
     if observed.user_token.is_none() {
         return false;
@@ -135,7 +137,8 @@ pub(super) fn has_to_go(observed: &Observed<'_>, identity: &UsableIdentity) -> b
         || grace(observed, identity).is_some_and(|end| end <= observed.now)
 }
 
-/// Until when a Teams user's token that the policy has ceased to serve keeps its Secret.
+/// Returns the end of the grace period in which a Teams user's token that the policy no longer
+/// allows keeps its Secret.
 pub(super) fn grace(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<Timestamp> {
     observed.user_token.as_ref()?;
     identity.denial.as_ref()?;

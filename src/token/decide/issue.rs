@@ -1,4 +1,4 @@
-//! Whether a token is due, and when it can be had (T1 to T4, R3).
+//! Whether a token is due, and when it can be issued (T1 to T4, R3).
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,11 +13,12 @@ use crate::{
     renewal,
 };
 
-/// Tokens of a dead credential may be thousands, all as urgent: first tokens of so long a time go
-/// before them, and they before routine renewals, which begin 12 minutes ahead of an end.
+/// Delay of the queue deadline of tokens whose credential no longer works. They may be thousands,
+/// all equally urgent: first tokens requested within this time go before them, and they go before
+/// routine renewals, which begin 12 minutes before expiry.
 const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
 
-/// A wait for the service's clock after a revocation that is no longer than this is everyday life.
+/// A wait for the clock of ACS after a revocation is normal if it is no longer than this.
 const REVOKING: SignedDuration = SignedDuration::from_secs(5);
 
 pub(super) fn issue_or_wait(
@@ -113,8 +114,8 @@ pub(super) fn issue_or_wait(
     }))
 }
 
-/// The wait for the second after that of the last revocation: a token of that very second might be
-/// hit by it (R3).
+/// Returns the decision to wait for the second after that of the last revocation: a token issued in
+/// that very second might be revoked by it (R3).
 fn wait_for_clock(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
@@ -141,7 +142,8 @@ fn wait_for_clock(
     })
 }
 
-/// A token can't be had now. One that is still good keeps its object Ready.
+/// Returns the decision if no token can be issued now. A token that is still valid keeps its object
+/// Ready.
 pub(super) fn unable(
     observed: &Observed<'_>,
     good: Option<&TokenRecord>,
@@ -166,7 +168,7 @@ pub(super) fn unable(
     Decision::rest(verdict, Some(record), Some(requeue_at))
 }
 
-/// What the status says of a token that is good.
+/// Returns the verdict for a valid token.
 #[must_use]
 pub fn ready(token: &AcsToken) -> Verdict {
     let secret = token.secret_name();
@@ -180,7 +182,7 @@ pub fn ready(token: &AcsToken) -> Verdict {
     Verdict::ready(Reason::TokenIssued, message)
 }
 
-/// Why a new token is needed, if one is.
+/// Returns why a new token is needed, if it is.
 pub(super) fn why_issue(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
@@ -233,7 +235,7 @@ pub(super) fn why_issue(
     }
 }
 
-/// When the token is due for renewal, by the operator's clock.
+/// Returns when the token is due for renewal, by the operator's clock.
 #[must_use]
 pub fn renew_at(token: &AcsToken, record: &TokenRecord) -> Timestamp {
     let wanted = token
@@ -242,7 +244,7 @@ pub fn renew_at(token: &AcsToken, record: &TokenRecord) -> Timestamp {
         .as_deref()
         .and_then(|text| parse_duration(text).ok());
     let seed = token.metadata.uid.as_deref().unwrap_or_default();
-    // A Teams user's token is made anew before its Entra token ends, too.
+    // A Teams user's token is also renewed before its Entra token expires.
     let exchange = record.exchange.as_ref();
     let end = exchange.map_or(record.expires_at, |exchange| {
         exchange.user_token_expires_at.min(record.expires_at)
@@ -252,8 +254,9 @@ pub fn renew_at(token: &AcsToken, record: &TokenRecord) -> Timestamp {
     renewal::whole_seconds(renewal::renew_at(end, life, wanted, seed))
 }
 
-/// Whether a fresh token may be of the second of the last revocation: as long as the service's clock
-/// is not known, nothing but the answer tells, and that is dated when it is sent.
+/// Whether a new token may have been issued in the second of the last revocation. While the clock
+/// of ACS is unknown, only the date of the answer can be compared, and an answer is dated when it
+/// is sent.
 #[must_use]
 pub fn is_issued_before_revocation(observed: &Observed<'_>, record: &TokenRecord) -> bool {
     let IdentityView::Usable(identity) = &observed.identity else {
@@ -266,7 +269,8 @@ pub fn is_issued_before_revocation(observed: &Observed<'_>, record: &TokenRecord
     })
 }
 
-/// When the last failure allows another try: at once for another spec.
+/// Returns when the last failure allows another attempt; `None` if it is allowed now, as it is for
+/// a changed spec.
 pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> Option<Timestamp> {
     let status = observed.token.status.as_ref()?;
     let failure = status.last_failure.as_ref()?;
@@ -276,7 +280,7 @@ pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> O
     if status.observed_generation != observed.token.metadata.generation {
         return None;
     }
-    // What only a human can end is tried slowly.
+    // A failure that only a person can fix is retried slowly.
     let is_stalling = failure.reason().is_stalling();
     let left = good.map(|record| record.expires_at.duration_since(failure.time.0));
     let left = left.or_else(|| is_stalling.then_some(SignedDuration::from_hours(24)));
@@ -285,24 +289,25 @@ pub(super) fn retry_at(observed: &Observed<'_>, good: Option<&TokenRecord>) -> O
     renewal::pause(failure.time.0, wait, observed.now)
 }
 
-/// A later second than `time`: the service's clock tells whole ones.
+/// Returns the second after `time`, because the clock of ACS has whole seconds.
 pub(super) fn after(time: Timestamp) -> Timestamp {
     renewal::add(time, SignedDuration::from_secs(1))
 }
 
-/// When the service's clock says `service`, by the operator's.
+/// Converts a time of the clock of ACS to the operator's clock.
 pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timestamp {
     let service_now = observed.service_now.unwrap_or(observed.now);
     renewal::add(observed.now, service.duration_since(service_now))
 }
 
-/// Until when a revocation whose answer was lost may still end the token (R3), by the service's clock.
+/// Returns until when a revocation whose answer was lost may still revoke the token (R3), by the
+/// clock of ACS.
 fn unsettled_until(identity: &UsableIdentity, record: &TokenRecord) -> Option<Timestamp> {
     let until = identity.unsettled_until;
     until.filter(|until| record.issued_at <= *until).map(after)
 }
 
-/// The same by the operator's clock.
+/// Returns the time of [`unsettled_until`] by the operator's clock.
 pub(super) fn settles_at(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
@@ -311,7 +316,8 @@ pub(super) fn settles_at(
     unsettled_until(identity, record).map(|until| local_time(observed, until))
 }
 
-/// Whether that time is over, and nobody knows if the token has lived through it.
+/// Whether the time of [`unsettled_until`] has passed, so that it is unknown whether the token is
+/// still valid.
 pub(super) fn is_unsettled(
     observed: &Observed<'_>,
     identity: &UsableIdentity,

@@ -1,4 +1,5 @@
-//! An object that stays: its identity, its Secret, and the token in it.
+//! Decision for an `AcsToken` that is not being deleted: its identity, its Secret, and the token in
+//! it.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,16 +20,17 @@ use crate::{
     token::{restart, revocation_demand::demand},
 };
 
-/// Whether a Secret's name is free again is looked at this far apart.
+/// Interval of the checks whether the name of a Secret is free again.
 const RIVAL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
-/// A wait that the object's own identity will end soon is told only when it lasts this long: a
-/// token applied together with its identity then costs one status write, not two.
+/// A wait for the object's own identity is reported only if it lasts this long. A token applied
+/// together with its identity then costs one status write, not two.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
     if let Some(record) = unrecorded_former(observed) {
-        // Renamed between Secret and status; whatever comes, a revocation may depend on it.
+        // The Secret was renamed after it was written and before the status was. The token is
+        // recorded in any case, because a revocation may depend on it.
         return Decision::step(Step::Record(record.clone()));
     }
     if let Some(rival) = &observed.rival {
@@ -46,7 +48,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
                 rival.name
             ),
         );
-        // A rival that never had the Secret and takes another name tells nobody.
+        // A rival that never owned the Secret and takes another name causes no event.
         return Decision {
             requeue_at: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
             ..conflict
@@ -63,7 +65,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
                 observed.token.identity_name().unwrap_or_default(),
                 if is_missing { "" } else { " any more" }
             );
-            // While the identity is being deleted, its revocation depends on what the status tells.
+            // While the identity is being deleted, its revocation depends on this status.
             Decision {
                 forgets: is_missing,
                 ..Decision::rest(
@@ -97,7 +99,8 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// Nobody knows whether the token works, and none takes its place.
+/// Addition to the message if it is unknown whether the token is valid and no other token replaces
+/// it.
 const UNSETTLED: &str =
     "; a revocation got no answer, and may have revoked the token in the Secret";
 
@@ -143,7 +146,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         if is_unsure {
             message.push_str(UNSETTLED);
         }
-        // Not while it is being revoked (R4).
+        // A token that is being revoked is not valid (R4).
         let is_good = good.is_some() && !identity.is_revoking && !is_unsure;
         let verdict = Verdict::Suspended { is_good, message };
         return withheld(observed, identity, record, good, verdict);
@@ -199,7 +202,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     issue_or_wait(observed, identity, good, why)
 }
 
-/// There is nothing to issue: tidy up, then rest until the renewal.
+/// Returns the decision if there is nothing to issue: first the pending cleanup, then the wait for
+/// the renewal.
 fn settle(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
@@ -208,7 +212,7 @@ fn settle(
     is_immutable: bool,
 ) -> Decision {
     if let Some(request) = observed.token.open_request() {
-        // Of one for a renewal, `why_issue` has told.
+        // `why_issue` has handled a request for a renewal.
         return Decision::step(Step::RefuseRequest {
             request: request.value.to_owned(),
         });
@@ -218,7 +222,7 @@ fn settle(
         return Decision::step(Step::RewriteSecret);
     }
     if let (Some(record), true) = (record, !is_outdated && was_refused(observed.token)) {
-        // What the API server did not take before, it has taken now.
+        // The API server has now accepted what it refused before.
         return Decision::step(Step::Record(record.clone()));
     }
     if let Some(former) = &observed.former {
@@ -230,7 +234,8 @@ fn settle(
     let requeue_at = record.map(|record| {
         let unsettled = settles_at(observed, identity, record);
         let renewal = renew_at(observed.token, record).min(record.expires_at);
-        // A credential that was refused may work by now, and the token be of a former one (C1).
+        // A credential that was refused may work by now, and the token may have been issued with a
+        // former one (C1).
         let refused = match &identity.connection {
             ConnectionView::Unusable(why) => why.retry_at,
             ConnectionView::Usable { .. } => None,
@@ -240,7 +245,8 @@ fn settle(
         sooner.map_or(renewal, |sooner| sooner.min(renewal))
     });
     let verdict = if identity.is_missing {
-        // Whoever found that out tries again, slowly; the others wait for it, or for their renewal.
+        // The object whose call found this retries slowly; the others wait for its result or for
+        // their renewal.
         Verdict::stalled(
             Reason::IdentityNotFound,
             "the identity does not exist in ACS, so the token no longer works; delete the \
@@ -256,8 +262,8 @@ fn settle(
     }
 }
 
-/// What comes last: the Secret is as it should be, and workloads may have to be restarted for it. What
-/// the status tells of them is written before any is restarted.
+/// Adds the workload restarts to a decision, once the Secret is up to date. The status of the
+/// workloads is written before any is restarted.
 fn with_restarts(observed: &Observed<'_>, record: &TokenRecord, decision: Decision) -> Decision {
     let plan = restart::plan(observed.token, record, &observed.restarts, observed.now);
     let status = observed.token.status.as_ref();
@@ -274,9 +280,9 @@ fn with_restarts(observed: &Observed<'_>, record: &TokenRecord, decision: Decisi
     }
 }
 
-/// The identity revokes first (R1). Until then the old token is what the status tells, as long as it
-/// is good; where the connection can't be used or the revocation fails, that the change waits, and for
-/// what.
+/// Returns the decision while the identity has to revoke first (R1). Until then the status keeps
+/// the old token while it is valid; if the connection cannot be used or the revocation fails, the
+/// status also says that the change waits, and for what.
 fn wait_for_revocation(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
@@ -298,7 +304,8 @@ fn wait_for_revocation(
     match (good, waits) {
         (Some(record), None) => match &identity.revocation_fails {
             Some(message) => Decision::rest(change_waits(message), good, Some(record.expires_at)),
-            // The connection may fail meanwhile, and nobody tells that to those who don't call.
+            // The connection may fail meanwhile, and objects that make no call get no event about
+            // it.
             None => Decision {
                 requeue_at: Some(renewal::add(observed.now, QUIET_WAIT).min(record.expires_at)),
                 ..Decision::step(Step::Rest)
@@ -317,21 +324,21 @@ fn wait_for_revocation(
     }
 }
 
-/// Whether the last failure is that the API server did not take the Secret.
+/// Whether the last failure is that the API server refused the Secret.
 fn was_refused(token: &AcsToken) -> bool {
     let status = token.status.as_ref();
     let failure = status.and_then(|status| status.last_failure.as_ref());
     failure.is_some_and(|failure| failure.reason().is_refusal())
 }
 
-/// When a Secret that the API server did not take is tried again, unless it may be now.
+/// Returns when to retry a Secret that the API server refused; `None` if it may be tried now.
 fn refusal_ends(observed: &Observed<'_>) -> Option<Timestamp> {
     was_refused(observed.token)
         .then(|| retry_at(observed, None))
         .flatten()
 }
 
-/// The rest while the API server does not take the Secret.
+/// Returns the decision to wait while the API server refuses the Secret.
 fn refusal(observed: &Observed<'_>) -> Option<Decision> {
     let until = refusal_ends(observed)?;
     let failure = observed.token.status.as_ref()?.last_failure.as_ref()?;

@@ -1,4 +1,4 @@
-//! A token that may not be had: suspended, or denied by the policy.
+//! Tokens that may not be issued: suspended, or denied by the policy.
 
 use super::{
     Decision, Observed, SecretView, Step, UsableIdentity,
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::crd::{AcsToken, TokenParameters, TokenRecord, Verdict};
 
-/// By what the token is suspended, if it is: nothing is issued, and its Secret goes when its token
-/// has ended.
+/// Returns the message that says what suspends the token, if it is suspended. No token is issued
+/// then, and the Secret is deleted when its token expires.
 pub(super) fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<String> {
     let until = "no token is issued until it is false";
     if token.spec.suspend == Some(true) {
@@ -24,14 +24,15 @@ pub(super) fn suspension(token: &AcsToken, identity: &UsableIdentity) -> Option<
     }
 }
 
-/// Why the policy forbids that a token is issued, if it does.
+/// Returns why the policy forbids the token, if it does.
 pub(super) fn denial(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<String> {
     let wanted = TokenParameters::wanted(observed.token, &observed.limits);
     let denial = observed.limits.denial(&wanted);
     identity.denial.clone().or(denial)
 }
 
-/// Nothing is issued. The Secret stays until its token has ended.
+/// Returns the decision for a token that may not be issued. The Secret stays until its token
+/// expires.
 pub(super) fn withheld(
     observed: &Observed<'_>,
     identity: &UsableIdentity,
@@ -42,7 +43,7 @@ pub(super) fn withheld(
     let is_over = record.map_or_else(|| is_over(observed, identity), |_| good.is_none());
     let is_there = matches!(observed.secret, SecretView::Ours { .. });
     let over = (is_there && is_over).then(|| observed.token.secret_name());
-    // What would be copied was.
+    // A token that had to be copied has been copied already.
     let former = || observed.former.as_ref().map(|former| former.name.clone());
     if let Some(name) = over.or_else(former) {
         return Decision::step(Step::DeleteSecret {
@@ -50,7 +51,7 @@ pub(super) fn withheld(
             only_without_identity: false,
         });
     }
-    // One that was edited is not known by what it says.
+    // The annotations of an edited Secret cannot be trusted, so the status decides.
     let status = observed.token.status.as_ref();
     let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
     let end = good.map(|record| record.expires_at).or(told);
@@ -66,7 +67,7 @@ pub(super) fn withheld(
     }
 }
 
-/// Whether the token that the status tells is dead, so that nothing is left to revoke.
+/// Whether the token in the status no longer works, so that nothing is left to revoke.
 fn is_over(observed: &Observed<'_>, identity: &UsableIdentity) -> bool {
     let status = observed.token.status.as_ref();
     has_to_go(observed, identity)

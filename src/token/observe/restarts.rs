@@ -4,7 +4,7 @@ use crate::{
     token::restart::Restarts,
 };
 
-/// What is known of the workloads to restart.
+/// Returns the state of the workloads to restart.
 pub(super) fn observe(context: &Context, token: &AcsToken, namespace: &str) -> Restarts {
     let targets = token.rollout_restarts();
     let last = targets.map(|target| {

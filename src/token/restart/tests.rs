@@ -42,7 +42,7 @@ fn record(revision: i64, restart_revision: Option<i64>) -> TokenRecord {
     }
 }
 
-/// Plans for one Deployment that is restarted `after`, with `keys`, from what was told before.
+/// Plans for one Deployment that is restarted `after`, with `keys`, from an earlier status.
 fn planned(
     (after, keys): (&str, &Value),
     told: &[RolloutRestartStatus],
@@ -109,7 +109,7 @@ fn a_new_cause_waits_anew_and_an_earlier_restart_does_not_serve_it() {
     let served = planned(of, &again.told, (3, Some(3)), Some(last(10)), 20);
     let told = served.told.first().unwrap();
     assert_eq!((told.revision, &told.pending), (3, &None));
-    // What is still to come, by a clock that was set back, serves nothing.
+    // A restart in the future, by a clock that was set back, serves no cause.
     let ahead = planned(of, &again.told, (3, Some(3)), Some(last(4000)), 20);
     assert!(ahead.due.is_some());
 }
@@ -151,7 +151,7 @@ fn a_workload_is_judged_by_its_pod_template() {
     assert_eq!(marked(1), Judgement::IsRestarted(at(1)));
     assert_eq!(marked(0), Judgement::TooSoon(at(0)));
     assert_eq!(marked(-201), Judgement::Restart(at(100)));
-    // Nonsense, and what a clock that was ahead has left.
+    // An invalid time, and a time that a clock left behind that was ahead.
     assert_eq!(marked(4000), Judgement::Restart(at(100)));
     let nonsense = found(RESTARTED_AT, "nonsense");
     assert_eq!(
@@ -166,7 +166,7 @@ fn a_workload_is_judged_by_its_pod_template() {
         judge(&found(REREADS, "false"), at(0), at(100)),
         Judgement::Restart(at(100))
     );
-    // The clock was set back behind the cause.
+    // The clock was set back to before the cause.
     assert_eq!(
         judge(&Workload::default(), at(500), at(100)),
         Judgement::Restart(at(501))

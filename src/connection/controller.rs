@@ -18,7 +18,7 @@ use crate::{
     engine::{ApiRequest, Object, Rested, Stored, add_finalizer, remove_finalizer},
 };
 
-/// Looks at one connection; when to look again.
+/// Reconciles one connection and returns when to requeue it.
 pub async fn reconcile<C: AnyConnection + Stored + Packable>(
     context: &Context,
     view: &View<C>,
@@ -60,7 +60,7 @@ pub async fn reconcile<C: AnyConnection + Stored + Packable>(
     Ok(Rested::Until(until))
 }
 
-/// Resolves the connection anew, if its spec or its Secret has changed since.
+/// Resolves the connection again if its spec or its Secrets have changed.
 async fn resolve_if_changed<C: AnyConnection + Packable>(
     context: &Context,
     connection: &C,
@@ -100,7 +100,7 @@ async fn resolve_if_changed<C: AnyConnection + Packable>(
     if let Err(why) = &resolved {
         warn!(connection = %key, reason = %why.reason, "{}", why.message);
     }
-    // What could not be read is read again at the next look.
+    // A Secret that could not be read is read again in the next run.
     let mut source = source.filter(|_| !matches!(found, Found::Unreadable(..)));
     let mut spare = Ok(None);
     if let (Some(second), Ok(resolved)) = (second, &resolved) {

@@ -1,4 +1,4 @@
-//! What is left of credentials that a connection no longer uses (C1). Pure: no I/O, no clock.
+//! Tokens of credentials that a connection no longer uses (C1). Pure: no I/O, no clock.
 
 use std::borrow::Borrow;
 
@@ -13,22 +13,23 @@ use crate::{
 /// Whether keys that a connection no longer uses can be regenerated without harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Regeneration {
-    /// Nobody can be hurt.
+    /// Whether a regeneration invalidates no token that is in use.
     pub is_safe: bool,
-    /// Why, for machines.
+    /// Reason, in CamelCase.
     pub reason: Reason,
-    /// Why, and what to wait for.
+    /// Message that says why, and what to wait for.
     pub message: String,
-    /// When it will be something else, if only time has to pass.
+    /// Time at which the answer changes, if only time has to pass.
     pub changes_at: Option<Timestamp>,
 }
 
-/// Counts what the tokens of a connection tell of former credentials: others than the one that the
-/// service `accepted` last.
+/// Counts the tokens of former credentials of a connection. A former credential is any other than
+/// the one that ACS `accepted` last.
 ///
-/// Derived from what the tokens themselves tell, so that a restart finds the same; from what was
-/// `told` it takes the times of tokens whose objects are gone. Tokens of the credentials `dead`,
-/// which the service refuses, harm nobody by their end.
+/// The count comes from the statuses of the tokens, so that it is the same after a restart; the
+/// earlier count `told` contributes the times of tokens whose objects are deleted. The expiry of
+/// tokens of the credentials `dead`, which ACS rejects, is ignored, because these tokens no longer
+/// work.
 pub fn count(
     tokens: impl IntoIterator<Item = impl Borrow<AcsTokenStatus>>,
     accepted: &str,
@@ -65,8 +66,8 @@ pub fn count(
     (told.is_some() || former != FormerTokens::default()).then_some(former)
 }
 
-/// Whether former keys can be regenerated at `now`. `settling` is how long pods may take to read a
-/// rewritten Secret.
+/// Returns whether former keys can be regenerated at `now`. `settling` is the maximum time that
+/// pods need to read a rewritten Secret.
 #[must_use]
 pub fn regeneration(
     former: Option<&FormerTokens>,
@@ -146,7 +147,8 @@ mod tests {
         Time(at(minute))
     }
 
-    /// A token of `credential` that ends at `end`; what was replaced for it ends, and was, at `former`.
+    /// Returns a token of `credential` that expires at `end`; `former` has the expiry of the token
+    /// it replaced and the time of the replacement.
     fn token(credential: &str, end: i64, former: Option<(i64, i64)>) -> AcsTokenStatus {
         AcsTokenStatus {
             credential: Some(credential.to_owned()),

@@ -1,14 +1,15 @@
-//! Whether ACS's limits let all tokens of a connection be kept alive. Pure: no I/O, no clock.
+//! Whether the limits of ACS allow all tokens of a connection to be renewed. Pure: no I/O, no
+//! clock.
 
 use crate::{
     acs::{LIMIT_SPAN, Operation},
     crd::AcsTokenStatus,
 };
 
-/// From this share of a limit on it is told: renewals leave a tenth to first tokens.
+/// Share of a limit above which a warning is reported: renewals leave a tenth to first tokens.
 const MOST: f64 = 0.9;
 
-/// What the renewals of tokens need of ACS's limits.
+/// Calls that the renewals of tokens need, to compare with the limits of ACS.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
     issues: f64,
@@ -16,12 +17,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// One token more. One that was never issued counts for nothing.
+    /// Adds a token. A token that was never issued counts for nothing.
     pub fn add(&mut self, token: &AcsTokenStatus) {
         let (Some(issued_at), Some(renew_at)) = (&token.issued_at, &token.renew_at) else {
             return;
         };
-        // The service's clock and ours may differ by some minutes: no token is renewed each minute.
+        // The clocks of ACS and the operator may differ by some minutes, so the interval may seem
+        // very short; but no token is renewed more than once a minute.
         let every = renew_at.0.duration_since(issued_at.0).as_secs_f64();
         let calls = LIMIT_SPAN.as_secs_f64() / every.max(60.0);
         if token.user_token.is_some() {
@@ -31,7 +33,8 @@ impl Load {
         }
     }
 
-    /// The share of ACS's limit that they need; of the two limits the one that is nearer.
+    /// Returns the share of the limit of ACS that the renewals need: the larger one of the two
+    /// limits.
     #[must_use]
     pub fn share(self) -> f64 {
         let of = |calls: f64, operation: Operation| {
@@ -41,12 +44,12 @@ impl Load {
         issues.max(of(self.exchanges, Operation::ExchangeTeamsToken))
     }
 
-    /// What to do about it, if not all tokens can be kept alive.
+    /// Returns what to do if not all tokens can be renewed in time.
     #[must_use]
     pub fn warning(self) -> Option<String> {
         let share = self.share();
         (share > MOST).then(|| {
-            // In tens, so that it is no news with each token.
+            // Rounded up to tens, so that not every new token changes the message.
             let percent = (share * 10.0).ceil() * 10.0;
             format!(
                 "renewing the tokens of this connection needs about {percent} % of the calls that \
@@ -80,7 +83,7 @@ mod tests {
 
     #[test]
     fn more_renewals_than_the_limit_leaves_room_for_are_told() {
-        // 1000 calls in 30 s are 80,000 in 40 minutes.
+        // 1000 calls per 30 s are 80,000 per 40 minutes.
         assert_eq!(load(70_000, "00:40:00", false).warning(), None);
         let warning = load(76_000, "00:40:00", false).warning().unwrap();
         assert!(warning.contains("about 100 %"), "{warning}");

@@ -1,8 +1,9 @@
-//! The life of an `AcsConnection` and a `ClusterAcsConnection`: where the service is and how to
-//! authenticate, resolved once per change and kept in memory for everyone who calls the service.
+//! Reconciliation of an `AcsConnection` and a `ClusterAcsConnection`: the endpoint of ACS and how
+//! to authenticate, resolved once per change and kept in memory for every call.
 //!
-//! Credentials live in the [`crate::credentials::Registry`] only, never in a status: there one finds a fingerprint, and
-//! that only after the service has accepted the credential (else it were an oracle).
+//! Credentials are kept in the [`crate::credentials::Registry`] only, never in a status. The status
+//! has a fingerprint, and only after ACS has accepted the credential: otherwise it would reveal
+//! whether a guessed credential is right.
 
 mod controller;
 mod former;

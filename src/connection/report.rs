@@ -21,19 +21,20 @@ use crate::{
     renewal,
 };
 
-/// Counts are written at most this often, and only when they have changed; of many tokens less often,
-/// for whoever counts looks at each of them.
+/// Minimum time between two counts. Counts are written only if they have changed. With many tokens
+/// the interval is longer, because a count visits each token.
 const COUNTING: SignedDuration = SignedDuration::from_secs(10);
-/// What each token adds to the pause between two counts: 50 s for 10,000.
+/// Addition to the interval per token: 50 s for 10,000 tokens.
 const COUNTING_PER_TOKEN: SignedDuration = SignedDuration::from_millis(5);
-/// A service's clock that is off by more than this is worth telling (C3).
+/// Minimum difference between the clocks of ACS and the operator that the status reports (C3).
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
-/// A connection that another release tells of is looked at again after this, in case that one is gone.
+/// Interval of the runs for a connection whose status another release writes, in case that release
+/// is gone.
 const TOLD_BY_ANOTHER: SignedDuration = SignedDuration::from_secs(30);
-/// A connection whose Secret could not be read is looked at again after this.
+/// Interval of the runs for a connection whose Secret could not be read.
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Tells how the connection is, if that is something new (K4), and when to look again.
+/// Writes the status of the connection, if anything changes (K4), and returns when to requeue it.
 pub async fn update_status<C: AnyConnection + Stored + Packable>(
     context: &Context,
     view: &View<C>,
@@ -68,7 +69,7 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
         credential: credential.accepted.clone(),
         refused_credentials: credential.refused.clone(),
-        // Unknown after a restart, until the service answers: that is no news.
+        // After a restart the offset is unknown until ACS answers; the status keeps the former one.
         clock_offset: match offset {
             Some(offset) if offset.abs() > CLOCK_TOLERANCE => Some(offset_text(offset)),
             Some(_) => None,
@@ -84,7 +85,7 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
     };
     let offset_appears = next.clock_offset.is_some() != former.clock_offset.is_some();
     if !offset_appears {
-        // The seconds of an offset waver; only that there is one is worth a write.
+        // The offset varies by seconds; only its appearance or disappearance is worth a write.
         next.clock_offset.clone_from(&former.clock_offset);
     }
     let was_accepted = told_regeneration
@@ -123,7 +124,8 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
         .into_iter()
         .chain(regeneration.changes_at)
         .min();
-    // Only what is written is told: a failed write is repeated as the failure that it is (K4).
+    // The count is done only once the status is written; a failed write is repeated like any
+    // failure (K4).
     let told = || {
         context
             .cache
@@ -143,8 +145,8 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
     Ok(requeue_at)
 }
 
-/// Counts the tokens of the connection, and what is left of a former credential; what their renewals
-/// need.
+/// Counts the tokens of the connection and those of former credentials, and returns the calls that
+/// their renewals need.
 fn count(
     context: &Context,
     key: &ConnectionKey,
@@ -167,7 +169,7 @@ fn count(
     load
 }
 
-/// Tells what the deletion of the connection waits for.
+/// Reports what the deletion of the connection waits for.
 pub async fn deleting<C: AnyConnection + Stored + Packable>(
     context: &Context,
     view: &View<C>,
@@ -221,14 +223,14 @@ pub async fn deleting<C: AnyConnection + Stored + Packable>(
     write_status(&*context.world, view, &connection.with_status(next)).await
 }
 
-/// Counts the connection's part of the metric.
+/// Adds the connection's share to the metric of former tokens.
 pub fn measure(context: &Context, cache: &mut ObservedState, left: i64) {
     let change = left.saturating_sub(cache.former_tokens);
     context.metrics.former_tokens.inc_by(change);
     cache.former_tokens = left;
 }
 
-/// An Event for what has become worse.
+/// Publishes an Event if the connection got worse.
 async fn warn<C: AnyConnection>(
     context: &Context,
     connection: &C,
@@ -283,8 +285,9 @@ fn verdict(current: &Result<(), Unusable>, credential: &CredentialState) -> Verd
     }
 }
 
-/// All tokens that are made through the connection: by the one that their identity was made with,
-/// not by the one that it names now. Each is unpacked when it is its turn, as they may be thousands.
+/// Returns all tokens that the connection issues. The connection that an identity was created with
+/// counts, not the one that its spec names now. Tokens are unpacked one by one, because there may
+/// be thousands.
 fn tokens_of<'a>(
     context: &'a Context,
     key: &'a ConnectionKey,

@@ -19,27 +19,28 @@ use crate::{
     credentials::Unusable,
 };
 
-/// The API version that is spoken when the spec names none: the widest proven one.
+/// API version if the spec names none: the widest version that has been tested.
 const DEFAULT_VERSION: &str = "2023-10-01";
 
-/// What was found of the Secret that holds the credential.
+/// Result of looking up the Secret of a credential.
 #[derive(Debug)]
 pub enum Found {
-    /// The credential is in no Secret.
+    /// The credential is not stored in a Secret.
     NotNeeded,
-    /// The API server can't be asked, or may not be.
+    /// The API server could not be reached or refused the read.
     Unreadable(Reason, String),
-    /// There is no such Secret in this namespace.
+    /// The Secret does not exist in this namespace.
     Missing,
-    /// It is for something else: whoever may write connections must not have its bytes sent or tried
-    /// out. Says what for, as the end of the sentence "Secret x ...".
+    /// The Secret has another purpose, described as the end of the sentence "Secret x ...". Its
+    /// data is not used: whoever may write connections must not be able to have it sent or tried
+    /// out.
     OfOtherPurpose(String),
-    /// Its data.
+    /// Data of the Secret.
     Data(BTreeMap<String, ByteString>),
 }
 
 impl Found {
-    /// What a Secret that was looked for is to who looks for a credential.
+    /// Returns the result for a Secret that was looked up for a credential.
     #[must_use]
     pub fn from_secret(secret: Option<Secret>) -> Self {
         let Some(secret) = secret else {
@@ -52,10 +53,11 @@ impl Found {
     }
 }
 
-/// From a spec and its Secret to what a call needs, or to the sentence that says what is wrong.
+/// Resolves a spec and its Secret into what a call needs, or into a message that says what is
+/// wrong.
 ///
-/// Where a credential may go is checked here, on the endpoint as it was resolved, from wherever it
-/// came: nothing that this function refuses is ever called.
+/// The allowed endpoints are checked here, on the resolved endpoint, from whatever source it came:
+/// an endpoint that this function refuses is never called.
 pub fn resolve<C: AnyConnection>(
     context: &Context,
     connection: &C,
@@ -154,7 +156,8 @@ fn client_secret(
     Ok(secret)
 }
 
-/// A `ServiceAccount`'s tokens, or the operator's own.
+/// Returns a credential that authenticates with tokens of a `ServiceAccount`, or with the
+/// operator's own.
 fn workload_identity<C: AnyConnection>(
     context: &Context,
     auth: &WorkloadIdentityAuth,
@@ -203,7 +206,8 @@ fn managed_identity<C: AnyConnection>(
     Ok(context.acs.entra(EntraIdentity::Managed { client_id }))
 }
 
-/// Whoever may write an `AcsConnection` must not borrow the rights of the operator.
+/// Returns an error for an `AcsConnection` that uses a credential of the operator itself: whoever
+/// may write an `AcsConnection` must not borrow the rights of the operator.
 fn check_ambient<C: AnyConnection>(context: &Context, what: &str) -> Result<(), Unusable> {
     if C::KIND == ConnectionKind::ClusterAcsConnection
         || context.config.namespaced_ambient_credentials
@@ -220,7 +224,7 @@ fn check_ambient<C: AnyConnection>(context: &Context, what: &str) -> Result<(), 
     ))
 }
 
-/// From the second key's Secret to what is tried when the service refuses the `first` key.
+/// Resolves the second key, which is tried when ACS rejects the `first` key.
 pub fn resolve_secondary(
     reference: &SecretKeyRef,
     first: &Resolved,
@@ -244,7 +248,7 @@ pub fn resolve_secondary(
     })
 }
 
-/// The text under a key of a Secret, or the sentence that says what there is to wait for.
+/// Returns the text of a key of a Secret, or a message that says what to wait for.
 pub fn text_in<'a>(
     reference: &SecretKeyRef,
     namespace: &str,
@@ -317,8 +321,9 @@ fn waiting(reason: Reason, message: String) -> Unusable {
     }
 }
 
-/// What else a Secret is for than to hold a credential of ours, if one can tell: types of Kubernetes
-/// and Helm have a meaning. Says so as the end of the sentence "Secret x ...".
+/// Returns the other purpose of a Secret, as the end of the sentence "Secret x ...", if its type or
+/// a label shows that it does not hold a credential: the types of Kubernetes and Helm have a
+/// meaning.
 #[must_use]
 fn other_purpose(secret: &Secret) -> Option<String> {
     let is_of_others = |type_: &str| {

@@ -42,7 +42,8 @@ pub async fn carry_out(
             endpoint,
             was_lost,
         } => {
-            // What is recorded is called at once: nothing comes in between, not even the process' end.
+            // The call follows its record at once: nothing comes in between, not even the end of
+            // the process.
             let namespace = identity.namespace().unwrap_or_default();
             let connection = ConnectionKey::from_reference(reference, &namespace);
             let Ok(via) = context.usable_connection(&connection, &namespace, observed.now) else {
@@ -126,7 +127,7 @@ pub async fn carry_out(
     Ok(StepOutcome::Done)
 }
 
-/// The one create call of an object's life.
+/// Returns the only create call of an object.
 fn creation(
     context: &Context,
     identity: &AcsIdentity,
@@ -148,7 +149,7 @@ fn creation(
     }
 }
 
-/// Has tokens revoked, or the identity deleted.
+/// Sends the call that revokes all tokens or deletes the identity.
 fn begin(context: &Context, identity: &AcsIdentity, operation: AcsOperation) -> StepOutcome {
     let Some(via) = connection_of(context, identity, context.now()) else {
         return StepOutcome::Overtaken;
@@ -164,7 +165,7 @@ fn begin(context: &Context, identity: &AcsIdentity, operation: AcsOperation) -> 
     send(context, identity, call, via.is_cleanup)
 }
 
-/// Sends the call if it is the identity's turn; else it waits for that.
+/// Sends the call if it is the identity's turn; otherwise the identity waits for its turn.
 fn send(context: &Context, identity: &AcsIdentity, call: AcsCall, is_cleanup: bool) -> StepOutcome {
     let key = call.by.clone();
     let (calls, world) = (&context.calls, &*context.world);
@@ -178,14 +179,14 @@ fn send(context: &Context, identity: &AcsIdentity, call: AcsCall, is_cleanup: bo
         context.begin(call)
     };
     if calls.stage(&key).is_on_the_wire() {
-        // From here on the intent is used up: whatever comes, it is not fresh any longer.
+        // From here on the intent counts as used, whatever the result of the call.
         remember_intent(context, identity, None);
     }
     outcome
 }
 
-/// Lets the object go; unless something is left behind anyway, not before every token that is on its
-/// way has arrived and had its say.
+/// Removes the finalizer. Unless something is abandoned anyway, it waits until every token that is
+/// being issued has been stored and considered.
 async fn release(
     context: &Context,
     identity: &AcsIdentity,
@@ -224,8 +225,8 @@ async fn let_go(
     Ok(StepOutcome::Gone)
 }
 
-/// The object is gone, or another one has its name: an identity that was created for it meanwhile is
-/// deleted in ACS at once (I6).
+/// Deletes an identity in ACS whose object no longer exists or whose name belongs to another
+/// object: it was created for the former object meanwhile (I6).
 pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> StepOutcome {
     let call = AcsCall {
         via: created.via,
@@ -243,7 +244,7 @@ pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -
     StepOutcome::Rest(None)
 }
 
-/// Deletes the Secrets of the identity's tokens: they are about to hold dead tokens (I5).
+/// Deletes the Secrets of the identity's tokens, because these tokens are about to be revoked (I5).
 async fn delete_secrets(context: &Context, identity: &AcsIdentity) -> Result<(), cluster::Error> {
     let namespace = identity.namespace().unwrap_or_default();
     let secrets = Secrets::new(&*context.world, &namespace);
@@ -276,7 +277,7 @@ fn remember_intent(context: &Context, identity: &AcsIdentity, intent: Option<Tim
         });
 }
 
-/// Writes the status, if it is another one: an intent may be recorded again in the same second.
+/// Writes the status if it differs: an intent may be recorded again in the same second.
 pub async fn write(
     context: &Context,
     identity: &AcsIdentity,

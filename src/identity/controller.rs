@@ -17,7 +17,7 @@ use crate::{
     engine::{Reconcile, Rested, StepOutcome, to_rest},
 };
 
-/// Looks at one identity; when to look again.
+/// Reconciles one identity and returns when to requeue it.
 pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectRef<AcsIdentity>,
@@ -82,7 +82,8 @@ impl Reconcile for Run {
     }
 }
 
-/// Since when a token asks for a revocation: the batch of R2 begins with the first of them.
+/// Returns the time since which a token demands a revocation. The batch of R2 begins with the first
+/// such token.
 fn remember_asking(
     context: &Context,
     identity: &AcsIdentity,

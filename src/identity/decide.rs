@@ -1,4 +1,4 @@
-//! What to do next for an `AcsIdentity`. Pure: no I/O, no clock, no randomness.
+//! Choice of the next step for an `AcsIdentity`. Pure: no I/O, no clock, no randomness.
 
 mod deletion;
 mod revocation;
@@ -22,163 +22,169 @@ use crate::{
     token::RevocationDemand,
 };
 
-/// All that the decision depends on.
+/// Input of the decision.
 #[derive(Clone, Debug)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "facts that have nothing to do with each other"
 )]
 pub struct Observed<'a> {
-    /// The operator's clock.
+    /// Time by the operator's clock.
     pub now: Timestamp,
-    /// The service's clock, or a little earlier, never later; unknown before its first answer.
+    /// Time by the clock of ACS, or slightly earlier, never later. `None` before the first answer
+    /// of ACS.
     pub service_now: Option<Timestamp>,
-    /// The object.
+    /// The `AcsIdentity`.
     pub identity: &'a AcsIdentity,
-    /// Its connection.
+    /// State of its connection.
     pub connection: ConnectionView,
-    /// What its tokens ask for; with a shared id, those of all its objects.
+    /// Revocation demands of its tokens; with a shared id, those of the tokens of all its objects.
     pub demands: Vec<RevocationDemand>,
     /// Secrets that its tokens own.
     pub secrets: Vec<String>,
-    /// One of them holds a token that no status tells, and whose end asks for a revocation.
+    /// Whether one of these Secrets holds a token that no status records and whose deletion demands
+    /// a revocation.
     pub has_unrecorded: bool,
     /// Other objects that use the same id, and whether this one may use it too.
     pub others: Others,
-    /// The UIDs of the orders that have this object, or another of the same id, as an open target.
+    /// UIDs of the revocations that have this object, or another with the same id, as an open
+    /// target.
     pub orders: Vec<String>,
-    /// One of them has this object, and no revocation has obeyed it yet.
+    /// Whether one of these revocations targets this object and no revocation has fulfilled it yet.
     pub is_ordered: bool,
-    /// When this process first saw that a revocation is asked for.
+    /// Time at which this process first saw that a revocation is demanded.
     pub asked_since: Option<Timestamp>,
-    /// The intent (create or revoke) in the status was recorded by this run, and its call is not
-    /// sent yet.
+    /// Whether this run recorded the intent (create or revoke) in the status and has not sent its
+    /// call yet.
     pub is_intent_fresh: bool,
-    /// ACS says that the identity does not exist (T8).
+    /// Whether ACS answered that the identity does not exist (T8).
     pub is_missing: bool,
-    /// It uses the `ClusterAcsConnection` called `default`, and an `AcsConnection` of that name has
-    /// appeared in its namespace since.
+    /// Whether it uses the `ClusterAcsConnection` called `default`, and an `AcsConnection` of that
+    /// name has been created in its namespace since.
     pub has_other_default: bool,
-    /// The id of an identity that was created for the object, and that no status tells yet (I6).
+    /// Id of an identity that was created for the object and that no status records yet (I6).
     pub created: Option<String>,
-    /// The service asked not to be called before this time.
+    /// Time before which ACS asked not to be called.
     pub not_before: Option<Timestamp>,
-    /// How its call to ACS stands.
+    /// Stage of the call to ACS.
     pub call: CallStage,
-    /// The namespace is being deleted: nothing can be created in it any more.
+    /// Whether the namespace is being deleted, so that nothing can be created in it any more.
     pub is_namespace_terminating: bool,
-    /// When a deletion goes on without ACS (I3).
+    /// Time at which a deletion proceeds without ACS (I3).
     pub deletion_deadline: Timestamp,
 }
 
 /// Other objects with the same id at the same endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
-    /// None.
+    /// There are none.
     None,
-    /// Some, and the policy lets them share.
+    /// There are others, and the policy lets them share the id.
     Sharing,
-    /// An older one, and the policy does not let them share.
+    /// There is an older one, and the policy does not let them share the id.
     Conflicting,
 }
 
-/// The connection of an identity.
+/// State of an identity's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionView {
-    /// It can be called.
+    /// The connection can be used.
     Usable {
-        /// Which it is.
+        /// Reference to the connection.
         reference: ConnectionRef,
-        /// Where it leads.
+        /// Endpoint of the connection.
         endpoint: String,
-        /// Whether identities that exist may be taken over.
+        /// Whether existing identities may be adopted.
         allows_adoption: bool,
-        /// Whether creation can be made exactly-once.
+        /// Whether the API version makes creation exactly-once.
         knows_custom_id: bool,
     },
-    /// Which it is, is decided at this time: an `AcsConnection` called `default` may still come.
+    /// The connection is chosen at a later time: an `AcsConnection` called `default` may still be
+    /// created.
     Awaited {
-        /// When.
+        /// Time of the choice.
         until: Timestamp,
     },
-    /// It can only be used to clean up: it is gone or replaced, but its credential is remembered.
+    /// The connection can only be used for cleanup: it is deleted or replaced, but its credential
+    /// is still in memory.
     CleanupOnly(Unusable),
-    /// It can't be called.
+    /// The connection cannot be used.
     Unusable(Unusable),
 }
 
-/// The next step.
+/// Next step for an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make sure that a deletion waits for us.
+    /// Add the finalizer, so that a deletion waits for the operator.
     AddFinalizer,
     /// Record that an identity is about to be created (I1).
     RecordCreate {
-        /// The connection, kept from now on.
+        /// Connection, kept from now on.
         reference: ConnectionRef,
-        /// Its endpoint, kept from now on.
+        /// Endpoint of the connection, kept from now on.
         endpoint: String,
-        /// An earlier create call has an unknown outcome.
+        /// Whether an earlier create call has an unknown outcome.
         was_lost: bool,
     },
     /// Create an identity, without scopes (I2).
     Create {
-        /// The object's UID where the API version makes creation exactly-once.
+        /// UID of the object, if the API version makes creation exactly-once.
         custom_id: Option<String>,
     },
     /// Record the id of the identity that was created (I6).
     RecordCreated,
     /// Record the adopted id.
     Adopt {
-        /// The connection, kept from now on.
+        /// Connection, kept from now on.
         reference: ConnectionRef,
-        /// Its endpoint, kept from now on.
+        /// Endpoint of the connection, kept from now on.
         endpoint: String,
-        /// The id.
+        /// Id in ACS.
         id: String,
     },
-    /// Follow another connection that leads to the same endpoint.
+    /// Switch to another connection with the same endpoint.
     FollowConnection {
-        /// The connection, kept from now on.
+        /// Connection, kept from now on.
         reference: ConnectionRef,
-        /// The endpoint that it leads to.
+        /// Endpoint of the connection.
         endpoint: String,
     },
     /// Record that all tokens are about to be revoked (R3).
     RecordRevocation {
-        /// Why, as the status tells it.
+        /// Reason, as the status has it.
         reason: String,
-        /// Until when an earlier call without an answer may take effect; by the operator's clock.
+        /// Time until which an earlier call without an answer may take effect; by the operator's
+        /// clock.
         unsettled_until: Option<Timestamp>,
     },
-    /// Tell that nobody can obey a request, and that it is done with.
+    /// Record that the requested action does not exist, and that the request is handled.
     RefuseRequest {
-        /// Its value.
+        /// Value of the request annotation.
         request: String,
     },
     /// Revoke all tokens.
     Revoke {
-        /// The id.
+        /// Id in ACS.
         id: String,
     },
     /// Delete the Secrets of the tokens (I5).
     DeleteSecrets,
     /// Delete the identity in ACS.
     Delete {
-        /// The id.
+        /// Id in ACS.
         id: String,
     },
-    /// Let the object go.
+    /// Remove the finalizer.
     RemoveFinalizer {
-        /// What is left behind in ACS, if anything is: why.
+        /// Why something is left behind in ACS, if it is.
         abandoned: Option<Cow<'static, str>>,
     },
-    /// Nothing to do but to tell, and to wait.
+    /// Update the status and wait.
     Rest,
 }
 
 impl Step {
-    /// Its name, for metrics and logs.
+    /// Name of the step, for metrics and logs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -199,16 +205,16 @@ impl Step {
     }
 }
 
-/// What to do, what to tell, and when to look again.
+/// Decision for an identity: next step, status and requeue time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The next step.
+    /// Next step.
     pub step: Step,
-    /// What the conditions say when the step is [`Step::Rest`]; `None` leaves them alone.
+    /// Verdict for the conditions when the step is [`Step::Rest`]; `None` leaves them unchanged.
     pub verdict: Option<Verdict>,
-    /// Whether the policy does not allow the identity any longer.
+    /// Whether the policy no longer allows the identity.
     pub is_denied: bool,
-    /// When to look again, unless an event comes first.
+    /// Time of the next run, unless an event comes first.
     pub requeue_at: Option<Timestamp>,
 }
 
@@ -232,7 +238,7 @@ impl Decision {
     }
 }
 
-/// Chooses the next step for an identity.
+/// Returns the next step for an identity.
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let metadata = &observed.identity.metadata;
@@ -246,7 +252,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         status.is_some_and(|status| status.identity_id.is_some())
     };
     if observed.created.is_some() && !is_recorded() {
-        // Whatever else is to be done: what was answered is recorded first.
+        // The answer of ACS is recorded before anything else.
         return Decision::step(Step::RecordCreated);
     }
     let decision = match (&metadata.deletion_timestamp, is_held) {
@@ -255,7 +261,8 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => decide_life(observed),
     };
-    // What a call on the wire does is not known yet: only what holds either way is done beside it.
+    // The result of a call in flight is unknown. Meanwhile only steps that are right in either case
+    // are taken.
     let goes_on = match &decision.step {
         Step::Rest => metadata.deletion_timestamp.is_some(),
         Step::DeleteSecrets => true,
@@ -268,7 +275,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     decision
 }
 
-/// What an identity does and tells while it waits for ACS: for its turn, or for an answer.
+/// Returns the decision for an identity that waits for ACS: for its turn or for an answer.
 #[must_use]
 pub fn waits(observed: &Observed<'_>) -> Decision {
     let since = observed.call.since().unwrap_or(observed.now);
@@ -320,8 +327,8 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
                 ..Decision::step(Step::Rest)
             };
         }
-        // An identity that exists does not cease to because its connection fails: its tokens and
-        // the connection itself tell that.
+        // An existing identity stays Ready although its connection fails: its tokens and the
+        // connection itself report that.
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why)
             if status.identity_id.is_some() && why.reason != Reason::EndpointChanged =>
         {
@@ -366,12 +373,12 @@ fn decide_life(observed: &Observed<'_>) -> Decision {
     Decision::rest(verdict, None)
 }
 
-/// What an identity says when an `AcsConnection` called `default` has appeared too late for it.
+/// Message of an identity if an `AcsConnection` called `default` was created too late for it.
 pub const OTHER_DEFAULT: &str = "an AcsConnection named default was created in this namespace \
  later and does not change this identity; to use its ACS resource, delete this AcsIdentity and \
  create it again";
 
-/// Why the policy does not allow an identity that exists, if it does not.
+/// Returns why the policy denies an existing identity, if it does.
 fn denial(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Verdict> {
     match &observed.connection {
         ConnectionView::CleanupOnly(why) | ConnectionView::Unusable(why) => {
@@ -402,7 +409,7 @@ fn adoption_denied() -> Verdict {
     )
 }
 
-/// What an identity that has its id says of itself.
+/// Returns the verdict for an identity that has its id.
 #[must_use]
 pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
     if is_missing {
@@ -431,7 +438,8 @@ pub fn standing(identity: &AcsIdentity, is_missing: bool) -> Verdict {
     Verdict::ready(Reason::IdentityReady, message)
 }
 
-/// Once in the life of an object: create or adopt (I1).
+/// Returns the decision for an object without an id: create or adopt an identity, once per object
+/// (I1).
 fn decide_birth(
     observed: &Observed<'_>,
     reference: &ConnectionRef,
@@ -464,8 +472,8 @@ fn decide_birth(
         .flatten();
     let was_lost = match (&status.pending_create, observed.is_intent_fresh) {
         (Some(_), true) => return Decision::step(Step::Create { custom_id }),
-        // Recorded, but not by this run: a call was lost, or the process was. With a custom id the
-        // same call finds what it made.
+        // Another run recorded the intent: the call was lost, or the process ended. With a custom
+        // id, the same call finds what the first one created.
         (Some(_), false) if custom_id.is_some() => {
             return Decision::step(Step::Create { custom_id });
         }
@@ -479,10 +487,10 @@ fn decide_birth(
     })
 }
 
-/// A wait for ACS is told when it lasts longer than this.
+/// A wait for ACS is reported in the status if it lasts longer than this.
 const QUIET_WAIT: SignedDuration = SignedDuration::from_secs(3);
 
-/// After a failed call, the wait until the next one is due.
+/// Returns the decision to wait after a failed call until the next one is due.
 fn wait_after_failure(observed: &Observed<'_>) -> Option<Decision> {
     let status = status(observed);
     let failure = status.last_failure.as_ref()?;

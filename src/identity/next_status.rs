@@ -1,4 +1,4 @@
-//! What the status says next. Pure: no I/O, no clock.
+//! Next status of an `AcsIdentity`. Pure: no I/O, no clock.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,7 +13,7 @@ use crate::{
     renewal,
 };
 
-/// An identity is about to be created through the connection, which is kept from now on (I1).
+/// Returns the status before an identity is created. The connection is kept from now on (I1).
 #[must_use]
 pub fn creating(
     identity: &AcsIdentity,
@@ -30,8 +30,8 @@ pub fn creating(
     next
 }
 
-/// The identity has an id, from this connection: a status that was lost since the call was recorded
-/// tells where it is all the same.
+/// Returns the status with the id of the created identity. If the status was lost since the call
+/// was recorded, the connection of the call is written again.
 #[must_use]
 pub fn created(
     identity: &AcsIdentity,
@@ -49,8 +49,9 @@ pub fn created(
     }
 }
 
-/// The create call failed, and may have made an identity all the same; so may an earlier one of the
-/// same custom id, where this was not the first.
+/// Returns the status after a failed create call. The call may have created an identity
+/// nevertheless; if it was not the first one, an earlier call with the same custom id may have done
+/// so too.
 #[must_use]
 pub fn create_failed(
     identity: &AcsIdentity,
@@ -61,7 +62,7 @@ pub fn create_failed(
     let mut next = identity.status.clone().unwrap_or_default();
     let is_done = outcome != acs::Outcome::NotDone;
     if !has_custom_id {
-        // Counted now; the next intent is a new one.
+        // The call is counted now; the next intent is a new one.
         next.pending_create = None;
         if is_done {
             count_unknown(&mut next);
@@ -72,7 +73,7 @@ pub fn create_failed(
     next
 }
 
-/// The identity is one that existed.
+/// Returns the status with the id of an adopted identity.
 #[must_use]
 pub fn adopted(
     identity: &AcsIdentity,
@@ -87,7 +88,7 @@ pub fn adopted(
     }
 }
 
-/// All tokens are about to be revoked (R3).
+/// Returns the status that records the intent to revoke all tokens (R3).
 #[must_use]
 pub fn revoking(
     identity: &AcsIdentity,
@@ -101,7 +102,8 @@ pub fn revoking(
             time: Time(renewal::whole_seconds(now)),
             reason: reason.to_owned(),
             unsettled_until: unsettled_until.map(|until| Time(renewal::whole_seconds(until))),
-            // Whatever asked for it, a revocation recorded after the request obeys it.
+            // A revocation that is recorded after the request also fulfils the request, whatever
+            // its cause.
             request: identity
                 .open_request()
                 .map(|request| request.value.to_owned()),
@@ -111,7 +113,7 @@ pub fn revoking(
     }
 }
 
-/// A request was handled, although there was nothing that could be done.
+/// Returns the status after a request that was handled without effect.
 #[must_use]
 pub fn refused(identity: &AcsIdentity, request: &str) -> AcsIdentityStatus {
     AcsIdentityStatus {
@@ -120,12 +122,13 @@ pub fn refused(identity: &AcsIdentity, request: &str) -> AcsIdentityStatus {
     }
 }
 
-/// A service's clock that has stepped back further than this is not waited for.
+/// Maximum backward step of the clock of ACS that the operator waits for.
 const MOST_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(24);
 
-/// All tokens are revoked, as the service answered at `now` of the operator's clock. The `newest`
-/// token was issued, and the former revocation made, before, whatever the service's clock said then. With a shared id, a lost call of
-/// another object may take effect until `beside`, by the operator's clock.
+/// Returns the status after ACS answered, at `now` by the operator's clock, that all tokens are
+/// revoked. The `newest` token was issued, and the former revocation made, before this one,
+/// whatever the clock of ACS said then. With a shared id, a lost call of another object may take
+/// effect until `beside`, by the operator's clock.
 #[must_use]
 pub fn revoked(
     identity: &AcsIdentity,
@@ -140,9 +143,9 @@ pub fn revoked(
     let former = next.tokens_valid_after.as_ref().map(|former| former.0);
     let is_ahead = |known: &Timestamp| *known > date && *known <= latest;
     if let Some(ahead) = newest.into_iter().chain(former).filter(is_ahead).max() {
-        // By the service's clock a token was issued, or all were revoked, later than now: such a token
-        // may outlive this revocation, and one of now be dead. The intent stays until that clock has
-        // passed it.
+        // By the clock of ACS, a token was issued or all were revoked later than now. Such a token
+        // may survive this revocation, and a token issued now may be revoked by it. The intent
+        // stays until that clock has passed the later time.
         next.tokens_valid_after = Some(Time(ahead));
         return next;
     }
@@ -150,7 +153,8 @@ pub fn revoked(
     let lost = answer
         .earlier_attempt_lost
         .then(|| renewal::add(date, CALL));
-    // From the operator's clock to the service's; both times lack up to a second.
+    // Converts from the operator's clock to that of ACS. Both times may be up to a second too
+    // early.
     let missing = SignedDuration::from_secs(2);
     let known = pending
         .as_ref()
@@ -158,7 +162,7 @@ pub fn revoked(
         .max(beside)
         .map(|until| until.duration_since(now).min(INTENT + CALL) + missing)
         .map(|left| renewal::add(date, left));
-    // With a shared id, what another object's revocation left unsettled still is.
+    // With a shared id, what the revocation of another object left unsettled stays unsettled.
     let former = next.last_revocation.as_ref();
     let former = former.and_then(|last| Some(last.unsettled_until.as_ref()?.0));
     let until = known.max(lost).max(former).filter(|until| *until > date);
@@ -179,8 +183,8 @@ pub fn revoked(
     next
 }
 
-/// Where an id is shared, what the revocation that `told` tells means to another of its objects: its
-/// tokens died too, and with them all that it had recorded to be revoked.
+/// Returns the status of another object with the same id after the revocation that the status
+/// `told` records. Its tokens were revoked too, so its own pending revocation is fulfilled.
 #[must_use]
 pub fn revoked_beside(sibling: &AcsIdentity, told: &AcsIdentityStatus) -> AcsIdentityStatus {
     let mut next = sibling.status.clone().unwrap_or_default();
@@ -197,8 +201,9 @@ pub fn revoked_beside(sibling: &AcsIdentity, told: &AcsIdentityStatus) -> AcsIde
     next
 }
 
-/// The revoke call failed; where it or one before it may have had its effect, or may still get it,
-/// the intent stays. So it does on the way out: perhaps nothing else asks any longer.
+/// Returns the status after a failed revocation. The intent stays if this call or an earlier one
+/// may have taken effect or may still do so. It also stays during a deletion, where perhaps nothing
+/// else demands the revocation any more.
 #[must_use]
 pub fn revoke_failed(
     identity: &AcsIdentity,
@@ -214,7 +219,7 @@ pub fn revoke_failed(
         .take()
         .filter(|pending| stays || pending.unsettled_until.is_some());
     next.pending_revocation = pending.map(|pending| {
-        // Counted from now: how long the call waited in the queue is not known.
+        // Counts from now, because the time that the call waited in the queue is unknown.
         let lost = is_lost.then(|| renewal::whole_seconds(renewal::add(now, CALL)));
         let known = pending.unsettled_until.as_ref().map(|until| until.0);
         PendingRevocation {
@@ -225,7 +230,7 @@ pub fn revoke_failed(
     next
 }
 
-/// The status of a run that rests on `decision`; `None` where that is no news (K4).
+/// Returns the status of a run that rests on `decision`; `None` if nothing changes (K4).
 #[must_use]
 pub fn rested(
     identity: &AcsIdentity,
@@ -237,14 +242,14 @@ pub fn rested(
     let since = next
         .denied_since
         .take()
-        // A clock that was set back must not lengthen the grace (C3).
+        // A clock that was set back must not lengthen the grace period (C3).
         .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
     if_changed(identity, next, Some(verdict), now)
 }
 
-/// `next`, which a call has just led to: nothing has failed since.
+/// Returns the status `next` after a successful call, without the last failure.
 #[must_use]
 pub fn ready(
     identity: &AcsIdentity,
@@ -259,7 +264,8 @@ pub fn ready(
     if_changed(identity, next, is_live.then_some(&verdict), now)
 }
 
-/// `next` and that a call failed: durable, so that the pause before the next try survives us.
+/// Returns the status `next` with a failed call. The failure is stored, so that the backoff
+/// survives a restart of the operator.
 #[must_use]
 pub fn failed(
     identity: &AcsIdentity,
@@ -280,12 +286,12 @@ pub fn failed(
     if_changed(identity, next, None, now)
 }
 
-/// A create call may have made an identity that nobody can find (I1).
+/// Counts a create call that may have created an identity whose id is unknown (I1).
 fn count_unknown(next: &mut AcsIdentityStatus) {
     next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
 }
 
-/// Records the connection that the identity uses, and its endpoint.
+/// Returns the status with the connection that the identity uses, and its endpoint.
 #[must_use]
 pub fn resolved(
     identity: &AcsIdentity,
@@ -299,7 +305,7 @@ pub fn resolved(
     }
 }
 
-/// `next` with the conditions of `verdict`, if that differs from what is told.
+/// Returns `next` with the conditions of `verdict`, if that differs from the current status.
 fn if_changed(
     identity: &AcsIdentity,
     mut next: AcsIdentityStatus,

@@ -14,7 +14,7 @@ use crate::{
     token::{self, RevocationDemand, demand, is_unrecorded_demand, owner::owned_by},
 };
 
-/// Reads everything that the decision depends on: all of it from memory.
+/// Collects the input of the decision, all of it from memory.
 #[must_use]
 pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp) -> Observed<'a> {
     let namespace = identity.namespace().unwrap_or_default();
@@ -41,7 +41,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     let group = match (&id, &endpoint) {
         (Some(id), Some(endpoint)) => context.views.siblings(id, endpoint),
         _ => match &identity.spec.identity_id {
-            // About to be adopted: whoever has it already counts.
+            // The id is about to be adopted: objects that have it already count.
             Some(id) => context.views.identities.find(&index::with_id(id)).collect(),
             None => Vec::new(),
         },
@@ -114,7 +114,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
     }
 }
 
-/// Whether the last revocation obeyed an order.
+/// Whether the last revocation fulfilled the revocation object with this UID.
 fn has_obeyed(identity: &AcsIdentity, revocation: &str) -> bool {
     let status = identity.status.as_ref();
     let last = status.and_then(|status| status.last_revocation.as_ref());
@@ -164,7 +164,7 @@ fn others(
     let mut elders = others.iter().filter(|other| rank(other) < rank(identity));
     let is_first = elders.clone().next().is_none();
     let shares = context.shares_identities(&ConnectionKey::from_reference(reference, namespace));
-    // Whoever writes an AcsConnection speaks for its own namespace.
+    // An AcsConnection decides for its own namespace only.
     let speaks_for_all = reference.kind == ConnectionKind::ClusterAcsConnection
         || elders.all(|elder| elder.namespace() == identity.namespace());
     match (shares && speaks_for_all, is_first) {
@@ -189,7 +189,7 @@ fn connection(
             let remembered =
                 recorded.and_then(|recorded| context.registry.for_cleanup(&key, recorded));
             if leads_elsewhere && remembered.is_some() {
-                // Deletion still reaches the endpoint that the identity belongs to.
+                // A deletion still reaches the endpoint that the identity belongs to.
                 return ConnectionView::CleanupOnly(endpoint_changed(recorded, &endpoint));
             }
             if leads_elsewhere {
@@ -210,19 +210,20 @@ fn connection(
     }
 }
 
-/// By what an identity calls ACS.
+/// Connection of a call for an identity.
 #[derive(Debug)]
 pub struct Via {
-    /// The connection.
+    /// Key of the connection.
     pub connection: ConnectionKey,
-    /// What it resolves to.
+    /// Resolved connection.
     pub resolved: Resolved,
-    /// Whether it only takes something away: such a call waits for no proof of the credential.
+    /// Whether the call only removes something. Such a call does not wait until the credential is
+    /// accepted.
     pub is_cleanup: bool,
 }
 
-/// What a call for the identity can use now, if it may be made: for clean-up, and for a revocation
-/// that a person asks for, a credential that is only remembered.
+/// Returns the connection for a call for the identity, if it may be made now. Cleanup, and a
+/// revocation that a person requested, may also use a credential that is only in memory.
 #[must_use]
 pub fn connection_of(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Option<Via> {
     let namespace = identity.namespace()?;
@@ -230,7 +231,8 @@ pub fn connection_of(context: &Context, identity: &AcsIdentity, now: Timestamp) 
     let key = ConnectionKey::from_reference(status.connection_ref.as_ref()?, &namespace);
     let endpoint = status.endpoint.as_deref()?;
     let usable = context.usable_connection(&key, &namespace, now);
-    // Before the status tells since when, too: what was asked for before is revoked all the same.
+    // This holds even before the status says since when: what was demanded before is revoked
+    // nevertheless.
     let is_denied = usable
         .as_ref()
         .is_err_and(|why| why.reason == Reason::PolicyDenied);

@@ -18,7 +18,7 @@ use crate::{
     revocation::RevocationRef,
 };
 
-/// Tells the decision of a run that rests, if it says something new (K4).
+/// Writes the status of a run that rests, if anything changes (K4).
 pub async fn rest(
     context: &Context,
     identity: &AcsIdentity,
@@ -52,7 +52,7 @@ pub async fn rest(
     Ok(())
 }
 
-/// Writes `next`, which a call has just led to: nothing has failed since.
+/// Writes the status `next` after a successful call, without the last failure.
 pub async fn ready(
     context: &Context,
     identity: &AcsIdentity,
@@ -71,7 +71,8 @@ pub async fn ready(
     .await
 }
 
-/// Writes `next` and that a call failed: durable, so that the pause before the next try survives us.
+/// Writes the status `next` with a failed call. The failure is stored, so that the backoff survives
+/// a restart of the operator.
 pub async fn failed(
     context: &Context,
     identity: &AcsIdentity,
@@ -119,7 +120,8 @@ async fn write(
     }
 }
 
-/// Tells that an identity that names no connection uses the cluster's: it stays there for life.
+/// Reports that an identity whose spec names no connection uses the `ClusterAcsConnection`. It
+/// keeps that connection until it is deleted.
 pub async fn fallback(
     context: &Context,
     identity: &AcsIdentity,
@@ -143,7 +145,7 @@ pub async fn fallback(
     }
 }
 
-/// Tells that a create call may have left an identity that nobody can find (I1).
+/// Warns that a create call may have left an identity whose id is unknown (I1).
 pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
     context.metrics.unknown_creates.inc();
     let note = "a call to create the identity got no answer: it may have left an identity without \
@@ -152,7 +154,7 @@ pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
     context.warn(identity, Reason::UnknownCreate, note).await;
 }
 
-/// Tells that all tokens of the identity were revoked, and why.
+/// Reports that all tokens of the identity were revoked, and why.
 pub async fn revoked(
     context: &Context,
     identity: &AcsIdentity,
@@ -171,7 +173,7 @@ pub async fn revoked(
     context.inform(identity, Reason::TokensRevoked, note).await;
 }
 
-/// Tells that a request was understood by nobody.
+/// Warns about a request that the operator does not know.
 pub async fn refused(context: &Context, identity: &AcsIdentity) {
     let note = format!(
         "{REQUESTED_AT} alone is not a request that an AcsIdentity handles; to revoke all its \
@@ -181,7 +183,7 @@ pub async fn refused(context: &Context, identity: &AcsIdentity) {
     context.warn(identity, Reason::UnknownRequest, note).await;
 }
 
-/// Tells what is left behind in ACS.
+/// Warns about what is left behind in ACS.
 pub async fn abandoned(context: &Context, identity: &AcsIdentity, why: &str) {
     let namespace = identity.namespace().unwrap_or_default();
     let status = identity.status.clone().unwrap_or_default();

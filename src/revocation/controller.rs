@@ -21,12 +21,12 @@ use crate::{
     renewal,
 };
 
-/// Progress is written at most this often; the end at once.
+/// Minimum time between two writes of the progress; the completion is written at once.
 const TELLING: SignedDuration = SignedDuration::from_secs(2);
-/// What an order waits for is looked at this often, for the one who reads it.
+/// Interval at which the operator updates what a revocation waits for.
 const LOOKING: SignedDuration = SignedDuration::from_secs(30);
 
-/// Looks at one order; when to look again.
+/// Reconciles one revocation and returns when to requeue it.
 pub async fn reconcile<R: AnyRevocation>(
     context: &Context,
     view: &View<R>,
@@ -68,7 +68,7 @@ pub async fn reconcile<R: AnyRevocation>(
     }
     let told_at = context.cache.get(&uid).progress_told;
     let due = told_at.map(|told_at| renewal::add(told_at, TELLING));
-    // A clock that was set back must not hold the progress up.
+    // A clock that was set back must not delay the progress.
     let due = due.filter(|due| *due > now && *due <= renewal::add(now, TELLING));
     if let (false, Some(due)) = (is_over, due) {
         return Ok(Rested::Until(Some(due)));
@@ -88,7 +88,7 @@ pub async fn reconcile<R: AnyRevocation>(
     Ok(Rested::Until(Some(renewal::add(now, LOOKING))))
 }
 
-/// The whole of the next status.
+/// Returns the complete next status.
 fn with_conditions<R: AnyRevocation>(
     revocation: &R,
     former: &RevocationStatus,
@@ -108,8 +108,8 @@ fn with_conditions<R: AnyRevocation>(
     }
 }
 
-/// Asks for a run of the open targets that were none before, once in the life of this process: from
-/// then on each finds the order by itself.
+/// Requeues the identities that have become open targets, once per process: from then on each of
+/// them finds the revocation by itself.
 fn requeue_targets<R: AnyRevocation>(context: &Context, revocation: &R, former: &RevocationStatus) {
     let own = revocation.namespace();
     let known: HashSet<_> = former.open_targets().map(|target| &target.uid).collect();
@@ -123,7 +123,7 @@ fn requeue_targets<R: AnyRevocation>(context: &Context, revocation: &R, former: 
     }
 }
 
-/// Whether those whom the order concerns were told of it; they are now.
+/// Whether the identities were already requeued for the revocation; sets the mark.
 fn was_told(context: &Context, uid: &str) -> bool {
     let mut was_told = false;
     context.cache.change(uid, |cache| {
@@ -166,7 +166,7 @@ async fn report<R: AnyRevocation>(context: &Context, revocation: &R, next: &Next
     context.metrics.orders.get_or_create(&labels).inc();
 }
 
-/// Tells that an order selects nobody here: another operator may know better.
+/// Reports that a revocation selects no identity here; another operator may find some.
 async fn elsewhere<R: AnyRevocation>(context: &Context, revocation: &R) {
     let note = format!(
         "this revocation selects no AcsIdentity in the namespaces that this operator watches ({})",

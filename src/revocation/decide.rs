@@ -1,4 +1,4 @@
-//! How an order goes on. Pure: no I/O, no clock.
+//! Progress of a revocation. Pure: no I/O, no clock.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,70 +9,70 @@ use crate::{
     renewal,
 };
 
-/// More targets than this are recorded by name only until it is their turn: etcd takes no object over
-/// 1.5 MiB.
+/// Maximum number of targets with a full record. With more, all but the first are recorded by name
+/// until it is their turn, because etcd accepts no object over 1.5 MiB.
 const MOST_TARGETS: usize = 4000;
-/// Of so many, as many have their turn at a time. The service revokes fewer in the time that it takes
-/// to write that down.
+/// Number of targets in progress at a time if there are more than that. ACS revokes fewer in the
+/// time that it takes to write the status.
 pub const AT_A_TIME: usize = 1000;
-/// A longer record is not made, in bytes of JSON: each target grows by its time.
+/// Maximum size of the record, in bytes of JSON. Each target grows by the time of its revocation.
 const MOST_BYTES: usize = 1_000_000;
-/// What is noted of a target that is gone before its turn.
+/// Note for a target that was deleted before its turn.
 pub const DELETED_MEANWHILE: &str = "the AcsIdentity was deleted in the meantime";
-/// So many names stand in a message.
+/// Maximum number of names in a message.
 const NAMED: usize = 3;
 
-/// An order as it is first seen.
+/// Input for a new revocation.
 #[derive(Clone, Debug)]
 pub struct FirstSight {
-    /// The operator's clock.
+    /// Time by the operator's clock.
     pub now: Timestamp,
-    /// What it asks for.
+    /// Terms of the revocation.
     pub terms: Terms,
-    /// Whom it selects, or why that can't be told.
+    /// Selected targets, or why the selector is invalid.
     pub selected: Result<Vec<RevocationTarget>, String>,
 }
 
-/// An order whose targets are recorded.
+/// Input for a revocation whose targets are recorded.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// The operator's clock.
+    /// Time by the operator's clock.
     pub now: Timestamp,
-    /// What has become of its open targets, in their order.
+    /// State of its open targets, in the same order.
     pub seen: Vec<Seen>,
-    /// The first of its queued targets, as they are now: at least as many as can have their turn.
+    /// First queued targets, as they are now: at least as many as can be started.
     pub queued: Vec<RevocationTarget>,
 }
 
-/// What has become of an open target.
+/// State of an open target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Its tokens are still to be revoked; says why, where that is known.
+    /// Its tokens are not revoked yet; with the reason, if it is known.
     Waiting(Option<Reason>),
-    /// The service has answered that its tokens are revoked.
+    /// ACS has answered that its tokens are revoked.
     Revoked(Time),
-    /// The object is gone.
+    /// The object no longer exists.
     Gone,
 }
 
-/// The next status, without its conditions, and what they say.
+/// Next status without its conditions, and the verdict for them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
-    /// The facts.
+    /// Status without conditions.
     pub status: RevocationStatus,
-    /// The conditions.
+    /// Verdict for the conditions.
     pub verdict: Verdict,
 }
 
 impl Next {
-    /// Whether the order is done with.
+    /// Whether the revocation is completed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.status.completed_at.is_some()
     }
 }
 
-/// Begins an order: records its targets, once and for all, or says why it is not begun.
+/// Starts a revocation: records its targets, once and for all, or the reason why it is not started.
 #[must_use]
 pub fn begin(revocation: &FirstSight) -> Next {
     let now = Some(Time(renewal::whole_seconds(revocation.now)));
@@ -120,7 +120,7 @@ pub fn begin(revocation: &FirstSight) -> Next {
     conclude(status, revocation.now, &[])
 }
 
-/// A status that has all targets on record.
+/// Returns a status that records all targets.
 fn recorded(mut targets: Vec<RevocationTarget>, now: Option<Time>) -> RevocationStatus {
     let total = i64::try_from(targets.len()).ok();
     let is_too_many = targets.len() > MOST_TARGETS;
@@ -153,7 +153,7 @@ fn recorded(mut targets: Vec<RevocationTarget>, now: Option<Time>) -> Revocation
     }
 }
 
-/// Gives queued targets their turn in place of those that are done with.
+/// Starts queued targets in place of the completed ones.
 fn next_turn(status: &mut RevocationStatus, queued: &[RevocationTarget]) {
     if status.queued.is_empty() {
         return;
@@ -171,7 +171,7 @@ fn next_turn(status: &mut RevocationStatus, queued: &[RevocationTarget]) {
     }
 }
 
-/// Takes in what has become of the open targets.
+/// Returns the next status from the state of the open targets.
 #[must_use]
 pub fn go_on(former: &RevocationStatus, revocation: &Progress) -> Next {
     let mut status = RevocationStatus {
@@ -240,7 +240,8 @@ fn of_dry_run(status: &RevocationStatus) -> Verdict {
     })
 }
 
-/// Where the order did not find whom it names, a person must know: something may be mistyped.
+/// Returns the verdict if a selected or named identity does not exist. A person must know that,
+/// because a name may be mistyped.
 fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
     if status.targets.is_empty() {
         let message = "nothing is revoked: this revocation selects no AcsIdentity; correct the \
@@ -262,7 +263,7 @@ fn in_vain(status: &RevocationStatus) -> Option<Verdict> {
     Some(Verdict::stalled(Reason::IdentityNotFound, message))
 }
 
-/// A target as people call it.
+/// Returns the name of a target for messages.
 fn called(target: &RevocationTarget) -> String {
     match &target.namespace {
         Some(namespace) => format!("{namespace}/{}", target.name),
@@ -279,7 +280,7 @@ fn identities(count: i64) -> String {
     format!("{count} {noun}")
 }
 
-/// The first few names of `count` targets, and how many more there are.
+/// Returns the first few names of `count` targets, and how many more there are.
 fn list(names: &[String], count: usize) -> String {
     let first: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
     let first = first.join(", ");
@@ -347,7 +348,7 @@ mod tests {
             next.verdict.message(),
             "1 of 2 revoked; waiting for alice (Throttled)"
         );
-        // Only alice is open: what is seen is of her.
+        // Only alice is open, so the state is hers.
         let revocation = Progress {
             now: at(9),
             seen: vec![Seen::Revoked(Time(at(8)))],
@@ -464,7 +465,7 @@ mod tests {
                 note: gone(name),
                 ..target(name)
             });
-            // The first of each look is held up; nobody waits for it.
+            // The first target of each run is delayed; the others do not wait for it.
             let seen = open.iter().enumerate().map(|(place, target)| match place {
                 0 if open.len() > 1 => Seen::Waiting(None),
                 _ => {

@@ -12,42 +12,42 @@ use crate::{
     engine::Stored,
 };
 
-/// Whose tokens an order revokes.
+/// Identities whose tokens a revocation revokes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection<'a> {
-    /// Those of one namespace by name.
+    /// Identities of one namespace, by name.
     Names(&'a [String]),
-    /// By label; those of the order's namespace, if it has one.
+    /// Identities by label, in the namespace of the revocation if it has one.
     Labels(&'a LabelSelector),
-    /// Those that use this connection.
+    /// Identities that use this connection.
     Connection(ConnectionKey),
-    /// Those of these namespaces.
+    /// Identities of these namespaces.
     Namespaces(&'a [String]),
 }
 
-/// What an order asks for, besides whose tokens.
+/// Terms of a revocation besides its selection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
-    /// When it is too late to begin.
+    /// Time after which the revocation is not started.
     pub not_after: Option<jiff::Timestamp>,
-    /// Whether it only tells.
+    /// Whether it only lists the targets.
     pub is_dry_run: bool,
 }
 
-/// What the two kinds of order have in common.
+/// Common interface of the two kinds of revocation.
 pub trait AnyRevocation: Packable + Stored + HasStatus<Status = RevocationStatus> {
-    /// Whose tokens.
+    /// Identities to select.
     fn selection(&self) -> Selection<'_>;
-    /// What else.
+    /// Other terms.
     fn terms(&self) -> Terms;
-    /// The same object with another status.
+    /// Returns the object with `status` in place of its own.
     #[must_use]
     fn with_status(&self, status: RevocationStatus) -> Self {
         let mut next = self.clone();
         *next.status_mut() = Some(status);
         next
     }
-    /// The targets whose tokens are still to be revoked.
+    /// Returns the targets whose tokens are not revoked yet.
     fn open_targets(&self) -> impl Iterator<Item = &RevocationTarget> {
         self.status()
             .into_iter()
@@ -99,7 +99,7 @@ fn key_of(connection: &RevokedConnection) -> ConnectionKey {
     )
 }
 
-/// The namespace of an order's target.
+/// Returns the namespace of a revocation's target.
 #[must_use]
 pub fn namespace_of<'a>(target: &'a RevocationTarget, own: Option<&'a str>) -> &'a str {
     target.namespace.as_deref().or(own).unwrap_or_default()

@@ -1,10 +1,11 @@
-//! The orders: an `AcsRevocation` or a `ClusterAcsRevocation` has all tokens of the identities that
-//! it selects revoked, once.
+//! Reconciliation of revocations: an `AcsRevocation` or a `ClusterAcsRevocation` revokes all tokens
+//! of the selected identities, once.
 //!
-//! An order calls nobody. It records its targets; each of these identities finds the order there
-//! ([`revocations_of`]), revokes its tokens as it does for any other reason (R1 to R4), and has the
-//! order's UID in the status of the answer (`lastRevocation.orders`), where the order finds it. So
-//! a crash at any step loses nothing, and repeats no revocation that was answered.
+//! A revocation makes no calls. It records its targets. Each of these identities finds the
+//! revocation there ([`revocations_of`]), revokes its tokens as it does for any other reason (R1 to
+//! R4), and records the UID of the revocation with the answer in its own status
+//! (`lastRevocation.orders`), where the revocation finds it. So a crash at any step loses nothing,
+//! and repeats no revocation that was answered.
 
 mod controller;
 pub mod decide;

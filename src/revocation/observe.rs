@@ -21,16 +21,16 @@ use crate::{
     engine::{ApiRequest, IdentityPage, Object},
 };
 
-/// An order that has an identity as an open target.
+/// Revocation that has an identity as an open target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationRef {
-    /// Its UID.
+    /// UID of the revocation.
     pub uid: String,
-    /// `Kind namespace/name`.
+    /// Name for messages: `Kind namespace/name`.
     pub named: String,
 }
 
-/// The orders that have the identity as an open target.
+/// Returns the revocations that have the identity as an open target.
 #[must_use]
 pub fn revocations_of(context: &Context, identity: &AcsIdentity) -> Vec<RevocationRef> {
     let views = &context.views;
@@ -62,9 +62,10 @@ fn revocations_in<R: AnyRevocation>(view: &View<R>, identity: &AcsIdentity) -> V
         .collect()
 }
 
-/// What a new order selects now, by the API server's own word, since a watch may lag behind a label
-/// that was set right before the order was made; `None` where another operator may know better: one
-/// that watches some namespaces only, and finds nobody in them, can't tell that there is nobody.
+/// Returns what a new revocation selects now. It asks the API server, because a watch may lag
+/// behind a label that was set right before the revocation was created. Returns `None` if another
+/// operator may find more: an operator that watches only some namespaces and finds no identity
+/// there cannot know that there is none.
 pub async fn first_sight<R: AnyRevocation>(
     context: &Context,
     revocation: &R,
@@ -130,7 +131,8 @@ async fn select<R: AnyRevocation>(
     Ok(targets)
 }
 
-/// The watched namespaces that can have somebody whom it selects; `None` for all of the cluster.
+/// Returns the watched namespaces that can have selected identities; `None` stands for all of the
+/// cluster.
 fn places(
     context: &Context,
     own: Option<&String>,
@@ -151,7 +153,8 @@ fn places(
     }
 }
 
-/// What the watch has not told yet is known from now on, or it would count as gone.
+/// Adds an identity to the view if the watch has not reported it yet; otherwise it would count as
+/// deleted.
 fn learn(context: &Context, identity: AcsIdentity) {
     let view = &context.views.identities;
     let known = view.get(&ObjectRef::from_obj(&identity));
@@ -172,7 +175,8 @@ async fn page(
     }
 }
 
-/// Whether the identity belongs to the connection: by what was resolved, where its tokens are from.
+/// Whether the identity belongs to the connection: the resolved connection counts, because it
+/// issued the tokens.
 fn uses(identity: &AcsIdentity, key: &ConnectionKey) -> bool {
     let status = identity.status.as_ref();
     let used = status.and_then(|status| status.connection_ref.as_ref());
@@ -204,7 +208,7 @@ fn missing(name: &str) -> RevocationTarget {
     }
 }
 
-/// The selector, if there is one and it means something.
+/// Returns the selector, if there is one, or an error if it is invalid.
 fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
     let Selection::Labels(selector) = selection else {
         return Ok(None);
@@ -235,8 +239,9 @@ fn understood(selection: &Selection<'_>) -> Result<Option<Selector>, String> {
         .map_err(|error| format!("selector: {error}"))
 }
 
-/// What has become of an order's open targets; `None` where all of them, and those that wait for their
-/// turn, are another operator's: in namespaces that this one does not watch.
+/// Returns the state of the open targets of a revocation. Returns `None` if all of them and all
+/// queued ones belong to another operator, because they are in namespaces that this one does not
+/// watch.
 #[must_use]
 pub fn progress<R: AnyRevocation>(
     context: &Context,
@@ -277,8 +282,8 @@ pub fn progress<R: AnyRevocation>(
     })
 }
 
-/// The first of the queued targets, as they are now. One that was made anew under the name counts: it is
-/// better to revoke once too often.
+/// Returns the first queued targets, as they are now. An object that was created again with the
+/// same name counts: one revocation too many is better than one too few.
 fn queued<R: AnyRevocation>(context: &Context, revocation: &R) -> Vec<RevocationTarget> {
     let own = revocation.namespace();
     let status = revocation.status();
@@ -313,7 +318,7 @@ fn seen(context: &Context, identity: &AcsIdentity, revocation: &str, now: Timest
     }
 }
 
-/// What keeps an identity's tokens from being revoked.
+/// Returns what keeps an identity's tokens from being revoked.
 fn hindrance(context: &Context, identity: &AcsIdentity, now: Timestamp) -> Option<Reason> {
     let status = identity.status.as_ref()?;
     let failed = status.last_failure.as_ref();

@@ -1,4 +1,4 @@
-//! What ACS has answered is recorded.
+//! Handling of the answers of ACS.
 
 use jiff::SignedDuration;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
@@ -18,10 +18,10 @@ use crate::{
     renewal, revocation,
 };
 
-/// An identity whose object is gone is tried to be deleted this far apart.
+/// Interval of the attempts to delete an identity whose object no longer exists.
 const UNRECORDED: SignedDuration = SignedDuration::from_secs(30);
 
-/// Records what ACS has answered; an answer that can't be recorded yet is kept.
+/// Records the answer of ACS; an answer that cannot be recorded yet is kept.
 pub async fn absorb(
     context: &Context,
     identity: &AcsIdentity,
@@ -48,8 +48,8 @@ pub async fn absorb(
     absorbed
 }
 
-/// The answer to the one call of the object's life (I1): the intent is in the status, the id goes
-/// there before anything else.
+/// Records the answer to the only create call of an object (I1). The intent is already in the
+/// status, and the id is written there before anything else.
 async fn created(
     context: &Context,
     identity: &AcsIdentity,
@@ -78,7 +78,7 @@ async fn created(
     Ok(StepOutcome::Done)
 }
 
-/// Keeps the id of the identity that the call has created in memory, until a status tells it (I6).
+/// Keeps the id of the created identity in memory until a status records it (I6).
 fn remember_created(context: &Context, call: &AcsCall, id: &str) {
     let created = Created {
         uid: call.uid.clone(),
@@ -89,7 +89,7 @@ fn remember_created(context: &Context, call: &AcsCall, id: &str) {
     context.cache.remember_created(call.by.clone(), created);
 }
 
-/// The id goes into the status; it stays in memory until it is there.
+/// Writes the id to the status. It stays in memory until it is there.
 pub(super) async fn record_created(
     context: &Context,
     identity: &AcsIdentity,
@@ -106,7 +106,7 @@ pub(super) async fn record_created(
     Ok(())
 }
 
-/// Takes in an answer whose object is gone, or has left its name to another one.
+/// Handles an answer whose object no longer exists, or whose name belongs to another object now.
 pub fn absorb_of_gone(context: &Context, answered: &Answered) -> StepOutcome {
     let by = &answered.call.by;
     match (&answered.call.operation, &answered.result) {
@@ -134,7 +134,7 @@ pub fn absorb_of_gone(context: &Context, answered: &Answered) -> StepOutcome {
     StepOutcome::Done
 }
 
-/// All tokens are revoked, or not: the answer is in the status before one is issued again (R3).
+/// Records the answer to a revocation. It is in the status before another token is issued (R3).
 async fn revoked(
     context: &Context,
     identity: &AcsIdentity,
@@ -147,7 +147,7 @@ async fn revoked(
             context.note_existence(id, via.endpoint.as_str(), false);
             *revoked
         }
-        // Of an identity that does not exist no token works: a revocation of it is done (T8).
+        // An identity that does not exist has no valid tokens: its revocation is complete (T8).
         Err(error) if error.kind() == acs::Kind::IdentityNotFound => {
             context.note_existence(id, via.endpoint.as_str(), true);
             let now = context.service_now(Some(via.endpoint.as_str()));
@@ -191,7 +191,8 @@ async fn revoked(
     Ok(StepOutcome::Done)
 }
 
-/// Where an id is shared, the tokens of the other objects died too: they look at their own object.
+/// Writes the statuses of the other objects that share the id, whose tokens were revoked too; each
+/// token reads only its own object.
 async fn write_siblings(
     context: &Context,
     identity: &AcsIdentity,
@@ -214,7 +215,7 @@ async fn write_siblings(
     Ok(())
 }
 
-/// The identity is deleted in ACS, or not.
+/// Handles the answer to the deletion of the identity in ACS.
 async fn deleted(
     context: &Context,
     identity: &AcsIdentity,
@@ -226,7 +227,8 @@ async fn deleted(
         Ok(_) => {
             info!(identity_id = id, "deleted the identity in ACS");
         }
-        // At the recorded endpoint, and only there, this means that there is nothing to delete (I4).
+        // At the recorded endpoint, and only there, this means that there is nothing to delete
+        // (I4).
         Err(error) if error.kind() == acs::Kind::IdentityNotOwned => {
             info!(identity_id = id, %error, "the identity no longer exists in ACS");
         }

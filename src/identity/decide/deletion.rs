@@ -1,4 +1,4 @@
-//! An object that goes: its Secrets, its tokens, and the identity in ACS (I3, I5).
+//! Deletion of an `AcsIdentity`: its Secrets, its tokens, and the identity in ACS (I3, I5).
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
     if status.pending_revocation.is_none() && observed.has_unrecorded {
-        // With the Secrets goes the only trace of what there is to revoke (R3).
+        // The Secrets hold the only trace of the tokens to revoke (R3).
         return ending();
     }
     if !observed.secrets.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
         DeletionPolicy::Delete
     };
     let policy = observed.identity.spec.deletion_policy.unwrap_or(by_default);
-    // Nor does it belong to one that came later and may not use it.
+    // An object that came later and may not use the identity does not count as another user of it.
     let is_last = observed.others == Others::None;
     let deletes = policy == DeletionPolicy::Delete && is_last;
     let owes_revocation = status.pending_revocation.is_some()
@@ -92,8 +92,8 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// The wait for a revoke that got lost and may still come: it would kill the tokens of who adopts
-/// the identity next (R3).
+/// Returns the decision to wait for a revocation whose answer was lost and that may still take
+/// effect: it would revoke the tokens of the next object that adopts the identity (R3).
 fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
     let until = status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0;
     let service_now = observed.service_now.unwrap_or(observed.now);
@@ -111,7 +111,8 @@ fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Deci
     ))
 }
 
-/// The intent to revoke the tokens of an identity that goes without being deleted in ACS.
+/// Returns the step that records the intent to revoke the tokens of an identity whose object is
+/// deleted while the identity stays in ACS.
 fn ending() -> Decision {
     Decision::step(Step::RecordRevocation {
         reason: Reason::IdentityDeleted.to_string(),

@@ -10,21 +10,23 @@ use crate::{
     token::RevocationDemand,
 };
 
-/// A revocation waits this long after the first change that asks for it, so that it covers all
-/// that one `kubectl apply` changes (R2).
+/// Delay of a revocation after the first change that demands it, so that it covers all changes of
+/// one `kubectl apply` (R2).
 const GATHERING: SignedDuration = SignedDuration::from_secs(2);
-/// At most so long are tokens marked as not Ready before the call (R4).
+/// Maximum time that a call waits for tokens to be marked as not Ready (R4).
 const MARKING: SignedDuration = SignedDuration::from_secs(5);
-/// A recorded intent is good for one call begun within this time; after it, it is recorded anew.
+/// Time within which the call of a recorded intent must begin; after it, the intent is recorded
+/// again.
 pub const INTENT: SignedDuration = SignedDuration::from_secs(10);
-/// A call that got no answer may still take effect this long after it was begun: the total timeout
-/// of a call.
+/// Total timeout of a call: a call without an answer may still take effect this long after it
+/// began.
 pub const CALL: SignedDuration = SignedDuration::from_secs(30);
 
-/// The request that an `AcsIdentity` obeys.
+/// Value of the request annotation that an `AcsIdentity` handles.
 pub(super) const REVOKE: &str = "revoke";
 
-/// Revokes when a token asks for it, or when the outcome of an earlier call is not known (R1 to R4).
+/// Returns the next step of a revocation, if a token demands one or the outcome of an earlier call
+/// is unknown (R1 to R4).
 pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Decision> {
     let status = status(observed);
     let alive = |demand: &&RevocationDemand| !is_dead(demand.issued_at, &status);
@@ -37,8 +39,9 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
             if let Some(wait) = wait_after_failure(observed) {
                 return Some(wait);
             }
-            // Another run recorded it: its call may be on the way, and take effect so long from now.
-            // When it began is not known: the clock may have jumped since.
+            // Another run recorded the intent, and its call may be in flight and take effect within
+            // this time from now. The start of that call is unknown: the clock may have jumped
+            // since.
             let lost = (!observed.is_intent_fresh).then(|| renewal::add(observed.now, CALL));
             let known = pending.unsettled_until.as_ref().map(|until| until.0);
             let until = known.max(lost);
@@ -89,8 +92,8 @@ pub(super) fn decide_revocation(observed: &Observed<'_>, id: &str) -> Option<Dec
     Some(record_revocation(observed, reason))
 }
 
-/// The wait until the service's clock has passed the newest token that was revoked, where it has
-/// stepped back since that was issued: only then is the revocation sure.
+/// Returns the decision to wait until the clock of ACS has passed the newest revoked token, if that
+/// clock has stepped back since the token was issued. Only then is the revocation certain.
 fn clock_behind(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
     let newest = status.tokens_valid_after.as_ref()?.0;
     let service_now = observed.service_now.filter(|now| *now <= newest)?;
@@ -111,8 +114,9 @@ fn record_revocation(observed: &Observed<'_>, reason: Reason) -> Decision {
     })
 }
 
-/// What a person wants revoked at once is, although nothing can be issued after it, as long as the
-/// credential is in memory; unless the service refuses that one.
+/// Returns the next step of a revocation that a person requested, although the connection cannot be
+/// used and no token can be issued afterwards. It needs the credential in memory, and ACS must not
+/// have rejected that one.
 pub(super) fn decide_without_connection(
     observed: &Observed<'_>,
     why: &Unusable,
@@ -129,7 +133,7 @@ pub(super) fn decide_without_connection(
         .flatten()
 }
 
-/// Whether the revocation that is under way is one that a person asked for.
+/// Whether a person requested the revocation in progress.
 #[must_use]
 pub fn is_urgent(status: &AcsIdentityStatus) -> bool {
     let pending = status.pending_revocation.as_ref();
@@ -137,8 +141,8 @@ pub fn is_urgent(status: &AcsIdentityStatus) -> bool {
     matches!(reason, Some(Reason::Requested | Reason::Ordered))
 }
 
-/// The policy has ceased to allow the identity: nothing is issued, and after a while its tokens are
-/// revoked. What else asks for a revocation goes on.
+/// Returns the decision for an identity that the policy no longer allows: no token is issued, and
+/// its tokens are revoked after a grace period. Revocations for other reasons continue.
 pub(super) fn decide_denied(observed: &Observed<'_>, id: &str, verdict: Verdict) -> Decision {
     let status = status(observed);
     let over = status

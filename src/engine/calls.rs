@@ -19,9 +19,10 @@ use crate::{
     cluster::{ObjectKey, view::lock},
 };
 
-/// What objects have asked of ACS: facts in memory, not runs that wait. An object has one call at a
-/// time. It asks for a turn and rests; when the turn has come it is run again, decides anew, and
-/// begins the call at once; and the answer is kept until a run has recorded it.
+/// Calls to ACS of all objects, kept as data in memory instead of waiting runs. An object has one
+/// call at a time. It requests a turn and its run ends. When it is the object's turn, the object
+/// runs again, decides again, and sends the call at once. The answer is kept until a run has
+/// recorded it.
 #[derive(Clone, Debug)]
 pub struct Calls {
     of_objects: Arc<Mutex<HashMap<ObjectKey, Call>>>,
@@ -30,34 +31,34 @@ pub struct Calls {
     is_closed: Arc<AtomicBool>,
 }
 
-/// A call of an object.
+/// Call of an object.
 #[derive(Debug)]
 struct Call {
-    /// Since when ACS is waited for.
+    /// Time since which the object waits for ACS.
     since: Timestamp,
     stage: Stage,
 }
 
-/// How the call of an object stands.
+/// Stage of an object's call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallStage {
-    /// There is none.
+    /// There is no call.
     #[default]
     None,
-    /// It waits for its turn, or its answer waits to be recorded.
+    /// The call waits for its turn, or its answer waits to be recorded.
     Waiting {
-        /// Since when, by the operator's clock.
+        /// Time since which the object waits, by the operator's clock.
         since: Timestamp,
     },
-    /// It has been sent, and is not answered.
+    /// The call was sent and is not answered yet.
     OnTheWire {
-        /// Since when ACS is waited for, by the operator's clock.
+        /// Time since which the object waits for ACS, by the operator's clock.
         since: Timestamp,
     },
 }
 
 impl CallStage {
-    /// Since when ACS is waited for.
+    /// Returns the time since which the object waits for ACS.
     #[must_use]
     pub const fn since(self) -> Option<Timestamp> {
         match self {
@@ -75,12 +76,12 @@ impl CallStage {
 
 #[derive(Debug)]
 enum Stage {
-    /// It waits for its turn.
+    /// The call waits for its turn.
     Queued {
         wanted: Wanted,
         waits: AbortHandle,
     },
-    /// Its turn has come; the run that finds it uses it, or gives it back.
+    /// It is the call's turn. The next run uses the turn or gives it back.
     Turn {
         wanted: Wanted,
         turn: Turn,
@@ -91,7 +92,7 @@ enum Stage {
     Answered(Box<Answered>),
 }
 
-/// What a turn is for.
+/// Call that a turn is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
     endpoint: String,
@@ -100,7 +101,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Whether a place in the queue for `self` does for `other`, too: it is no later.
+    /// Whether a place in the queue for `self` can be used for `other`, because it is not later.
     fn serves(&self, other: &Self) -> bool {
         self.endpoint == other.endpoint
             && self.operation == other.operation
@@ -108,23 +109,23 @@ impl Wanted {
     }
 }
 
-/// What came of a call. The lock of its identity is held until this is dropped.
+/// Result of a call. The lock of its identity is held until this is dropped.
 #[derive(Debug)]
 pub struct Answered {
-    /// The call.
+    /// Call that was made.
     pub call: AcsCall,
-    /// The answer, or why there is none.
+    /// Answer of ACS, or why there is none.
     pub result: Result<AcsAnswer, acs::Error>,
-    /// When it was sent, by the operator's clock.
+    /// Time at which the call was sent, by the operator's clock.
     pub sent_at: Timestamp,
-    /// Whether another credential was in use by the time of the answer; nothing until what the answer
-    /// says of its credential is known to everybody who uses it.
+    /// Whether another credential was in use when the answer arrived; `None` until all users of the
+    /// credential know what the answer says about it.
     pub is_overtaken: Option<bool>,
     _guard: Option<Guard>,
 }
 
 impl Calls {
-    /// No call is under way.
+    /// Returns an empty set of calls.
     #[must_use]
     pub fn new(locks: Locks, requeue: Requeue) -> Self {
         Self {
@@ -135,12 +136,13 @@ impl Calls {
         }
     }
 
-    /// The process stops: no object gets a turn any longer.
+    /// Stops giving turns to objects, because the process stops.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is the object's turn to make `call`; else it is queued for it, and requeued then.
+    /// Whether it is the object's turn to make `call`. If not, the object is queued, and requeued
+    /// when it is its turn.
     pub fn has_turn(&self, world: &dyn World, call: &AcsCall) -> bool {
         let wanted = Wanted {
             endpoint: call.via.endpoint.to_string(),
@@ -165,7 +167,7 @@ impl Calls {
             return false;
         }
         let (turn, waits) = abortable(world.turn(call));
-        // What nobody is before in the queue has no need to be run once more.
+        // If no other call is ahead in the queue, no further run is needed.
         let mut turn = Box::pin(turn);
         if let Some(Ok(turn)) = turn.as_mut().now_or_never() {
             let stage = Stage::Turn { wanted, turn };
@@ -200,14 +202,15 @@ impl Calls {
         self.requeue.send(key.clone());
     }
 
-    /// Sends the call, if the object has its turn and the lock of its identity is free; else the
-    /// object is requeued when it is. The answer requeues the object. Whether it was sent.
+    /// Sends the call if the object has its turn and the lock of its identity is free, and returns
+    /// whether it was sent. If the lock is taken, the object is requeued when it is free. The
+    /// answer requeues the object, too.
     pub fn begin(&self, world: &dyn World, call: AcsCall) -> bool {
         let mut calls = lock(&self.of_objects);
         let Some(former) = calls.get_mut(&call.by) else {
             return false;
         };
-        // The turn goes back if the lock is not free.
+        // The turn is given back if the lock is taken.
         let turn = match std::mem::replace(&mut former.stage, Stage::Locked) {
             Stage::Turn { turn, .. } => turn,
             stage => {
@@ -239,11 +242,12 @@ impl Calls {
             async move {
                 let result = match AssertUnwindSafe(answer).catch_unwind().await {
                     Ok(result) => result,
-                    // Else the object would wait for ever.
+                    // Otherwise the object would wait for ever.
                     Err(_) => Err(lost(&call)),
                 };
                 if matches!(&result, Err(error) if error.kind() == acs::Kind::Withheld) {
-                    // Another process may act: nothing is told, and this one is about to end (K2).
+                    // Another process may act: nothing is reported, and this process is about to
+                    // end (K2).
                     lock(&all.of_objects).remove(&call.by);
                     return;
                 }
@@ -298,7 +302,7 @@ impl Calls {
             .is_some_and(|call| matches!(call.stage, Stage::Answered(_)))
     }
 
-    /// How the call of the object stands.
+    /// Returns the stage of the object's call.
     #[must_use]
     pub fn stage(&self, key: &ObjectKey) -> CallStage {
         match lock(&self.of_objects).get(key) {
@@ -310,7 +314,8 @@ impl Calls {
         }
     }
 
-    /// The object wants no call now: its place in the queue goes to others.
+    /// Removes a call that the object no longer needs, so that its place in the queue goes to
+    /// others.
     pub fn give_up(&self, key: &ObjectKey) {
         let mut calls = lock(&self.of_objects);
         match calls.get(key).map(|call| &call.stage) {
@@ -321,7 +326,7 @@ impl Calls {
         calls.remove(key);
     }
 
-    /// A run of the object has ended: a turn that it has not used goes to others.
+    /// Gives back the turn of an object whose run has ended without using it.
     pub fn give_back_turn(&self, key: &ObjectKey) {
         let mut calls = lock(&self.of_objects);
         if matches!(
@@ -332,7 +337,7 @@ impl Calls {
         }
     }
 
-    /// Whether nothing is on the wire, and nothing is answered that no run has recorded.
+    /// Whether no call is in flight and every answer is recorded.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_open = |call: &Call| matches!(call.stage, Stage::OnTheWire | Stage::Answered(_));
@@ -340,7 +345,7 @@ impl Calls {
     }
 }
 
-/// The error of a call whose outcome nobody knows.
+/// Returns the error of a call whose outcome is unknown.
 fn lost(call: &AcsCall) -> acs::Error {
     let operation = call.operation.kind();
     acs::Error::of_kind(operation, &call.via.endpoint, acs::Kind::NoAnswer)

@@ -5,11 +5,11 @@ use std::{
 
 use tokio::sync::watch::Sender;
 
-/// The right of this process to act, asked right before each effect (K2). Clones share it.
+/// Right of this process to act, checked right before each effect (K2). Clones share it.
 ///
-/// It is judged by a monotonic clock and ends before another process may take the Lease over. Once it
-/// was refused to a process that had it, it never comes back: what was refused in between must not
-/// be told as if it had failed.
+/// It depends on a monotonic clock and ends before another process may take over the Lease. Once a
+/// process has lost it, it does not get it back: effects that were refused in between must not be
+/// reported as failures.
 #[derive(Clone, Debug)]
 pub struct Claim {
     right: Arc<Sender<Right>>,
@@ -19,7 +19,7 @@ pub struct Claim {
 enum Right {
     /// Another process may act.
     Waiting,
-    /// Nobody else acts; there is no Lease.
+    /// No other process acts; there is no Lease.
     Undisputed,
     /// Effects may begin until `until`, and another process may act from `lapses` on.
     Held {
@@ -30,13 +30,13 @@ enum Right {
 }
 
 impl Claim {
-    /// The claim of a process that may not act yet.
+    /// Returns the claim of a process that may not act yet.
     #[must_use]
     pub fn waiting() -> Self {
         Self::new(Right::Waiting)
     }
 
-    /// The claim of a process that is sure to be the only one.
+    /// Returns the claim of a process that is certain to be the only one.
     #[must_use]
     pub fn undisputed() -> Self {
         Self::new(Right::Undisputed)
@@ -48,8 +48,8 @@ impl Claim {
         }
     }
 
-    /// Extends the claim: effects may begin until `until`, and another process may act from `lapses`
-    /// on. A lost claim stays lost.
+    /// Extends the claim: effects may begin until `until`, and another process may act from
+    /// `lapses` on. A lost claim stays lost.
     pub fn extend(&self, until: Instant, lapses: Instant) {
         self.right.send_if_modified(|right| {
             let is_open = matches!(right, Right::Waiting | Right::Held { .. });
@@ -60,14 +60,14 @@ impl Claim {
         });
     }
 
-    /// Gives the claim up for good.
+    /// Gives up the claim permanently.
     pub fn lose(&self) {
         self.right
             .send_if_modified(|right| std::mem::replace(right, Right::Lost) != Right::Lost);
     }
 
-    /// How long an effect may take that begins now, so that it ends before another process may act;
-    /// `None` when it may not begin.
+    /// Returns the maximum duration of an effect that begins now, so that it ends before another
+    /// process may act; `None` if it may not begin.
     #[must_use]
     pub fn left(&self, now: Instant) -> Option<Duration> {
         let right = *self.right.borrow();
@@ -95,7 +95,7 @@ impl Claim {
 
     async fn wait(&self, is_so: impl Fn(Right) -> bool) {
         let mut right = self.right.subscribe();
-        // The sender lives as long as `self`.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = right.wait_for(|right| is_so(*right)).await;
     }
 }

@@ -5,23 +5,23 @@ use crate::{
     crd::{Reason, TokenParameters},
 };
 
-/// What to ask the service for.
+/// Request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueRequest {
-    /// For which identity.
+    /// Id of the identity in ACS.
     pub identity_id: String,
-    /// What to ask for.
+    /// Scopes and lifetime to request.
     pub parameters: TokenParameters,
-    /// The Entra token to exchange, if it is for a Teams user.
+    /// Entra token to exchange, for a Teams user.
     pub user_token: Option<SeenUserToken>,
-    /// Why; one word for metrics and Events.
+    /// Cause of the request, for metrics and Events.
     pub why: Why,
-    /// When it should have been done; the most urgent is served first.
+    /// Time by which the token is due. The most urgent request is served first.
     pub deadline: Timestamp,
 }
 
 impl IssueRequest {
-    /// Whether both ask for the same token.
+    /// Whether both request the same token.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.identity_id == other.identity_id
@@ -30,14 +30,14 @@ impl IssueRequest {
     }
 }
 
-/// Why a token is issued.
+/// Cause of the issue of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// There was none for this identity.
+    /// There was no token for this identity.
     First,
-    /// Its time has come.
+    /// The token is due for renewal.
     Renewal,
-    /// Scopes or life are others now.
+    /// The scopes or the lifetime changed.
     Changed,
     /// The identity's tokens were revoked.
     Revoked,
@@ -45,20 +45,20 @@ pub enum Why {
     SecretMissing,
     /// The Secret was edited.
     SecretEdited,
-    /// The credential that it was made with is no longer the connection's.
+    /// The connection no longer uses the credential that issued the token.
     CredentialChanged,
-    /// The credential that it was made with is refused, so it is dead.
+    /// ACS rejects the credential that issued the token, so the token no longer works.
     CredentialRefused,
-    /// The Teams user's Entra token is another one now.
+    /// The Entra token of the Teams user was replaced.
     UserTokenChanged,
-    /// A revocation without an answer may have killed it.
+    /// A revocation without an answer may have revoked the token.
     Unsettled,
-    /// Someone asked for a new one.
+    /// A user requested a new token.
     Requested,
 }
 
 impl Why {
-    /// The same, for metrics and logs.
+    /// Returns the reason for metrics and logs.
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {

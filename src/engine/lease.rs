@@ -1,31 +1,32 @@
-//! Who leads, by what a Lease says. Pure: the caller reads and writes the Lease, and brings the time.
+//! Leader election from the content of a Lease. Pure: the caller reads and writes the Lease, and
+//! passes the time.
 
 use std::time::{Duration, Instant};
 
-/// When a Lease is renewed, and when it is over.
+/// Times of a Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Another process takes over when it has seen the Lease unchanged for this long.
+    /// Time after which another process takes over a Lease that it has seen unchanged.
     pub duration: Duration,
-    /// A leader that could not renew the Lease for this long begins nothing any more.
+    /// Time after which a leader that could not renew the Lease begins no further effects.
     pub renew_deadline: Duration,
     /// Pause between two attempts to renew.
     pub retry_period: Duration,
 }
 
-/// Why times of a Lease don't fit together.
+/// Why the times of a Lease do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
-    /// Two leaders could act at a time.
+    /// Two leaders could act at the same time.
     #[error(
         "--lease-duration must be at least a second longer than --lease-renew-deadline: calls \
          that started before the deadline must end before another process becomes the leader"
     )]
     TooShort,
-    /// One lost attempt would lose the Lease.
+    /// One failed attempt would lose the Lease.
     #[error("--lease-renew-deadline must be at least twice --lease-retry-period")]
     NoSecondAttempt,
-    /// The API server keeps whole seconds.
+    /// The API server stores whole seconds.
     #[error("--lease-duration must be whole seconds")]
     NotWhole,
 }
@@ -46,50 +47,51 @@ impl Timing {
     }
 }
 
-/// What a Lease says.
+/// Content of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it; empty when it was released.
+    /// Holder of the Lease; empty if it was released.
     pub holder: String,
-    /// For how long it holds after it was renewed.
+    /// Time for which the Lease is valid after a renewal.
     pub duration: Duration,
-    /// Its resource version.
+    /// Resource version of the Lease.
     pub version: String,
 }
 
 /// What to do about a Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Write our name into it, on condition of its resource version.
+    /// Write the name of this process into the Lease, on condition of its resource version.
     Take,
     /// Another process leads, until this moment unless it renews.
     Wait(Instant),
 }
 
-/// What this process has seen of a Lease.
+/// State of the election as this process has seen it.
 ///
-/// Times in a Lease are of other machines' clocks and are not believed: it is over when it has not
-/// changed for its duration by our own clock.
+/// Times in a Lease come from the clocks of other machines and are not trusted. A Lease is expired
+/// if it has not changed for its duration by this process's own clock.
 #[derive(Debug)]
 pub struct Election {
-    /// The name of this process, as a holder.
+    /// Name of this process as a holder.
     me: String,
-    /// The last record of another holder, and when it was first seen.
+    /// Last record of another holder, and when it was first seen.
     seen: Option<(Record, Instant)>,
 }
 
 impl Election {
-    /// The election as it looks to the process of this name, before it has seen anything.
+    /// Returns the election for the process of this name, before it has seen anything.
     #[must_use]
     pub const fn new(me: String) -> Self {
         Self { me, seen: None }
     }
 
-    /// What to do about a Lease that reads so now; `None` when there is none. A Lease that was
-    /// deleted while another process held it is waited for as if it were there.
+    /// Records the current content of the Lease, `None` if it does not exist, and returns what to
+    /// do. A Lease that was deleted while another process held it counts as held until its duration
+    /// is over.
     pub fn saw(&mut self, record: Option<Record>, now: Instant) -> Next {
         if let Some(record) = record {
-            // Ours is one whose write had no answer.
+            // A Lease with this process's name comes from a write without an answer.
             if record.holder.is_empty() || record.holder == self.me {
                 return Next::Take;
             }
@@ -103,7 +105,7 @@ impl Election {
         }
     }
 
-    /// Who was seen to hold the Lease last.
+    /// Returns the last holder of the Lease that was seen.
     #[must_use]
     pub fn holder(&self) -> Option<&str> {
         let (record, _) = self.seen.as_ref()?;

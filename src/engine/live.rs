@@ -28,11 +28,11 @@ use crate::{
     crd::AcsIdentity,
 };
 
-/// Objects of a page of a list: as many are in memory at a time.
+/// Objects per page of a list, which is the number in memory at a time.
 const PAGE: u32 = 250;
 
-/// The world of a process: the API server, ACS, and the machine's clock. No effect begins without
-/// the claim (K2); the ACS client asks for it itself, before each attempt.
+/// World of a process: the API server, ACS, and the clock of the machine. No effect begins without
+/// the claim (K2); the ACS client checks it itself, before each attempt.
 pub struct Live {
     client: Client,
     claim: Claim,
@@ -42,7 +42,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// The world that is reached through these.
+    /// Returns the world that these clients reach.
     #[must_use]
     pub fn new(client: Client, claim: Claim, acs: Service, inputs: Inputs) -> Self {
         Self {
@@ -233,7 +233,7 @@ impl World for Live {
     }
 }
 
-/// A client for calls with an effect, which begin only while the claim is held.
+/// Client for calls with an effect, which begin only while the claim is held.
 pub(super) struct Writer {
     pub(super) client: Client,
     claim: Claim,
@@ -336,7 +336,8 @@ fn reread<K: Stored>(client: Client, api: fn(Client, &K) -> Api<K>, object: K) -
     async move {
         let api = api(client, &object);
         let (named, name) = (named(&object), object.name_any());
-        // A list of one, which the right to list allows.
+        // A list of one object, because the operator may have the permission to list but not to
+        // get.
         let only = ListParams::default().fields(&format!("metadata.name={name}"));
         let found = call("read", &named, api.list(&only)).await?;
         Ok(found.items.into_iter().next().map(Stored::into_object))

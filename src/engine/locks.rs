@@ -6,8 +6,8 @@ use std::{
 use super::Requeue;
 use crate::cluster::{ObjectKey, view::lock};
 
-/// One lock per identity in ACS: many may issue side by side, one may revoke alone (R3). No run
-/// waits for one: an object that does not get it is requeued when it is free.
+/// One lock per identity in ACS: many tokens may be issued at a time, but a revocation is exclusive
+/// (R3). No run waits for a lock: an object that does not get it is requeued when it is free.
 #[derive(Clone, Debug)]
 pub struct Locks {
     held: Arc<Mutex<HashMap<String, Held>>>,
@@ -21,7 +21,7 @@ struct Held {
     refused: BTreeSet<ObjectKey>,
 }
 
-/// A lock that is held; dropping it lets the others go on.
+/// Held lock. Dropping it requeues the objects that wait for it.
 #[derive(Debug)]
 pub struct Guard {
     locks: Locks,
@@ -29,7 +29,7 @@ pub struct Guard {
 }
 
 impl Locks {
-    /// No lock is held.
+    /// Returns a set of locks, all free.
     #[must_use]
     pub fn new(requeue: Requeue) -> Self {
         Self {
@@ -38,7 +38,8 @@ impl Locks {
         }
     }
 
-    /// While the guard lives, no revocation begins; `None` while one is under way.
+    /// Returns a guard that keeps revocations from beginning; `None` while a revocation is in
+    /// progress.
     #[must_use]
     pub fn issue(&self, identity_id: &str, by: &ObjectKey) -> Option<Guard> {
         self.take(identity_id, by, |held| {
@@ -48,7 +49,8 @@ impl Locks {
         })
     }
 
-    /// While the guard lives, no issue and no other revocation begins; `None` while one is under way.
+    /// Returns a guard that keeps issues and other revocations from beginning; `None` while one is
+    /// in progress.
     #[must_use]
     pub fn revoke(&self, identity_id: &str, by: &ObjectKey) -> Option<Guard> {
         self.take(identity_id, by, |held| {
@@ -84,7 +86,7 @@ impl Drop for Guard {
         let Some(held) = all.get_mut(&self.identity_id) else {
             return;
         };
-        // A revocation is alone, so there are no issues beside it.
+        // A revocation is exclusive, so no issue is in progress beside it.
         held.is_revoking = false;
         held.issues = held.issues.saturating_sub(1);
         if held.issues > 0 {

@@ -1,8 +1,8 @@
-//! How the operator runs: what it may ask of the world, and when each object is looked at.
+//! Engine of the operator: the effects it may have, and when each object is reconciled.
 //!
-//! An event requeues an object ([`Requeue`]); the [`Queue`] decides when it runs; its slice observes
-//! and decides, purely; and each effect passes one door, the [`World`]. [`Live`] is the world of a
-//! process; the tests have one of their own, in which everything that can go wrong does.
+//! An event requeues an object ([`Requeue`]); the [`Queue`] decides when it runs; its slice
+//! observes and decides without I/O; and each effect goes through the [`World`]. [`Live`] is the
+//! world of a process; the tests have one of their own, in which everything that can go wrong does.
 
 mod calls;
 mod claim;

@@ -7,41 +7,41 @@ use crate::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, ClusterAcsRevocation,
 };
 
-/// An object on its way to or from the API server.
+/// Object sent to or received from the API server.
 #[derive(Clone, Debug)]
 pub enum Object {
-    /// An `AcsConnection`.
+    /// `AcsConnection`.
     Connection(Box<AcsConnection>),
-    /// A `ClusterAcsConnection`.
+    /// `ClusterAcsConnection`.
     ClusterConnection(Box<ClusterAcsConnection>),
-    /// An `AcsIdentity`.
+    /// `AcsIdentity`.
     Identity(Box<AcsIdentity>),
-    /// An `AcsToken`.
+    /// `AcsToken`.
     Token(Box<AcsToken>),
-    /// An `AcsRevocation`.
+    /// `AcsRevocation`.
     Revocation(Box<AcsRevocation>),
-    /// A `ClusterAcsRevocation`.
+    /// `ClusterAcsRevocation`.
     ClusterRevocation(Box<ClusterAcsRevocation>),
-    /// A Secret.
+    /// Secret.
     Secret(Box<Secret>),
-    /// A page of `AcsIdentities`.
+    /// Page of `AcsIdentity` objects.
     Identities(IdentityPage),
-    /// A workload.
+    /// Workload.
     Workload(Workload),
-    /// A page of pods.
+    /// Page of pods.
     Pods(PodPage),
 }
 
-/// A page of a list.
+/// Page of a list of `AcsIdentity` objects.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityPage {
-    /// The objects.
+    /// Objects of the page.
     pub items: Vec<AcsIdentity>,
-    /// Where the next page begins, if there is one.
+    /// Continue token of the next page, if there is one.
     pub next: Option<String>,
 }
 
-/// A kind whose status and finalizers the operator writes.
+/// Kind whose status and finalizers the operator writes.
 pub trait Stored:
     Resource<DynamicType = ()>
     + HasStatus
@@ -55,9 +55,9 @@ pub trait Stored:
 {
     /// Wraps the object.
     fn into_object(self) -> Object;
-    /// The object, if it is one of this kind.
+    /// Returns the object, if it is of this kind.
     fn from_object(object: Object) -> Option<Self>;
-    /// What its status says of it, once it has one.
+    /// Returns the conditions of its status, once it has one.
     fn conditions_mut(&mut self) -> Option<&mut Vec<Condition>>;
 }
 
@@ -81,7 +81,7 @@ macro_rules! stored {
         )*
 
         impl Object {
-            /// `Kind namespace/name`, for errors, logs and the journal.
+            /// Returns `Kind namespace/name`, for errors, logs and the journal.
             #[must_use]
             pub fn named(&self) -> String {
                 match self {

@@ -18,30 +18,30 @@ use crate::{
     crd::NUDGED_AT,
 };
 
-/// Pods of a page: as many are in memory at a time, as far as they are read.
+/// Pods per page of a list. Only the fields that are read are in memory.
 const PAGE: u32 = 100;
 
-/// What is read of a pod.
+/// Fields that are read of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodMounts {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Its UID.
+    /// UID of the pod.
     pub uid: String,
-    /// The Secrets that it mounts.
+    /// Secrets that the pod mounts.
     pub secrets: Vec<String>,
 }
 
-/// A page of a list of pods.
+/// Page of a list of pods.
 #[derive(Clone, Debug, Default)]
 pub struct PodPage {
-    /// The pods.
+    /// Pods of the page.
     pub items: Vec<PodMounts>,
-    /// Where the next page begins, if there is one.
+    /// Continue token of the next page, if there is one.
     pub next: Option<String>,
 }
 
-/// A pod as the API server sends it, as far as it is read.
+/// Pod as the API server sends it, with the fields that are read.
 type Found = kube::core::Object<Spec, NotUsed>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ fn api(client: Client, namespace: &str) -> Api<Found> {
     Api::namespaced_with(client, namespace, &ApiResource::erase::<Pod>(&()))
 }
 
-/// The Secrets of volumes: by themselves, or as sources of a projected volume.
+/// Returns the Secrets of volumes: mounted directly, or as sources of a projected volume.
 fn secrets_in(volumes: Vec<Volume>) -> Vec<String> {
     let names = volumes.into_iter().flat_map(|volume| {
         let itself = volume.secret.and_then(|secret| secret.secret_name);
@@ -67,7 +67,7 @@ fn secrets_in(volumes: Vec<Volume>) -> Vec<String> {
     names.collect()
 }
 
-/// Lists the pods of a namespace that have not ended, page by page.
+/// Lists the pods of a namespace that have not terminated, page by page.
 pub(super) fn list(client: Client, namespace: String, after: Option<String>) -> Asked {
     async move {
         let mut parameters = ListParams::default()
@@ -88,8 +88,8 @@ pub(super) fn list(client: Client, namespace: String, after: Option<String>) -> 
     .boxed()
 }
 
-/// Writes an annotation of the pod with this UID: its kubelet looks at the pod at once, and brings it
-/// the Secrets as they are now.
+/// Annotates the pod with this UID. Its kubelet then syncs the pod at once and updates its mounted
+/// Secrets.
 pub(super) fn nudge(by: Writer, namespace: String, pod: PodMounts, at: Timestamp) -> Asked {
     async move {
         let object = format!("Pod {namespace}/{}", pod.name);

@@ -1,4 +1,4 @@
-//! Which objects run next, and when. Pure: the caller brings the time.
+//! Choice of the objects that run next, and when. Pure: the caller passes the time.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -8,31 +8,31 @@ use std::{
 
 use crate::{cluster::ObjectKey, renewal};
 
-/// The work queue. An object is idle, queued, running, or running and to be run again; one entry per
-/// object, so that a hundred reasons to look at it cost one run.
+/// Work queue. An object is idle, queued, running, or running and to be run again. There is one
+/// entry per object, so that a hundred events cost one run.
 ///
-/// Times are spans since the queue was made, by a monotonic clock.
+/// Times are spans since the queue was created, by a monotonic clock.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<Arc<ObjectKey>, Entry>,
     ready: VecDeque<Arc<ObjectKey>>,
     timers: BTreeSet<(Duration, Arc<ObjectKey>)>,
-    /// Those whose last run could not reach the API server.
+    /// Objects whose last run could not reach the API server.
     unreached: BTreeSet<Arc<ObjectKey>>,
-    /// Which of them finds out next whether it is back, and when.
+    /// Object that checks next whether the API server is back, and when.
     probe: Option<(Arc<ObjectKey>, Duration)>,
-    /// When all of them try again, because one seems to have reached it.
+    /// Time at which all of them are retried, because one seems to have reached the API server.
     retry: Option<Duration>,
-    /// When they last did.
+    /// Time of the last such retry.
     retried: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
     state: State,
-    /// When it is run again by itself.
+    /// Time at which the object runs again without an event.
     timer: Option<Duration>,
-    /// Runs that failed in a row.
+    /// Number of runs that failed in a row.
     failures: i32,
 }
 
@@ -42,35 +42,37 @@ enum State {
     Idle,
     Queued,
     Running,
-    /// Something came while it ran.
+    /// An event came while the object was running.
     Dirty,
 }
 
-/// How a run ended.
+/// Result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Nothing is left to do; to be run again after this span, if there is one.
+    /// Nothing is left to do; the object runs again after this span, if there is one.
     Rested(Option<Duration>),
-    /// Something has changed meanwhile: that requeues the object, too, unless a watch is broken.
+    /// Something has changed meanwhile. The change requeues the object, too, unless a watch is
+    /// broken.
     Overtaken,
-    /// It failed.
+    /// The run failed.
     Failed,
-    /// It failed because the API server could not be reached.
+    /// The run failed because the API server could not be reached.
     Unreachable,
 }
 
-/// While the API server is away, one of the objects that wait for it is run again after this at the
-/// latest: once that succeeds, all of them are.
+/// Maximum time, while the API server is unreachable, until one of the waiting objects runs again.
+/// Once it succeeds, all of them do.
 const PROBE: Duration = Duration::from_secs(8);
 
 impl Queue {
-    /// Asks for a run of the object.
+    /// Requests a run of the object.
     pub fn add(&mut self, key: ObjectKey) {
         let key = self.known(&key).unwrap_or_else(|| Arc::new(key));
         self.add_known(key);
     }
 
-    /// One name for all the places that the object is in.
+    /// Returns the shared key of an object that has an entry, so that all places use the same
+    /// allocation.
     fn known(&self, key: &ObjectKey) -> Option<Arc<ObjectKey>> {
         let (known, _) = self.entries.get_key_value(key)?;
         Some(Arc::clone(known))
@@ -86,14 +88,14 @@ impl Queue {
             }
             State::Idle => entry.state = State::Queued,
         }
-        // Whatever asks for it takes the place of its timer.
+        // The request replaces the timer.
         if let Some(at) = entry.timer.take() {
             self.timers.remove(&(at, Arc::clone(&key)));
         }
         self.ready.push_back(key);
     }
 
-    /// Queues the objects whose time has come; how many are queued in all.
+    /// Queues the objects whose timers have expired, and returns how many are queued in all.
     pub fn tick(&mut self, now: Duration) -> usize {
         if self.retry.take_if(|at| *at <= now).is_some() {
             self.retried = Some(now);
@@ -112,8 +114,8 @@ impl Queue {
         self.ready.len()
     }
 
-    /// Takes the object at this place of the queue, 0 for the first; it runs from now on. Says also
-    /// how many of its runs have failed in a row.
+    /// Takes the object at this place of the queue, 0 for the first, and marks it as running. Also
+    /// returns how many of its runs have failed in a row.
     pub fn start(&mut self, place: usize) -> Option<(ObjectKey, i32)> {
         let key = self.ready.remove(place)?;
         let entry = self.entries.entry(Arc::clone(&key)).or_default();
@@ -121,13 +123,13 @@ impl Queue {
         Some((ObjectKey::clone(&key), entry.failures))
     }
 
-    /// Takes the first object of those that are `wanted`; it runs from now on.
+    /// Takes the first object for which `wanted` returns true, and marks it as running.
     pub fn start_where(&mut self, wanted: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, i32)> {
         let place = self.ready.iter().position(|key| wanted(key))?;
         self.start(place)
     }
 
-    /// A run of the object has ended; how many have failed in a row.
+    /// Records the end of a run, and returns how many runs of the object have failed in a row.
     pub fn ended(&mut self, key: &ObjectKey, how: Ended, now: Duration) -> i32 {
         let known = self.known(key);
         let key = known.unwrap_or_else(|| Arc::new(key.clone()));
@@ -165,8 +167,9 @@ impl Queue {
         failures
     }
 
-    /// Once an object seems to reach the API server that did not before, all others try again; not more
-    /// often than one would find out, for it may have had nothing to ask.
+    /// Schedules a retry of all objects that could not reach the API server, once one of them seems
+    /// to reach it again. This happens not more often than the check itself, because that one run
+    /// may have made no call.
     fn note_reach(&mut self, key: &Arc<ObjectKey>, how: Ended, now: Duration) {
         if how == Ended::Unreachable {
             self.unreached.insert(Arc::clone(key));
@@ -193,14 +196,14 @@ impl Queue {
         pause
     }
 
-    /// When the next object is run by itself.
+    /// Returns the time of the next timer.
     #[must_use]
     pub fn next_timer(&self) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
         self.retry.into_iter().chain(timer).min()
     }
 
-    /// Whether no run is under way, and the last of each object was no failure.
+    /// Whether no run is in progress and the last run of each object succeeded.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let is_settled = |entry: &Entry| entry.failures == 0 && entry.state == State::Idle;
@@ -208,13 +211,13 @@ impl Queue {
     }
 }
 
-/// How long to wait when this many runs in a row have failed: a second, doubling to a minute.
+/// Returns the pause after this many failed runs in a row: a second, doubling to a minute.
 fn after_failed(failures: i32, key: &ObjectKey) -> Duration {
     let wait = renewal::backoff(failures, None, &key.to_string());
     wait.try_into().unwrap_or_default()
 }
 
-/// How long to wait when this many runs in a row were overtaken: 200 ms, doubling to a minute.
+/// Returns the pause after this many overtaken runs in a row: 200 ms, doubling to a minute.
 fn after_overtaken(attempts: i32) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
     let pause = Duration::from_millis(200).saturating_mul(1 << doublings.min(9));
@@ -312,7 +315,7 @@ mod tests {
             queue.tick(now)
         };
         assert_eq!(rest(&mut queue, now), 2);
-        // Those who only seem to reach it don't keep each other running.
+        // Objects that only seem to reach the API server do not keep each other running.
         for _ in 0..2 {
             let (key, _) = queue.start(0).unwrap();
             queue.ended(&key, Ended::Unreachable, now);

@@ -1,6 +1,6 @@
 use crate::{acs::Kind, crd::Reason};
 
-/// Why a call to ACS failed, by the word that the client has for it.
+/// Conversion of the client's error kinds into reasons of failed calls to ACS.
 impl From<Kind> for Reason {
     fn from(kind: Kind) -> Self {
         match kind {

@@ -1,4 +1,4 @@
-//! Runs objects as the queue says: dedupe, repeat, survive.
+//! Runs objects in the order of the queue: deduplicated, repeated, and protected from panics.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -18,61 +18,61 @@ use crate::{
     metrics::{KindLabels, Metrics, ReasonLabels, StepLabels},
 };
 
-/// Ends when the process is asked to stop.
+/// Future that completes when the process is asked to stop.
 pub type Stop = Shared<futures::future::BoxFuture<'static, ()>>;
 
-/// So many objects run side by side at most (K3); as many as calls to the API server.
+/// Maximum number of objects that run in parallel (K3); equal to that of calls to the API server.
 const MOST_RUNS: usize = 64;
-/// No object needs more steps than this before it rests.
+/// Maximum number of steps per run; no object needs more before it rests.
 const MOST_STEPS: usize = 12;
-/// A run is repeated this long after the time that it asked for, so that what is due then is due.
+/// Delay of a run after the time that it requested, so that what is due then is certainly due.
 const LATER: Duration = Duration::from_millis(20);
-/// Longest wait until the next run of an object.
+/// Maximum wait until the next run of an object.
 const LONGEST_TIMER: Duration = Duration::from_hours(24 * 30);
 
-/// What a step of a run led to.
+/// Result of a step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// The cluster is another one: look again.
+    /// The step is done, so the state has changed: observe again.
     Done,
     /// Nothing was done, because something has changed since the decision.
     Overtaken,
-    /// ACS is waited for: a turn, an answer, or the end of another call of the identity.
+    /// The object waits for ACS: for a turn, an answer, or the end of another call of the identity.
     Waits,
-    /// Nothing is left to do but to wait, until then or for an event.
+    /// Nothing is left to do but to wait, until this time or for an event.
     Rest(Option<Timestamp>),
-    /// The object is gone.
+    /// The object no longer exists.
     Gone,
 }
 
-/// How a run ended that did not fail.
+/// Result of a run that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rested {
-    /// Nothing is left to do; to be run again at this time, if there is one.
+    /// Nothing is left to do; the object runs again at this time, if there is one.
     Until(Option<Timestamp>),
     /// Something has changed since the decision. A watch event usually requeues the object.
     Overtaken,
-    /// What the step of this name does has no effect, it seems: the decision after it was the same.
+    /// The step of this name seems to have no effect: the decision after it was the same.
     NoProgress(&'static str),
 }
 
-/// A run of one object.
+/// Run of one object.
 pub trait Reconcile: Send {
-    /// What it decides to do.
+    /// Steps that the run can decide on.
     type Step: PartialEq + Send;
 
-    /// Observes, decides, and carries out the decided step. The step is `None` where nothing was
-    /// decided, as when an answer is recorded.
+    /// Observes, decides, and carries out the decided step. The step is `None` if nothing was
+    /// decided, for example when an answer is recorded.
     fn step(
         &mut self,
     ) -> impl Future<Output = Result<(Option<Self::Step>, StepOutcome), Error>> + Send;
 
-    /// The name of a step, for metrics and logs.
+    /// Returns the name of a step, for metrics and logs.
     fn name(step: &Self::Step) -> &'static str;
 }
 
-/// Goes on until the object rests. Who disagrees with the operator makes no loop: a step that is
-/// decided once more, right after it was carried out, ends the run.
+/// Repeats steps until the object rests. Another controller that undoes a step must not cause a
+/// loop: if the same step is decided again right after it was carried out, the run ends.
 pub async fn to_rest<R: Reconcile>(mut run: R) -> Result<Rested, Error> {
     let mut former = None;
     for _ in 0..MOST_STEPS {
@@ -94,7 +94,7 @@ pub async fn to_rest<R: Reconcile>(mut run: R) -> Result<Rested, Error> {
     Ok(Rested::NoProgress(last))
 }
 
-/// How a run ended, for the queue.
+/// Converts the result of a run for the queue.
 #[must_use]
 pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
     match result {
@@ -109,12 +109,12 @@ pub fn ended(result: &Result<Rested, Error>, now: Timestamp) -> Ended {
     }
 }
 
-/// Runs `reconcile` for every object that is requeued, and again when it asks for it.
+/// Runs `reconcile` for every object that is requeued, and again at the time that a run requests.
 ///
-/// An object is run by one task at a time, up to 64 objects side by side. None of them waits for ACS,
-/// and calls to the API server share one limit, so failures of one object do not delay another
-/// (K3). A run that fails is repeated with growing pauses; one that panics too.
-/// After `stop` no call to ACS is begun; it ends when the answers to those on the wire are recorded.
+/// Each object is run by one task at a time, and up to 64 objects run in parallel. None of them
+/// waits for ACS, and calls to the API server share one limit, so failures of one object do not
+/// delay another (K3). A run that fails or panics is repeated with growing pauses. After `stop` no
+/// call to ACS begins; the function returns when the answers to the calls in flight are recorded.
 pub async fn run_all<F, R>(
     mut requeued: UnboundedReceiver<ObjectKey>,
     calls: Calls,
@@ -164,7 +164,7 @@ pub async fn run_all<F, R>(
     }
 }
 
-/// How a run ended: a panic is told apart.
+/// Result of a run; the outer error is a panic.
 type Ran = Result<Result<Rested, Error>, ()>;
 
 fn run<R>(
@@ -206,7 +206,7 @@ fn end(
     let attempts = queue.ended(key, how, at);
     let kind = key.kind.as_str();
     let stuck_at = match ran {
-        // Once, something may have changed between the two.
+        // A single time is no problem: something may have changed between the two.
         Ok(Ok(Rested::NoProgress(step))) if attempts > 1 => Some(*step),
         Ok(Ok(Rested::Overtaken)) if attempts > 1 => Some("overtaken"),
         _ => None,

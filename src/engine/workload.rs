@@ -23,16 +23,16 @@ use crate::{
     crd::{RESTARTED_AT, WorkloadKey, WorkloadKind},
 };
 
-/// What is read of a workload.
+/// Fields that are read of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// Its resource version.
+    /// Resource version of the workload.
     pub version: String,
-    /// The annotations of its pod template.
+    /// Annotations of its pod template.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A workload as the API server sends it, as far as it is read.
+/// Workload as the API server sends it, with the fields that are read.
 type Found = kube::core::Object<Spec, NotUsed>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ fn workload_in(found: Found) -> Workload {
     }
 }
 
-/// Reads a workload; one that is being deleted counts as gone.
+/// Reads a workload. A workload that is being deleted counts as absent.
 pub(super) fn read(client: Client, workload: WorkloadKey) -> Asked {
     async move {
         let object = workload.to_string();
@@ -74,8 +74,8 @@ pub(super) fn read(client: Client, workload: WorkloadKey) -> Asked {
     .boxed()
 }
 
-/// Restarts a workload as `kubectl rollout restart` does: another annotation makes another pod template,
-/// and its controller replaces the pods as its strategy says.
+/// Restarts a workload as `kubectl rollout restart` does: a new annotation changes the pod
+/// template, and the controller of the workload replaces the pods according to its strategy.
 pub(super) fn restart(by: Writer, workload: WorkloadKey, version: String, at: Timestamp) -> Asked {
     async move {
         let object = workload.to_string();

@@ -19,40 +19,42 @@ use crate::{
     crd::{ConnectionKey, WorkloadKey},
 };
 
-/// The one door: all that the operator can learn of the world and do in it. It performs what it is
-/// asked for and decides nothing.
+/// Interface of the operator to everything outside: all its reads and effects go through it. It
+/// carries out requests and decides nothing.
 pub trait World: Send + Sync {
-    /// The operator's clock.
+    /// Returns the time by the operator's clock.
     fn now(&self) -> Timestamp;
 
-    /// The clock of an endpoint of ACS, or up to a second earlier; unknown before its first answer.
+    /// Returns the time by the clock of an endpoint of ACS, or up to a second earlier; `None`
+    /// before its first answer.
     fn service_now(&self, endpoint: &Endpoint) -> Option<Timestamp>;
 
-    /// The clock of an endpoint less the operator's; unknown before its first answer.
+    /// Returns the clock of an endpoint minus the operator's clock; `None` before its first answer.
     fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration>;
 
-    /// Asks the API server; the object that it answers with, if there is one.
+    /// Sends a request to the API server, and returns the object of the response, if there is one.
     fn ask(
         &self,
         request: ApiRequest,
     ) -> BoxFuture<'static, Result<Option<Object>, cluster::Error>>;
 
-    /// Waits until `call` may be sent; dropped, it no longer waits.
+    /// Waits until `call` may be sent. Dropping the future ends the wait.
     fn turn(&self, call: &AcsCall) -> BoxFuture<'static, Turn>;
 
-    /// Calls ACS.
+    /// Sends a call to ACS.
     fn call(&self, call: AcsCall, turn: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>>;
 
-    /// Carries on with `work` beside everything else.
+    /// Runs `work` in the background.
     fn spawn(&self, work: BoxFuture<'static, ()>);
 
-    /// Watches these Secrets, and no others, for `follower`; what is known of each now.
+    /// Watches these Secrets, and no others, for `follower`, and returns what is known of each now.
     fn follow(&self, namespace: &str, names: &[&str], follower: &Follower) -> Vec<Presence>;
 
-    /// Watches no Secret for `follower` any longer.
+    /// Stops watching Secrets for `follower`.
     fn unfollow(&self, follower: &Follower);
 
-    /// Makes tokens of a `ServiceAccount` for an audience, each when it is asked for.
+    /// Returns a source of tokens of a `ServiceAccount` for an audience; each token is created on
+    /// demand.
     fn assertions(&self, namespace: &str, account: &str, audience: &str) -> AssertionSource;
 }
 
@@ -62,62 +64,63 @@ impl fmt::Debug for dyn World {
     }
 }
 
-/// A request to the API server.
+/// Request to the API server.
 #[derive(Clone, Debug)]
 pub enum ApiRequest {
     /// Reads a Secret.
     ReadSecret {
-        /// Its namespace.
+        /// Namespace of the Secret.
         namespace: String,
-        /// Its name.
+        /// Name of the Secret.
         name: String,
     },
     /// Reads an `AcsIdentity`.
     ReadIdentity {
-        /// Its namespace.
+        /// Namespace of the `AcsIdentity`.
         namespace: String,
-        /// Its name.
+        /// Name of the `AcsIdentity`.
         name: String,
     },
-    /// Reads an object of ours that is not what the watch has told.
+    /// Reads an object of the operator's kinds that differs from what the watch has reported.
     Reread(Object),
-    /// Reads a page of the `AcsIdentities` as they are now, which a watch may not have told.
+    /// Reads a page of the `AcsIdentity` objects as they are now, which the watch may not have
+    /// reported yet.
     ListIdentities {
-        /// Of this namespace, or of all.
+        /// Namespace to list; `None` for all.
         namespace: Option<String>,
-        /// Where the former page ended.
+        /// Continue token of the previous page.
         after: Option<String>,
     },
     /// Creates a Secret.
     CreateSecret {
-        /// The Secret.
+        /// Secret to create.
         secret: Box<Secret>,
-        /// Whether the API server only says if it would.
+        /// Whether this is a dry run.
         is_dry_run: bool,
     },
     /// Replaces the Secret of the same name, UID and resource version.
     ReplaceSecret {
-        /// The Secret.
+        /// Secret to write.
         secret: Box<Secret>,
-        /// Whether the API server only says if it would.
+        /// Whether this is a dry run.
         is_dry_run: bool,
     },
     /// Deletes the Secret with this UID.
     DeleteSecret {
-        /// Its namespace.
+        /// Namespace of the Secret.
         namespace: String,
-        /// Its name.
+        /// Name of the Secret.
         name: String,
-        /// Its UID.
+        /// UID of the Secret.
         uid: String,
     },
     /// Replaces the status of an object, on condition of its resource version.
     WriteStatus(Object),
     /// Replaces the finalizers of an object, on condition of its resource version.
     WriteFinalizers {
-        /// The object as it was read.
+        /// Object as it was read.
         object: Object,
-        /// Its finalizers from now on.
+        /// New finalizers.
         finalizers: Vec<String>,
         /// Why something is left behind in ACS, if anything is. For the journal.
         abandoned: Option<String>,
@@ -126,87 +129,87 @@ pub enum ApiRequest {
     ReadWorkload(WorkloadKey),
     /// Restarts a workload, on condition of its resource version.
     RestartWorkload {
-        /// The workload.
+        /// Workload to restart.
         workload: WorkloadKey,
-        /// Its resource version.
+        /// Resource version of the workload.
         version: String,
-        /// The time of the restart.
+        /// Time of the restart.
         at: Timestamp,
     },
-    /// Reads a page of the pods of a namespace that have not ended.
+    /// Reads a page of the pods of a namespace that have not terminated.
     ListPods {
-        /// The namespace.
+        /// Namespace to list.
         namespace: String,
-        /// Where the former page ended.
+        /// Continue token of the previous page.
         after: Option<String>,
     },
-    /// Has the kubelet look at a pod.
+    /// Annotates a pod, so that its kubelet syncs it.
     NudgePod {
-        /// Its namespace.
+        /// Namespace of the pod.
         namespace: String,
-        /// The pod.
+        /// Pod to annotate.
         pod: PodMounts,
-        /// When.
+        /// Time of the annotation.
         at: Timestamp,
     },
     /// Publishes an Event.
     Publish(Notice),
 }
 
-/// A call to ACS on behalf of an object.
+/// Call to ACS on behalf of an object.
 #[derive(Clone, Debug)]
 pub struct AcsCall {
-    /// Where to, in which version, and proven by what.
+    /// Endpoint, API version and credential.
     pub via: Resolved,
-    /// The connection that this was had from.
+    /// Connection that `via` was resolved from.
     pub connection: ConnectionKey,
-    /// The object that it is for.
+    /// Object that the call is for.
     pub by: ObjectKey,
-    /// The UID of that object.
+    /// UID of that object.
     pub uid: String,
-    /// What to do.
+    /// Operation to call.
     pub operation: AcsOperation,
-    /// How urgent it is: the most urgent is served first.
+    /// Deadline, for the queue: the most urgent call is served first.
     pub deadline: Timestamp,
 }
 
-/// An operation of ACS.
+/// Operation of ACS.
 #[derive(Clone, Debug)]
 pub enum AcsOperation {
     /// Creates an identity, without a token.
     CreateIdentity {
-        /// Makes the call exactly-once, where the API version knows it.
+        /// Id that makes the call exactly-once, if the API version supports it.
         custom_id: Option<String>,
-        /// No earlier call may have made one of the same custom id.
+        /// Whether no earlier call can have created an identity with the same custom id.
         is_first: bool,
     },
     /// Issues a token.
     IssueToken(IssueRequest),
     /// Exchanges the Entra token of a Teams user.
     ExchangeTeamsToken {
-        /// What is wanted.
+        /// Wanted token.
         request: IssueRequest,
-        /// The Entra token.
+        /// Entra token.
         token: SecretString,
-        /// The application that it was obtained with.
+        /// Application that the Entra token was obtained with.
         app_id: String,
-        /// The user's object id.
+        /// Object id of the user.
         user_id: String,
     },
     /// Revokes all tokens of an identity.
     RevokeTokens {
-        /// The identity.
+        /// Id of the identity in ACS.
         identity_id: String,
     },
     /// Deletes an identity.
     DeleteIdentity {
-        /// The identity.
+        /// Id of the identity in ACS.
         identity_id: String,
     },
 }
 
 impl AcsOperation {
-    /// Which operation of the service it is.
+    /// Returns the kind of the operation.
     #[must_use]
     pub const fn kind(&self) -> Operation {
         match self {
@@ -219,15 +222,15 @@ impl AcsOperation {
     }
 }
 
-/// What ACS answers.
+/// Answer of ACS.
 #[derive(Clone, Debug)]
 pub enum AcsAnswer {
-    /// To [`AcsOperation::CreateIdentity`].
+    /// Answer to [`AcsOperation::CreateIdentity`].
     Created(CreatedIdentity),
-    /// To [`AcsOperation::IssueToken`] and [`AcsOperation::ExchangeTeamsToken`].
+    /// Answer to [`AcsOperation::IssueToken`] and [`AcsOperation::ExchangeTeamsToken`].
     Issued(IssuedToken),
-    /// To [`AcsOperation::RevokeTokens`].
+    /// Answer to [`AcsOperation::RevokeTokens`].
     Revoked(Revoked),
-    /// To [`AcsOperation::DeleteIdentity`].
+    /// Answer to [`AcsOperation::DeleteIdentity`].
     Deleted(Deleted),
 }

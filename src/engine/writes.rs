@@ -1,4 +1,4 @@
-//! Writes of our own objects, compare-and-swap, with what the API server answered kept in the view.
+//! Conditional writes of the operator's own objects. The view keeps what the API server answered.
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
@@ -8,7 +8,7 @@ use crate::{
     crd::FINALIZER,
 };
 
-/// Writes `object`'s status, on condition that nobody has changed the object since it was read (K2).
+/// Writes the status of `object`, on condition that it has not changed since it was read (K2).
 pub async fn write_status<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
@@ -18,7 +18,7 @@ pub async fn write_status<K: Stored + Packable>(
     update_view(world, view, object, world.ask(request).await).await
 }
 
-/// Adds our finalizer, on the same condition.
+/// Adds the operator's finalizer, on the same condition.
 pub async fn add_finalizer<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
@@ -34,8 +34,8 @@ pub async fn add_finalizer<K: Stored + Packable>(
     update_view(world, view, object, world.ask(request).await).await
 }
 
-/// Removes our finalizer; an object that is gone already is fine. `abandoned` says why something is
-/// left behind in ACS, if anything is.
+/// Removes the operator's finalizer. An object that no longer exists is not an error. `abandoned`
+/// says why something is left behind in ACS, if anything is.
 pub async fn remove_finalizer<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
@@ -44,7 +44,7 @@ pub async fn remove_finalizer<K: Stored + Packable>(
 ) -> Result<(), Error> {
     let others = object.finalizers().iter().filter(|it| *it != FINALIZER);
     let finalizers: Vec<_> = others.cloned().collect();
-    // With the last finalizer an object that is being deleted goes.
+    // An object that is being deleted disappears with its last finalizer.
     let goes = finalizers.is_empty() && object.meta().deletion_timestamp.is_some();
     let request = ApiRequest::WriteFinalizers {
         object: object.clone().into_object(),
@@ -79,7 +79,7 @@ async fn update_view<K: Stored + Packable>(
             Err(error)
         }
         Err(error) if error.is_conflict() => {
-            // Where it can't be read, the watch will tell.
+            // If the read fails, the watch will report the object.
             let _ = reread(world, view, object).await;
             Err(error)
         }
@@ -87,8 +87,9 @@ async fn update_view<K: Stored + Packable>(
     }
 }
 
-/// An object that was decided on as it no longer is, which the watch has not told yet, is read: one that
-/// was made anew under its name would else be served as the former one for as long as the watch lags.
+/// Reads an object that has changed since the decision if the watch has not reported the change
+/// yet. Otherwise an object that was created again under its name would be handled like the former
+/// one until the watch catches up.
 async fn reread<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,

@@ -1,4 +1,4 @@
-//! Wires it all: watches in, runs out.
+//! Wiring of the operator: watches requeue objects, and runs reconcile them.
 
 mod control;
 mod dispatch;
@@ -43,36 +43,36 @@ pub use leader::Leadership;
 use leader::{Leader, Shared};
 pub use lease::LeaseConfig;
 
-/// After the request to stop, runs have this long to end.
+/// Time that runs have to end after the request to stop.
 pub const DRAIN: Duration = Duration::from_secs(30);
-/// Then the Lease is released within this.
+/// Time that the release of the Lease may take afterwards.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// Why the operator ended on its own.
+/// Why the operator ended without a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is taken or not ours.
+    /// The address is in use or cannot be bound.
     #[error(
         "could not serve /metrics, /livez and /readyz at {address}: {source}; choose another --address"
     )]
     Serve {
-        /// The address.
+        /// Address to serve.
         address: std::net::SocketAddr,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// Another process may lead.
     #[error("lost the Lease, so this process exits at once; another process becomes the leader")]
     LeaseLost,
-    /// The certificate can't be used, or the address is taken or not ours.
+    /// The certificate cannot be used, or the address is in use or cannot be bound.
     #[error("could not serve /metrics over TLS: {0}")]
     SecureMetrics(std::io::Error),
-    /// A task ended that never should.
+    /// A task ended that should never end.
     #[error("bug: a task of the operator ended unexpectedly; please report this")]
     Ended,
 }
 
-/// Runs the operator until `stop`, then lets runs that have begun end.
+/// Runs the operator until `stop`, then waits for runs in progress to end.
 pub async fn run(
     client: Client,
     config: Config,
@@ -90,7 +90,8 @@ pub async fn run(
         config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let for_inputs = requeue.clone();
-    // A watch of one Secret is no condition of readiness: its object says what it waits for.
+    // Watches of single Secrets do not affect readiness: the object that uses the Secret reports
+    // what it waits for.
     let for_watches = watch_client::reporting(&client, &health, || {});
     let inputs = Inputs::new(for_watches, move |key: &ObjectKey| {
         for_inputs.send(key.clone());
@@ -147,7 +148,7 @@ pub async fn run(
         biased;
         () = claim.lost() => return Err(Error::LeaseLost),
         ended = tokio::time::timeout(DRAIN, runs) => if ended.is_err() {
-            // Whoever takes over waits as long as for a process that was killed.
+            // The next process waits as long as after a process that was killed.
             warn!("some calls have no answer yet, so the Lease is not released and expires");
             return Ok(());
         }
@@ -157,7 +158,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Keeps the Lease until `is_done`, where there is one.
+/// Keeps the Lease until `is_done`, if there is a Lease.
 fn lead(
     client: &Client,
     lease: Option<LeaseConfig>,
@@ -196,7 +197,8 @@ fn serve(tasks: &mut Tasks, client: &Client, context: &Context, health: &Health)
     tasks.spawn(served.map(move |ended| ended.map_err(|source| Error::Serve { address, source })));
 }
 
-/// The watches of one namespace, or of all, and which objects their events concern.
+/// Starts the watches of one namespace, or of all, and connects their events to the affected
+/// objects.
 fn watch_scope(
     tasks: &mut Tasks,
     client: &Client,
@@ -257,7 +259,7 @@ fn watch_scope(
             secret_changed(&on, object);
         },
     );
-    // Of namespaces only those that are watched matter here.
+    // Only the watched namespaces matter here.
     let named = match scope {
         Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),
         None => watch::config(),
@@ -274,7 +276,7 @@ fn watch_scope(
     );
 }
 
-/// The watches of cluster-scoped kinds.
+/// Starts the watches of cluster-scoped kinds.
 fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, health: &Health) {
     let views = &context.views;
     let on = Arc::clone(context);
@@ -321,10 +323,10 @@ fn run_watch<K>(
     tasks.spawn(run_watch.map(Ok));
 }
 
-/// Through which client a kind is watched, in which namespace, and what of it.
+/// Parameters of a watch: client, API of the kind, namespace, and configuration.
 type Watched<'a, K> = (&'a Client, MakeApi<K>, Option<&'a str>, watcher::Config);
 
-/// Makes the API of a kind in a namespace, or in all.
+/// Function that returns the API of a kind in a namespace, or in all.
 type MakeApi<K> = fn(Client, Option<&str>) -> Api<K>;
 
 fn scoped<K>(client: Client, scope: Option<&str>) -> Api<K>

@@ -336,8 +336,7 @@ fn reread<K: Stored>(client: Client, api: fn(Client, &K) -> Api<K>, object: K) -
     async move {
         let api = api(client, &object);
         let (named, name) = (named(&object), object.name_any());
-        // A list of one object, because the operator may have the permission to list but not to
-        // get.
+        // A list of one object, because the operator's permissions include list, but not get.
         let only = ListParams::default().fields(&format!("metadata.name={name}"));
         let found = call("read", &named, api.list(&only)).await?;
         Ok(found.items.into_iter().next().map(Stored::into_object))

@@ -1,4 +1,4 @@
-//! When runs begin: once all is known that they need, and this process may act.
+//! Start of the runs: once everything that they need is known, and this process may act.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::{
     health::Health,
 };
 
-/// Looks at objects once everything is known that every run needs. A kind that can't be listed,
-/// because its CRD or a right is missing, holds up only what needs it (`dispatch`). Until then the views
-/// are kept current, and what is requeued is dropped.
+/// Runs objects once everything that every run needs is known. A kind that cannot be listed,
+/// because its CRD or a permission is missing, delays only the objects that need it (`dispatch`).
+/// Until then the views are kept current, and requeued objects are dropped.
 pub(super) async fn control(
     context: Arc<Context>,
     health: Health,
@@ -34,7 +34,7 @@ pub(super) async fn control(
     };
     tokio::select! {
         () = may_begin => {}
-        // Everything is looked at afterwards.
+        // Everything is requeued afterwards.
         () = async { while requeued.recv().await.is_some() {} } => {}
         () = stop.clone() => return,
     }
@@ -66,7 +66,7 @@ fn requeue_everything(context: &Context) {
     requeue_all(context, &views.cluster_revocations);
 }
 
-/// Requeues what was held back, as soon as a kind that was missing is known. Never ends.
+/// Requeues the delayed objects as soon as a missing kind is known. Never returns.
 async fn release_held_back(context: &Context) {
     let views = &context.views;
     let connections = async {
@@ -97,7 +97,7 @@ where
     }
 }
 
-/// Waits until a kind is known, or can't be.
+/// Waits until a kind is known, or cannot be.
 async fn or_missing<K>(health: &Health, view: &View<K>)
 where
     K: Packable,

@@ -1,4 +1,4 @@
-//! Which slice looks at an object.
+//! Dispatch of objects to their slices.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::{
     identity, renewal, revocation, token,
 };
 
-/// What is told on an object beside what its own slice tells.
+/// Problem that is reported on an object in addition to what its own slice reports.
 #[derive(Clone, Copy, PartialEq)]
 enum Trouble {
-    /// The API server refuses what the operator writes to it.
+    /// The API server refuses the operator's writes to the object.
     WriteRefused,
-    /// The operator can't bring it to rest.
+    /// The operator cannot finish the reconciliation of the object.
     NoProgress,
 }
 
@@ -36,11 +36,12 @@ impl Trouble {
     }
 }
 
-/// After so many runs of an object without progress it is told; they begin with 0.
+/// Number of the run without progress at which the problem is reported; the first is 0.
 const TOLD_AFTER: i32 = 2;
 
-/// Looks at one object, of which so many runs have failed in a row; when to look again. What the API
-/// server refuses to write is told on it, and what others undo.
+/// Reconciles one object, of which `attempts` runs in a row have failed, and returns when to
+/// requeue it. Writes that the API server refuses, and changes that others undo, are reported on
+/// the object.
 pub async fn reconcile(
     context: Arc<Context>,
     key: ObjectKey,
@@ -81,8 +82,8 @@ async fn warn(context: &Context, key: &ObjectKey, trouble: Trouble, text: &str) 
     }
 }
 
-/// Whether all is known that the object depends on. While a kind can't be listed, an object of it that
-/// is absent may only be unknown, and nothing may be decided from that.
+/// Whether everything that the object depends on is known. While a kind cannot be listed, an object
+/// of it that seems absent may only be unknown, and nothing may be decided from that.
 fn is_known(views: &Views, key: &ObjectKey) -> bool {
     let uses_cluster = |identity: &AcsIdentity| {
         let kept = identity.status.as_ref();
@@ -90,7 +91,7 @@ fn is_known(views: &Views, key: &ObjectKey) -> bool {
         let namespace = identity.namespace().unwrap_or_default();
         let named = identity.spec.connection_ref.as_ref();
         let all = ConnectionKey::candidates(named, kept, &namespace);
-        // What it used before still counts for what is left there.
+        // The former connection still counts for what was left behind there.
         kept.is_some_and(|kept| kept.kind == ConnectionKind::ClusterAcsConnection)
             || may_be_of_cluster(views, &all)
     };
@@ -117,7 +118,7 @@ fn is_known(views: &Views, key: &ObjectKey) -> bool {
     }
 }
 
-/// Whether the first of the connections that is there may be a `ClusterAcsConnection`.
+/// Whether the first existing one of these connections may be a `ClusterAcsConnection`.
 fn may_be_of_cluster(views: &Views, connections: &[ConnectionKey]) -> bool {
     let is_there = |key: &ConnectionKey| {
         let reference = object_ref(key.namespace.as_deref(), &key.name);
@@ -143,12 +144,13 @@ async fn warn_on<K: Stored + Packable>(
     if trouble == Trouble::NoProgress
         && let Some(next) = with_no_progress(object.as_ref(), text, context.now())
     {
-        // Where that is refused, too, the Event has said it.
+        // If this write is refused, too, the Event has already reported the problem.
         let _ = write_status(&*context.world, view, &next).await;
     }
 }
 
-/// The object with a condition that says so; the next run that comes to rest takes it away.
+/// Returns the object with a condition that reports the problem. The next run that rests removes
+/// the condition.
 fn with_no_progress<K: Stored>(object: &K, text: &str, now: Timestamp) -> Option<K> {
     let mut next = object.clone();
     let generation = object.meta().generation;
@@ -170,7 +172,7 @@ fn with_no_progress<K: Stored>(object: &K, text: &str, now: Timestamp) -> Option
 async fn dispatch(context: Arc<Context>, key: ObjectKey) -> Result<Rested, Error> {
     let views = &context.views;
     if !is_known(views, &key) {
-        // Its first list requeues it.
+        // The first list of the missing kind requeues the object.
         return Ok(Rested::Until(None));
     }
     match key.kind {

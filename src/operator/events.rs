@@ -1,4 +1,4 @@
-//! Where an event enters: which objects a change of another one concerns.
+//! Entry of watch events: the objects that a change of another object affects.
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
@@ -12,8 +12,8 @@ use crate::{
     revocation::AnyRevocation,
 };
 
-/// A connection came, changed or went. What its status counts is its own affair; a credential that
-/// changed requeues its users by itself.
+/// Handles a connection that was created, changed or deleted. Its own run updates the counts in its
+/// status; a changed credential requeues the users of the connection separately.
 pub fn connection_changed(context: &Context, connection: &impl AnyConnection, is_there: bool) {
     let uid = connection.uid().unwrap_or_default();
     let generation = connection.meta().generation;
@@ -27,7 +27,7 @@ pub fn connection_changed(context: &Context, connection: &impl AnyConnection, is
         context.requeue_users(&connection.key());
         let namespace = connection.namespace();
         if let (DEFAULT_CONNECTION, Some(namespace)) = (connection.name_any().as_str(), namespace) {
-            // It may have been awaited, or come too late.
+            // Identities may have waited for it, or it may have come too late for them.
             let all = index::in_namespace(&namespace);
             for identity in context.views.identities.find_refs(&all) {
                 context.requeue.send(identity);
@@ -39,7 +39,8 @@ pub fn connection_changed(context: &Context, connection: &impl AnyConnection, is
     }
 }
 
-/// A revocation came, changed or went. It has no finalizer: it is forgotten when it is gone.
+/// Handles a revocation that was created, changed or deleted. It has no finalizer, so its cached
+/// state is removed when it is deleted.
 pub fn revocation_changed<R>(context: &Context, revocation: &R, is_there: bool)
 where
     R: AnyRevocation,
@@ -52,7 +53,7 @@ where
     context.requeue.send(ObjectRef::from_obj(revocation));
 }
 
-/// A namespace came, changed or went.
+/// Handles a namespace that was created, changed or deleted.
 pub fn namespace_changed(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     let key = index::in_namespace(&namespace.name_any());
     for identity in context.views.identities.find_refs(&key) {
@@ -64,14 +65,14 @@ pub fn namespace_changed(context: &Context, namespace: &PartialObjectMeta<Namesp
     }
 }
 
-/// An identity came, changed or went.
+/// Handles an identity that was created, changed or deleted.
 pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     let reference = ObjectRef::from_obj(identity);
     context.requeue_tokens(&reference);
     context.requeue_revocations(&reference);
     let status = identity.status.as_ref();
     if let Some(id) = status.and_then(|status| status.identity_id.as_deref()) {
-        // Also those that wait for the id and have no status of it yet.
+        // Includes the objects that wait for the id and do not have it in their status yet.
         for sibling in context.views.identities.find_refs(&index::with_id(id)) {
             if sibling != reference {
                 context.requeue_tokens(&sibling);
@@ -83,12 +84,12 @@ pub fn identity_changed(context: &Context, identity: &AcsIdentity) {
     context.requeue.send(reference);
 }
 
-/// A token came, changed or went.
+/// Handles a token that was created, changed or deleted.
 pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     let comes_or_goes = !is_there || token.finalizers().is_empty();
     let makes_room = !is_there || token.metadata.deletion_timestamp.is_some();
     if comes_or_goes {
-        // That changes the connection's count.
+        // This changes the count of the connection.
         context.requeue_connections_of(token);
     }
     if let Some(identity) = token.identity_reference() {
@@ -102,7 +103,7 @@ pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
             context.requeue.send(other);
         }
     }
-    // Whoever names the same Secret may have it now, or has lost it.
+    // Tokens that name the same Secret may get it now, or have lost it.
     let namespace = token.namespace().unwrap_or_default();
     for rival in context
         .views
@@ -114,7 +115,8 @@ pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     context.requeue.send(ObjectRef::from_obj(token));
 }
 
-/// Where the policy lets an identity have so many tokens only, one that goes makes room.
+/// Requeues the next tokens of an identity whose number of tokens the policy limits: a deleted
+/// token makes room for another.
 fn requeue_next_in_line(context: &Context, identity: &ObjectRef<AcsIdentity>) {
     let Some(identity) = context.views.identities.get(identity) else {
         return;
@@ -131,12 +133,12 @@ fn requeue_next_in_line(context: &Context, identity: &ObjectRef<AcsIdentity>) {
     }
 }
 
-/// A Secret with our label came, changed or went.
+/// Handles a Secret with the operator's label that was created, changed or deleted.
 pub fn secret_changed(context: &Context, secret: &PartialObjectMeta<Secret>) {
     let uid = secret.labels().get(TOKEN_UID_LABEL);
     let uid = uid.cloned().unwrap_or_default();
     let namespace = secret.namespace().unwrap_or_default();
-    // Its owner, and those that want its name: it may have been another's.
+    // Requeues its owner, and the tokens that want its name: it may have had another owner.
     for key in [
         index::of_token(&uid),
         index::into_secret(&namespace, &secret.name_any()),

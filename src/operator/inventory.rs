@@ -20,23 +20,23 @@ use crate::{
     },
 };
 
-/// A renewal is late when it has not come this long after its planned time.
+/// Time after its planned time at which a renewal counts as late.
 const LATE: SignedDuration = SignedDuration::from_mins(1);
 
-/// What is counted of all tokens.
+/// Counts of all tokens.
 #[derive(Debug, Default, PartialEq)]
 struct Tokens {
     ready: u32,
     not_ready: u32,
-    /// Those whose renewal is late.
+    /// Tokens whose renewal is late.
     overdue: u32,
-    /// When the first token of each connection expires, by the connection's name.
+    /// Time at which the first token of each connection expires, by the name of the connection.
     first_expiry: BTreeMap<String, Timestamp>,
-    /// What the renewals of each connection need of ACS's limits, by the connection's name.
+    /// Calls that the renewals of each connection need, by the name of the connection.
     load: BTreeMap<String, Load>,
 }
 
-/// Collects the metrics of all objects.
+/// Collector of the metrics of all objects.
 #[derive(Debug)]
 pub struct Inventory {
     connections: Arc<View<AcsConnection>>,
@@ -46,7 +46,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Counts what these views hold.
+    /// Returns a collector that counts the objects in these views.
     #[must_use]
     pub fn new(views: &Views) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Inventory {
         counted
     }
 
-    /// The name of the connection that a token was issued through.
+    /// Returns the name of the connection that issued a token.
     fn connection_of(&self, token: &AcsToken) -> Option<String> {
         let named = |reference: &ConnectionRef| {
             let namespace = token.metadata.namespace.as_deref().unwrap_or_default();
@@ -80,7 +80,7 @@ impl Inventory {
         }
     }
 
-    /// Connections by kind, with whether they are Ready.
+    /// Counts connections by kind and by whether they are Ready.
     fn connections(&self) -> BTreeMap<(&'static str, bool), u32> {
         let namespaced = self.connections.all(None).map(|connection| {
             let status = connection.status.as_ref();
@@ -118,7 +118,7 @@ impl Tokens {
         } else {
             self.not_ready += 1;
         }
-        // These end, and nobody is to renew them.
+        // These tokens expire and are not renewed.
         let ends = token.metadata.deletion_timestamp.is_some()
             || ready_reason(conditions) == Some(Reason::Suspended);
         let Some(status) = status.filter(|_| !ends) else {

@@ -1,8 +1,9 @@
-//! Keeps the Lease of the release: stands by until it is free, renews it, releases it (K2).
+//! Leader election of the release: waits until the Lease is free, renews it, and releases it (K2).
 //!
-//! Written here because no crate fences as K2 asks: `kube` has no election, `kube-lease-manager` goes
-//! on leading while the API server can't be reached and frees Leases without a precondition, and
-//! `kubert` is of an older `kube` and believes other machines' clocks.
+//! This is implemented here because no crate fences as K2 requires: `kube` has no election,
+//! `kube-lease-manager` goes on leading while the API server cannot be reached and frees Leases
+//! without a precondition, and `kubert` uses an older `kube` and trusts the clocks of other
+//! machines.
 
 use std::{
     sync::{
@@ -35,36 +36,36 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Pause between two looks for other releases, while this one leads.
+/// Interval of the checks for other releases, while this one leads.
 const LOOKING: Duration = Duration::from_secs(10);
 
-/// How this process comes to act.
+/// Leader election of this process.
 #[derive(Debug)]
 pub struct Leadership {
-    /// What it asks before each effect.
+    /// Claim to check before each effect.
     pub claim: Claim,
-    /// The Lease that gives the claim; without one nobody else acts.
+    /// Lease that gives the claim; without one, no other process acts.
     pub lease: Option<LeaseConfig>,
 }
 
-/// What a leader shares with the rest of the process.
+/// State that a leader shares with the rest of the process.
 pub(super) struct Shared {
     pub claim: Claim,
     pub health: Health,
     pub metrics: Arc<Metrics>,
-    /// Whether the statuses of `ClusterAcsConnection`s are ours to write.
+    /// Whether this release writes the statuses of `ClusterAcsConnection` objects.
     pub leads_cluster: Arc<AtomicBool>,
 }
 
-/// Keeps the Lease.
+/// Holder of the Lease.
 pub(super) struct Leader {
     lease: HeldLease,
     others: Releases,
     events: Events,
     shared: Shared,
-    /// What stood in the way at the last look.
+    /// Last reported obstacle.
     told: String,
-    /// When the last renewal that succeeded was begun.
+    /// Start of the last successful renewal.
     renewed: Instant,
 }
 
@@ -85,7 +86,8 @@ impl Leader {
         }
     }
 
-    /// Leads until the Lease is lost, or all is done that was begun: then the Lease is released.
+    /// Leads until the Lease is lost, or until everything in progress is done; in that case the
+    /// Lease is released.
     pub(super) async fn run(mut self, is_done: oneshot::Receiver<()>) {
         tokio::select! {
             () = self.lead() => return,
@@ -110,7 +112,7 @@ impl Leader {
         self.shared.metrics.leader.set(0);
     }
 
-    /// Releases the Lease, if it is held: the next process takes it at once.
+    /// Releases the Lease, if it is held, so that the next process takes it at once.
     async fn release(&mut self) {
         let is_held = self.shared.claim.left(Instant::now()).is_some();
         self.shared.claim.lose();
@@ -141,10 +143,10 @@ impl Leader {
         }
     }
 
-    /// Returns when the Lease is ours, and no other release leads in our namespaces.
+    /// Waits until this process holds the Lease and no other release leads in its namespaces.
     async fn stand_by(&mut self) {
         let mut election = Election::new(self.lease.config.holder.clone());
-        // Twice in a period, so that a Lease that was released is taken within one.
+        // Tries twice per period, so that a released Lease is taken within one period.
         let period = self.lease.config.timing.retry_period / 2;
         loop {
             let pause = match self.lease.read().await {
@@ -173,7 +175,8 @@ impl Leader {
         }
     }
 
-    /// Takes the Lease unless another release leads in our namespaces; whether it is ours now.
+    /// Takes the Lease unless another release leads in the same namespaces. Returns whether this
+    /// process holds it now.
     async fn take_if_alone(&mut self) -> Result<bool, Failed> {
         self.check_releases().await?;
         if let Some(rival) = self.others.rival() {
@@ -193,7 +196,7 @@ impl Leader {
         Ok(true)
     }
 
-    /// Looks for other releases.
+    /// Updates what is known of other releases.
     async fn check_releases(&mut self) -> Result<(), Failed> {
         let looked = self.lease.bounded(self.others.refresh()).await;
         let is_first = match looked.map_err(Failed::Other)? {
@@ -215,7 +218,7 @@ impl Leader {
         Ok(())
     }
 
-    /// Tells that another release leads.
+    /// Reports that another release leads.
     async fn yields_to(&mut self, rival: &Rival) {
         let Rival {
             lease,
@@ -243,7 +246,7 @@ impl Leader {
         }
     }
 
-    /// Tells why this process stands by; whether that is new.
+    /// Records why this process stands by. Returns whether the reason is new.
     fn stands_by(&mut self, why: &str) -> bool {
         self.shared.health.stands_by(Some(why.to_owned()));
         let is_new = self.told != why;
@@ -254,7 +257,7 @@ impl Leader {
         is_new
     }
 
-    /// Tells that the Lease can't be had, once.
+    /// Reports once that the Lease cannot be acquired.
     fn cannot(&mut self, why: &str) {
         let named = self.named();
         let problem = format!("could not acquire the Lease {named}: {why}");
@@ -269,7 +272,8 @@ impl Leader {
         }
     }
 
-    /// Two releases that were in each other's way must not try again at the same moment.
+    /// Returns a pause that differs between processes: two releases that blocked each other must
+    /// not try again at the same moment.
     fn apart(&self, period: Duration) -> Duration {
         let bytes = self.lease.config.holder.bytes();
         let spread = bytes.fold(0, |sum: u32, byte| {
@@ -299,7 +303,7 @@ impl Leader {
                 return;
             }
             if !self.others.is_everything() && looked.elapsed() > LOOKING {
-                // Who can't look keeps what it knows.
+                // If the check fails, the former result is kept.
                 let _ = self.check_releases().await;
                 looked = Instant::now();
             }
@@ -319,7 +323,7 @@ impl Leader {
                         self.shared.claim.lose();
                         return;
                     }
-                    // It was deleted, or only edited: the next attempt knows.
+                    // The Lease was deleted, or only edited: the next attempt shows which.
                     _ => {}
                 },
                 Err(Failed::Other(why)) => {
@@ -333,7 +337,7 @@ impl Leader {
         }
     }
 
-    /// Writes our name and extends the claim.
+    /// Writes this process's name into the Lease and extends the claim.
     async fn take(&mut self) -> Result<(), Failed> {
         let begin = Instant::now();
         let holder = self.lease.config.holder.clone();
@@ -342,7 +346,8 @@ impl Leader {
         Ok(())
     }
 
-    /// Extends the claim by a renewal that was begun then: whoever sees it later, waits longer.
+    /// Extends the claim from the start of a renewal. Other processes see the renewal later, so
+    /// they wait longer.
     fn extend(&mut self, begin: Instant) {
         let Timing {
             duration,

@@ -1,4 +1,4 @@
-//! Reads and writes the Lease of the release, compare-and-swap.
+//! Reads and conditional writes of the release's Lease.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ const NO_ANSWER: &str = "the API server did not answer in time";
 /// Name, namespace, holder and timing of the Lease.
 #[derive(Clone, Debug)]
 pub struct LeaseConfig {
-    /// The Lease's namespace.
+    /// Namespace of the Lease.
     pub namespace: String,
-    /// Its name.
+    /// Name of the Lease.
     pub name: String,
-    /// The name of this process: the pod's, and something that no other process has.
+    /// Name of this process: the name of the pod and a part that no other process has.
     pub holder: String,
-    /// Its times.
+    /// Timing of the Lease.
     pub timing: Timing,
 }
 
@@ -37,20 +37,20 @@ impl LeaseConfig {
     }
 }
 
-/// The Lease, as it was last read or written by us.
+/// Lease, as this process last read or wrote it.
 pub(super) struct HeldLease {
     pub config: LeaseConfig,
     api: Api<Lease>,
-    /// The namespaces that this release watches, for the others.
+    /// Namespaces that this release watches, for other releases to read.
     watched: String,
     lease: Option<Lease>,
 }
 
-/// Why a call on the Lease failed.
+/// Why a call for the Lease failed.
 pub(super) enum Failed {
-    /// Somebody else has written or deleted it.
+    /// Another client has written or deleted the Lease.
     Changed,
-    /// As a sentence.
+    /// Another error, as a sentence.
     Other(String),
 }
 
@@ -70,7 +70,7 @@ impl HeldLease {
         Ok(self.lease.as_ref().map(record))
     }
 
-    /// Writes the Lease with this holder, on condition that nobody has changed it since we saw it.
+    /// Writes the Lease with this holder, on condition that it has not changed since it was read.
     pub(super) async fn write(&mut self, holder: &str) -> Result<(), Failed> {
         let next = self.next(holder);
         let parameters = PostParams::default();
@@ -126,7 +126,7 @@ impl HeldLease {
         }
     }
 
-    /// A second attempt must fit in before the deadline.
+    /// Limits the duration of a call, so that a second attempt fits in before the deadline.
     pub(super) async fn bounded<T>(&self, call: impl Future<Output = T>) -> Result<T, String> {
         let bound = self.config.timing.renew_deadline / 2;
         let called = timeout(bound, call).await;

@@ -1,8 +1,8 @@
 //! Other releases of the operator, found by their Leases.
 //!
-//! Each Lease says which namespaces its release watches. Whoever wants to lead looks first, and looks
-//! again when it has its own Lease, before it does anything: of two that begin at the same moment at
-//! least one sees the other.
+//! Each Lease says which namespaces its release watches. A process that wants to lead checks the
+//! other Leases first, and again when it holds its own Lease, before it does anything. Of two that
+//! begin at the same moment, at least one sees the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,14 @@ use crate::{
 /// Other releases.
 pub(super) struct Releases {
     api: Api<Lease>,
-    /// `namespace/name` of our own Lease.
+    /// `namespace/name` of this release's Lease.
     own: String,
-    /// The namespace of our release.
+    /// Namespace of this release.
     namespace: String,
     holder: String,
-    /// The namespaces that we watch; none means all.
+    /// Namespaces that this release watches; empty stands for all.
     watched: BTreeSet<String>,
-    /// By `namespace/name` of their Leases.
+    /// Other releases by `namespace/name` of their Leases.
     others: BTreeMap<String, Other>,
 }
 
@@ -38,14 +38,14 @@ struct Other {
     is_alive: bool,
 }
 
-/// Another release that leads in namespaces that we watch too.
+/// Another release that leads in namespaces that this one watches, too.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rival {
     /// `namespace/name` of its Lease.
     pub lease: String,
-    /// The process that leads.
+    /// Process that leads.
     pub holder: String,
-    /// A namespace that both watch; that of our release where both watch all.
+    /// Namespace that both watch; that of this release if both watch all.
     pub namespace: String,
 }
 
@@ -89,12 +89,13 @@ impl Releases {
             .retain(|name, other| other.is_alive || found.contains_key(name));
     }
 
-    /// Whether we watch all namespaces: then nobody else leads anywhere.
+    /// Whether this release watches all namespaces, so that no other release leads anywhere.
     pub(super) fn is_everything(&self) -> bool {
         self.watched.is_empty()
     }
 
-    /// The release that leads in namespaces that we watch too, if there was one at the last look.
+    /// Returns the release that leads in namespaces that this one watches, too, if there was one at
+    /// the last check.
     pub(super) fn rival(&self) -> Option<Rival> {
         self.others.iter().find_map(|(lease, other)| {
             let holder = other.election.holder().filter(|_| other.is_alive)?;
@@ -106,7 +107,8 @@ impl Releases {
         })
     }
 
-    /// A namespace that we watch and that is among these, where none means all.
+    /// Returns a namespace that this release watches and that is among `watched`, where an empty
+    /// set stands for all.
     fn shared(&self, watched: &BTreeSet<String>) -> Option<String> {
         let first = if self.watched.is_empty() {
             watched.first().or(Some(&self.namespace))
@@ -118,7 +120,8 @@ impl Releases {
         first.cloned()
     }
 
-    /// Whether we come first of all releases that lead: the first one writes what all share.
+    /// Whether this release is the first of all that lead. The first one writes the objects that
+    /// all share.
     pub(super) fn are_behind_us(&self) -> bool {
         let alive = self.others.iter().filter(|(_, other)| other.is_alive);
         alive.into_iter().all(|(lease, _)| self.own < *lease)

@@ -1,5 +1,5 @@
-//! What the process remembers of single objects. Never a fact that a decision can't do without:
-//! a restart forgets all of it.
+//! Cached state of single objects. It holds nothing that a correct decision requires, because a
+//! restart loses all of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,53 +16,53 @@ use crate::{
     renewal,
 };
 
-/// What is remembered of one object.
+/// Cached state of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObservedState {
-    /// The intent in the status that this process recorded, while its call is not sent yet.
+    /// Intent in the status that this process recorded, while its call is not sent yet.
     pub intent: Option<Timestamp>,
-    /// When it was first seen that a revocation is asked for.
+    /// Time at which a demand for a revocation was first seen.
     pub asked_since: Option<Timestamp>,
-    /// When it was first seen that the object is being deleted, by the operator's clock.
+    /// Time at which the deletion of the object was first seen, by the operator's clock.
     pub deleted: Option<Timestamp>,
-    /// The service asked, then, not to be called for so long.
+    /// Time and duration of the last request of ACS not to be called.
     pub retry_after: Option<(Timestamp, SignedDuration)>,
-    /// When this process first saw the object.
+    /// Time at which this process first saw the object.
     pub first_seen: Option<Timestamp>,
-    /// Whether ACS said last that the identity does not exist, or that it does (T8).
+    /// Whether ACS last answered that the identity does not exist, or that it does (T8).
     pub is_missing: Option<bool>,
-    /// A token that was issued and is in no Secret yet: it is written later, not issued again (T7).
+    /// Token that was issued and is in no Secret yet. It is written later, not issued again (T7).
     pub held: Option<Arc<HeldToken>>,
-    /// The Secret as it was last read or written, until the status tells it.
+    /// Secret as it was last read or written, until the status records it.
     pub secret: Option<Arc<ReadSecret>>,
-    /// The Secret may be another than the status and the watch tell, so it is read.
+    /// Whether the Secret may differ from the status and the watch, so that it has to be read.
     pub doubts_secret: bool,
-    /// The Entra token of a Teams user as it was last read.
+    /// Entra token of a Teams user as it was last read.
     pub user_token: Option<ReadUserToken>,
-    /// Fingerprint of the Entra token with which the last call failed.
+    /// Fingerprint of the Entra token of the last failed call.
     pub failed_user_token: Option<String>,
-    /// Rewrites of the Secret around the same token.
+    /// Rewrites of the Secret with the same token.
     pub rewrites: Option<Rewrites>,
-    /// When an edit of the Secret was last repaired.
+    /// Time of the last repair after an edit of the Secret.
     pub repaired: Option<Timestamp>,
-    /// When the Secret was last written again after it had been deleted.
+    /// Time of the last write after a deletion of the Secret.
     pub recreated: Option<Timestamp>,
-    /// What is left behind in ACS has been told.
+    /// Whether it was reported what is left behind in ACS.
     pub is_abandonment_told: bool,
-    /// The generation of a connection's spec that its users were told.
+    /// Generation of a connection's spec at which its users were last requeued.
     pub generation: Option<i64>,
-    /// When the tokens of a connection were last counted.
+    /// Time at which the tokens of a connection were last counted.
     pub counted: Option<Timestamp>,
-    /// How many of them were of a former credential.
+    /// Number of those tokens that a former credential issued.
     pub former_tokens: i64,
-    /// When the progress of an order was last told.
+    /// Time at which the progress of a revocation was last written.
     pub progress_told: Option<Timestamp>,
-    /// Whether those whom an order concerns were told of it.
+    /// Whether the targets of a revocation were requeued.
     pub is_order_told: bool,
 }
 
 impl ObservedState {
-    /// The service asked not to be called before this time.
+    /// Returns the time before which ACS asked not to be called.
     #[must_use]
     pub fn not_before(&self, now: Timestamp) -> Option<Timestamp> {
         let (since, wait) = self.retry_after?;
@@ -70,24 +70,26 @@ impl ObservedState {
     }
 }
 
-/// How often a Secret was rewritten around the same token, because others change what is around it.
+/// Number of rewrites of a Secret with the same token, because others change its metadata or other
+/// data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrites {
-    /// The generation of the spec that they were for.
+    /// Generation of the spec at the time of the rewrites.
     pub generation: Option<i64>,
-    /// How many there were within an hour of each other.
+    /// Number of rewrites, each within an hour of the one before.
     pub count: i32,
-    /// When the last one was.
+    /// Time of the last rewrite.
     pub last: Timestamp,
 }
 
 impl Rewrites {
-    /// After this many of one spec, whoever else writes the Secret is told, and the next one waits.
+    /// Number of rewrites for one spec after which a warning names the other writer and further
+    /// rewrites are delayed.
     pub const MOST: i32 = 3;
-    /// How far apart further ones are.
+    /// Minimum time between further rewrites.
     const INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
-    /// The same with one more at `now`.
+    /// Returns the count with another rewrite at `now`.
     #[must_use]
     pub fn after(former: Option<Self>, token: &AcsToken, now: Timestamp) -> Self {
         let generation = token.metadata.generation;
@@ -95,7 +97,7 @@ impl Rewrites {
             |former: &Self| renewal::pause(former.last, Self::INTERVAL * 12, now).is_some();
         let count = match former.filter(is_recent) {
             Some(former) if former.generation == generation => former.count.saturating_add(1),
-            // Where others kept on before, a new spec is worth one more.
+            // If others kept changing the Secret before, a new spec gets one rewrite.
             Some(former) if former.count >= Self::MOST => Self::MOST,
             _ => 1,
         };
@@ -106,7 +108,7 @@ impl Rewrites {
         }
     }
 
-    /// When the next one is due, unless it is now.
+    /// Returns when the next rewrite is due; `None` if it may happen now.
     #[must_use]
     pub fn pause(&self, token: &AcsToken, now: Timestamp) -> Option<Timestamp> {
         let is_over = self.count >= Self::MOST && self.generation == token.metadata.generation;
@@ -116,86 +118,86 @@ impl Rewrites {
     }
 }
 
-/// When a workload was restarted, for whatever token.
+/// Last restart of a workload, for whatever token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRestart {
-    /// When that was last tried.
+    /// Time of the last attempt.
     pub tried: Timestamp,
-    /// When it was last restarted, as its annotation says it.
+    /// Time of the last restart, as its annotation has it.
     pub restarted: Option<Timestamp>,
 }
 
 impl LastRestart {
-    /// For how long it is remembered.
+    /// Time for which it is kept.
     const COUNTS: SignedDuration = SignedDuration::from_hours(1);
 }
 
-/// Secrets whose pods are to be looked at, by namespace.
+/// Secrets whose pods are to be annotated, by namespace.
 #[derive(Debug, Default)]
 struct Nudges {
     queued: BTreeMap<String, BTreeSet<String>>,
     is_worked_on: bool,
 }
 
-/// A token in hand.
+/// Token that is held in memory until it is in a Secret.
 #[derive(Debug)]
 pub struct HeldToken {
-    /// What is known of it.
+    /// Record of the token.
     pub record: TokenRecord,
     /// The token itself.
     pub token: SecretString,
-    /// Where it was issued.
+    /// Endpoint that issued it.
     pub endpoint: String,
 }
 
 impl PartialEq for HeldToken {
     fn eq(&self, other: &Self) -> bool {
-        // Which has the token's fingerprint.
+        // The record has the fingerprint of the token.
         self.record == other.record && self.endpoint == other.endpoint
     }
 }
 
-/// What was seen of a Secret's bytes; good as long as its version is the same.
+/// Description of a Secret's data, valid for one resource version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadSecret {
-    /// Its name.
+    /// Name of the Secret.
     pub name: String,
-    /// Its resource version.
+    /// Resource version of the Secret.
     pub version: String,
     /// Digest of its data, with the token's fingerprint in place of the token.
     pub digest: String,
-    /// Fingerprint of the token's bytes, if there are any.
+    /// Fingerprint of the token, if the Secret holds one.
     pub fingerprint: Option<String>,
-    /// Whether it is immutable.
+    /// Whether the Secret is immutable.
     pub is_immutable: bool,
 }
 
-/// What was seen of a Teams user's Entra token; good as long as its Secret's version is the same.
+/// Description of a Teams user's Entra token, valid for one resource version of its Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadUserToken {
-    /// Where it was looked for.
+    /// Reference to the key of the Secret.
     pub reference: SecretKeyRef,
-    /// The Secret's resource version; `None` where there was no Secret.
+    /// Resource version of the Secret; `None` if there is no Secret.
     pub version: Option<String>,
-    /// What was found.
+    /// State of the Entra token.
     pub view: UserTokenView,
 }
 
-/// An identity that was created and that no status tells yet (I6).
+/// Identity that was created and that no status records yet (I6).
 #[derive(Clone, Debug)]
 pub struct Created {
-    /// The UID of the object that it was created for.
+    /// UID of the object that it was created for.
     pub uid: String,
-    /// Its id.
+    /// Id in ACS.
     pub id: String,
-    /// By what it can be deleted, should the object be gone.
+    /// Resolved connection that can delete it if the object no longer exists.
     pub via: Resolved,
-    /// The connection that this was had from.
+    /// Connection that `via` was resolved from.
     pub connection: ConnectionKey,
 }
 
-/// What is remembered of all objects, by UID; and identities that were created, by the object's name,
-/// for the object may be gone; and workloads that were restarted a short time ago.
+/// Cached state of all objects, by UID; of created identities, by the name of their object, because
+/// the object may no longer exist; and of workloads that were restarted recently.
 #[derive(Debug, Default)]
 pub struct Cache {
     objects: Mutex<HashMap<Box<str>, Entry>>,
@@ -204,7 +206,7 @@ pub struct Cache {
     nudges: Mutex<Nudges>,
 }
 
-/// What is remembered of one object. At rest that is a token's Secret, so only that has a place.
+/// Cached state of one object. At rest only a token's Secret is left, so it has a field of its own.
 #[derive(Debug)]
 struct Entry {
     secret: Option<Arc<ReadSecret>>,
@@ -212,7 +214,7 @@ struct Entry {
 }
 
 impl Cache {
-    /// What is remembered of an object.
+    /// Returns the cached state of an object.
     #[must_use]
     pub fn get(&self, uid: &str) -> ObservedState {
         let objects = lock(&self.objects);
@@ -225,7 +227,7 @@ impl Cache {
         }
     }
 
-    /// Remembers something of an object.
+    /// Changes the cached state of an object.
     pub fn change(&self, uid: &str, change: impl FnOnce(&mut ObservedState)) {
         let mut objects = lock(&self.objects);
         let kept = objects.remove(uid);
@@ -240,30 +242,31 @@ impl Cache {
         }
     }
 
-    /// The identity that was created for the object of this name and is in no status.
+    /// Returns the identity that was created for the object of this name and that no status
+    /// records.
     #[must_use]
     pub fn created(&self, key: &ObjectKey) -> Option<Created> {
         lock(&self.created).get(key).cloned()
     }
 
-    /// Remembers an identity until it is in a status, or deleted.
+    /// Stores a created identity until it is in a status, or deleted.
     pub fn remember_created(&self, key: ObjectKey, created: Created) {
         lock(&self.created).insert(key, created);
     }
 
-    /// The identity is in a status, or deleted.
+    /// Removes a created identity that is in a status, or deleted.
     pub fn forget_created(&self, key: &ObjectKey) {
         lock(&self.created).remove(key);
     }
 
-    /// When the workload was last restarted, or that was tried.
+    /// Returns the last restart of the workload, or the last attempt.
     #[must_use]
     pub fn last_restart(&self, workload: &WorkloadKey) -> Option<LastRestart> {
         lock(&self.restarts).get(workload).copied()
     }
 
-    /// Remembers that a restart of the workload is tried at `now`; and when it was restarted, if it
-    /// was.
+    /// Stores that a restart of the workload was tried at `now`, and when the workload was
+    /// restarted, if it was.
     pub fn remember_restart(
         &self,
         workload: &WorkloadKey,
@@ -280,7 +283,7 @@ impl Cache {
         all.insert(workload.clone(), last);
     }
 
-    /// Forgets that a restart was tried, since it did nothing.
+    /// Removes an attempt to restart that had no effect.
     pub fn forget_try(&self, workload: &WorkloadKey) {
         let mut all = lock(&self.restarts);
         let restarted = all.get(workload).and_then(|it| it.restarted);
@@ -292,7 +295,8 @@ impl Cache {
         }
     }
 
-    /// Asks that the pods of a namespace be looked at that mount the Secret; whether nobody does so yet.
+    /// Queues the pods of a namespace that mount the Secret for an annotation. Returns whether a
+    /// task to annotate them must be started.
     #[must_use]
     pub fn queue_nudge(&self, namespace: String, secret: String) -> bool {
         let mut nudges = lock(&self.nudges);
@@ -300,8 +304,8 @@ impl Cache {
         !std::mem::replace(&mut nudges.is_worked_on, true)
     }
 
-    /// A namespace whose pods are to be looked at, and the Secrets; without one, nobody does so any
-    /// longer.
+    /// Returns a namespace whose pods are to be annotated, and the Secrets; `None` ends the task
+    /// that annotates them.
     #[must_use]
     pub fn next_nudge(&self) -> Option<(String, BTreeSet<String>)> {
         let mut nudges = lock(&self.nudges);
@@ -310,35 +314,36 @@ impl Cache {
         next
     }
 
-    /// Forgets an object.
+    /// Removes the cached state of an object.
     pub fn forget(&self, uid: &str) {
         lock(&self.objects).remove(uid);
     }
 }
 
-/// What is known of the Entra token of a Teams user; never the token itself.
+/// State of the Entra token of a Teams user; never the token itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserTokenView {
-    /// Its Secret was not looked at since it last changed.
+    /// Its Secret was not read since its last change.
     Unknown,
-    /// It is not there (yet).
+    /// It does not exist (yet).
     Missing {
-        /// Why, for machines.
+        /// Reason, in CamelCase.
         reason: Reason,
-        /// What is waited for, in a sentence.
+        /// Message that says what the operator waits for.
         message: String,
     },
-    /// What is there is not the Entra token of the user; says what to do, in a sentence.
+    /// The Secret holds something else than the Entra token of the user; the message says what to
+    /// do.
     Wrong(String),
-    /// It is there.
+    /// It exists.
     There(SeenUserToken),
 }
 
-/// An Entra token as far as decisions go.
+/// Properties of an Entra token that decisions use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenUserToken {
-    /// A hash of it.
+    /// Hash of the token.
     pub fingerprint: String,
-    /// When it ends, by Entra's clock, which is taken for the service's.
+    /// Time at which it expires, by the clock of Entra ID, which is assumed to be that of ACS.
     pub expires_on: Timestamp,
 }

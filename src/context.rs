@@ -1,4 +1,4 @@
-//! What all runs share. Knows no slice.
+//! State that all runs share. It depends on no slice.
 
 mod config;
 mod connections;
@@ -24,54 +24,56 @@ use crate::{
     renewal,
 };
 
-/// What all runs share.
+/// State that all runs share.
 #[derive(Debug)]
 pub struct Context {
-    /// The API server, ACS and the clock.
+    /// API server, ACS and clock.
     pub world: Arc<dyn World>,
-    /// Makes credentials of Microsoft Entra ID.
+    /// Factory of Microsoft Entra ID credentials.
     pub acs: Service,
-    /// What a person has set.
+    /// Configuration.
     pub config: Config,
-    /// What the watches know.
+    /// Views that the watches maintain.
     pub views: Views,
-    /// Asks that objects be looked at.
+    /// Sender that requeues objects.
     pub requeue: Requeue,
-    /// The credentials.
+    /// Credentials of the connections.
     pub registry: Registry,
-    /// Keeps issuing and revoking apart.
+    /// Locks that keep issues and revocations apart.
     pub locks: Locks,
-    /// What was asked of ACS.
+    /// Calls to ACS.
     pub calls: Calls,
-    /// What is remembered of single objects.
+    /// Cached state of single objects.
     pub cache: Cache,
-    /// Counts.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether the statuses of `ClusterAcsConnection`s are ours to write: of several releases one does.
+    /// Whether this process writes the statuses of `ClusterAcsConnection` objects: of several
+    /// releases one does.
     pub leads_cluster: Arc<AtomicBool>,
 }
 
 impl Context {
-    /// The operator's clock.
+    /// Returns the time by the operator's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.world.now()
     }
 
-    /// Whether the status of a connection is ours to write.
+    /// Whether this process writes the status of a connection.
     #[must_use]
     pub fn tells_of(&self, connection: &ConnectionKey) -> bool {
         connection.kind == ConnectionKind::AcsConnection || self.leads_cluster.load(Relaxed)
     }
 
-    /// The service's clock, or up to a second earlier; unknown before its first answer.
+    /// Returns the time by the clock of ACS, or up to a second earlier; `None` before its first
+    /// answer.
     #[must_use]
     pub fn service_now(&self, endpoint: Option<&str>) -> Option<Timestamp> {
         let endpoint = acs::Endpoint::parse(endpoint?).ok()?;
         self.world.service_now(&endpoint)
     }
 
-    /// When the deletion of an object goes on without ACS, by the operator's clock (I3).
+    /// Returns when the deletion of an object proceeds without ACS, by the operator's clock (I3).
     #[must_use]
     pub fn deletion_deadline(&self, metadata: &ObjectMeta, now: Timestamp) -> Timestamp {
         let span = self.config.deletion_deadline;
@@ -87,16 +89,17 @@ impl Context {
         renewal::deletion_deadline(deleted_at.0, seen_at, span)
     }
 
-    /// Whether the namespace is being deleted: nothing can be created in it any more.
+    /// Whether the namespace is being deleted, so that nothing can be created in it any more.
     #[must_use]
     pub fn is_terminating(&self, namespace: &str) -> bool {
         let namespace = self.views.namespaces.get(&object_ref(None, namespace));
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
-    /// Whether the refusal of a call on a Secret is no obstacle for the object with `metadata` (I3):
-    /// in a namespace that is being deleted our rights may go before our objects, and no deletion
-    /// waits for rights past its deadline. Kubernetes deletes the Secret with its owner.
+    /// Whether the object with `metadata` can ignore the refusal of a call for a Secret (I3). In a
+    /// namespace that is being deleted, the operator's permissions may disappear before its
+    /// objects, and no deletion waits for permissions past its deadline. Kubernetes deletes the
+    /// Secret with its owner.
     #[must_use]
     pub fn is_ignorable(&self, error: &cluster::Error, metadata: &ObjectMeta) -> bool {
         let now = self.now();
@@ -107,10 +110,11 @@ impl Context {
         error.is_forbidden() && (self.is_terminating(namespace) || is_late())
     }
 
-    /// ACS has said whether the identity exists: that holds for all its objects (T8).
+    /// Records whether the identity exists according to ACS, for all its objects (T8).
     pub fn note_existence(&self, identity_id: &str, endpoint: &str, is_missing: bool) {
         for identity in self.views.siblings(identity_id, endpoint) {
-            // What was said before is no news, whether its status could be written or not (K5).
+            // An unchanged answer requeues nothing, whether the status could be written or not
+            // (K5).
             if self.is_missing(&identity) != is_missing {
                 let uid = identity.uid().unwrap_or_default();
                 self.cache
@@ -122,7 +126,7 @@ impl Context {
         }
     }
 
-    /// Whether the identity does not exist in ACS, as far as that was said (T8).
+    /// Whether ACS last answered that the identity does not exist (T8).
     #[must_use]
     pub fn is_missing(&self, identity: &AcsIdentity) -> bool {
         let uid = identity.uid().unwrap_or_default();
@@ -130,12 +134,12 @@ impl Context {
         said.unwrap_or_else(|| is_told_missing(identity))
     }
 
-    /// Asks that the connection be looked at.
+    /// Requeues the connection.
     pub fn requeue_connection(&self, key: &ConnectionKey) {
         self.requeue.send(key);
     }
 
-    /// Asks that all connections be looked at that count the identity among their users.
+    /// Requeues all connections that count the identity among their users.
     pub fn requeue_connections_of_identity(&self, identity: &AcsIdentity) {
         let status = identity.status.as_ref();
         let concerned = ConnectionKey::candidates(
@@ -148,7 +152,7 @@ impl Context {
         }
     }
 
-    /// Asks that all connections be looked at that count the token.
+    /// Requeues all connections that count the token.
     pub fn requeue_connections_of(&self, token: &AcsToken) {
         match token.identity_reference() {
             Some(identity) => {
@@ -164,20 +168,20 @@ impl Context {
         }
     }
 
-    /// Asks that everything be looked at that uses the connection.
+    /// Requeues all objects that use the connection.
     pub fn requeue_users(&self, key: &ConnectionKey) {
         let users = index::of_connection(key);
         for identity in self.views.identities.find_refs(&users) {
             self.requeue_tokens(&identity);
             self.requeue.send(identity);
         }
-        // Those of Teams users.
+        // Tokens of Teams users.
         for token in self.views.tokens.find_refs(&users) {
             self.requeue.send(token);
         }
     }
 
-    /// Asks that all tokens of an identity be looked at.
+    /// Requeues all tokens of an identity.
     pub fn requeue_tokens(&self, identity: &ObjectRef<AcsIdentity>) {
         let namespace = identity.namespace.as_deref().unwrap_or_default();
         let tokens = index::of_identity(namespace, &identity.name);
@@ -186,7 +190,7 @@ impl Context {
         }
     }
 
-    /// Asks that all revocations be looked at that have the identity as an open target.
+    /// Requeues all revocations that have the identity as an open target.
     pub fn requeue_revocations(&self, identity: &ObjectRef<AcsIdentity>) {
         let namespace = identity.namespace.as_deref().unwrap_or_default();
         let key = index::targeting(namespace, &identity.name);
@@ -198,7 +202,7 @@ impl Context {
         }
     }
 
-    /// Publishes an Event of what went as wanted.
+    /// Publishes an Event of type Normal.
     pub async fn inform<K>(&self, object: &K, reason: Reason, note: impl Into<String>)
     where
         K: Resource<DynamicType = ()>,
@@ -206,7 +210,7 @@ impl Context {
         self.publish(object, false, reason, note.into()).await;
     }
 
-    /// Publishes an Event of what a person should look at.
+    /// Publishes an Event of type Warning.
     pub async fn warn<K>(&self, object: &K, reason: Reason, note: impl Into<String>)
     where
         K: Resource<DynamicType = ()>,
@@ -224,12 +228,12 @@ impl Context {
             reason,
             note,
         };
-        // One that can't be published is logged, and never a reason to fail.
+        // A failure to publish is logged and never fails the run.
         let _ = self.world.ask(ApiRequest::Publish(notice)).await;
     }
 
-    /// Whether what is left behind in ACS is to be told now: once, however often the object is let go
-    /// until the API server has taken that.
+    /// Whether to report now what is left behind in ACS. It is reported once, however often the
+    /// removal of the finalizer is repeated.
     #[must_use]
     pub fn tells_abandonment(&self, uid: &str) -> bool {
         let mut is_told = false;
@@ -239,8 +243,8 @@ impl Context {
         !is_told
     }
 
-    /// Tells on an object what is left behind in ACS; on its namespace where the object's own
-    /// Events can no longer be created (I3).
+    /// Publishes an Event about what is left behind in ACS: on the object, or on its namespace if
+    /// Events can no longer be created in it (I3).
     pub async fn warn_abandoned<K>(&self, object: &K, namespace: &str, message: &str)
     where
         K: Resource<DynamicType = ()>,

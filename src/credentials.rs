@@ -1,4 +1,4 @@
-//! The credentials of all connections, in memory only.
+//! Credentials of all connections, in memory only.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -11,55 +11,56 @@ use crate::{
     renewal,
 };
 
-/// Why a connection can't be used.
+/// Why a connection cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
-    /// Why, for machines.
+    /// Reason, in CamelCase.
     pub reason: Reason,
-    /// What to do, in a sentence.
+    /// Message that says what to do.
     pub message: String,
-    /// Whether a human must act.
+    /// Whether a person must act.
     pub is_stalled: bool,
-    /// When to look again, unless an event comes first.
+    /// Time of the next attempt, unless an event comes first.
     pub retry_at: Option<Timestamp>,
 }
 
-/// What was read to resolve a connection: as long as it is the same, nothing is read again.
+/// Sources that a connection was resolved from. Nothing is read again until they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The connection's UID: one that was made anew may have the same generation.
+    /// UID of the connection: one that was created again may have the same generation.
     pub uid: Option<String>,
-    /// The generation of its spec.
+    /// Generation of its spec.
     pub generation: Option<i64>,
-    /// The resource versions of its Secrets.
+    /// Resource versions of its Secrets.
     pub versions: String,
 }
 
-/// What the operator remembers of a connection, beside what is in its status.
+/// State of a connection that is not in its status.
 #[derive(Debug)]
 struct Entry {
     source: Option<Source>,
-    /// What calls use.
+    /// Resolved connection that calls use.
     current: Result<Resolved, Unusable>,
-    /// The other key, tried when the service refuses the one in use.
+    /// Other key, tried when ACS rejects the one in use.
     spare: Option<Resolved>,
     /// Why there is no other key although the spec names one.
     spare_fault: Option<String>,
-    /// Whether the spare one is what should be in use, but is refused.
+    /// Whether the spare key is the first key of the spec, which ACS rejects.
     is_replaced: bool,
-    /// The last that worked, for revokes and deletes after its Secret is gone (I3).
+    /// Last usable one, for revocations and deletions after its Secret is deleted (I3).
     remembered: Option<Resolved>,
     accepted: Option<String>,
-    /// Credentials that were accepted once and are refused now, the latest last.
+    /// Credentials that were accepted once and are rejected now, the latest last.
     refused: Vec<String>,
     refusal: Option<Refusal>,
-    /// Whether the spare one was refused since the last pause.
+    /// Whether the spare key was rejected since the last pause.
     is_spare_refused: bool,
-    /// Since when somebody tries a credential that may not work; the others wait for that.
+    /// Time since which a caller tries a credential that may not work, while other callers wait for
+    /// the result.
     tried_since: Option<Timestamp>,
 }
 
-/// The service refuses all that the connection has.
+/// State after ACS rejected all credentials of the connection.
 #[derive(Debug)]
 struct Refusal {
     keys: Vec<Credential>,
@@ -70,22 +71,22 @@ struct Refusal {
     wait: SignedDuration,
 }
 
-/// So long a caller that tries a credential keeps the others waiting.
+/// Maximum time one caller may spend on trying a credential while others wait.
 const TRIAL: SignedDuration = SignedDuration::from_secs(35);
-/// So often the others look whether it is their turn: a trial that got no answer wakes nobody, for
-/// each would wake all.
+/// Interval at which waiting callers check whether it is their turn. A trial without an answer
+/// requeues no caller, because each of them would requeue all.
 const NEXT_LOOK: SignedDuration = SignedDuration::from_secs(8);
-/// So many refused credentials are remembered: more have no tokens any longer.
+/// Maximum number of rejected credentials to keep; older ones have no valid tokens any more.
 const MOST_REFUSED: usize = 8;
 
 impl Entry {
-    /// When the credential may be tried again, unless it may.
+    /// Returns when the credential may be tried again; `None` if it may be tried now.
     fn pause(&self, now: Timestamp) -> Option<Timestamp> {
         let refusal = self.refusal.as_ref()?;
         renewal::pause(refusal.since, refusal.wait, now)
     }
 
-    /// Until when somebody else tries the credential.
+    /// Returns until when another caller tries the credential.
     fn trial(&self, now: Timestamp) -> Option<Timestamp> {
         renewal::pause(self.tried_since?, TRIAL, now)
     }
@@ -95,59 +96,60 @@ impl Entry {
         current.is_ok_and(|current| current.credential == credential)
     }
 
-    /// Whether these are the ones in use and to fall back to.
+    /// Whether these are the key in use and the spare key.
     fn has(&self, current: &Resolved, spare: &Resolved) -> bool {
         let is_current = |it: &Resolved| it.key.is_same(&current.key);
         let is_spare = |it: &Resolved| it.key.is_same(&spare.key);
         self.current.as_ref().is_ok_and(is_current) && self.spare.as_ref().is_some_and(is_spare)
     }
 
-    /// Whether the credential in use has to prove itself: it was refused, or takes the place of one
-    /// that worked. A wrong one then costs one call, not one for each token.
+    /// Whether the credential in use is unproven: it was rejected, or replaces one that worked. A
+    /// wrong credential then costs one call, not one for each token.
     fn is_on_trial(&self) -> bool {
         let accepted = self.accepted.as_ref();
         self.refusal.is_some() || accepted.is_some_and(|accepted| !self.is_in_use(accepted))
     }
 }
 
-/// What the refusal of a credential means to the call that it befell.
+/// Consequence of a rejected credential for the call that used it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Another credential is in use by now: the call is to be decided on again.
+    /// Another credential is in use by now, so the call must be decided on again.
     Overtaken,
-    /// The other key takes the place of the refused one: as above, and everybody has to know.
+    /// The other key replaces the rejected one, so the call must be decided on again, and all users
+    /// of the connection must be requeued.
     Replaced,
-    /// There is no other.
+    /// There is no other key.
     Failed {
-        /// Whether that is news.
+        /// Whether the state of the connection has changed.
         is_changed: bool,
     },
 }
 
-/// What a connection's status tells of its credential.
+/// State of a credential for the status of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialState {
-    /// The fingerprint in use; no status may show it before the service has accepted it.
+    /// Fingerprint in use; no status may show it before ACS has accepted the credential.
     pub in_use: Option<String>,
-    /// The last that the service has accepted.
+    /// Fingerprint of the last credential that ACS accepted.
     pub accepted: Option<String>,
-    /// Those that worked once and that the service refuses now.
+    /// Fingerprints of credentials that worked once and that ACS rejects now.
     pub refused: Vec<String>,
-    /// Whether the second key is in use because the first one is refused.
+    /// Whether the second key is in use because ACS rejects the first one.
     pub is_replaced: bool,
-    /// Why the second key can't be used.
+    /// Why the second key cannot be used.
     pub spare_fault: Option<String>,
 }
 
 impl CredentialState {
-    /// Whether the service has accepted the credential in use.
+    /// Whether ACS has accepted the credential in use.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.in_use.is_some() && self.in_use == self.accepted
     }
 
-    /// The credentials whose tokens are dead: the service refuses them, and has accepted another
-    /// since (C1). A refusal alone may be a mistake of the service's.
+    /// Returns the credentials whose tokens no longer work: ACS rejects them and has accepted
+    /// another credential since (C1). A rejection alone may be a mistake of ACS.
     #[must_use]
     pub fn dead(&self) -> Vec<String> {
         let mut dead = self.refused.clone();
@@ -160,21 +162,21 @@ impl CredentialState {
     }
 }
 
-/// The credentials of all connections, in memory only.
+/// Credentials of all connections, in memory only.
 #[derive(Debug, Default)]
 pub struct Registry {
     entries: Mutex<HashMap<ConnectionKey, Entry>>,
 }
 
 impl Registry {
-    /// What the connection was resolved from, if it was.
+    /// Returns what the connection was resolved from, if it was.
     #[must_use]
     pub fn source(&self, key: &ConnectionKey) -> Option<Source> {
         lock(&self.entries).get(key)?.source.clone()
     }
 
-    /// Takes in what a connection resolves to now: what to use, and what to try when the service
-    /// refuses that. True when something else is in use than before.
+    /// Stores what a connection resolves to now: what to use, and what to try when ACS rejects
+    /// that. Returns true if calls use something else than before.
     pub fn set(
         &self,
         key: &ConnectionKey,
@@ -237,7 +239,7 @@ impl Registry {
         changed
     }
 
-    /// What a call needs now.
+    /// Returns what a call needs now.
     pub fn usable(&self, key: &ConnectionKey, now: Timestamp) -> Result<Resolved, Unusable> {
         let entries = lock(&self.entries);
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
@@ -263,7 +265,8 @@ impl Registry {
         })
     }
 
-    /// Asked right before a call: a credential that may not work is tried by one caller at a time.
+    /// Whether a call may use the credential now; checked right before the call. A credential that
+    /// may not work is tried by one caller at a time.
     pub fn may_call(&self, key: &ConnectionKey, credential: &str, now: Timestamp) -> bool {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(key) else {
@@ -282,7 +285,8 @@ impl Registry {
         may
     }
 
-    /// A call ended that says nothing of the credential: the next caller may try it.
+    /// Ends the trial of a credential by a call whose result says nothing about it, so that the
+    /// next caller may try it.
     pub fn untried(&self, key: &ConnectionKey, credential: &str) {
         let mut entries = lock(&self.entries);
         if let Some(entry) = entries.get_mut(key)
@@ -292,7 +296,8 @@ impl Registry {
         }
     }
 
-    /// What a revoke or a delete at `endpoint` can use: what is current, else what is remembered.
+    /// Returns what a revocation or deletion at `endpoint` can use: the current credential, or else
+    /// the last usable one.
     #[must_use]
     pub fn for_cleanup(&self, key: &ConnectionKey, endpoint: &str) -> Option<Resolved> {
         let entries = lock(&self.entries);
@@ -304,7 +309,7 @@ impl Registry {
             .cloned()
     }
 
-    /// The connection's own view of itself: without the pause after a refusal.
+    /// Returns the state of the connection for its own status, without the pause after a rejection.
     pub fn current(&self, key: &ConnectionKey) -> Result<(), Unusable> {
         let entries = lock(&self.entries);
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
@@ -322,7 +327,7 @@ impl Registry {
         }
     }
 
-    /// Where the connection leads.
+    /// Returns the endpoint of the connection.
     #[must_use]
     pub fn endpoint(&self, key: &ConnectionKey) -> Option<Endpoint> {
         Some(
@@ -336,7 +341,7 @@ impl Registry {
         )
     }
 
-    /// What the status tells of the credential.
+    /// Returns the state of the credential for the status.
     #[must_use]
     pub fn credential(&self, key: &ConnectionKey) -> CredentialState {
         let entries = lock(&self.entries);
@@ -353,7 +358,7 @@ impl Registry {
         }
     }
 
-    /// The service accepted the credential; true when that is news.
+    /// Records that ACS accepted the credential. Returns true if that changes its state.
     pub fn accepted(&self, key: &ConnectionKey, credential: &str) -> bool {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(key) else {
@@ -371,8 +376,8 @@ impl Registry {
         is_new
     }
 
-    /// The service refused the credential (a 401 that speaks of the caller), or Entra ID a token for
-    /// it.
+    /// Records that ACS rejected the credential (a 401 about the caller), or that Entra ID refused
+    /// a token for it.
     pub fn refused(
         &self,
         key: &ConnectionKey,
@@ -413,7 +418,7 @@ impl Registry {
         let told = entry.refusal.as_ref().map(|refusal| refusal.reason);
         let former = entry.refusal.as_ref().map(|refusal| refusal.attempts);
         let attempts = match former {
-            // Calls that were on the way together count as one try.
+            // Calls that were in flight at the same time count as one attempt.
             Some(attempts) if is_pausing => attempts,
             _ => former.unwrap_or(0).saturating_add(1),
         };
@@ -448,7 +453,7 @@ mod tests {
         crd::ConnectionKind,
     };
 
-    /// Keys of one resource; a credential is named by its number.
+    /// Returns a key of a resource; a credential is named by its number.
     fn key(number: u8) -> Resolved {
         let text = ["a2V5LTA=", "a2V5LTE=", "a2V5LTI="][usize::from(number)];
         Resolved {
@@ -545,7 +550,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    /// A registry in which key 0 works, with these keys since.
+    /// Returns a registry in which key 0 works, with these keys since then.
     fn registry(first: u8, second: Option<u8>) -> Registry {
         let registry = Registry::default();
         registry.set(&name(), None, Ok(key(0)), Ok(None), None);
@@ -589,7 +594,7 @@ mod tests {
         let look_again = |second| registry.usable(&name(), at(second)).unwrap_err().retry_at;
         assert_eq!(look_again(1), Some(at(9)));
         assert_eq!(look_again(30), Some(at(35)), "the end of the trial");
-        // Who tries may die of something else, or never come back.
+        // The call that tries a credential may fail for another reason, or get no answer.
         registry.untried(&name(), "1");
         assert!(registry.may_call(&name(), "1", at(2)));
         assert_eq!(in_use(&registry, 40), Ok("1".to_owned()));
@@ -620,7 +625,7 @@ mod tests {
         assert_eq!(registry.credential(&name()).dead(), Vec::<String>::new());
         registry.accepted(&name(), "1");
         assert_eq!(registry.credential(&name()).dead(), ["0"]);
-        // The same Secret again, or a restart, goes on with the second.
+        // The same Secret again, or a restart, continues with the second key.
         assert!(!use_keys(&registry, 0, Some(1)));
         let told = ConnectionStatus {
             credential: Some("1".to_owned()),
@@ -660,7 +665,7 @@ mod tests {
             Refused::Failed { is_changed: false }
         );
         assert_eq!(in_use(&registry, 61), Err(Reason::CredentialRefused));
-        // The right key ends that at once.
+        // The right key ends the pause at once.
         assert!(use_keys(&registry, 2, Some(1)));
         assert!(registry.current(&name()).is_ok());
         assert!(registry.may_call(&name(), "2", at(61)));

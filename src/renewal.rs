@@ -1,18 +1,20 @@
-//! When: due times, margins, the early spread and the backoff of retries (T2). Pure.
+//! Calculation of times: due times, margins, the spread of renewals and the backoff of retries
+//! (T2). Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-/// Renewal starts at least this long before the end, where the life allows it: client SDKs begin
+/// Minimum time between a renewal and the expiry, if the lifetime allows it: client SDKs begin
 /// their own refresh 10 minutes before expiry, and a mounted Secret lags by a minute or two.
 const LEAST_MARGIN: SignedDuration = SignedDuration::from_mins(12);
-/// A deletion that is found late, after a restart, is worth this much trying.
+/// Minimum time to try a deletion that is found late, after a restart.
 const LEAST_CLEANUP: SignedDuration = SignedDuration::from_mins(1);
-/// The share of the time to renewal by which renewals are spread, early only, in 1/n.
+/// Spread of renewals: they come up to 1/n of the time to renewal earlier, never later.
 const SPREAD: i32 = 20;
 
-/// How long before its end a token of this `life` is renewed: `renew_before`, else a third of the
-/// life; raised to the lesser of 12 minutes and half the life; capped at two thirds of it.
+/// Returns how long before its expiry a token of this `life` is renewed: `renew_before`, or else a
+/// third of the lifetime; at least the lesser of 12 minutes and half the lifetime; at most two
+/// thirds of it.
 #[must_use]
 pub fn margin(life: SignedDuration, renew_before: Option<SignedDuration>) -> SignedDuration {
     renew_before
@@ -21,7 +23,7 @@ pub fn margin(life: SignedDuration, renew_before: Option<SignedDuration>) -> Sig
         .min(longest_margin(life))
 }
 
-/// Whether `renew_before` is longer than a token of this `life` can grant.
+/// Whether `renew_before` is longer than the maximum for a token of this `life`.
 #[must_use]
 pub fn is_capped(life: SignedDuration, renew_before: Option<SignedDuration>) -> bool {
     renew_before.is_some_and(|wanted| wanted > longest_margin(life))
@@ -31,14 +33,15 @@ fn longest_margin(life: SignedDuration) -> SignedDuration {
     life / 3 * 2
 }
 
-/// No token is renewed sooner after it was issued: a service that grants a second would be asked again
-/// at once, and again (K5).
+/// Minimum time between the issue and the renewal of a token. If ACS issued tokens for a second,
+/// each would otherwise be renewed at once, again and again (K5).
 const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
 
-/// When a token that ends at `expires_at` after `life` is due for renewal.
+/// Returns when a token that expires at `expires_at`, after a lifetime of `life`, is due for
+/// renewal.
 ///
-/// The spread comes from `seed` (the object's UID) alone, so that a restart finds the same answer,
-/// and only ever renews earlier.
+/// The spread depends on `seed` (the object's UID) alone, so that it is the same after a restart.
+/// It only makes renewals earlier.
 #[must_use]
 pub fn renew_at(
     expires_at: Timestamp,
@@ -53,8 +56,9 @@ pub fn renew_at(
     add(expires_at, -(margin + early).min(latest))
 }
 
-/// How long to wait after the `attempts`-th failure in a row (1 is the first): doubling from 1 s to
-/// 5 min, up to a quarter less from `seed`, never past a quarter of what is `left` of the life.
+/// Returns the wait after the `attempts`-th failure in a row (1 is the first): doubling from 1 s to
+/// 5 min, up to a quarter less depending on `seed`, never more than a quarter of what is `left` of
+/// the lifetime.
 #[must_use]
 pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> SignedDuration {
     let doublings = u32::try_from(attempts.saturating_sub(1))
@@ -70,18 +74,20 @@ pub fn backoff(attempts: i32, left: Option<SignedDuration>, seed: &str) -> Signe
     }
 }
 
-/// When a pause of `span` that began at `since` is over; `None` when it is, or when the clock says
-/// that it has not begun yet: a clock that was set back must not lengthen it (C3).
+/// Returns when a pause of `span` that began at `since` ends. Returns `None` if it has ended, or if
+/// by the clock it has not begun yet: a clock that was set back must not lengthen it (C3).
 #[must_use]
 pub fn pause(since: Timestamp, span: SignedDuration, now: Timestamp) -> Option<Timestamp> {
     let end = add(since, span);
     (since <= now && now < end).then_some(end)
 }
 
-/// When a deletion goes on without ACS (I3): `span` after it was asked for at `deleted_at`.
+/// Returns when a deletion proceeds without ACS (I3): `span` after it was requested at
+/// `deleted_at`.
 ///
-/// That is the API server's clock, and the local one may be hours off: counted from when we saw it,
-/// at `seen_at` of the local clock, it is no longer, and never so short that nothing is tried.
+/// `deleted_at` is of the API server's clock, which may differ from the local one by hours. The
+/// wait is therefore at most `span` from `seen_at`, when this process saw the deletion by the local
+/// clock, and never so short that nothing is tried.
 #[must_use]
 pub fn deletion_deadline(
     deleted_at: Timestamp,
@@ -92,7 +98,7 @@ pub fn deletion_deadline(
     add(deleted_at, span).clamp(earliest, add(seen_at, span))
 }
 
-/// `when + span`, at the end of time where that overflows.
+/// Returns `when + span`, or the last possible time if that overflows.
 #[must_use]
 pub fn add(when: Timestamp, span: SignedDuration) -> Timestamp {
     let end = if span.is_negative() {
@@ -103,13 +109,13 @@ pub fn add(when: Timestamp, span: SignedDuration) -> Timestamp {
     when.checked_add(span).unwrap_or(end)
 }
 
-/// `when` in whole seconds, as Kubernetes stores it.
+/// Returns `when` in whole seconds, as Kubernetes stores it.
 #[must_use]
 pub fn whole_seconds(when: Timestamp) -> Timestamp {
     Timestamp::from_second(when.as_second()).unwrap_or(when)
 }
 
-/// A part of `whole` between nothing and all of it, the same for the same seed.
+/// Returns a part of `whole` between nothing and all of it, the same for the same seed.
 fn fraction(seed: &str, whole: SignedDuration) -> SignedDuration {
     let digest = Sha256::digest(seed);
     let share = digest

@@ -4,26 +4,26 @@ use jiff::SignedDuration;
 
 use crate::{acs::Allowed, health::SecureMetrics};
 
-/// What a person can set.
+/// Configuration of the operator.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The namespaces to watch; none means all.
+    /// Namespaces to watch; empty stands for all.
     pub watch_namespaces: Vec<String>,
-    /// Where `/livez` and `/readyz` are served, and `/metrics` unless they are served securely.
+    /// Address of `/livez` and `/readyz`, and of `/metrics` unless they are served over TLS.
     pub address: SocketAddr,
-    /// Where `/metrics` is served over TLS, if it is.
+    /// Address and certificate of `/metrics` over TLS, if enabled.
     pub secure_metrics: Option<SecureMetrics>,
-    /// Where `ClusterAcsConnection`s find their Secrets.
+    /// Namespace of the Secrets of `ClusterAcsConnection` objects.
     pub cluster_resource_namespace: String,
-    /// After this long a deletion goes on without ACS (I3).
+    /// Time after which a deletion proceeds without ACS (I3).
     pub deletion_deadline: SignedDuration,
-    /// How long pods may take to read a rewritten Secret (C1).
+    /// Maximum time that pods need to read a rewritten Secret (C1).
     pub pods_reread_within: SignedDuration,
     /// Whether workloads may be restarted.
     pub allows_rollout_restart: bool,
-    /// Whether kubelets are made to look at pods after a revocation.
+    /// Whether pods are annotated after a revocation, so that their kubelets sync them.
     pub nudges_pods: bool,
-    /// Where a credential may be sent.
+    /// Endpoints that a credential may be sent to.
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.
     pub forbidden_metadata: Vec<String>,
@@ -31,15 +31,16 @@ pub struct Config {
     pub secret_labels: BTreeMap<String, String>,
     /// Whether an `AcsConnection` may use the credentials of the operator itself.
     pub namespaced_ambient_credentials: bool,
-    /// The audience of `ServiceAccount` tokens that prove an identity to Entra ID.
+    /// Audience of the `ServiceAccount` tokens that authenticate to Microsoft Entra ID.
     pub service_account_token_audience: String,
 }
 
-/// A label of every Secret that holds a token, as a person writes it; an empty text is none.
+/// Label of every Secret that holds a token, in the form of the flag; an empty text stands for no
+/// label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretLabel(pub Option<(String, String)>);
 
-/// The text is no label.
+/// The text is not a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "write a label as KEY=VALUE, for example team=chat; both may have up to 63 letters, digits, \
@@ -64,7 +65,7 @@ impl FromStr for SecretLabel {
     }
 }
 
-/// Whether Kubernetes takes the text as the value of a label.
+/// Whether Kubernetes accepts the text as the value of a label.
 fn is_label_text(text: &str) -> bool {
     let is_end = |letter: Option<char>| letter.is_none_or(|letter| letter.is_ascii_alphanumeric());
     let is_inner = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);

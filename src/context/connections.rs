@@ -1,4 +1,5 @@
-//! Which connection an object uses, what its policy allows, and how its credential fares.
+//! Connections of objects: the one that an object uses, its policy, and the state of its
+//! credential.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,7 +19,8 @@ use crate::{
 };
 
 impl Context {
-    /// What a call through the connection needs, if an object of `namespace` may make one now.
+    /// Returns what a call through the connection needs, if an object of `namespace` may make one
+    /// now.
     pub fn usable_connection(
         &self,
         key: &ConnectionKey,
@@ -48,8 +50,8 @@ impl Context {
         self.registry.usable(key, now)
     }
 
-    /// The connection that an object of `namespace` uses: the `named` one, the one `kept` from
-    /// before, or the one called `default`.
+    /// Returns the connection that an object of `namespace` uses: the `named` one, the one `kept`
+    /// from before, or the one called `default`.
     #[must_use]
     pub fn connection_reference(
         &self,
@@ -72,9 +74,10 @@ impl Context {
         ConnectionRef { kind, name }
     }
 
-    /// Until when an object that names no connection waits for an `AcsConnection` called `default`
-    /// before it uses the `ClusterAcsConnection`, so that one `kubectl apply` of everything gives the
-    /// same in any order; longer in a namespace that came with it. `None` when it has waited.
+    /// Returns until when an object that names no connection waits for an `AcsConnection` called
+    /// `default` before it uses the `ClusterAcsConnection`; `None` if it has waited. The wait makes
+    /// the result of one `kubectl apply` independent of the order of its objects; it is longer in a
+    /// namespace that was created together with the object.
     #[must_use]
     pub fn fallback_waits(&self, object: &ObjectMeta, now: Timestamp) -> Option<Timestamp> {
         let uid = object.uid.as_deref().unwrap_or_default();
@@ -133,7 +136,7 @@ impl Context {
         ))
     }
 
-    /// Whether identities that exist may be taken over through the connection.
+    /// Whether existing identities may be adopted through the connection.
     #[must_use]
     pub fn allows_adoption(&self, key: &ConnectionKey) -> bool {
         self.policy(
@@ -153,7 +156,8 @@ impl Context {
         )
     }
 
-    /// What tokens may be asked for through the connection; everything where there is none.
+    /// Returns the token policy of the connection; it allows everything if there is no such
+    /// connection.
     #[must_use]
     pub fn token_policy(&self, key: &ConnectionKey) -> TokenPolicy {
         self.policy(
@@ -163,7 +167,7 @@ impl Context {
         )
     }
 
-    /// A part of the connection's policy; its default where there is no such connection.
+    /// Returns a part of the connection's policy; its default if there is no such connection.
     fn policy<T: Default>(
         &self,
         key: &ConnectionKey,
@@ -190,8 +194,9 @@ impl Context {
         }
     }
 
-    /// Takes the answer to the call of an object. What it says of the credential is told to everybody
-    /// who uses it, once, however often the answer is kept because it can't be recorded yet (I4, K5).
+    /// Takes the answer to the call of an object. What it says about the credential is passed on to
+    /// all users of the credential once, however often the answer is kept because it cannot be
+    /// recorded yet (I4, K5).
     #[must_use]
     pub fn take_answer(&self, object: &ObjectKey) -> Option<Answered> {
         let mut answered = self.calls.take_answer(object)?;
@@ -211,7 +216,7 @@ impl Context {
         Some(answered)
     }
 
-    /// A call went through: the credential is good.
+    /// Records that ACS accepted the credential of a call.
     fn note_success(&self, key: &ConnectionKey, resolved: &Resolved) {
         if self.registry.accepted(key, &resolved.credential) {
             self.requeue_connection(key);
@@ -219,8 +224,8 @@ impl Context {
         }
     }
 
-    /// Sends a call whose turn has come; what that led to. A credential that may not work is tried by
-    /// one caller at a time.
+    /// Sends a call whose turn has come, and returns the outcome of the step. A credential that may
+    /// not work is tried by one caller at a time.
     pub fn begin(&self, call: AcsCall) -> StepOutcome {
         let (connection, credential) = (call.connection.clone(), call.via.credential.clone());
         if !self.registry.may_call(&connection, &credential, self.now()) {
@@ -232,8 +237,8 @@ impl Context {
         StepOutcome::Waits
     }
 
-    /// A call failed; where that speaks of the credential, everybody who uses it has to know (I4).
-    /// True when another credential is in use now: the call is to be decided on again.
+    /// Records a failed call. If the failure concerns the credential, its users are requeued (I4).
+    /// Returns true if another credential is in use now, so that the call must be decided on again.
     fn note_failure(&self, key: &ConnectionKey, resolved: &Resolved, error: &acs::Error) -> bool {
         let credential = &resolved.credential;
         match error.kind() {
@@ -256,7 +261,7 @@ impl Context {
                 }
                 return !matches!(refused, Refused::Failed { .. });
             }
-            // These come only after the service has accepted the signature.
+            // ACS returns these errors only after it has accepted the signature.
             acs::Kind::IdentityNotOwned | acs::Kind::IdentityNotFound | acs::Kind::Invalid => {
                 self.note_success(key, resolved);
             }

@@ -11,29 +11,29 @@ use crate::{
     },
 };
 
-/// The views of everything that we watch.
+/// Views of everything that the operator watches.
 #[derive(Debug)]
 pub struct Views {
-    /// All `AcsConnection`s.
+    /// All `AcsConnection` objects.
     pub connections: Arc<View<AcsConnection>>,
-    /// All `ClusterAcsConnection`s.
+    /// All `ClusterAcsConnection` objects.
     pub cluster_connections: Arc<View<ClusterAcsConnection>>,
-    /// All `AcsIdentity`s.
+    /// All `AcsIdentity` objects.
     pub identities: Arc<View<AcsIdentity>>,
-    /// All `AcsToken`s.
+    /// All `AcsToken` objects.
     pub tokens: Arc<View<AcsToken>>,
-    /// All `AcsRevocation`s.
+    /// All `AcsRevocation` objects.
     pub revocations: Arc<View<AcsRevocation>>,
-    /// All `ClusterAcsRevocation`s.
+    /// All `ClusterAcsRevocation` objects.
     pub cluster_revocations: Arc<View<ClusterAcsRevocation>>,
-    /// The Secrets that we own, without their data.
+    /// Secrets that the operator owns, without their data.
     pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
-    /// The watched namespaces, without spec and status.
+    /// Watched namespaces, without spec and status.
     pub namespaces: Arc<View<PartialObjectMeta<Namespace>>>,
 }
 
 impl Views {
-    /// Empty views, to be filled by one watch per namespace.
+    /// Returns empty views, to be filled by one watch per namespace.
     #[must_use]
     pub fn new(scopes: usize) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Views {
         }
     }
 
-    /// All identities with this id at this endpoint.
+    /// Returns all identities with this id at this endpoint.
     #[must_use]
     pub fn siblings(&self, id: &str, endpoint: &str) -> Vec<Arc<AcsIdentity>> {
         let found = self.identities.find(&index::with_id(id));
@@ -60,8 +60,8 @@ impl Views {
             .collect()
     }
 
-    /// Waits until all is known that every run needs; before that, absent means unknown. What only
-    /// some runs need is not waited for here.
+    /// Waits until everything that every run needs is known; before that, absent means unknown.
+    /// Kinds that only some runs need are not waited for here.
     pub async fn ready(&self) {
         self.connections.ready().await;
         self.identities.ready().await;

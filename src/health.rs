@@ -27,11 +27,11 @@ use tracing::{info, warn};
 
 use crate::metrics::{self, Metrics};
 
-/// The API server is asked this often whether it answers, and has as long to do so: `/readyz` tells
-/// the truth within twice that time, also when no watch has anything to say.
+/// Interval and timeout of the checks whether the API server answers. `/readyz` is right within
+/// twice that time, even if no watch receives anything.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// The state of the API server and of every watch.
+/// State of the API server and of every watch.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     state: Arc<Sender<State>>,
@@ -39,37 +39,37 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By what they watch.
+    /// Watches, by what they watch.
     watches: BTreeMap<String, Watch>,
-    /// Why the API server doesn't answer.
+    /// Why the API server does not answer.
     unanswered: Option<String>,
-    /// How often the API server has answered again after it had not.
+    /// Number of times that the API server answered again after it had not.
     returns: u64,
-    /// Why this process does not act, where another one does.
+    /// Why this process does not act, if another one does.
     stands_by: Option<String>,
-    /// Why this process could not act either if nobody else did.
+    /// Why this process could not act even if no other process did.
     lacks_lease: Option<String>,
 }
 
 #[derive(Debug)]
 enum Watch {
-    /// Its first list is not complete.
+    /// The first list is not complete.
     Starting,
     Working,
     Failing(Problem),
 }
 
-/// Why a watch fails. Displays as a sentence that says what to do, where that is known.
+/// Failure of a watch. It is displayed as a sentence that says what to do, if that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The sentence.
+    /// Message as a sentence.
     pub message: String,
-    /// Whether the kind or the right to watch it is missing, so that nothing is known of its objects
-    /// until a person acts.
+    /// Whether the kind or the permission to watch it is missing, so that nothing is known of its
+    /// objects until a person acts.
     pub is_missing: bool,
 }
 
-/// Reports of one watch.
+/// Reporter of the health of one watch.
 #[derive(Debug)]
 pub struct WatchHealth {
     health: Health,
@@ -77,7 +77,7 @@ pub struct WatchHealth {
 }
 
 impl Health {
-    /// Registers a watch; it counts as failing until its first list is complete.
+    /// Registers a watch. It counts as failing until its first list is complete.
     #[must_use]
     pub fn watch(&self, what: String) -> WatchHealth {
         self.state.send_modify(|state| {
@@ -89,7 +89,7 @@ impl Health {
         }
     }
 
-    /// Returns what fails, a line each; `None` when all works.
+    /// Returns what fails, one line each; `None` if all works.
     #[must_use]
     pub fn problems(&self) -> Option<String> {
         let state = self.state.borrow();
@@ -111,7 +111,7 @@ impl Health {
         (!problems.is_empty()).then(|| problems.join("\n"))
     }
 
-    /// Records why this process stands by; `None` when it acts.
+    /// Records why this process stands by; `None` if it acts.
     pub fn stands_by(&self, why: Option<String>) {
         self.state.send_modify(|state| {
             state.stands_by = why;
@@ -119,13 +119,13 @@ impl Health {
         });
     }
 
-    /// Records why the Lease can't be read or written.
+    /// Records why the Lease cannot be read or written.
     pub fn lacks_lease(&self, why: String) {
         self.state
             .send_modify(|state| state.lacks_lease = Some(why));
     }
 
-    /// What `/readyz` says while all works.
+    /// Returns the text of `/readyz` while all works.
     fn role(&self) -> String {
         match &self.state.borrow().stands_by {
             Some(why) => format!("standby: {why}\n"),
@@ -133,8 +133,8 @@ impl Health {
         }
     }
 
-    /// Waits until a watch of the kind with this plural name can't start, because the kind or a
-    /// right is missing.
+    /// Waits until a watch of the kind with this plural name cannot start, because the kind or a
+    /// permission is missing.
     pub async fn is_missing(&self, plural: &str) {
         let is_missing = |state: &State| {
             state.watches.iter().any(|(what, watch)| {
@@ -142,7 +142,7 @@ impl Health {
                     && matches!(watch, Watch::Failing(problem) if problem.is_missing)
             })
         };
-        // The sender lives as long as `self`.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self.state.subscribe().wait_for(is_missing).await;
     }
 
@@ -173,7 +173,7 @@ impl Health {
 }
 
 impl WatchHealth {
-    /// Records that the watch failed; it is tried again by itself.
+    /// Records that the watch failed; it is retried automatically.
     pub fn failed(&self, problem: Problem) {
         self.health.state.send_if_modified(|state| {
             let former = state.watches.get(&self.what);
@@ -222,13 +222,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Asks the API server again and again whether it answers. Never returns.
+/// Checks repeatedly whether the API server answers. Never returns.
 pub async fn probe(client: Client, health: Health) {
     loop {
         let answer = match timeout(PROBE, client.apiserver_version()).await {
             Err(_) => Err(format!("no answer in {} s", PROBE.as_secs())),
             Ok(Ok(_)) => Ok(()),
-            // It does not want to tell, but it is there.
+            // The API server refuses the request, but it answers.
             Ok(Err(kube::Error::Api(status))) if status.code < 500 => Ok(()),
             Ok(Err(kube::Error::Api(status))) => Err(status.message.clone()),
             Ok(Err(error)) => Err(innermost(&error)),
@@ -238,13 +238,13 @@ pub async fn probe(client: Client, health: Health) {
     }
 }
 
-/// What broke at the bottom of an error.
+/// Returns the innermost cause of an error.
 pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Serves `/livez` and `/readyz` at `address`, and `/metrics` where they are given. Never returns but
+/// Serves `/livez` and `/readyz` at `address`, and `/metrics` if `metrics` is given. Returns only
 /// with an error.
 pub async fn serve(
     address: SocketAddr,
@@ -274,7 +274,7 @@ pub async fn serve(
     axum::serve(listener, router).await
 }
 
-/// Binds `address`; where that is `[::]` and the machine has no IPv6, binds `0.0.0.0` instead.
+/// Binds `address`; if that is `[::]` and the machine has no IPv6, binds `0.0.0.0` instead.
 async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) => match fallback(address, &error) {
@@ -285,10 +285,10 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-/// The address to bind instead of `address`, for which `error` was returned.
+/// Returns the address to bind instead of `address`, for which `error` was returned.
 fn fallback(address: SocketAddr, error: &Error) -> Option<SocketAddr> {
     let every_address = address.is_ipv6() && address.ip().is_unspecified();
-    // These mean that the machine has IPv6.
+    // These errors mean that the machine has IPv6.
     let is_refused = matches!(
         error.kind(),
         ErrorKind::AddrInUse | ErrorKind::PermissionDenied

@@ -1,26 +1,26 @@
 //! Short-lived Azure Communication Services credentials as Kubernetes resources.
 //!
-//! How an event flows: a watch ([`cluster`]) keeps a view current and requeues the objects that it
-//! concerns; the queue ([`engine`]) runs each of them; its slice ([`connection`], [`identity`],
-//! [`token`], [`revocation`]) observes, decides, acts and reports, one step at a time, until there is
-//! nothing left to do. All that it asks of the API server and of ACS passes one door, the
-//! [`engine::World`].
+//! Flow of an event: a watch ([`cluster`]) updates a view and requeues the affected objects; the
+//! queue ([`engine`]) runs each of them; its slice ([`connection`], [`identity`], [`token`],
+//! [`revocation`]) observes, decides, acts and reports, one step at a time, until nothing is left
+//! to do. All calls to the API server and to ACS go through the [`engine::World`].
 //!
-//! - [`crd`]: what users write.
-//! - [`token`], [`identity`], [`connection`], [`revocation`]: a slice per kind, each read alone.
-//! - [`acs`]: the client of the service; knows nothing of Kubernetes.
-//! - [`pasted`]: credentials as people paste them.
-//! - [`cluster`]: the API server: calls, watches, views and their indexes.
-//! - [`engine`]: the queue, the runs, and the door to the world.
-//! - [`renewal`]: when something is due.
-//! - [`credentials`], [`cache`], [`context`]: what the runs share.
-//! - [`operator`], [`health`], [`metrics`]: the process.
-//! - [`emulator`]: a look-alike of the service for tests, demos and CI.
+//! - [`crd`]: custom resources.
+//! - [`token`], [`identity`], [`connection`], [`revocation`]: one slice per kind, each
+//!   readable on its own.
+//! - [`acs`]: client of ACS, independent of Kubernetes.
+//! - [`pasted`]: cleanup of pasted credentials.
+//! - [`cluster`]: access to the API server: calls, watches, views and their indexes.
+//! - [`engine`]: queue, runs, and the interface to the API server and ACS.
+//! - [`renewal`]: calculation of due times.
+//! - [`credentials`], [`cache`], [`context`]: state that the runs share.
+//! - [`operator`], [`health`], [`metrics`]: process of the operator.
+//! - [`emulator`]: emulator of ACS for tests, demos and CI.
 //!
-//! `src/bin/kubectl-acs/` is a program of its own, `kubectl acs`: a client of the API server that
-//! knows [`crd`] and no more of the controllers than a user does.
+//! `src/bin/kubectl-acs/` is a separate program, `kubectl acs`: a client of the API server that
+//! uses [`crd`] and nothing of the controllers.
 //!
-//! Each program has a feature of its name, so that it compiles only what it needs: `operator`,
+//! Each program has a feature of the same name, so that it compiles only what it needs: `operator`,
 //! `emulator` and `plugin`. All are on by default.
 
 #[cfg(feature = "operator")]

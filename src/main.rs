@@ -1,4 +1,4 @@
-//! The operator's program: flags, signals, wiring.
+//! Program of the operator: flags, signals, wiring.
 #![allow(
     clippy::doc_markdown,
     reason = "doc comments are the help text, where backticks show"
@@ -179,7 +179,7 @@ struct Run {
     local_token_endpoint: Option<String>,
 }
 
-// Not a doc comment, which would take the place of the program's own.
+// This is not a doc comment, because that would replace the description of the program.
 #[derive(Debug, Args)]
 struct ConsumerArgs {
     /// Enable spec.rolloutRestart of AcsTokens, which restarts workloads
@@ -245,7 +245,7 @@ fn print_crds() -> Result<(), Failure> {
 
 #[tokio::main]
 async fn start(run: Run) -> Result<(), Failure> {
-    // The one TLS provider of the process; kube and reqwest would each look for their own.
+    // TLS provider of the whole process; kube and reqwest would otherwise each look for their own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     log(run.log_format);
     let entra = run.entra()?;
@@ -302,7 +302,7 @@ async fn start(run: Run) -> Result<(), Failure> {
     let leadership = Leadership { claim, lease };
     let stop = stop.boxed().shared();
     match operator::run(client, config, leadership, acs, metrics, stop).await {
-        // At once: nothing that still runs may do anything.
+        // Exits at once: no run in progress may have further effects.
         Err(error @ operator::Error::LeaseLost) => {
             tracing::error!(exit_code = LEASE_LOST, "{error}");
             std::process::exit(LEASE_LOST)
@@ -313,7 +313,7 @@ async fn start(run: Run) -> Result<(), Failure> {
 
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        // kube and azure_core log every failed request, although it is then tried again or reported.
+        // kube and azure_core log every failed request, although it is then retried or reported.
         .unwrap_or_else(|_| EnvFilter::new(
                 "info,kube_client::client::builder=off,kube_runtime::watcher=off,azure_identity=warn,typespec_client_core=warn",
             ));
@@ -329,8 +329,9 @@ fn log(format: LogFormat) {
     }
 }
 
-/// Here kube logs each answer that it does not understand, with all Secrets in it (C2); its errors
-/// tell the same without them.
+/// Whether a log event may be written. Under the excluded target, kube logs each answer that it
+/// cannot parse, with all Secrets in it (C2); its errors have the same information without the
+/// Secrets.
 fn holds_no_answer(metadata: &tracing::Metadata<'_>) -> bool {
     metadata.target() != "kube_client::client"
 }

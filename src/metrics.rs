@@ -1,4 +1,4 @@
-//! Metrics of the operator. Labels are few and bounded: never an object's name.
+//! Metrics of the operator. Labels are few and bounded: never the name of an object.
 
 mod process;
 
@@ -16,22 +16,22 @@ use crate::{acs, crd::Reason};
 /// Content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What begins the names of all metrics but those of the process.
+/// Prefix of the names of all metrics but those of the process.
 const PREFIX: &str = "acs_identity_operator";
 
 /// Labels of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
-    /// The kind of the object.
+    /// Kind of the object.
     pub kind: &'static str,
 }
 
 /// Labels of an error.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
-    /// The kind of the object.
+    /// Kind of the object.
     pub kind: &'static str,
-    /// Why.
+    /// Reason of the error.
     pub reason: Reason,
 }
 
@@ -44,9 +44,9 @@ impl EncodeLabelValue for Reason {
 /// Labels of a step of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StepLabels {
-    /// The kind of the object.
+    /// Kind of the object.
     pub kind: &'static str,
-    /// What is done.
+    /// Name of the step.
     pub step: &'static str,
 }
 
@@ -56,27 +56,27 @@ pub struct Metrics {
     registry: Registry,
     /// Calls to ACS.
     pub acs: acs::Metrics,
-    /// Runs of a reconcile, by kind.
+    /// Runs, by kind.
     pub reconciles: Family<KindLabels, Counter>,
-    /// How long runs took, by kind.
+    /// Duration of runs, by kind.
     pub reconcile_durations: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Steps that failed, by kind and reason.
     pub failures: Family<ReasonLabels, Counter>,
     /// Steps that had no effect and are repeated later, by kind and step.
     pub no_progress: Family<StepLabels, Counter>,
-    /// Tokens issued, by why.
+    /// Issued tokens, by cause.
     pub issued: Family<ReasonLabels, Counter>,
-    /// What was left behind in ACS, by kind.
+    /// Objects that were deleted with something left behind in ACS, by kind.
     pub abandoned: Family<KindLabels, Counter>,
     /// Completed revocations, by kind and reason.
     pub orders: Family<ReasonLabels, Counter>,
-    /// Restarts of workloads, by their kind and what became of them.
+    /// Restarts of workloads, by kind of the workload and result.
     pub rollout_restarts: Family<ReasonLabels, Counter>,
-    /// Pods that were annotated so that their kubelets look at them.
+    /// Pods that were annotated so that their kubelets sync them.
     pub pods_nudged: Counter,
     /// Create calls without a known outcome.
     pub unknown_creates: Counter,
-    /// 1 while this process leads, else 0.
+    /// 1 while this process leads, otherwise 0.
     pub leader: Gauge,
     /// Tokens of former credentials that Secrets still hold.
     pub former_tokens: Gauge,
@@ -112,7 +112,7 @@ impl Metrics {
             "Number of failed steps of reconciles",
             failures.clone(),
         );
-        // Starts at 0: an alert on an increase would miss a series that starts at 1.
+        // The series start at 0: an alert on an increase would miss a series that starts at 1.
         let no_progress = Family::<StepLabels, Counter>::default();
         for kind in ["AcsIdentity", "AcsToken"] {
             let step = "overtaken";
@@ -207,11 +207,11 @@ impl Metrics {
         registry.register_collector(collector);
     }
 
-    /// All metrics as `OpenMetrics` text, see [`CONTENT_TYPE`].
+    /// Returns all metrics as `OpenMetrics` text, see [`CONTENT_TYPE`].
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing into a String can't fail.
+        // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }

@@ -1,4 +1,4 @@
-//! Serves `/metrics` over TLS, to callers that the API server knows and allows to read it.
+//! Server of `/metrics` over TLS, for clients that the API server authenticates and authorizes.
 
 use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,23 +28,23 @@ use tracing::{debug, info, warn};
 
 use crate::metrics::{self, Metrics};
 
-/// Callers that are served at once. Each may cost two calls to the API server.
+/// Maximum number of clients that are served at a time. Each may cost two calls to the API server.
 const MOST_CALLERS: usize = 16;
-/// Time for a caller: handshake, reviews and answer.
+/// Maximum time for a client: handshake, reviews and answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where metrics are served over TLS, and with which certificate.
+/// Address and certificate of metrics over TLS.
 #[derive(Clone, Debug)]
 pub struct SecureMetrics {
-    /// The address.
+    /// Address to serve.
     pub address: SocketAddr,
-    /// The folder with `tls.crt` and `tls.key`. They are read for each caller, so that a renewed
+    /// Folder with `tls.crt` and `tls.key`. They are read for each client, so that a renewed
     /// certificate is used without a restart.
     pub folder: PathBuf,
 }
 
 impl SecureMetrics {
-    /// The TLS configuration of now. The error is a sentence.
+    /// Returns the current TLS configuration. The error is a sentence.
     fn tls(&self) -> io::Result<Arc<ServerConfig>> {
         let wrong = |file: &str, what: &dyn std::fmt::Display| {
             io::Error::other(format!(
@@ -66,7 +66,7 @@ impl SecureMetrics {
     }
 }
 
-/// Serves metrics. Never returns but with an error, a sentence.
+/// Serves metrics. Returns only with an error, which is a sentence.
 pub async fn serve(secure: SecureMetrics, client: Client, metrics: Arc<Metrics>) -> io::Result<()> {
     secure.tls()?;
     let address = secure.address;
@@ -78,7 +78,7 @@ pub async fn serve(secure: SecureMetrics, client: Client, metrics: Arc<Metrics>)
     info!(address = %listener.local_addr()?, "serving /metrics over TLS");
     let callers = Arc::new(Semaphore::new(MOST_CALLERS));
     loop {
-        // Nobody closes it, so this only ever waits.
+        // The semaphore is never closed, so this can only wait.
         let place = Arc::clone(&callers).acquire_owned().await;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -99,7 +99,7 @@ pub async fn serve(secure: SecureMetrics, client: Client, metrics: Arc<Metrics>)
     }
 }
 
-/// Serves one caller.
+/// Serves one client.
 async fn attend(
     stream: TcpStream,
     secure: &SecureMetrics,
@@ -112,7 +112,7 @@ async fn attend(
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
     let service =
         service_fn(async |request| Ok::<_, Infallible>(answer(&request, client, metrics).await));
-    // Scrapes are rare, and connections that stay open would keep others out.
+    // Scrapes are rare, and connections that stay open would keep other clients out.
     let connection = http1::Builder::new()
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
@@ -153,7 +153,7 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// Asks the API server whose token this is, and whether they may get `/metrics`.
+/// Asks the API server which user the token belongs to, and whether that user may get `/metrics`.
 async fn may_read(client: &Client, token: Option<&str>) -> Result<(), (StatusCode, String)> {
     let Some(token) = token else {
         let message = "send the token of a ServiceAccount in the header Authorization: Bearer";
@@ -198,7 +198,7 @@ async fn may_read(client: &Client, token: Option<&str>) -> Result<(), (StatusCod
     Err((StatusCode::FORBIDDEN, message))
 }
 
-/// The question whether a user may get `/metrics`.
+/// Returns the review that asks whether a user may get `/metrics`.
 fn access_of(user: UserInfo) -> SubjectAccessReview {
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {

@@ -1,4 +1,4 @@
-//! The standard `process_*` metrics, read from `/proc` at each scrape, and the runtime's tasks.
+//! Standard `process_*` metrics, read from `/proc` at each scrape, and the tasks of the runtime.
 
 use std::{fmt, fs};
 
@@ -9,10 +9,11 @@ use prometheus_client::{
     registry::Unit,
 };
 
-/// Clock ticks per second in `/proc`: 100 on every architecture of Linux that we build for.
+/// Clock ticks per second in `/proc`: 100 on every architecture of Linux that the operator is built
+/// for.
 const TICKS: f64 = 100.0;
 
-/// Collects the metrics of this process. Omits those that can't be read.
+/// Collector of the metrics of this process. It omits metrics that cannot be read.
 #[derive(Debug)]
 pub struct Process;
 
@@ -85,8 +86,8 @@ impl Collector for Process {
     }
 }
 
-/// The field of `/proc/self/stat` with this number, counted as `man 5 proc` does. The second one, the
-/// program's name, may hold spaces; fields are counted from its end.
+/// Returns the field of `/proc/self/stat` with this number, counted as in `man 5 proc`. The second
+/// one, the name of the program, may contain spaces; fields are counted from its end.
 fn field(stat: &str, number: usize) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let index = number.checked_sub(3)?;
@@ -105,7 +106,7 @@ fn kilobytes(status: &str, name: &str) -> Option<f64> {
     Some(word(status, name)? * 1024.0)
 }
 
-/// The number behind `name`, on the line that starts with it.
+/// Returns the number after `name`, on the line that starts with it.
 fn word(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()

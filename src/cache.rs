@@ -132,7 +132,7 @@ impl LastRestart {
     const COUNTS: SignedDuration = SignedDuration::from_hours(1);
 }
 
-/// Secrets whose pods are to be annotated, by namespace.
+/// Secrets with pods to annotate, by namespace.
 #[derive(Debug, Default)]
 struct Nudges {
     queued: BTreeMap<String, BTreeSet<String>>,
@@ -304,8 +304,8 @@ impl Cache {
         !std::mem::replace(&mut nudges.is_worked_on, true)
     }
 
-    /// Returns a namespace whose pods are to be annotated, and the Secrets; `None` ends the task
-    /// that annotates them.
+    /// Returns a namespace with pods to annotate, and the Secrets; `None` ends the task that
+    /// annotates them.
     #[must_use]
     pub fn next_nudge(&self) -> Option<(String, BTreeSet<String>)> {
         let mut nudges = lock(&self.nudges);

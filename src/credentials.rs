@@ -148,8 +148,8 @@ impl CredentialState {
         self.in_use.is_some() && self.in_use == self.accepted
     }
 
-    /// Returns the credentials whose tokens no longer work: ACS rejects them and has accepted
-    /// another credential since (C1). A rejection alone may be a mistake of ACS.
+    /// Returns the credentials with tokens that no longer work: ACS rejects the credentials and has
+    /// accepted another since (C1). A rejection alone may be a mistake of ACS.
     #[must_use]
     pub fn dead(&self) -> Vec<String> {
         let mut dead = self.refused.clone();
@@ -285,8 +285,8 @@ impl Registry {
         may
     }
 
-    /// Ends the trial of a credential by a call whose result says nothing about it, so that the
-    /// next caller may try it.
+    /// Ends the trial of a credential after a call that says nothing about it, so that the next
+    /// caller may try it.
     pub fn untried(&self, key: &ConnectionKey, credential: &str) {
         let mut entries = lock(&self.entries);
         if let Some(entry) = entries.get_mut(key)

@@ -28,10 +28,10 @@ const COUNTING: SignedDuration = SignedDuration::from_secs(10);
 const COUNTING_PER_TOKEN: SignedDuration = SignedDuration::from_millis(5);
 /// Minimum difference between the clocks of ACS and the operator that the status reports (C3).
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
-/// Interval of the runs for a connection whose status another release writes, in case that release
-/// is gone.
+/// Interval of the runs for a connection while another release writes its status, in case that
+/// release is gone.
 const TOLD_BY_ANOTHER: SignedDuration = SignedDuration::from_secs(30);
-/// Interval of the runs for a connection whose Secret could not be read.
+/// Interval of the runs for a connection while its Secret cannot be read.
 const UNREADABLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Writes the status of the connection, if anything changes (K4), and returns when to requeue it.

@@ -224,7 +224,7 @@ impl Context {
         }
     }
 
-    /// Sends a call whose turn has come, and returns the outcome of the step. A credential that may
+    /// Sends a call that has its turn, and returns the outcome of the step. A credential that may
     /// not work is tried by one caller at a time.
     pub fn begin(&self, call: AcsCall) -> StepOutcome {
         let (connection, credential) = (call.connection.clone(), call.via.credential.clone());

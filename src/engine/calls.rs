@@ -326,7 +326,7 @@ impl Calls {
         calls.remove(key);
     }
 
-    /// Gives back the turn of an object whose run has ended without using it.
+    /// Gives back the turn of an object after a run that has not used it.
     pub fn give_back_turn(&self, key: &ObjectKey) {
         let mut calls = lock(&self.of_objects);
         if matches!(
@@ -345,7 +345,7 @@ impl Calls {
     }
 }
 
-/// Returns the error of a call whose outcome is unknown.
+/// Returns the error of a call with an unknown outcome.
 fn lost(call: &AcsCall) -> acs::Error {
     let operation = call.operation.kind();
     acs::Error::of_kind(operation, &call.via.endpoint, acs::Kind::NoAnswer)

@@ -41,7 +41,7 @@ pub struct IdentityPage {
     pub next: Option<String>,
 }
 
-/// Kind whose status and finalizers the operator writes.
+/// Kind of object on which the operator writes status and finalizers.
 pub trait Stored:
     Resource<DynamicType = ()>
     + HasStatus

@@ -17,7 +17,7 @@ pub struct Queue {
     entries: HashMap<Arc<ObjectKey>, Entry>,
     ready: VecDeque<Arc<ObjectKey>>,
     timers: BTreeSet<(Duration, Arc<ObjectKey>)>,
-    /// Objects whose last run could not reach the API server.
+    /// Objects that could not reach the API server in their last run.
     unreached: BTreeSet<Arc<ObjectKey>>,
     /// Object that checks next whether the API server is back, and when.
     probe: Option<(Arc<ObjectKey>, Duration)>,
@@ -95,7 +95,7 @@ impl Queue {
         self.ready.push_back(key);
     }
 
-    /// Queues the objects whose timers have expired, and returns how many are queued in all.
+    /// Queues the objects with expired timers, and returns how many are queued in all.
     pub fn tick(&mut self, now: Duration) -> usize {
         if self.retry.take_if(|at| *at <= now).is_some() {
             self.retried = Some(now);

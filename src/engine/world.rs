@@ -125,7 +125,7 @@ pub enum ApiRequest {
         /// Why something is left behind in ACS, if anything is. For the journal.
         abandoned: Option<String>,
     },
-    /// Reads a workload whose pods use a token.
+    /// Reads a workload with pods that use a token.
     ReadWorkload(WorkloadKey),
     /// Restarts a workload, on condition of its resource version.
     RestartWorkload {

@@ -225,8 +225,8 @@ async fn let_go(
     Ok(StepOutcome::Gone)
 }
 
-/// Deletes an identity in ACS whose object no longer exists or whose name belongs to another
-/// object: it was created for the former object meanwhile (I6).
+/// Deletes an identity in ACS after its object was deleted or replaced by another one of the same
+/// name: it was created for the former object meanwhile (I6).
 pub fn delete_unrecorded(context: &Context, key: &ObjectKey, created: Created) -> StepOutcome {
     let call = AcsCall {
         via: created.via,

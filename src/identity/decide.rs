@@ -42,8 +42,8 @@ pub struct Observed<'a> {
     pub demands: Vec<RevocationDemand>,
     /// Secrets that its tokens own.
     pub secrets: Vec<String>,
-    /// Whether one of these Secrets holds a token that no status records and whose deletion demands
-    /// a revocation.
+    /// Whether one of these Secrets holds a token that no status records and that demands a
+    /// revocation when it is deleted.
     pub has_unrecorded: bool,
     /// Other objects that use the same id, and whether this one may use it too.
     pub others: Others,

@@ -286,7 +286,7 @@ pub fn failed(
     if_changed(identity, next, None, now)
 }
 
-/// Counts a create call that may have created an identity whose id is unknown (I1).
+/// Counts a create call that may have created an identity with an unknown id (I1).
 fn count_unknown(next: &mut AcsIdentityStatus) {
     next.unknown_creates = Some(next.unknown_creates.unwrap_or(0).saturating_add(1));
 }

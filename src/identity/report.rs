@@ -120,7 +120,7 @@ async fn write(
     }
 }
 
-/// Reports that an identity whose spec names no connection uses the `ClusterAcsConnection`. It
+/// Reports that an identity without a connection in its spec uses the `ClusterAcsConnection`. It
 /// keeps that connection until it is deleted.
 pub async fn fallback(
     context: &Context,
@@ -145,7 +145,7 @@ pub async fn fallback(
     }
 }
 
-/// Warns that a create call may have left an identity whose id is unknown (I1).
+/// Warns that a create call may have left an identity with an unknown id (I1).
 pub async fn unknown_create(context: &Context, identity: &AcsIdentity) {
     context.metrics.unknown_creates.inc();
     let note = "a call to create the identity got no answer: it may have left an identity without \

@@ -115,8 +115,8 @@ pub fn token_changed(context: &Context, token: &AcsToken, is_there: bool) {
     context.requeue.send(ObjectRef::from_obj(token));
 }
 
-/// Requeues the next tokens of an identity whose number of tokens the policy limits: a deleted
-/// token makes room for another.
+/// Requeues the next tokens of an identity if the policy limits their number: a deleted token makes
+/// room for another.
 fn requeue_next_in_line(context: &Context, identity: &ObjectRef<AcsIdentity>) {
     let Some(identity) = context.views.identities.get(identity) else {
         return;

@@ -28,7 +28,7 @@ const LATE: SignedDuration = SignedDuration::from_mins(1);
 struct Tokens {
     ready: u32,
     not_ready: u32,
-    /// Tokens whose renewal is late.
+    /// Tokens with a late renewal.
     overdue: u32,
     /// Time at which the first token of each connection expires, by the name of the connection.
     first_expiry: BTreeMap<String, Timestamp>,

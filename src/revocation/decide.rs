@@ -33,7 +33,7 @@ pub struct FirstSight {
     pub selected: Result<Vec<RevocationTarget>, String>,
 }
 
-/// Input for a revocation whose targets are recorded.
+/// Input for a revocation with recorded targets.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Time by the operator's clock.

@@ -12,7 +12,7 @@ use crate::{
     engine::Stored,
 };
 
-/// Identities whose tokens a revocation revokes.
+/// Selection of the identities that a revocation concerns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection<'a> {
     /// Identities of one namespace, by name.
@@ -47,7 +47,7 @@ pub trait AnyRevocation: Packable + Stored + HasStatus<Status = RevocationStatus
         *next.status_mut() = Some(status);
         next
     }
-    /// Returns the targets whose tokens are not revoked yet.
+    /// Returns the targets that still have tokens to revoke.
     fn open_targets(&self) -> impl Iterator<Item = &RevocationTarget> {
         self.status()
             .into_iter()

@@ -126,7 +126,7 @@ pub struct UsableIdentity {
     pub is_suspended: bool,
     /// Why the policy denies use of the identity, if it does.
     pub denial: Option<String>,
-    /// Fingerprints of former credentials whose tokens no longer work: ACS rejects these
+    /// Fingerprints of former credentials with tokens that no longer work: ACS rejects these
     /// credentials and accepts another (C1).
     pub dead_credentials: Vec<String>,
     /// Message of the last revocation's failure, while the revocation fails.
@@ -215,7 +215,7 @@ pub enum Step {
         /// Whether to ask the API server first if the identity really does not exist.
         only_without_identity: bool,
     },
-    /// Restart a workload whose pods cannot notice the change by themselves.
+    /// Restart a workload with pods that cannot notice the change by themselves.
     RestartWorkload(Box<restart::Restart>),
     /// Record that the requested action does not exist, and that the request is handled.
     RefuseRequest {

@@ -345,7 +345,7 @@ fn rank(token: &AcsToken) -> (Option<Timestamp>, String) {
     (created.map(|time| time.0), token.name_any())
 }
 
-/// Returns the token that owns the Secret whose name `token` wants.
+/// Returns the token that owns the Secret with the name that `token` wants.
 fn holder_of_wanted(context: &Context, token: &AcsToken) -> Option<Arc<AcsToken>> {
     let reference = object_ref(token.namespace().as_deref(), &token.secret_name());
     let secret = context.views.secrets.get(&reference)?;
@@ -378,8 +378,8 @@ fn is_last_of_circle(context: &Context, token: &AcsToken, holder: &Arc<AcsToken>
     false
 }
 
-/// Returns a label or annotation of the template whose prefix is a forbidden domain or a subdomain
-/// of one.
+/// Returns a label or annotation of the template with a forbidden domain, or a subdomain of one, as
+/// its prefix.
 fn forbidden_key(token: &AcsToken, forbidden: &[String]) -> Option<String> {
     let template = token.spec.secret.as_ref()?;
     let labels = template.labels.iter().flat_map(|all| all.keys());

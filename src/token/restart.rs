@@ -64,7 +64,7 @@ pub struct Plan {
     pub requeue_at: Option<Timestamp>,
 }
 
-/// Plans the restarts of a token whose Secret is up to date and holds the token of `record`.
+/// Plans the restarts of a token once its Secret is up to date and holds the token of `record`.
 #[must_use]
 pub fn plan(token: &AcsToken, record: &TokenRecord, restarts: &Restarts, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
@@ -168,8 +168,8 @@ fn told_of<'a>(token: &'a AcsToken, target: &RolloutRestart) -> Option<&'a Rollo
         .find(|told| told.kind == target.kind && told.name == target.name)
 }
 
-/// Returns why to restart a workload whose pods have a `revision` and the names of a `former`
-/// Secret, if that is needed.
+/// Returns why to restart a workload if its pods have a `revision` and the names of a `former`
+/// Secret; `None` if that is not needed.
 fn cause(
     target: &RolloutRestart,
     record: &TokenRecord,
@@ -216,7 +216,7 @@ fn serves(restarted: Timestamp, since: Timestamp, now: Timestamp) -> bool {
     restarted > since && (restarted <= now || since > now)
 }
 
-/// What to do with a workload whose restart is due.
+/// What to do with a workload that is due for a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// Restart it, and record this time.

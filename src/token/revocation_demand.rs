@@ -74,7 +74,7 @@ pub fn demand(token: &AcsToken, identity_id: &str, limits: &Limits) -> Option<Re
 }
 
 /// Whether the Secret with this metadata holds a token of the identity that is missing in the
-/// status of `token` and whose deletion demands a revocation. The only trace of that token
+/// status of `token` and demands a revocation when it is deleted. The only trace of that token
 /// disappears with the Secret.
 #[must_use]
 pub fn is_unrecorded_demand(

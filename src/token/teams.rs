@@ -19,7 +19,7 @@ use crate::{
     credentials::Unusable,
 };
 
-/// Returns the Teams user of `token` as an identity whose tokens are never revoked.
+/// Returns the Teams user of `token` as an identity that never has its tokens revoked.
 pub(super) fn identity(
     context: &Context,
     token: &AcsToken,

@@ -194,7 +194,8 @@ impl Wanted<'_> {
         annotations
     }
 
-    /// Whether the Secret with `metadata`, whose data was read as `read`, matches the wanted one.
+    /// Whether the Secret with `metadata`, and with the data described by `read`, matches the
+    /// wanted one.
     #[must_use]
     pub fn is_met_by(&self, metadata: &ObjectMeta, read: &ReadSecret) -> bool {
         read.digest == self.digest() && self.disagreement(metadata).is_none()

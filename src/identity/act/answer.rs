@@ -18,7 +18,7 @@ use crate::{
     renewal, revocation,
 };
 
-/// Interval of the attempts to delete an identity whose object no longer exists.
+/// Interval of the attempts to delete an identity after its object was deleted.
 const UNRECORDED: SignedDuration = SignedDuration::from_secs(30);
 
 /// Records the answer of ACS; an answer that cannot be recorded yet is kept.
@@ -106,7 +106,7 @@ pub(super) async fn record_created(
     Ok(())
 }
 
-/// Handles an answer whose object no longer exists, or whose name belongs to another object now.
+/// Handles an answer for an object that was deleted or replaced by another one of the same name.
 pub fn absorb_of_gone(context: &Context, answered: &Answered) -> StepOutcome {
     let by = &answered.call.by;
     match (&answered.call.operation, &answered.result) {
@@ -191,8 +191,8 @@ async fn revoked(
     Ok(StepOutcome::Done)
 }
 
-/// Writes the statuses of the other objects that share the id, whose tokens were revoked too; each
-/// token reads only its own object.
+/// Writes the statuses of the other objects that share the id, because their tokens were revoked
+/// too; each token reads only its own object.
 async fn write_siblings(
     context: &Context,
     identity: &AcsIdentity,

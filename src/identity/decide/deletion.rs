@@ -92,8 +92,8 @@ pub(super) fn decide_deletion(observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// Returns the decision to wait for a revocation whose answer was lost and that may still take
-/// effect: it would revoke the tokens of the next object that adopts the identity (R3).
+/// Returns the decision to wait for a revocation that got no answer and may still take effect: it
+/// would revoke the tokens of the next object that adopts the identity (R3).
 fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Decision> {
     let until = status.last_revocation.as_ref()?.unsettled_until.as_ref()?.0;
     let service_now = observed.service_now.unwrap_or(observed.now);
@@ -111,8 +111,8 @@ fn unsettled(observed: &Observed<'_>, status: &AcsIdentityStatus) -> Option<Deci
     ))
 }
 
-/// Returns the step that records the intent to revoke the tokens of an identity whose object is
-/// deleted while the identity stays in ACS.
+/// Returns the step that records the intent to revoke the tokens of an identity that stays in ACS
+/// while its object is deleted.
 fn ending() -> Decision {
     Decision::step(Step::RecordRevocation {
         reason: Reason::IdentityDeleted.to_string(),

@@ -243,8 +243,8 @@ fn useless(observed: &Observed<'_>, record: &TokenRecord) -> Option<(Reason, Str
 }
 
 /// Returns the refusal of the API server if it would still refuse the Secret. After a restart no
-/// token is held; a token whose Secret was refused before is issued only if the API server accepts
-/// the Secret now (T7).
+/// token is held; after an earlier refusal, a token is issued only if the API server accepts the
+/// Secret now (T7).
 async fn is_still_refused(
     context: &Context,
     token: &AcsToken,

@@ -13,9 +13,9 @@ use crate::{
     renewal,
 };
 
-/// Delay of the queue deadline of tokens whose credential no longer works. They may be thousands,
-/// all equally urgent: first tokens requested within this time go before them, and they go before
-/// routine renewals, which begin 12 minutes before expiry.
+/// Delay of the queue deadline of tokens from a credential that no longer works. They may be
+/// thousands, all equally urgent: first tokens requested within this time go before them, and they
+/// go before routine renewals, which begin 12 minutes before expiry.
 const FIRSTS_FIRST: SignedDuration = SignedDuration::from_mins(10);
 
 /// A wait for the clock of ACS after a revocation is normal if it is no longer than this.
@@ -300,8 +300,8 @@ pub(super) fn local_time(observed: &Observed<'_>, service: Timestamp) -> Timesta
     renewal::add(observed.now, service.duration_since(service_now))
 }
 
-/// Returns until when a revocation whose answer was lost may still revoke the token (R3), by the
-/// clock of ACS.
+/// Returns until when a revocation that got no answer may still revoke the token (R3), by the clock
+/// of ACS.
 fn unsettled_until(identity: &UsableIdentity, record: &TokenRecord) -> Option<Timestamp> {
     let until = identity.unsettled_until;
     until.filter(|until| record.issued_at <= *until).map(after)

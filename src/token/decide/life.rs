@@ -245,8 +245,8 @@ fn settle(
         sooner.map_or(renewal, |sooner| sooner.min(renewal))
     });
     let verdict = if identity.is_missing {
-        // The object whose call found this retries slowly; the others wait for its result or for
-        // their renewal.
+        // The object that found this with its call retries slowly; the others wait for its result
+        // or for their renewal.
         Verdict::stalled(
             Reason::IdentityNotFound,
             "the identity does not exist in ACS, so the token no longer works; delete the \

@@ -1,4 +1,4 @@
-//! Cleaning of credentials that a person pasted, and the names of what was pasted by mistake.
+//! Cleaning of credentials that a person pasted, and detection of what was pasted by mistake.
 
 mod user_token;
 
@@ -12,12 +12,12 @@ use secrecy::zeroize::Zeroizing;
 use serde::de::IgnoredAny;
 pub use user_token::{UserToken, UserTokenError, claims};
 
-/// The least length, in bytes, of an encoded credential within another encoding. Shorter texts may
+/// Minimum length, in bytes, of an encoded credential within another encoding. Shorter texts may
 /// decode to readable characters by chance.
 const LEAST_ENCODED: usize = 32;
 
-/// Quotes that editors and shells put round a value, with their closing sides. Typographic ones are
-/// mixed freely, because languages disagree on which side opens.
+/// Quotes that editors and shells put around a value, with their closing sides. Any mixture of
+/// typographic ones is accepted, because languages disagree on which side opens.
 const STRAIGHT_QUOTES: [char; 3] = ['"', '\'', '`'];
 const TYPOGRAPHIC_QUOTES: &str = "“”„‟‘’‚‛«»‹›";
 
@@ -26,28 +26,28 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a text is instead of a credential. Displays as the predicate of a sentence, without any
+/// Kind of a text that is not a credential. Displays as the predicate of a sentence, without any
 /// part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PastedError {
     /// Bytes in UTF-16, which is what Windows `PowerShell` writes to files.
     Utf16,
-    /// Bytes that are no text.
+    /// Bytes that are not text.
     NotText,
-    /// A line of an environment file: `NAME=value`.
+    /// Line of an environment file: `NAME=value`.
     Assignment,
     /// JSON, such as the `az` CLI prints.
     Json,
-    /// A credential that was encoded in base64 once more.
+    /// Credential that was encoded in base64 twice.
     EncodedTwice,
-    /// A reference that only Azure App Service resolves.
+    /// Reference that only Azure App Service resolves.
     KeyVaultReference,
 }
 
-/// Returns the text in `bytes`.
+/// Decodes the text in `bytes`.
 pub fn text(bytes: &[u8]) -> Result<&str, PastedError> {
     let has_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    // Without a mark, UTF-16 shows as a zero byte beside each ASCII character.
+    // Without a byte order mark, UTF-16 is recognized by a zero byte next to each ASCII character.
     let zeros = bytes.split(|byte| *byte == 0).count() - 1;
     if has_mark || (zeros > 0 && zeros * 2 >= bytes.len() - 1) {
         return Err(PastedError::Utf16);
@@ -58,10 +58,10 @@ pub fn text(bytes: &[u8]) -> Result<&str, PastedError> {
         .ok_or(PastedError::NotText)
 }
 
-/// Returns the credential in `text`: without line ends and invisible characters, which no
-/// credential has, and without white space and one pair of quotes round it.
+/// Returns the credential in `text`, without line ends and invisible characters, which no
+/// credential contains, and without white space and one pair of quotes around it.
 pub fn clean(text: &str) -> Result<SecretString, PastedError> {
-    // Enough for the whole text from the start: a growing string leaves copies behind.
+    // Enough for the whole text from the start: a growing string leaves copies of it in memory.
     let mut visible = Zeroizing::new(String::with_capacity(text.len()));
     visible.extend(text.chars().filter(|c| !is_invisible(*c)));
     let text = unquoted(visible.trim());
@@ -108,9 +108,9 @@ fn mistake(text: &str) -> Option<PastedError> {
     }
 }
 
-/// Whether `text` reads `NAME=value`, with a name of which it is certain that it is no part of a
-/// credential: one in front of a connection string, or one with an underscore, as in
-/// `AZURE_CLIENT_SECRET=...`, in capital letters.
+/// Whether `text` reads `NAME=value`, with a name that is certainly not part of a credential: one
+/// before a connection string, or one in capital letters with an underscore, as in
+/// `AZURE_CLIENT_SECRET=...`.
 fn is_assignment(text: &str) -> bool {
     let Some((name, value)) = text.split_once('=') else {
         return false;

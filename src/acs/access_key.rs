@@ -1,4 +1,4 @@
-//! The key that signs requests.
+//! Access key, which signs requests.
 
 use std::fmt;
 
@@ -11,10 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{PastedError, clean_credential};
 
-/// Keeps the fingerprint of a key from being the plain hash of the key, which others may publish.
+/// Domain separator of the fingerprint: without it the fingerprint would be the plain hash of the
+/// key, which others may publish.
 const FINGERPRINT_DOMAIN: &[u8] = b"acs-identity-operator/credential:";
 
-/// An access key of an ACS resource. Can't be printed.
+/// Access key of an ACS resource. `Debug` does not print it.
 #[derive(Clone)]
 pub struct AccessKey {
     key: Hmac<Sha256>,
@@ -22,7 +23,8 @@ pub struct AccessKey {
 }
 
 impl AccessKey {
-    /// Reads a key in standard base64, of any length: 88 and 84 characters are in circulation.
+    /// Parses a key in standard base64. Any length is accepted: keys of 88 and of 84 characters
+    /// exist.
     pub fn parse(text: &str) -> Result<Self, AccessKeyError> {
         let text = clean_credential(text)?;
         let text = text.expose_secret();
@@ -51,12 +53,12 @@ impl AccessKey {
         for (to, from) in fingerprint.iter_mut().zip(hash) {
             *to = from;
         }
-        // HMAC takes keys of every length.
+        // HMAC accepts keys of every length.
         let key = Hmac::new_from_slice(&bytes).map_err(|_| AccessKeyError::Empty)?;
         Ok(Self { key, fingerprint })
     }
 
-    /// Tells keys apart without telling the key: 16 hexadecimal digits.
+    /// Returns 16 hexadecimal digits that identify the key without disclosing it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.fingerprint))
@@ -74,22 +76,22 @@ impl fmt::Debug for AccessKey {
     }
 }
 
-/// Why a text is no access key. Never contains the text.
+/// Reason why a text is not an access key. Never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessKeyError {
-    /// Nothing but white space.
+    /// The text is empty or white space.
     #[error("the access key is empty; copy the whole key of the ACS resource")]
     Empty,
-    /// Something else was pasted.
+    /// The text is something else that was pasted by mistake.
     #[error("the access key {0}")]
     Pasted(#[from] PastedError),
-    /// The whole connection string.
+    /// The text is a whole connection string.
     #[error(
         "the access key is a whole connection string; keep only the part after accesskey=, or use \
          auth.connectionString"
     )]
     ConnectionString,
-    /// Not base64, or cut off.
+    /// The text is not base64, or is truncated.
     #[error("the access key is not valid base64; copy the whole key, including any = at its end")]
     NotBase64,
 }
@@ -136,7 +138,7 @@ mod tests {
         assert_eq!(one, fingerprint(" c2VjcmV0LWtleTE=\n"));
         assert_ne!(one, fingerprint("c2VjcmV0LWtleTI="));
         assert_eq!(one.len(), 16);
-        // The first 8 bytes of SHA-256("acs-identity-operator/credential:secret-key1").
+        // First 8 bytes of SHA-256("acs-identity-operator/credential:secret-key1").
         assert_eq!(one, "9b34cef57e8e1dc1");
     }
 

@@ -1,4 +1,4 @@
-//! What comes back.
+//! HTTP answers of ACS, and the values parsed from them.
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -7,15 +7,15 @@ use serde::de::DeserializeOwned;
 
 use super::clock::http_date;
 
-/// The longest wait that a service may ask for. More would be forever.
+/// Upper bound of `Retry-After`, in seconds: a longer wait would never end in practice.
 const LONGEST_WAIT_S: i64 = 24 * 60 * 60;
-/// Several times the length of any id.
+/// Maximum accepted length of an id: several times the length of any real one.
 const LONGEST_ID: usize = 512;
 
-/// An answer, as far as it came.
+/// HTTP answer, as far as it was received.
 pub(super) struct Answer {
     pub status: u16,
-    /// The media type, such as `text/html`.
+    /// Media type, such as `text/html`.
     pub content_type: Option<String>,
     pub date: Option<Timestamp>,
     pub received_at: Timestamp,
@@ -24,16 +24,16 @@ pub(super) struct Answer {
     pub body: Body,
 }
 
-/// The content of an answer.
+/// Body of an answer.
 pub(super) enum Body {
     Whole(Vec<u8>),
-    /// The connection broke, or time ran out, in the middle.
+    /// The connection broke, or the timeout elapsed, before the body was complete.
     Broken,
-    /// More than any answer of the service has.
+    /// The body is larger than any answer of ACS.
     TooLarge,
 }
 
-/// The service's error object.
+/// Error object of ACS.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Complaint {
     #[serde(default)]
@@ -42,7 +42,7 @@ pub(super) struct Complaint {
     pub message: Option<String>,
 }
 
-/// `identity` and `accessToken` of a create.
+/// Members `identity` and `accessToken` of the answer to a create.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateAnswer {
@@ -55,7 +55,7 @@ pub(super) struct IdentityAnswer {
     pub id: String,
 }
 
-/// A token and its end, of an issue or an exchange.
+/// Token and its expiry, in the answer to an issue or an exchange.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TokenAnswer {
@@ -65,7 +65,7 @@ pub(super) struct TokenAnswer {
 }
 
 impl IdentityAnswer {
-    /// Whether the id can be part of a path and of a label in a log.
+    /// Whether the id can be used in a path and as a label in a log.
     pub(super) fn is_sound(&self) -> bool {
         !matches!(self.id.as_str(), "" | "." | "..")
             && self.id.len() <= LONGEST_ID
@@ -74,7 +74,7 @@ impl IdentityAnswer {
 }
 
 impl TokenAnswer {
-    /// Whether there is a token in it.
+    /// Whether the answer contains a token.
     pub(super) fn is_sound(&self) -> bool {
         !self.token.expose_secret().trim().is_empty()
     }
@@ -85,7 +85,7 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretStr
 }
 
 impl Answer {
-    /// Reads the content of a success.
+    /// Parses the body of a successful answer.
     pub(super) fn success<T: DeserializeOwned>(&self) -> Option<T> {
         if self.is_success() {
             self.parse()
@@ -94,13 +94,13 @@ impl Answer {
         }
     }
 
-    /// Whether the status is one of a success.
+    /// Whether the status is a success.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Reads the content. None if it isn't what the service would say; why not is left out, since
-    /// a parser's message may quote a token.
+    /// Parses the body. Returns `None` if it is not what ACS would send; the parser's message is
+    /// dropped because it may quote a token.
     fn parse<T: DeserializeOwned>(&self) -> Option<T> {
         match &self.body {
             Body::Whole(bytes) => serde_json::from_slice(bytes).ok(),
@@ -108,7 +108,8 @@ impl Answer {
         }
     }
 
-    /// The service's error object; an empty one for `{}`. None if it isn't the service's.
+    /// Returns the error object of ACS; an empty one for `{}`. Returns `None` if the body is not
+    /// from ACS.
     pub(super) fn complaint(&self) -> Option<Complaint> {
         #[derive(Deserialize)]
         struct Envelope {
@@ -119,14 +120,14 @@ impl Answer {
             .map(|envelope| envelope.error.unwrap_or_default())
     }
 
-    /// The service's error object, if it says anything. Nothing else is a judgement of the service:
-    /// proxies answer with any status and any other content.
+    /// Returns the error object of ACS if it has any content. Nothing else counts as a verdict of
+    /// ACS: proxies answer with any status and any other body.
     pub(super) fn judgement(&self) -> Option<Complaint> {
         self.complaint()
             .filter(|complaint| complaint.code.is_some() || complaint.message.is_some())
     }
 
-    /// Whether the answer may be of the service: JSON, or nothing at all. It has answered 401 with
+    /// Whether the answer may come from ACS: its body is JSON or empty. ACS has answered 401 with
     /// `{}`.
     pub(super) fn may_be_of_the_service(&self) -> bool {
         match &self.body {
@@ -141,8 +142,8 @@ impl Answer {
         self.content_type.as_deref() == Some(media_type)
     }
 
-    /// Describes an answer that isn't the service's: its content type and, unless it is a page, its
-    /// text.
+    /// Describes an answer that is not from ACS: its content type and, unless it is an HTML page,
+    /// its text.
     pub(super) fn description(&self) -> String {
         let content_type = match &self.content_type {
             Some(media_type) => format!("content type {media_type}"),
@@ -155,8 +156,8 @@ impl Answer {
         }
     }
 
-    /// What the answer says, in words, before they are scrubbed. Never quotes what should have
-    /// been a success: it may hold a token.
+    /// Returns the message of the answer, before scrubbing. Never quotes the body of what should
+    /// have been a success: it may hold a token.
     pub(super) fn words(&self) -> Option<String> {
         let is_success = self.is_success();
         let complaint = if is_success { None } else { self.complaint() };
@@ -172,7 +173,7 @@ impl Answer {
     }
 }
 
-/// Reads `Retry-After`: seconds, or a date, which counts from the answer's own.
+/// Parses `Retry-After`: seconds, or a date, which is relative to the answer's own `Date`.
 pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<SignedDuration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
@@ -188,7 +189,7 @@ pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<SignedDuration> 
 
 #[cfg(test)]
 impl Answer {
-    /// An answer with only these.
+    /// Returns an answer with this status and body only.
     pub(super) fn new(status: u16, body: &str) -> Self {
         Self {
             status,

@@ -1,20 +1,20 @@
-//! Which edition of the service's interface is spoken.
+//! Version of the ACS REST API.
 
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::civil::Date;
 
-/// The first version with a token lifetime, on which everything here relies.
+/// First version with a token lifetime, which this client requires.
 const FIRST: &str = "2022-10-01";
-/// The first version with the `join` scopes.
+/// First version with the `join` scopes.
 const JOIN_SCOPES: &str = "2023-10-01";
-/// The only version with `customId`: no later stable version has it.
+/// Only version with `customId`: no later stable version has it.
 const CUSTOM_ID: &str = "2025-03-02-preview";
 
-/// An `api-version` of the service, such as `2023-10-01` or `2025-03-02-preview`.
+/// ACS `api-version`, such as `2023-10-01` or `2025-03-02-preview`.
 ///
-/// Versions later than those known here count as `2023-10-01` in what they can do.
+/// A version later than the known ones is treated as having the features of `2023-10-01`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ApiVersion {
     text: String,
@@ -27,7 +27,7 @@ impl ApiVersion {
         self.text == CUSTOM_ID
     }
 
-    /// Whether a token may be asked for with this scope.
+    /// Whether tokens with this scope can be requested.
     #[must_use]
     pub fn knows_scope(&self, scope: &str) -> bool {
         match scope {
@@ -38,7 +38,7 @@ impl ApiVersion {
         }
     }
 
-    /// The value of the query parameter.
+    /// Returns the value of the query parameter.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -46,7 +46,7 @@ impl ApiVersion {
 }
 
 impl Default for ApiVersion {
-    /// `2023-10-01`, which every released SDK speaks and every cloud has.
+    /// Returns `2023-10-01`, which every released SDK uses and every cloud supports.
     fn default() -> Self {
         Self {
             text: JOIN_SCOPES.to_owned(),
@@ -80,13 +80,13 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// Why a text is no usable API version.
+/// Reason why a text is not a usable API version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiVersionError {
-    /// Neither `YYYY-MM-DD` nor `YYYY-MM-DD-preview`.
+    /// The text is neither `YYYY-MM-DD` nor `YYYY-MM-DD-preview`.
     #[error("an API version must be a date such as 2023-10-01, or one followed by -preview")]
     NotADate,
-    /// Before lifetimes existed.
+    /// The version is older than token lifetimes.
     #[error("API versions before 2022-10-01 cannot set the lifetime of a token; use 2023-10-01")]
     TooOld,
 }

@@ -1,4 +1,4 @@
-//! What a refusal of Entra ID means, and what to do about it.
+//! Meaning of an error from Entra ID, and advice for the user.
 
 use serde::Deserialize;
 
@@ -8,14 +8,14 @@ use super::entra::{EntraConfig, EntraIdentity, NoAssertion};
 use super::scrub::scrubbed;
 use super::token_source::{AssertionClaims, Exchange};
 
-/// The ways in which those who give tokens complain.
+/// Error formats of the services that issue tokens.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Complaint {
     error: Option<ErrorField>,
     error_description: Option<String>,
     error_codes: Vec<u32>,
-    /// App Service's.
+    /// Message in App Service's format.
     message: Option<String>,
 }
 
@@ -29,7 +29,7 @@ enum ErrorField {
     },
 }
 
-/// Why no token came, from what was heard last and what was said about it.
+/// Builds the error from the last answer and from the message of `azure_identity`.
 pub(super) fn from_answer(
     identity: &EntraIdentity,
     config: &EntraConfig,
@@ -51,7 +51,7 @@ pub(super) fn from_answer(
             ..
         }) => answered(identity, config, status, &body, assertion.as_ref()),
         Some(Exchange::Silence(cause)) => unavailable(identity, config, None, &cause),
-        // Nothing was asked, or nothing came in time.
+        // No request was sent, or no answer came in time.
         None if said.starts_with("no answer") => unavailable(identity, config, None, said),
         None => NoToken {
             kind: Kind::TokenRefused,
@@ -150,7 +150,7 @@ fn unavailable(
     }
 }
 
-/// What a message says without what is another for each attempt: traces, times, its own code.
+/// Removes from a message the parts that differ for each attempt: trace ids, times, its own code.
 fn lasting(description: &str) -> String {
     let text = ["Trace ID:", "Correlation ID:", "Timestamp:"]
         .iter()
@@ -165,7 +165,7 @@ fn lasting(description: &str) -> String {
     scrubbed(text, &[]).trim_end_matches('.').to_owned()
 }
 
-/// What to do, as a sentence without its full stop. The numbers are those of Entra's list of
+/// Returns what to do, as a sentence without its full stop. The numbers are from Entra's list of
 /// `AADSTS` error codes.
 fn advice(
     identity: &EntraIdentity,
@@ -370,7 +370,7 @@ mod tests {
             (429, "{}"),
             (500, ""),
             (503, "<html>"),
-            // Of a proxy.
+            // Answer of a proxy.
             (400, "<html>"),
             (401, "{}"),
             (403, ""),

@@ -1,4 +1,4 @@
-//! A token of Entra ID, kept until shortly before its end.
+//! Cache of an Entra ID token, kept until shortly before it expires.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -11,24 +11,26 @@ use super::entra::EntraIdentity;
 use super::token_source::Acquire;
 use super::{Kind, ServiceConfig};
 
-/// A token is renewed so long before its end, or in the last third of its life.
+/// Time before expiry at which a token is renewed; a token with a short lifetime is renewed in the
+/// last third of it.
 const MARGIN: Duration = Duration::from_mins(5);
-/// A token that can't be renewed is used until so long before its end, or for all but a tenth.
+/// Time before expiry until which a token that cannot be renewed is still used; for a short
+/// lifetime, all but the last tenth.
 const LAST_MOMENT: Duration = Duration::from_secs(30);
-/// After a failure, nobody asks again for so long: all get the same answer.
+/// Pause after a failed request, during which all callers get the same error.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Where a wrong local clock says that a fresh token has ended, it is believed for so long.
+/// Minimum lifetime assumed for a fresh token that seems expired because the local clock is wrong.
 const LEAST_LIFE: Duration = Duration::from_mins(1);
 
-/// A credential that sends tokens of Entra ID. Can't be printed.
+/// Credential that sends tokens of Entra ID. `Debug` does not print it.
 ///
-/// One request for a token is under way at a time, however many calls wait for it; a failure
-/// answers all of them.
+/// Only one token request is in flight at a time, regardless of how many calls wait for it; a
+/// failure is returned to all of them.
 pub struct Bearer {
     identity: EntraIdentity,
     acquire: Acquire,
     held: Mutex<Option<Held>>,
-    /// Locked while a token is asked for; what is in it came of the last time.
+    /// Locked during a token request; holds the error of the last request and its time.
     asking: tokio::sync::Mutex<Option<(Instant, NoToken)>>,
 }
 
@@ -38,14 +40,14 @@ struct Held {
     end: Instant,
 }
 
-/// A token fresh from its source.
+/// Newly issued token.
 pub(super) struct Fresh {
     pub token: SecretString,
-    /// How long it lives from now; zero where the local clock must be wrong.
+    /// Lifetime from now; zero if the local clock must be wrong.
     pub life: Duration,
 }
 
-/// Why there is no token.
+/// Reason why no token is available.
 #[derive(Clone, Debug)]
 pub(super) struct NoToken {
     pub kind: Kind,
@@ -70,17 +72,17 @@ impl Bearer {
         }
     }
 
-    /// Tells whose it is, the same for each token and each client secret.
+    /// Returns a fingerprint of the identity, the same for each token and each client secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.identity.fingerprint()
     }
 
-    /// The token of now: the one that is held, or a new one.
+    /// Returns the cached token, or requests a new one.
     pub(super) async fn token(&self) -> Result<SecretString, NoToken> {
         let mut failure = match self.held() {
             Some((token, true)) => return Ok(token),
-            // It works for a while yet: one renews it, the others go on.
+            // The token is still valid: one caller renews it and the others use it.
             Some((token, false)) => match self.asking.try_lock() {
                 Ok(asking) => asking,
                 Err(_) => return Ok(token),
@@ -112,7 +114,7 @@ impl Bearer {
         }
     }
 
-    /// The service refused this token: the next is a new one.
+    /// Drops a token that ACS rejected, so that the next call requests a new one.
     pub(super) fn forget(&self, token: &SecretString) {
         let mut held = self.lock();
         if held
@@ -123,7 +125,7 @@ impl Bearer {
         }
     }
 
-    /// The token that is held and works, and whether it isn't due for renewal.
+    /// Returns the cached token if it is still usable, and whether it is not yet due for renewal.
     fn held(&self) -> Option<(SecretString, bool)> {
         let now = Instant::now();
         let held = self.lock();

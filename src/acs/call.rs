@@ -1,4 +1,4 @@
-//! A call: wait for its turn, sign, send, judge the answer, perhaps try again.
+//! Call to ACS: waits for its turn, signs, sends, interprets the answer and retries if necessary.
 
 use std::time::Duration;
 
@@ -18,26 +18,26 @@ use super::signing::Signature;
 use super::transport::{NoAnswer, Proof, exchange};
 use super::{Credential, Error, Kind, Outcome, Turn};
 
-/// What to do about a refusal of an identity that Entra ID knows.
+/// Advice when ACS rejects an identity that Entra ID accepted.
 const NO_ROLE: &str = "Assign a role on the ACS resource with access to its data, such as \
  Contributor, to the Entra identity; a new assignment takes some minutes, and the operator tries \
  again";
 
-/// The longest error code that is believed to be one.
+/// Maximum length of a text that is accepted as an error code.
 const LONGEST_CODE: usize = 64;
 
-/// What a successful call brought.
+/// Result of a successful call.
 pub(super) struct Done<T> {
     pub value: T,
-    /// When the service answered, by its own clock, in whole seconds.
+    /// Time of the answer, by the clock of ACS, in whole seconds.
     pub date: Timestamp,
-    /// When the answer arrived, by the local clock.
+    /// Time at which the answer arrived, by the local clock.
     pub received_at: Timestamp,
     /// Whether the answer to an earlier attempt was lost.
     pub earlier_attempt_lost: bool,
 }
 
-/// Everything that a call needs beside its request.
+/// Everything that a call needs besides its request.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub shared: &'a Shared,
@@ -46,7 +46,7 @@ pub(super) struct Call<'a> {
     pub request: &'a Request,
 }
 
-/// Makes a value of an answer; None if it isn't a success that the service would give.
+/// Converts an answer to a value; returns `None` if it is not a success that ACS would send.
 type Read<T> = fn(&Answer) -> Option<T>;
 
 impl Call<'_> {
@@ -71,7 +71,7 @@ impl Call<'_> {
             permit: mut first,
         } = turn;
         loop {
-            // Before the turn, so that nobody waits in a place that others could use.
+            // Before the turn, so that no call occupies a slot that others could use.
             self.bearer_token(&retry_state).await?;
             let permit = if let Some(permit) = first.take() {
                 permit
@@ -91,7 +91,7 @@ impl Call<'_> {
             let began = Instant::now();
             let signed_at = resource.clock.at(Timestamp::now());
             let proof = self.proof(token, signed_at);
-            // Large, and needed only now: those who wait for their turn are many.
+            // This future is large and needed only now; many calls may be waiting for their turn.
             let attempt = self.attempt(&proof, &request_id, retry_state.left(), read);
             let result = Box::pin(attempt).await;
             let took = began.elapsed();
@@ -137,7 +137,7 @@ impl Call<'_> {
                 let pause = asked.or(wait).unwrap_or(config.first_retry_delay);
                 resource.queue.pause(request.operation, pause);
             }
-            // Only now, so that no one slips through before the pause.
+            // Only now, so that no call is sent before the pause begins.
             drop(permit);
             match wait {
                 Some(wait) => sleep(wait).await,
@@ -146,7 +146,7 @@ impl Call<'_> {
         }
     }
 
-    /// The token of now, where the credential is one of Entra ID.
+    /// Returns the current token if the credential is an Entra ID identity.
     async fn bearer_token(self, retry_state: &RetryState) -> Result<Option<SecretString>, Error> {
         let Credential::Entra(bearer) = self.credential else {
             return Ok(None);
@@ -219,7 +219,7 @@ impl Call<'_> {
         })
     }
 
-    /// An error for a call that was never sent, or of which nothing more is known.
+    /// Returns an error for a call that was never sent, or about which nothing more is known.
     pub(super) fn error(self, kind: Kind) -> Error {
         Error::new(self.details(kind))
     }
@@ -259,7 +259,7 @@ impl Call<'_> {
     fn refused(self, answer: &Answer, proof: &Proof) -> Error {
         let is_cut_off = answer.is_success() && matches!(answer.body, Body::Broken);
         let (kind, outcome) = if is_cut_off {
-            // The service has acted, and said so; only the words are missing.
+            // ACS performed the operation and said so; only the body is missing.
             (Kind::NoAnswer, Outcome::Unknown)
         } else {
             answer.error_code(self.request.operation)
@@ -298,9 +298,9 @@ impl Call<'_> {
     }
 }
 
-/// A failed attempt.
+/// Failed attempt.
 struct Failure {
     error: Error,
-    /// The answer's.
+    /// `Date` of the answer.
     date: Option<Timestamp>,
 }

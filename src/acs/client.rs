@@ -1,4 +1,4 @@
-//! The service's operations.
+//! Operations of ACS.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::request::{BadId, Request};
 use super::service::{Resource, Shared};
 use super::{ApiVersion, Credential, Error, Kind, Operation, Turn, Urgency};
 
-/// The operations of one ACS resource, with one credential.
+/// Client for one ACS resource with one credential.
 ///
-/// Every operation takes a [`Turn`] that has come, or a deadline: not a timeout, but how urgent it is.
-/// When more calls are wanted than the service's limits allow, the earliest deadline goes first. There
-/// is no bound on that wait; dropping the future ends it. Once a call's turn has come it ends within
-/// [`ServiceConfig::total_timeout`](super::ServiceConfig::total_timeout).
+/// Every operation takes a granted [`Turn`], or a deadline, which states its urgency and is not a
+/// timeout. When there are more calls than the rate limits of ACS allow, the earliest deadline goes
+/// first. The wait has no upper bound; dropping the future cancels it. Once its turn is granted, a
+/// call finishes within [`ServiceConfig::total_timeout`](super::ServiceConfig::total_timeout).
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -27,41 +27,42 @@ pub struct Client {
     credential: Credential,
 }
 
-/// An identity that the service has made, or found by its `customId`.
+/// Identity that ACS created, or found by its `customId`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedIdentity {
     /// `8:acs:<resource>_<identity>`. Opaque.
     pub id: String,
 }
 
-/// A token fresh from the service.
+/// Newly issued ACS token.
 #[derive(Clone, Debug)]
 pub struct IssuedToken {
-    /// What goes into the Secret.
+    /// Value to write to the Secret.
     pub token: SecretString,
-    /// The end of its life, by the service's clock.
+    /// Expiry, by the clock of ACS.
     pub expires_on: Timestamp,
-    /// When it was issued, by the service's clock, in whole seconds.
+    /// Time of issue, by the clock of ACS, in whole seconds.
     pub date: Timestamp,
-    /// When the answer arrived, by the local clock.
+    /// Time at which the answer arrived, by the local clock.
     pub received_at: Timestamp,
 }
 
-/// A revocation that the service has answered.
+/// Revocation that ACS confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// When, by the service's clock, in whole seconds. Tokens up to and including this second are
-    /// dead.
+    /// Time of the revocation, by the clock of ACS, in whole seconds. Tokens issued up to and
+    /// including this second are invalid.
     pub date: Timestamp,
-    /// Whether an earlier attempt of the same call got no answer. The service may still act on
-    /// that one, up to the total timeout from now, and so kill tokens issued after this answer.
+    /// Whether an earlier attempt of the same call got no answer. ACS may still execute that
+    /// attempt, until the total timeout from now, and thereby invalidate tokens issued after this
+    /// answer.
     pub earlier_attempt_lost: bool,
 }
 
-/// An identity that is no more.
+/// Result of deleting an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deleted {
-    /// Whether there was nothing left to delete.
+    /// Whether the identity did not exist any more.
     pub was_gone: bool,
 }
 
@@ -80,10 +81,11 @@ impl Client {
         }
     }
 
-    /// Makes an identity, or finds the one made with the same `custom_id`.
+    /// Creates an identity, or returns the one created with the same `custom_id`.
     ///
-    /// Without `custom_id`, an [unknown outcome](super::Outcome::Unknown) may have left an identity
-    /// that nobody can find again, so the call is only tried again when it surely had no effect.
+    /// Without `custom_id`, an [unknown outcome](super::Outcome::Unknown) may leave an identity
+    /// that cannot be found again, so the call is only retried if the earlier attempt certainly had
+    /// no effect.
     pub async fn create_identity(
         &self,
         custom_id: Option<&str>,
@@ -97,7 +99,7 @@ impl Client {
         })
     }
 
-    /// Makes an identity, as [`create_identity`](Self::create_identity), and a token for it.
+    /// Creates an identity, as [`create_identity`](Self::create_identity), and a token for it.
     pub async fn create_identity_with_token(
         &self,
         custom_id: Option<&str>,
@@ -128,7 +130,7 @@ impl Client {
         ))
     }
 
-    /// Issues one more token for an identity. `expires_in_minutes` is 60 to 1440.
+    /// Issues a token for an existing identity. `expires_in_minutes` is 60 to 1440.
     pub async fn issue_token(
         &self,
         identity_id: &str,
@@ -164,8 +166,8 @@ impl Client {
         })
     }
 
-    /// Deletes an identity for good. One that is gone already is deleted too; one of another
-    /// resource is an error.
+    /// Deletes an identity permanently. Succeeds if it is already deleted; fails if it belongs to
+    /// another resource.
     pub async fn delete_identity(
         &self,
         identity_id: &str,
@@ -177,7 +179,7 @@ impl Client {
         let read = |answer: &Answer| match answer.status {
             204 => Some(Deleted { was_gone: false }),
             200..300 => None,
-            // A second delete's answer is documented nowhere.
+            // The answer to a second delete is not documented.
             _ => (answer.error_code(Operation::DeleteIdentity).0 == Kind::IdentityNotFound)
                 .then_some(Deleted { was_gone: true }),
         };
@@ -201,11 +203,11 @@ impl Client {
         Ok(IssuedToken::new(done.value, done.date, done.received_at))
     }
 
-    /// Waits until a call of `operation` may go out. May be dropped at any time.
+    /// Waits until a call of `operation` may be sent. Cancel safe.
     pub async fn turn(&self, operation: Operation, urgency: Urgency) -> Turn {
         if let Credential::Entra(bearer) = &self.credential {
-            // Before the turn, so that nobody waits in a place that others could use. What it lacks,
-            // the call will say.
+            // Before the turn, so that no call occupies a slot that others could use. An error here
+            // is reported by the call itself.
             let _ = Box::pin(bearer.token()).await;
         }
         let waiting = self.shared.config.metrics.wait(operation);

@@ -1,4 +1,4 @@
-//! The endpoint's clock, as its answers tell it.
+//! Clock of an endpoint, derived from the `Date` of its answers.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,16 +7,16 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How far off a signature's time must be for a wrong clock to be why the service refused it.
+/// Minimum clock difference for which a rejected signature is attributed to a wrong clock.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// What is known of one endpoint's clock.
+/// State of one endpoint's clock.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     last: Mutex<Option<Seen>>,
 }
 
-/// The `Date` of an answer, and when it arrived.
+/// `Date` of an answer, and the time at which it arrived.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     date: Timestamp,
@@ -25,27 +25,27 @@ struct Seen {
 }
 
 impl Clock {
-    /// The endpoint's clock minus the local one.
+    /// Returns the endpoint's clock minus the local clock.
     pub(super) fn offset(&self) -> Option<SignedDuration> {
         self.last().map(|seen| seen.date.duration_since(seen.local))
     }
 
-    /// The endpoint's time now, or up to a second earlier. Counted from its last answer by the
-    /// monotonic clock, so that a local clock that is set makes no difference.
+    /// Returns the endpoint's current time, or up to a second earlier. Measured from its last
+    /// answer with the monotonic clock, so that setting the local clock makes no difference.
     pub(super) fn now(&self) -> Option<Timestamp> {
         let seen = self.last()?;
         seen.date.checked_add(seen.at.elapsed()).ok()
     }
 
-    /// The endpoint's time at a local time.
+    /// Converts a local time to the endpoint's time.
     pub(super) fn at(&self, local: Timestamp) -> Timestamp {
-        // A sum beyond the year 9999 leaves the local time, which then is as wrong as any.
+        // A sum beyond the year 9999 returns the local time, which then is as wrong as any.
         local
             .checked_add(self.offset().unwrap_or_default())
             .unwrap_or(local)
     }
 
-    /// An answer with this `Date` arrived at a local time.
+    /// Records an answer with this `Date` that arrived at a local time.
     pub(super) fn learn(&self, date: Timestamp, local: Timestamp) {
         let seen = Seen {
             date,
@@ -60,13 +60,13 @@ impl Clock {
     }
 }
 
-/// Whether a request signed at `signed` may have been refused for its time by a service whose
-/// answer is dated `date`.
+/// Whether a request signed at `signed` may have been rejected for its time by an answer dated
+/// `date`.
 pub(super) fn is_far_off(signed: Timestamp, date: Timestamp) -> bool {
     date.duration_since(signed).abs() > TOLERANCE
 }
 
-/// Reads a date as HTTP headers have it, in any of the three forms.
+/// Parses a date in any of the three forms that HTTP headers use.
 pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text)
         .ok()
@@ -97,7 +97,7 @@ mod tests {
         let clock = Clock::default();
         assert_eq!(clock.now(), None);
         let date = http_date("Thu, 01 Jan 2026 05:00:00 GMT").unwrap();
-        // Were it counted by the local clock, this one would put it into another year.
+        // Measured with the local clock, this would result in a different year.
         clock.learn(date, "2020-01-01T00:00:00Z".parse().unwrap());
         let now = clock.now().unwrap();
         assert!(now >= date && now < date + SignedDuration::from_mins(10));

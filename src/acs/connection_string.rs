@@ -1,31 +1,32 @@
-//! `endpoint=https://...;accesskey=...`, as portals and tools hand it out.
+//! Connection string (`endpoint=https://...;accesskey=...`), as the Azure portal and tools show it.
 
 use secrecy::ExposeSecret as _;
 
 use super::{AccessKey, AccessKeyError, Endpoint, EndpointError, PastedError, clean_credential};
 
-/// Names longer than this, or with anything but letters in them, may be pieces of a key that was
-/// pasted in the wrong place.
+/// Maximum length of a name that is shown. Longer names, and names with characters other than
+/// letters, may be parts of a key that was pasted in the wrong place.
 const LONGEST_SHOWN_NAME: usize = 24;
 
-/// A connection string's content.
+/// Contents of a connection string.
 #[derive(Clone, Debug)]
 pub struct ConnectionString {
-    /// Where the resource answers.
+    /// Endpoint of the resource.
     pub endpoint: Endpoint,
-    /// What signs its requests.
+    /// Access key that signs requests.
     pub key: AccessKey,
-    /// The names of unknown keys, for a warning. Their values are dropped, and a name that doesn't
+    /// Names of unknown keys, for a warning. Their values are dropped, and a name that does not
     /// look like one is not shown.
     pub ignored: Vec<String>,
 }
 
 impl ConnectionString {
-    /// Reads a connection string.
+    /// Parses a connection string.
     ///
-    /// Names in any letter case and order, white space round names and values, one `;` at the end,
-    /// and what pasting adds ([`clean_credential`]) are fine. Unknown names are ignored. The official parsers disagree on most of this; a
-    /// text that any of them reads is read the same way here, unless it is ambiguous.
+    /// Accepts names in any letter case and order, white space around names and values, one `;` at
+    /// the end, and what pasting adds ([`clean_credential`]). Ignores unknown names. The official
+    /// parsers disagree on most of this; a text that any of them accepts is read the same way here,
+    /// unless it is ambiguous.
     pub fn parse(text: &str) -> Result<Self, ConnectionStringError> {
         use ConnectionStringError as Error;
         let text = clean_credential(text)?;
@@ -39,7 +40,7 @@ impl ConnectionString {
             if segment.trim().is_empty() {
                 return Err(Error::EmptyPart { position });
             }
-            // Only at the first: a key ends in = itself.
+            // Only at the first `=`: a key ends in `=` itself.
             let (name, value) = segment
                 .split_once('=')
                 .ok_or(Error::NoEquals { position })?;
@@ -79,55 +80,55 @@ fn shown(name: &str) -> String {
     }
 }
 
-/// Why a text is no connection string. Never contains any of it.
+/// Reason why a text is not a connection string. Never contains any of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionStringError {
-    /// Nothing in it.
+    /// The text is empty.
     #[error("the connection string is empty; it must read endpoint=https://...;accesskey=...")]
     Empty,
-    /// Something else was pasted.
+    /// The text is something else that was pasted by mistake.
     #[error("the connection string {0}")]
     Pasted(#[from] PastedError),
-    /// `;;`, or a `;` in front.
+    /// The text contains `;;`, or starts with `;`.
     #[error("part {position} of the connection string is empty; write exactly one ; between parts")]
     EmptyPart {
-        /// Counted from 1.
+        /// Position of the part, counted from 1.
         position: usize,
     },
-    /// A part without `=`.
+    /// A part has no `=`.
     #[error("part {position} of the connection string has no =; each part must read name=value")]
     NoEquals {
-        /// Counted from 1.
+        /// Position of the part, counted from 1.
         position: usize,
     },
-    /// A part that starts with `=`.
+    /// A part starts with `=`.
     #[error("part {position} of the connection string has no name; each part must read name=value")]
     NoName {
-        /// Counted from 1.
+        /// Position of the part, counted from 1.
         position: usize,
     },
-    /// `endpoint=` or `accesskey=` without more.
+    /// `endpoint=` or `accesskey=` has no value.
     #[error("{name} has no value in the connection string; add its value")]
     EmptyValue {
         /// `endpoint` or `accesskey`.
         name: &'static str,
     },
-    /// `endpoint` or `accesskey` a second time.
+    /// `endpoint` or `accesskey` is given twice.
     #[error("{name} occurs twice in the connection string; keep one")]
     Twice {
         /// `endpoint` or `accesskey`.
         name: &'static str,
     },
-    /// No `endpoint` or no `accesskey`.
+    /// `endpoint` or `accesskey` is missing.
     #[error("the connection string has no {name}; it must read endpoint=https://...;accesskey=...")]
     Missing {
         /// `endpoint` or `accesskey`.
         name: &'static str,
     },
-    /// The endpoint isn't one.
+    /// The endpoint is invalid.
     #[error("in the connection string, {0}")]
     Endpoint(#[from] EndpointError),
-    /// The access key isn't one.
+    /// The access key is invalid.
     #[error("in the connection string, {0}")]
     AccessKey(#[from] AccessKeyError),
 }

@@ -1,23 +1,24 @@
-//! What proves who calls.
+//! Credential for ACS.
 
 use std::sync::Arc;
 
 use super::{AccessKey, Bearer};
 
-/// What proves to the service that its caller may call. Can't be printed.
+/// Credential that authenticates requests to ACS. `Debug` does not print it.
 #[derive(Clone, Debug)]
 pub enum Credential {
-    /// Signs each request with an access key of the resource.
+    /// Access key of the resource, which signs each request.
     AccessKey(AccessKey),
-    /// Sends a token of Microsoft Entra ID, which is had when it is needed.
+    /// Token of Microsoft Entra ID, requested when it is needed.
     Entra(Arc<Bearer>),
 }
 
 impl Credential {
-    /// Tells credentials apart without telling a secret: 16 hexadecimal digits.
+    /// Returns 16 hexadecimal digits that identify the credential without disclosing a secret.
     ///
-    /// Of an access key it changes with the key. Of an Entra credential it is that of the identity:
-    /// neither a renewed token nor another client secret of the same application changes it.
+    /// For an access key it changes with the key. For an Entra credential it is that of the
+    /// identity: neither a renewed token nor another client secret of the same application changes
+    /// it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         match self {
@@ -26,7 +27,8 @@ impl Credential {
         }
     }
 
-    /// Whether there is no difference at all, of secrets neither: what refused one, refuses both.
+    /// Whether the credentials are the same including their secrets: if ACS rejects one, it rejects
+    /// both.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -36,7 +38,8 @@ impl Credential {
         }
     }
 
-    /// Whether tokens that were issued by its authority die with it: those of a regenerated key do.
+    /// Whether tokens issued with this credential become invalid together with it, as those of a
+    /// regenerated access key do.
     #[must_use]
     pub fn takes_tokens_with_it(&self) -> bool {
         matches!(self, Self::AccessKey(_))

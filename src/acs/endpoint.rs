@@ -1,15 +1,15 @@
-//! Where an ACS resource answers.
+//! Endpoint of an ACS resource.
 
 use std::fmt;
 
 use url::{Host, Url};
 
-/// The base address of an ACS resource: scheme, host and port, nothing else.
+/// Base URL of an ACS resource: scheme, host and port, nothing else.
 ///
-/// Normalised: scheme and host in lower case, international names in their ASCII form, no default
+/// Normalized: scheme and host in lower case, international names in their ASCII form, no default
 /// port, no trailing slash. Two texts for the same address are equal as endpoints.
 ///
-/// The host is taken as given and never built from a resource's name: its form differs between
+/// The host is used as given and never derived from a resource's name: its form differs between
 /// clouds, regions and the ages of resources.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -20,14 +20,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads an absolute `http` or `https` address without user info, path, query or fragment.
+    /// Parses an absolute `http` or `https` URL without user info, path, query or fragment.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let text = text.trim();
         if text.is_empty() {
             return Err(EndpointError::Empty);
         }
-        // The URL standard forgives and drops these, so that what a person reads isn't what a
-        // program connects to.
+        // The URL standard tolerates and drops these, so that a person would read a different
+        // address than the one a program connects to.
         if text.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control()) {
             return Err(EndpointError::ForbiddenCharacter);
         }
@@ -80,7 +80,7 @@ impl Endpoint {
         })
     }
 
-    /// The host without its port; an IPv6 address in its brackets.
+    /// Returns the host without its port; an IPv6 address is in brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         self.text
@@ -88,25 +88,26 @@ impl Endpoint {
             .unwrap_or_default()
     }
 
-    /// The host, and the port where it isn't the scheme's default: the `Host` header.
+    /// Returns the value of the `Host` header: the host, and the port unless it is the scheme's
+    /// default.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.text.get(self.authority_start..).unwrap_or_default()
     }
 
-    /// The port, where none is given the scheme's default.
+    /// Returns the port; the scheme's default if none is given.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether requests travel encrypted.
+    /// Whether requests are encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.text.starts_with("https:")
     }
 
-    /// The normalised address, without a trailing slash.
+    /// Returns the normalized URL, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -119,48 +120,48 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Why a text is no endpoint. Never contains the text: it may hold a password.
+/// Reason why a text is not an endpoint. Never contains the text: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Nothing but white space.
+    /// The text is empty or white space.
     #[error(
         "the endpoint is empty; use an address such as https://contoso.communication.azure.com"
     )]
     Empty,
-    /// A backslash, white space or a control character inside.
+    /// The text contains a backslash, white space or a control character.
     #[error("the endpoint contains white space, a control character or a backslash; remove it")]
     ForbiddenCharacter,
-    /// No scheme.
+    /// The URL has no scheme.
     #[error("the endpoint has no scheme; it must start with https://")]
     NotAbsolute,
-    /// A scheme other than http and https.
+    /// The scheme is neither http nor https.
     #[error("the endpoint's scheme must be https, or http for an emulator")]
     Scheme,
-    /// A name or password in front of the host.
+    /// The URL has a user name or password.
     #[error("the endpoint must not contain user info; remove everything up to the @")]
     UserInfo,
-    /// A path other than `/`.
+    /// The URL has a path other than `/`.
     #[error("the endpoint must have no path; remove everything after the host")]
     Path,
-    /// A query.
+    /// The URL has a query.
     #[error("the endpoint must have no query; remove the ? and everything after it")]
     Query,
-    /// A fragment.
+    /// The URL has a fragment.
     #[error("the endpoint must have no fragment; remove the # and everything after it")]
     Fragment,
-    /// No host.
+    /// The URL has no host.
     #[error(
         "the endpoint has no host; use an address such as https://contoso.communication.azure.com"
     )]
     NoHost,
-    /// A host that starts or ends with a dot, or has two in a row: perhaps the same machine, under a
-    /// name that matches no rule.
+    /// The host starts or ends with a dot, or has two in a row: such a name may resolve to the same
+    /// machine but match no rule.
     #[error("the endpoint's host has an extra dot; remove it")]
     EmptyLabel,
-    /// Port 0.
+    /// The port is 0.
     #[error("the endpoint's port must be between 1 and 65535")]
     PortZero,
-    /// Not a URL for another reason.
+    /// The text is not a URL for another reason.
     #[error("the endpoint is not a valid URL: {0}")]
     Malformed(url::ParseError),
 }

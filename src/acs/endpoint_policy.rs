@@ -1,8 +1,8 @@
-//! Where a credential may be sent.
+//! Policy for the endpoints that credentials may be sent to.
 
 use super::Endpoint;
 
-/// The host names of the Azure clouds' ACS resources: public, US Government, China, Germany.
+/// Host name suffixes of ACS resources in the Azure clouds: public, US Government, China, Germany.
 const AZURE_SUFFIXES: [&str; 4] = [
     "communication.azure.com",
     "communication.azure.us",
@@ -10,8 +10,8 @@ const AZURE_SUFFIXES: [&str; 4] = [
     "communication.azure.de",
 ];
 
-/// The endpoints to which a credential may be sent: the administrator's decision, since whoever
-/// writes a connection would otherwise choose who gets to see its credentials in use.
+/// Endpoints that credentials may be sent to. The administrator sets them; otherwise every author
+/// of a connection could choose who receives its credentials.
 #[derive(Clone, Debug)]
 pub struct Allowed {
     suffixes: Vec<String>,
@@ -25,11 +25,11 @@ struct HostPort {
 }
 
 impl Allowed {
-    /// The Azure clouds, plus what the flags name.
+    /// Allows the Azure clouds and what the flags name.
     ///
     /// * `allow` (`--allow-endpoint`): host names. A name allows itself and every name below it.
-    /// * `insecure` (`--allow-insecure-endpoint`): hosts, each optionally with `:port`, that may
-    ///   be reached over plain http. Matched exactly; they need no `--allow-endpoint`.
+    /// * `insecure` (`--allow-insecure-endpoint`): hosts, each optionally with `:port`, that may be
+    ///   reached over plain http. Matched exactly; they need no `--allow-endpoint`.
     pub fn new(allow: Vec<String>, insecure: Vec<String>) -> Result<Self, AllowedError> {
         let mut suffixes: Vec<String> = AZURE_SUFFIXES.map(str::to_owned).into();
         for text in allow {
@@ -85,14 +85,15 @@ impl Allowed {
 }
 
 impl HostPort {
-    /// Reads `host` or `host:port` by the rules of an endpoint, so that both are normalised alike.
+    /// Parses `host` or `host:port` with the rules of an endpoint, so that both are normalized
+    /// alike.
     fn parse(text: &str) -> Option<Self> {
         if text.contains(['/', '*']) {
             return None;
         }
         let endpoint = Endpoint::parse(&format!("http://{text}")).ok()?;
-        // The endpoint no longer tells a default port from none. The end of an IPv6 address is no
-        // number, since it has a bracket.
+        // A parsed endpoint does not distinguish a default port from none. The end of an IPv6
+        // address is not mistaken for a port, since it has a bracket.
         let port = text
             .trim()
             .rsplit_once(':')
@@ -104,7 +105,7 @@ impl HostPort {
     }
 }
 
-/// A flag's value that names no host.
+/// Value of a flag that is not a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{flag} must be a host name such as acs.example.com{with_port}, without scheme or path; got {text:?}"
@@ -115,25 +116,25 @@ pub struct AllowedError {
     with_port: &'static str,
 }
 
-/// Why no credential may be sent to an endpoint. Names the flag that would change it.
+/// Reason why credentials may not be sent to an endpoint. Names the flag that would allow it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
-    /// The host belongs to none of the Azure clouds and to no flag.
+    /// The host belongs to none of the Azure clouds and is not allowed by a flag.
     #[error(
         "{host} is not a host of Azure Communication Services, so no credential is sent to it; an \
          administrator can allow it with --allow-endpoint {host}"
     )]
     Unknown {
-        /// The endpoint's host.
+        /// Host of the endpoint.
         host: String,
     },
-    /// Plain http.
+    /// The endpoint uses plain http.
     #[error(
         "the endpoint {authority} uses plain http, so no credential is sent to it; use https, or \
          ask an administrator to allow it with --allow-insecure-endpoint {authority}"
     )]
     Insecure {
-        /// The endpoint's host, with its port if it has one.
+        /// Host of the endpoint, with its port if it has one.
         authority: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Who calls with a token of Microsoft Entra ID, and where such tokens come from.
+//! Identities in Microsoft Entra ID, and the sources of their tokens.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,52 +11,53 @@ use url::Url;
 
 use super::Endpoint;
 
-/// Keeps fingerprints from being plain hashes of what others may publish.
+/// Domain separator: without it fingerprints would be plain hashes of values that others may
+/// publish.
 const FINGERPRINT_DOMAIN: &str = "acs-identity-operator/entra";
 
-/// An identity in Entra ID, and what proves to be it. Can't be printed.
+/// Identity in Entra ID and its credential. `Debug` does not print it.
 #[derive(Clone)]
 pub enum EntraIdentity {
-    /// An application with a client secret.
+    /// Application with a client secret.
     ClientSecret {
-        /// The directory: a GUID or a domain name.
+        /// Tenant (directory): a GUID or a domain name.
         tenant_id: String,
-        /// The application.
+        /// Client id of the application.
         client_id: String,
-        /// The secret's value.
+        /// Value of the secret.
         secret: SecretString,
     },
-    /// An application or managed identity that trusts the tokens of someone else.
+    /// Application or managed identity with a federated credential for another token issuer.
     Federated {
-        /// The directory: a GUID or a domain name.
+        /// Tenant (directory): a GUID or a domain name.
         tenant_id: String,
-        /// The application or managed identity.
+        /// Client id of the application or managed identity.
         client_id: String,
-        /// Who is trusted: tells one source of assertions from another.
+        /// Subject of the federated credential; distinguishes sources of assertions.
         subject: String,
-        /// Brings a fresh token of that one.
+        /// Source of a fresh token of that subject.
         assertion: AssertionSource,
     },
     /// As `Federated`, with the token in [`EntraConfig::federated_token_file`].
     OwnWorkload {
-        /// The directory: a GUID or a domain name.
+        /// Tenant (directory): a GUID or a domain name.
         tenant_id: String,
-        /// The application or managed identity.
+        /// Client id of the application or managed identity.
         client_id: String,
     },
-    /// The machine's own identity, or one of those assigned to it. Where there is an
-    /// [`EntraConfig::local_token_endpoint`], the one that it speaks for.
+    /// System-assigned identity of the machine, or one of the user-assigned identities. If there is
+    /// an [`EntraConfig::local_token_endpoint`], the identity that the endpoint issues tokens for.
     Managed {
-        /// Which of the assigned ones.
+        /// Client id of a user-assigned identity.
         client_id: Option<String>,
     },
 }
 
-/// Brings an assertion.
+/// Function that returns an assertion.
 pub type AssertionSource =
     Arc<dyn Fn() -> BoxFuture<'static, Result<SecretString, NoAssertion>> + Send + Sync>;
 
-/// Why there is no assertion.
+/// Reason why no assertion is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoAssertion {
     /// What happened.
@@ -66,7 +67,7 @@ pub struct NoAssertion {
 }
 
 impl EntraIdentity {
-    /// Tells who it is, not by which secret: 16 hexadecimal digits.
+    /// Returns 16 hexadecimal digits that identify the identity, independent of its secret.
     pub(super) fn fingerprint(&self) -> String {
         let (tenant_id, client_id) = self.who();
         let digest = digest(&[FINGERPRINT_DOMAIN, tenant_id, client_id]);
@@ -75,7 +76,7 @@ impl EntraIdentity {
         format!("{head:016x}")
     }
 
-    /// Tells all that matters apart, secrets too.
+    /// Returns a hash of everything that distinguishes two identities, including secrets.
     pub(super) fn key(&self) -> [u8; 32] {
         let (tenant_id, client_id) = self.who();
         let (kind, proof) = match self {
@@ -87,7 +88,7 @@ impl EntraIdentity {
         digest(&[kind, tenant_id, client_id, proof])
     }
 
-    /// Directory and application, where a directory is asked for the token.
+    /// Returns tenant and application, if the token is requested from a tenant.
     pub(super) fn application(&self) -> Option<(&str, &str)> {
         match self {
             Self::ClientSecret {
@@ -123,7 +124,8 @@ impl fmt::Debug for EntraIdentity {
     }
 }
 
-/// A digest of parts, each with its length, so that none can reach into another.
+/// Hashes the parts, each with its length, so that no part can be mistaken for the beginning of
+/// another.
 fn digest(parts: &[&str]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -133,31 +135,33 @@ fn digest(parts: &[&str]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Where tokens of Entra ID come from, for the whole process: an administrator's decision, since
-/// client secrets and assertions are sent there.
+/// Sources of Entra ID tokens, for the whole process. The administrator sets them, since client
+/// secrets and assertions are sent there.
 #[derive(Clone, Debug)]
 pub struct EntraConfig {
-    /// `https://login.microsoftonline.com`.
+    /// Default: `https://login.microsoftonline.com`.
     pub(super) authority: String,
-    /// `https://communication.azure.com/`.
+    /// Default: `https://communication.azure.com/`.
     pub(super) audience: String,
     pub(super) local_token_endpoint: Option<Url>,
     pub(super) federated_token_file: Option<PathBuf>,
 }
 
-/// The authority of Azure's public cloud.
+/// Authority of Azure's public cloud.
 pub const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
-/// What the official clients ask tokens for, in every cloud. The slash at its end belongs to it.
+/// Audience that the official clients request tokens for, in every cloud. The trailing slash is
+/// part of it.
 pub const PUBLIC_AUDIENCE: &str = "https://communication.azure.com/";
 
 impl EntraConfig {
-    /// Checks what the flags say.
+    /// Validates the values of the flags.
     ///
-    /// * `authority` (`--entra-authority`): an address over https, without path
-    /// * `audience` (`--acs-audience`): for what tokens are asked
-    /// * `local_token_endpoint` (`--local-token-endpoint`): where tokens come from instead of the
+    /// * `authority` (`--entra-authority`): https URL without path
+    /// * `audience` (`--acs-audience`): audience that tokens are requested for
+    /// * `local_token_endpoint` (`--local-token-endpoint`): token endpoint used instead of the
     ///   machine's managed identity
-    /// * `federated_token_file` (`--federated-token-file`): the process's own workload identity
+    /// * `federated_token_file` (`--federated-token-file`): file with the process's own workload
+    ///   identity token
     pub fn new(
         authority: &str,
         audience: String,
@@ -193,19 +197,19 @@ impl EntraConfig {
         })
     }
 
-    /// Whether [`EntraIdentity::Managed`] is whoever the local token endpoint speaks for.
+    /// Whether [`EntraIdentity::Managed`] is the identity of the local token endpoint.
     #[must_use]
     pub fn has_local_token_endpoint(&self) -> bool {
         self.local_token_endpoint.is_some()
     }
 
-    /// Whether there is a token for [`EntraIdentity::OwnWorkload`].
+    /// Whether there is a token file for [`EntraIdentity::OwnWorkload`].
     #[must_use]
     pub fn has_federated_token(&self) -> bool {
         self.federated_token_file.is_some()
     }
 
-    /// The audience in the form of a scope.
+    /// Returns the audience in the form of a scope.
     pub(super) fn scope(&self) -> String {
         format!("{}/.default", self.audience)
     }
@@ -222,20 +226,20 @@ impl Default for EntraConfig {
     }
 }
 
-/// A flag's value that is wrong.
+/// Invalid value of a flag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntraConfigError {
-    /// Not an https address.
+    /// The authority is not an https URL.
     #[error(
         "--entra-authority must be an https address without path, such as {PUBLIC_AUTHORITY}; got {0:?}"
     )]
     Authority(String),
-    /// Not an audience.
+    /// The audience is invalid.
     #[error(
         "--acs-audience must be a resource such as {PUBLIC_AUDIENCE}, without /.default; got {0:?}"
     )]
     Audience(String),
-    /// Not an address.
+    /// The local token endpoint is not a URL.
     #[error(
         "--local-token-endpoint must be an address such as http://localhost:50342/oauth2/token; got {0:?}"
     )]

@@ -1,4 +1,4 @@
-//! What can go wrong with a call, and what it means.
+//! Errors of calls to ACS, and their meaning.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,40 +7,40 @@ use jiff::SignedDuration;
 
 use super::{Endpoint, Operation};
 
-/// What went wrong, by what there is to do about it.
+/// Kind of an error, by what can be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// 401 or 403 that speaks of the caller: wrong or regenerated key, wrong resource, no role.
+    /// 401 or 403 about the caller: wrong or regenerated key, wrong resource, missing role.
     CredentialRefused,
-    /// Entra ID refuses to give a token to the identity that is to call: unknown, a wrong or expired
-    /// secret, no trust, no consent.
+    /// Entra ID refuses to issue a token to the identity: unknown identity, wrong or expired
+    /// secret, no federated credential, no consent.
     TokenRefused,
-    /// Entra ID, or what stands in for it on the machine, can't be reached or can't answer.
+    /// Entra ID, or its substitute on the machine, is unreachable or cannot answer.
     TokenUnavailable,
-    /// What is to prove the identity to Entra ID can't be had.
+    /// The assertion that proves the identity to Entra ID is not available.
     NoAssertion,
-    /// 401 that speaks of the identity: it belongs to another resource, or was never made.
+    /// 401 about the identity: it belongs to another resource, or was never created.
     IdentityNotOwned,
     /// The identity was deleted.
     IdentityNotFound,
-    /// 401 that speaks of the Teams user's token in the request.
+    /// 401 about the Teams user's token in the request.
     InvalidUserToken,
-    /// The service says that the request is wrong in another way; the message says which.
+    /// ACS says that the request is invalid in another way; the message says which.
     Invalid,
-    /// The request can't be made of what was given. Nothing was sent.
+    /// The request cannot be built from the input. Nothing was sent.
     Malformed,
-    /// The API version lacks what was asked for. Mostly found out without a call.
+    /// The API version lacks a feature that the request needs. Mostly detected without a call.
     Unsupported,
     /// 429.
     Throttled,
-    /// 5xx or 408: the service, or what stands in front of it, answered that it can't.
+    /// 5xx or 408: ACS, or a proxy in front of it, answered that it is unavailable.
     Unavailable,
     /// No connection: name resolution, refusal, TLS, or a timeout of these. Nothing was sent.
     Unreachable,
-    /// Sent, and the answer was lost to a timeout or a broken connection.
+    /// The request was sent, and the answer was lost to a timeout or a broken connection.
     NoAnswer,
-    /// Something answered that isn't the ACS identity service, such as a proxy: the answer has
-    /// neither the form of a success nor that of the service's errors.
+    /// The answer is not from ACS, but for example from a proxy: it has neither the form of a
+    /// success nor that of an ACS error.
     NotTheService,
     /// Nothing was sent: this process may no longer act ([`ServiceConfig::may_send`]).
     ///
@@ -49,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// One word for conditions, events and metrics.
+    /// Returns the reason, one word, for conditions, Events and metrics.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -131,20 +131,22 @@ impl Kind {
     }
 }
 
-/// Whether a failed call may have had its effect.
+/// Whether a failed call may have had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// It surely had none.
+    /// The call had no effect.
     NotDone,
-    /// It may have had it, or, where the error [is lost](Error::is_lost), may still get it.
+    /// The call may have had its effect, or, if the error [is lost](Error::is_lost), may still have
+    /// it.
     Unknown,
 }
 
-/// A call that failed, after all its retries.
+/// Error of a call, after all its retries.
 ///
-/// Displays as a sentence of what happened and a sentence of what to do, without anything that
-/// changes from one attempt to the next, so that it can stand in a status. Never contains a
-/// secret: what the service says is scrubbed of what was sent and of all that looks like a token.
+/// Displays as a sentence that says what happened and a sentence that says what to do, without
+/// anything that differs between attempts, so that it can be written to a status. Never contains a
+/// secret: the message of ACS is scrubbed of the request's secrets and of everything that looks
+/// like a token.
 #[derive(Clone)]
 pub struct Error {
     details: Box<Details>,
@@ -162,12 +164,12 @@ pub(super) struct Details {
     pub retry_after: Option<SignedDuration>,
     pub outcome: Outcome,
     pub lost: bool,
-    /// Better advice than the kind's.
+    /// Advice that replaces the kind's.
     pub advice: Option<Cow<'static, str>>,
 }
 
 impl Details {
-    /// An error of which nothing more is known, and without any effect.
+    /// Returns an error without details and without any effect.
     pub(super) fn new(operation: Operation, endpoint: String, kind: Kind) -> Self {
         Self {
             operation,
@@ -192,20 +194,20 @@ impl Error {
         }
     }
 
-    /// An error of this kind, without any effect: what a stand-in for the service answers.
+    /// Returns an error of this kind without any effect, for fakes of ACS in tests.
     #[must_use]
     pub fn of_kind(operation: Operation, endpoint: &Endpoint, kind: Kind) -> Self {
         Self::new(Details::new(operation, endpoint.to_string(), kind))
     }
 
-    /// The same error with the wait that the service asked for.
+    /// Returns the same error with the wait that ACS requested.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<SignedDuration>) -> Self {
         self.details.retry_after = wait;
         self
     }
 
-    /// Adds what earlier attempts of the same call may have done.
+    /// Adds the possible effects of earlier attempts of the same call.
     #[must_use]
     pub fn after(mut self, outcome: Outcome, lost: bool) -> Self {
         self.details.outcome = self.details.outcome.max(outcome);
@@ -213,13 +215,13 @@ impl Error {
         self
     }
 
-    /// What went wrong with the last attempt.
+    /// Kind of the last attempt's error.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.details.kind
     }
 
-    /// One word for conditions, events and metrics.
+    /// Returns the reason, one word, for conditions, Events and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.kind().reason()
@@ -231,50 +233,50 @@ impl Error {
         self.details.outcome
     }
 
-    /// Whether the answer to any attempt was lost: the service may act on it even after this
-    /// error, up to the call's [total timeout](super::ServiceConfig::total_timeout) from now.
+    /// Whether the answer to any attempt was lost: ACS may execute it even after this error, until
+    /// the call's [total timeout](super::ServiceConfig::total_timeout) from now.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.details.lost
     }
 
-    /// How long the service asked to wait, at most a day.
+    /// Returns the wait that ACS requested, at most a day.
     #[must_use]
     pub fn retry_after(&self) -> Option<SignedDuration> {
         self.details.retry_after
     }
 
-    /// What was asked for.
+    /// Operation of the call.
     #[must_use]
     pub fn operation(&self) -> Operation {
         self.details.operation
     }
 
-    /// The HTTP status of the last answer, if there was one.
+    /// HTTP status of the last answer, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.details.status
     }
 
-    /// The service's error code, such as `IdentityNotOwned`.
+    /// Error code of ACS, such as `IdentityNotOwned`.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.details.code.as_deref()
     }
 
-    /// What the service said, or what broke, in at most some hundred bytes.
+    /// Message of ACS, or the cause of a connection failure, in at most a few hundred bytes.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.details.message.as_deref()
     }
 
-    /// The answer's `MS-CV` header, by which Microsoft's support finds a call. For logs.
+    /// `MS-CV` header of the answer, with which Microsoft's support finds a call. For logs.
     #[must_use]
     pub fn ms_cv(&self) -> Option<&str> {
         self.details.ms_cv.as_deref()
     }
 
-    /// What to do about it, as a sentence without its full stop.
+    /// What to do about the error, as a sentence without its full stop.
     #[must_use]
     pub fn advice(&self) -> &str {
         match &self.details.advice {

@@ -1,10 +1,10 @@
-//! What an answer means.
+//! Classification of ACS error codes.
 
 use super::answer::Answer;
 use super::{Kind, Operation, Outcome};
 
 impl Answer {
-    /// What an answer other than a success means, by (status, code) with fallbacks on the status.
+    /// Returns the meaning of an unsuccessful answer, by (status, code), with fallbacks by status.
     pub(super) fn error_code(&self, operation: Operation) -> (Kind, Outcome) {
         let judgement = self.judgement();
         let is_judged = judgement.is_some();

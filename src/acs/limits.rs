@@ -1,4 +1,4 @@
-//! How often the service may be called.
+//! Rate limits of ACS.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::Operation;
 
-/// The span over which the service counts calls.
+/// Time window over which ACS counts calls.
 pub const SPAN: Duration = Duration::from_secs(30);
 
 impl Operation {
-    /// Calls in 30 s that the service takes, per resource ("Service limits for Azure
+    /// Number of calls in 30 s that ACS accepts per resource ("Service limits for Azure
     /// Communication Services", section Identity).
     #[must_use]
     pub fn limit(self) -> usize {
@@ -22,37 +22,38 @@ impl Operation {
     }
 }
 
-/// When an operation's next call may go out. Pure: told the time, never asks for it.
+/// Rate limiter of one operation. Pure: the caller passes the time.
 ///
-/// A call counts from its start until 30 s after its end: the service counted it somewhere in
-/// between, so its own window is never exceeded, however long a call was under way.
+/// A call counts from its start until 30 s after its end: ACS counted it at some time in between,
+/// so its own window is never exceeded, regardless of how long a call was in flight.
 #[derive(Debug)]
 pub(super) struct Window {
     limit: usize,
     under_way: usize,
     ended: VecDeque<Instant>,
     closed_until: Option<Instant>,
-    /// When the service last asked for a pause, and how many calls in 30 s it got from then on.
+    /// Time at which ACS last requested a pause, and the number of calls in 30 s allowed from then
+    /// on.
     throttled: Option<(Instant, usize)>,
 }
 
-/// How much of the window a call may use.
+/// Share of the window that a call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
-    /// All of it.
+    /// The whole window.
     Whole,
-    /// Nine tenths: what is not due yet leaves room for what is.
+    /// Nine tenths: calls that are not due yet leave room for those that are.
     Routine,
 }
 
-/// The answer to whether a call may go out.
+/// Time at which a call may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// At once.
+    /// Immediately.
     Now,
-    /// Then, or earlier if nothing else is waited for.
+    /// At this time, or earlier if nothing else waits.
     At(Instant),
-    /// When a call under way has ended.
+    /// After a call in flight has ended.
     AfterACall,
 }
 
@@ -67,8 +68,8 @@ impl Window {
         }
     }
 
-    /// The limit, or what is left of it: a service that goes on asking for pauses is asked half as
-    /// often each time, and a tenth of the limit more with each span without one.
+    /// Returns the limit, reduced after pauses: each further pause halves it, and each span without
+    /// a pause raises it by a tenth of the full limit.
     fn limit_at(&self, now: Instant) -> usize {
         let Some((since, lowered)) = self.throttled else {
             return self.limit;
@@ -78,7 +79,7 @@ impl Window {
         lowered.saturating_add(grown).min(self.limit)
     }
 
-    /// Whether a call may go out at `now`.
+    /// Returns when a call may be sent, seen at `now`.
     pub(super) fn opening(&mut self, now: Instant, share: Share) -> Opening {
         if let Some(until) = self.closed_until {
             if now < until {
@@ -102,31 +103,31 @@ impl Window {
             .map_or(Opening::AfterACall, |&ended| Opening::At(ended + SPAN))
     }
 
-    /// Calls that are under way.
+    /// Number of calls in flight.
     pub(super) fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// A call goes out.
+    /// Records the start of a call.
     pub(super) fn begin(&mut self) {
         self.under_way += 1;
     }
 
-    /// A call has ended.
+    /// Records the end of a call.
     pub(super) fn end(&mut self, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         self.ended.push_back(now);
     }
 
-    /// A call that was about to go out never did.
+    /// Returns the slot of a call that was granted but not sent.
     pub(super) fn give_back(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// The service asked for a pause. One of more than the span is left to the callers, who then
-    /// say so instead of waiting in silence.
+    /// Records a pause that ACS requested. A pause longer than the span is left to the callers,
+    /// which report it instead of waiting silently.
     pub(super) fn close(&mut self, now: Instant, pause: Duration) {
-        // Those that were on the wire together are one.
+        // Throttled calls that were in flight together count as one.
         if self.closed_until.is_none_or(|until| until <= now) {
             let again = self.throttled.is_some_and(|(at, _)| now < at + 2 * SPAN);
             let limit = self.limit_at(now);
@@ -137,7 +138,7 @@ impl Window {
         self.closed_until = Some(self.closed_until.map_or(until, |closed| closed.max(until)));
     }
 
-    /// Whether nothing of it matters any more.
+    /// Whether no state remains that affects later calls.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.under_way == 0 && self.ended.back().is_none_or(|&ended| ended + SPAN <= now)
     }
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn no_30_s_of_the_service_see_more_than_the_limit() {
-        // Calls of very different lengths, each counted by the service at its start or its end.
+        // Calls of very different durations, each counted by ACS at its start or its end.
         let start = Instant::now();
         let limit = 5;
         let mut window = Window::new(limit);

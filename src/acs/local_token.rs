@@ -1,5 +1,5 @@
-//! The token endpoint that a machine has of its own, as Cloud Shell does: tokens of whoever is
-//! signed in there, for an allow-list of audiences (API reference 7.4).
+//! Local token endpoint of a machine, such as that of Cloud Shell: issues tokens of the signed-in
+//! user for an allow-list of audiences (API reference 7.4).
 
 use std::sync::Mutex;
 
@@ -33,7 +33,7 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
-/// Asks for a token. It may be asked as often as one likes: it keeps tokens itself.
+/// Requests a token. May be called often: the endpoint caches tokens itself.
 pub(super) async fn ask(
     http: &reqwest::Client,
     endpoint: &Url,
@@ -45,7 +45,7 @@ pub(super) async fn ask(
         .finish();
     let answer = send(
         http.post(endpoint.clone())
-            // Without it the endpoint believes that a web page has been tricked into asking.
+            // Without this header the endpoint assumes that a web page sent a forged request.
             .header("metadata", "true")
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body),

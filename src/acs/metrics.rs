@@ -1,4 +1,4 @@
-//! What the client counts.
+//! Metrics of the client.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Operation;
 
-/// Every attempt of every call, in counts and times. Clones share their numbers.
+/// Counts and durations of every attempt of every call. Clones share their numbers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
@@ -17,10 +17,10 @@ pub struct Metrics {
     waiting: Family<OperationLabel, Gauge>,
 }
 
-/// A call that waits for its turn, counted until this is dropped.
+/// Call that waits for its turn; counted until it is dropped.
 pub(super) struct Waiting(Gauge);
 
-/// What an attempt asked for and what came of it.
+/// Operation and outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallLabels {
     /// [`Operation::label`].
@@ -29,7 +29,7 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
-/// What an attempt asked for.
+/// Operation of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OperationLabel {
     /// [`Operation::label`].
@@ -37,8 +37,8 @@ pub struct OperationLabel {
 }
 
 impl Metrics {
-    /// Makes the numbers visible: `acs_calls_total`, `acs_call_duration_seconds` and
-    /// `acs_queue_depth`, behind the registry's own prefix.
+    /// Registers `acs_calls_total`, `acs_call_duration_seconds` and `acs_queue_depth`, with the
+    /// registry's own prefix.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "acs_calls",
@@ -58,7 +58,7 @@ impl Metrics {
         );
     }
 
-    /// How many attempts came out so.
+    /// Returns the number of attempts with this outcome.
     #[must_use]
     pub fn calls(&self, operation: Operation, outcome: &'static str) -> u64 {
         let labels = CallLabels {
@@ -96,7 +96,7 @@ impl Drop for Waiting {
 
 impl Default for Metrics {
     fn default() -> Self {
-        // From what a service nearby needs to the total timeout.
+        // From the latency of a nearby service to the total timeout.
         let histogram =
             || Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
         Self {

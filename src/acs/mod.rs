@@ -1,22 +1,23 @@
-//! The client of the ACS identity service. Knows nothing of Kubernetes.
+//! Client of the ACS identity API. Independent of Kubernetes.
 //!
-//! The way of a call:
+//! Steps of a call:
 //!
-//! 1. [`Client`] checks what can be known without asking and makes a `request`.
-//! 2. `call` waits for its turn in the endpoint's `queue`, where a `schedule` of the service's
-//!    `limits` lets the most urgent go first.
-//! 3. It takes the service's time from the endpoint's `clock` and makes the [`signing::Signature`];
-//!    or, with an [`EntraIdentity`], takes the token that its [`Bearer`] holds or `acquire`s.
-//! 4. `transport` sends the request and reads the `answer`, which has its `error_code`.
-//! 5. What isn't a success becomes an [`Error`], with everything `scrub`bed that could be a secret,
-//!    and `retry` decides whether the call begins again at 2.
+//! 1. [`Client`] checks what can be checked locally and builds a `request`.
+//! 2. `call` waits for its turn in the endpoint's `queue`, where a `schedule` that respects the
+//!    `limits` of ACS picks the most urgent call.
+//! 3. It takes the time of ACS from the endpoint's `clock` and computes the [`signing::Signature`];
+//!    or, with an [`EntraIdentity`], takes the token that its [`Bearer`] caches or requests from
+//!    `token_source`.
+//! 4. `transport` sends the request and reads the `answer`, whose meaning `error_code` determines.
+//! 5. Everything but a success becomes an [`Error`], with possible secrets removed by `scrub`, and
+//!    `retry` decides whether the call starts again at 2.
 //!
 //! Guarantees:
 //!
-//! * A create without `customId` goes out a second time only if the first surely had no effect.
-//! * An [`Error`] says truthfully whether any of its attempts may have had an effect
-//!   ([`Outcome`]), and whether one still may ([`Error::is_lost`]).
-//! * No key, token or signature is in any text that comes out of here.
+//! * A create without `customId` is sent a second time only if the first certainly had no effect.
+//! * An [`Error`] says whether any of its attempts may have had an effect ([`Outcome`]), and
+//!   whether one still may have it ([`Error::is_lost`]).
+//! * No error or log text of this module contains a key, token or signature.
 
 mod access_key;
 mod answer;

@@ -1,8 +1,8 @@
-//! What the service can be asked to do.
+//! Operations of ACS.
 
 use std::fmt;
 
-/// An operation of the service. Each has its own published limit.
+/// Operation of ACS. Each has its own published rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
     /// `POST /identities` without scopes.
@@ -20,7 +20,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The value of the `operation` label in metrics and logs.
+    /// Returns the value of the `operation` label in metrics and logs.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Operation {
 }
 
 impl fmt::Display for Operation {
-    /// As in "could not ...".
+    /// Completes the phrase "could not ...".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CreateIdentity => "create an identity",

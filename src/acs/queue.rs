@@ -1,4 +1,4 @@
-//! Waiting for one's turn at an endpoint.
+//! Queue of calls to an endpoint.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,11 @@ use tokio::time::{Instant, sleep_until};
 use super::Operation;
 use super::schedule::{Position, Schedule};
 
-/// A deadline within this has come: creation times are of the API server's clock.
+/// Tolerance within which a deadline counts as reached: creation times are by the API server's
+/// clock.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 
-/// The [`Schedule`] of one endpoint, with those who wait. Clones share it.
+/// [`Schedule`] of one endpoint, with the waiting calls. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     state: Arc<Mutex<State>>,
@@ -25,34 +26,35 @@ pub(super) struct Queue {
 struct State {
     schedule: Schedule,
     waiting: HashMap<Position, oneshot::Sender<()>>,
-    /// When the timer under way goes off. Several may be under way; only the earliest counts.
+    /// Time of the earliest timer. Several timers may run; only the earliest counts.
     timer: Option<Instant>,
-    /// Where timers run. Permits may be dropped anywhere, even outside of it.
+    /// Runtime for timers. Permits may be dropped anywhere, even outside of it.
     runtime: Option<Handle>,
 }
 
-/// The right to make one call; dropping it says that the call has ended.
+/// Right to send one call; dropping it records the end of the call.
 #[derive(Debug)]
 pub(super) struct Permit {
     queue: Queue,
     operation: Operation,
 }
 
-/// When a call goes out: its turn has come, or it waits for it. Dropping it gives the turn back.
+/// Turn of a call: granted, or still waiting. Dropping it returns the turn.
 #[derive(Debug)]
 pub struct Turn {
-    /// Whose place it takes, also when the call is repeated.
+    /// Priority, also used for retries of the call.
     pub(super) urgency: Urgency,
-    /// The turn, if it has come.
+    /// Permit, if the turn is granted.
     pub(super) permit: Option<Permit>,
 }
 
-/// Who waits, and how urgently.
+/// Tenant and deadline of a waiting call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Urgency {
-    /// The earliest goes first.
+    /// Deadline; the earliest goes first.
     pub deadline: Timestamp,
-    /// Those whose calls take turns with those of others, so that nobody's many hold up another's one.
+    /// Tenant, such as a namespace. Tenants take turns, so that many calls of one do not delay a
+    /// single call of another.
     pub tenant: String,
 }
 
@@ -66,7 +68,7 @@ impl From<Timestamp> for Turn {
     }
 }
 
-/// A place in the queue. Dropping it before its turn gives the place up.
+/// Position in the queue. Dropping it before its turn gives it up.
 struct Waiting {
     queue: Queue,
     operation: Operation,
@@ -88,7 +90,7 @@ impl Queue {
         }
     }
 
-    /// Waits for the turn of a call. May be dropped at any time.
+    /// Waits for the turn of a call. Cancel safe.
     pub(super) async fn turn(&self, operation: Operation, urgency: Urgency) -> Permit {
         let Urgency { deadline, tenant } = urgency;
         let (sender, turn) = oneshot::channel();
@@ -108,7 +110,7 @@ impl Queue {
             is_over: false,
         };
         self.serve();
-        // The sender stays in the map until it is used, so this always brings a turn.
+        // The sender stays in the map until it is used, so this always resolves.
         let _ = turn.await;
         waiting.is_over = true;
         Permit {
@@ -117,23 +119,23 @@ impl Queue {
         }
     }
 
-    /// Holds back an operation for as long as the service asked.
+    /// Pauses an operation for the duration that ACS requested.
     pub(super) fn pause(&self, operation: Operation, pause: Duration) {
         self.lock().schedule.pause(operation, Instant::now(), pause);
     }
 
-    /// Whether the queue could be made anew without anyone noticing.
+    /// Whether the queue could be replaced by a new one without any difference.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().schedule.is_idle(Instant::now())
     }
 
-    /// Calls all whose turn has come, and sees to it that someone calls the next.
+    /// Grants all turns that are due, and arranges for the next to be granted.
     fn serve(&self) {
         let now = Instant::now();
         let mut state = self.lock();
         while let Some((_, place)) = state.schedule.next(now) {
             if let Some(sender) = state.waiting.remove(&place) {
-                // Who is dropped meanwhile gives the turn back itself.
+                // A receiver that was dropped meanwhile returns the turn itself.
                 let _ = sender.send(());
             }
         }
@@ -161,7 +163,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics while the state is inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent.
+//! Requests to ACS.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
@@ -14,22 +14,22 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// A request before it is signed.
+/// Request before it is signed.
 #[derive(Debug)]
 pub(super) struct Request {
     pub operation: Operation,
     pub method: Method,
     /// Path and query, exactly as sent and signed.
     pub target: String,
-    /// JSON, or nothing.
+    /// JSON body, or empty.
     pub body: SecretSlice<u8>,
-    /// Whether doing it twice does no harm.
+    /// Whether sending the request twice is harmless.
     pub is_repeatable: bool,
-    /// The Teams user's token, which no answer may bring into an error.
+    /// The Teams user's token, which must not appear in an error.
     pub user_token: Option<SecretString>,
 }
 
-/// Why an id can't be part of a path.
+/// Reason why an id cannot be part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the identity id must be neither empty nor a dot or two")]
 pub(super) struct BadId;
@@ -149,7 +149,8 @@ impl Request {
     }
 }
 
-/// The path of an identity: one segment, the whole id, with its colons escaped as SDKs do it.
+/// Returns the path of an identity: one segment, the whole id, with its colons escaped as the SDKs
+/// do.
 fn path_of(id: &str) -> Result<String, BadId> {
     if matches!(id, "" | "." | "..") {
         return Err(BadId);
@@ -158,7 +159,7 @@ fn path_of(id: &str) -> Result<String, BadId> {
 }
 
 fn json(body: &impl Serialize) -> SecretSlice<u8> {
-    // Maps of strings, numbers and lists can't fail.
+    // Serializing maps of strings, numbers and lists cannot fail.
     serde_json::to_vec(body).unwrap_or_default().into()
 }
 
@@ -212,7 +213,7 @@ mod tests {
         ] {
             let target = Request::delete(&version, id).unwrap().target;
             assert_eq!(target, expected);
-            // What is signed must be what the HTTP client sends.
+            // The signed target must be what the HTTP client sends.
             let url = url::Url::parse(&format!("https://a.example{target}")).unwrap();
             assert_eq!(format!("{}?{}", url.path(), url.query().unwrap()), expected);
         }

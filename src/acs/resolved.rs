@@ -1,14 +1,14 @@
 use super::{ApiVersion, Credential, Endpoint};
 
-/// All that a call to the service needs.
+/// Endpoint, API version and credential for calls to ACS.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// Where to.
+    /// Endpoint of the resource.
     pub endpoint: Endpoint,
-    /// In which version.
+    /// API version.
     pub version: ApiVersion,
-    /// Proven by what.
+    /// Credential.
     pub key: Credential,
-    /// Its fingerprint.
+    /// Fingerprint of the credential.
     pub credential: String,
 }

@@ -1,4 +1,4 @@
-//! Whether a call is tried again, and when. Pure: no clock.
+//! Retry policy of a call. Pure: has no clock.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use jiff::SignedDuration;
 
 use super::{Kind, Outcome};
 
-/// The most retries of one call; the callers have a patience of their own.
+/// Maximum number of retries of one call; the callers retry on their own schedule.
 const MOST_RETRIES: usize = 3;
 
-/// What matters of a failed attempt.
+/// Properties of a failed attempt that affect the retry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failed {
     pub kind: Kind,
     pub status: Option<u16>,
     pub outcome: Outcome,
-    /// No answer came, and the service may still act.
+    /// Whether no answer came, so that ACS may still execute the attempt.
     pub lost: bool,
     pub retry_after: Option<SignedDuration>,
-    /// The service's clock shows that the signature was made for another time.
+    /// Whether the clock of ACS shows that the signature had a wrong time.
     pub was_far_off: bool,
-    /// How long the attempt took.
+    /// Duration of the attempt.
     pub took: Duration,
 }
 
-/// One call's attempts so far.
+/// State of a call over all its attempts.
 #[derive(Debug)]
 pub(super) struct RetryState {
     left: Duration,
@@ -38,8 +38,8 @@ pub(super) struct RetryState {
 }
 
 impl RetryState {
-    /// A call that may take `total`, and isn't tried again with less than `least` to go, in which
-    /// not even a connection could be made.
+    /// Creates the state of a call that may take `total` and is not retried with less than `least`
+    /// left, which would not suffice to connect.
     pub(super) fn new(
         total: Duration,
         least: Duration,
@@ -62,12 +62,12 @@ impl RetryState {
         }
     }
 
-    /// How long the next attempt may take.
+    /// Returns the maximum duration of the next attempt.
     pub(super) fn left(&self) -> Duration {
         self.left
     }
 
-    /// What all failed attempts together may have done.
+    /// Returns the possible effect of all failed attempts together.
     pub(super) fn outcome(&self) -> Outcome {
         self.outcome
     }
@@ -77,7 +77,7 @@ impl RetryState {
         self.lost
     }
 
-    /// How long to wait before another attempt; None to give up.
+    /// Returns the wait before another attempt; `None` to give up.
     pub(super) fn another(&mut self, failed: Failed) -> Option<Duration> {
         self.left = self.left.saturating_sub(failed.took);
         self.outcome = self.outcome.max(failed.outcome);

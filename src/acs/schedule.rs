@@ -1,4 +1,4 @@
-//! Who goes next. Pure: told the time, never asks for it.
+//! Order of calls to an endpoint. Pure: the caller passes the time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::time::Instant;
 use super::Operation;
 use super::limits::{Opening, Share, Window};
 
-/// A place in the queue of one operation: the earlier deadline first, then who came first.
+/// Position in the queue of one operation: the earlier deadline first, then the order of arrival.
 pub(super) type Position = (Timestamp, u64);
 
-/// The calls that wait for one endpoint, and those under way.
+/// Calls that wait for one endpoint, and those in flight.
 ///
-/// A call goes out when its operation has a free slot and its window is open: one that hangs or is at
-/// its limit holds up no other operation. Of those that could, the one with the earliest deadline
-/// goes. Within an operation those that are due and those that are not, of which a change of key makes
-/// thousands, take turns, so that neither keeps the other waiting; what is not due leaves a tenth of
-/// the window besides. Within each of the two the tenants take turns, so that one namespace's
-/// thousands hold up nobody else's one.
+/// A call is sent when its operation has a free slot and its window is open: an operation that
+/// hangs or is at its limit delays no other. Among the calls that could be sent, the one with the
+/// earliest deadline goes. Within an operation, due calls and calls that are not due (a change of
+/// key makes thousands of them) take turns, so that neither delays the other; the latter also leave
+/// a tenth of the window free. Within each of the two the tenants take turns, so that thousands of
+/// calls of one namespace do not delay a single call of another.
 #[derive(Debug)]
 pub(super) struct Schedule {
     slots: usize,
@@ -30,14 +30,14 @@ pub(super) struct Schedule {
 #[derive(Debug)]
 struct Lane {
     window: Window,
-    /// Whose deadline had come when they joined.
+    /// Calls whose deadline had passed when they joined.
     due: Line,
     ahead: Line,
-    /// Whether one that was due went last.
+    /// Whether the last call sent was a due one.
     was_due: bool,
 }
 
-/// Those who wait, by tenant, in the order in which the tenants have their turns.
+/// Waiting calls by tenant, in the order in which the tenants take turns.
 #[derive(Debug, Default)]
 struct Line {
     tenants: VecDeque<(String, BTreeSet<Position>)>,
@@ -67,7 +67,7 @@ impl Line {
         self.tenants.front()?.1.first().copied()
     }
 
-    /// The head goes; the next tenant's turn comes.
+    /// Removes the head and moves on to the next tenant.
     fn advance(&mut self) {
         if let Some((tenant, mut places)) = self.tenants.pop_front() {
             places.pop_first();
@@ -79,8 +79,8 @@ impl Line {
 }
 
 impl Lane {
-    /// Who goes next, and when that may be: of those who are due, and of those who are not, each
-    /// with whether it is due; who is preferred comes first.
+    /// Returns the next due call and the next call that is not due, each with whether it is due and
+    /// when it may be sent; the preferred one is first.
     fn heads(&mut self, now: Instant) -> [Option<(Position, bool, Opening)>; 2] {
         let opening = self.window.opening(now, Share::Whole);
         let opening_ahead = self.window.opening(now, Share::Routine);
@@ -93,7 +93,7 @@ impl Lane {
         }
     }
 
-    /// Who goes now, if anyone may.
+    /// Returns the call that may be sent now, if any.
     fn next(&mut self, now: Instant) -> Option<(Position, bool)> {
         let mut heads = self.heads(now).into_iter().flatten();
         let (place, is_due, _) = heads.find(|(_, _, opening)| *opening == Opening::Now)?;
@@ -102,7 +102,7 @@ impl Lane {
 }
 
 impl Schedule {
-    /// With so many slots for each operation.
+    /// Creates a schedule with this number of slots per operation.
     pub(super) fn new(slots: usize) -> Self {
         Self {
             slots,
@@ -111,7 +111,7 @@ impl Schedule {
         }
     }
 
-    /// Takes a place in the queue; `is_due` says whether the deadline has come.
+    /// Adds a call; `is_due` says whether its deadline has passed.
     pub(super) fn join(
         &mut self,
         operation: Operation,
@@ -131,13 +131,13 @@ impl Schedule {
         place
     }
 
-    /// Gives up a place. False if its turn has come already.
+    /// Removes a waiting call. Returns false if its turn was already granted.
     pub(super) fn leave(&mut self, operation: Operation, tenant: &str, place: Position) -> bool {
         let lane = self.lane(operation);
         lane.due.leave(tenant, place) || lane.ahead.leave(tenant, place)
     }
 
-    /// Whose turn has come at `now`, if anyone's; from then on that call is under way.
+    /// Returns the call whose turn is granted at `now`, if any; from then on it is in flight.
     pub(super) fn next(&mut self, now: Instant) -> Option<(Operation, Position)> {
         let ((place, is_due), operation) = self
             .with_slots()
@@ -154,7 +154,8 @@ impl Schedule {
         Some((operation, place))
     }
 
-    /// When to ask again after [`next`](Self::next) had no one, unless something happens before.
+    /// Returns when to call [`next`](Self::next) again after it returned `None`, unless the state
+    /// changes before.
     pub(super) fn next_opening(&mut self, now: Instant) -> Option<Instant> {
         self.with_slots()
             .flat_map(|(_, lane)| lane.heads(now))
@@ -167,22 +168,22 @@ impl Schedule {
             .min()
     }
 
-    /// A call under way has ended.
+    /// Records the end of a call in flight.
     pub(super) fn end(&mut self, operation: Operation, now: Instant) {
         self.lane(operation).window.end(now);
     }
 
-    /// A call whose turn had come didn't go out.
+    /// Returns the turn of a call that was not sent.
     pub(super) fn give_back(&mut self, operation: Operation) {
         self.lane(operation).window.give_back();
     }
 
-    /// The service asked for a pause of one operation.
+    /// Records a pause of one operation that ACS requested.
     pub(super) fn pause(&mut self, operation: Operation, now: Instant, pause: Duration) {
         self.lane(operation).window.close(now, pause);
     }
 
-    /// Whether nothing of it matters any more.
+    /// Whether no state remains that affects later calls.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         self.lanes.values().all(|lane| {
             let is_empty = lane.due.tenants.is_empty() && lane.ahead.tenants.is_empty();
@@ -364,7 +365,7 @@ mod tests {
             served += 1;
         }
         assert_eq!(served, 900);
-        // Those that are due get the rest, although their deadline is later by now.
+        // The due calls get the rest, although their deadline is later by now.
         let first = schedule.join(IssueToken, "", at(10), true);
         assert_eq!(schedule.next(now), Some((IssueToken, first)));
         schedule.end(IssueToken, now);

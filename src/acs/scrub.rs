@@ -1,14 +1,14 @@
-//! Making the service's words fit to be shown.
+//! Removal of secrets from messages of ACS.
 
-/// The most of a text that is kept, in bytes.
+/// Maximum length of a text that is kept, in bytes.
 const LONGEST_TEXT: usize = 300;
-/// The longest run of characters of which keys and tokens are made. An identity id has 73; the
-/// shortest keys in circulation have 84, tokens have hundreds.
+/// Maximum length of a run of characters that keys and tokens consist of. An identity id has 73;
+/// the shortest existing keys have 84, tokens have hundreds.
 const LONGEST_RUN: usize = 80;
 const REMOVED: &str = "[removed]";
 
-/// One line of at most some hundred bytes, without `secrets` and without anything that could be a
-/// key or token: who answers may repeat what it was sent, or not be the service at all.
+/// Returns one line of at most a few hundred bytes, without `secrets` and without anything that
+/// could be a key or token: the server may echo the request, and may not be ACS at all.
 pub(super) fn scrubbed(text: &str, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {

@@ -1,4 +1,4 @@
-//! What all calls of the process share.
+//! State that all calls of the process share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,34 +14,35 @@ use super::{
     ApiVersion, Bearer, Client, Credential, Endpoint, EntraConfig, EntraIdentity, Metrics,
 };
 
-/// Endpoints come and go with connections that others write. Beyond this many, those that no one
-/// uses and whose calls no longer count are forgotten, with their clocks.
+/// Maximum number of endpoints whose state is kept: connections, which users write, add and remove
+/// endpoints. Beyond it, endpoints that are unused and have no calls left in the window are
+/// dropped, together with their clocks.
 const MOST_RESOURCES: usize = 100;
 
-/// How the process talks to the service. The defaults are right for production.
+/// Configuration of the client. The defaults are suitable for production.
 #[derive(Clone)]
 pub struct ServiceConfig {
-    /// For a connection, TLS included. 10 s.
+    /// Timeout of a connection, including TLS. Default: 10 s.
     pub connect_timeout: Duration,
-    /// For the next byte of an answer, the first included. 20 s.
+    /// Timeout for the next byte of an answer, including the first. Default: 20 s.
     pub read_timeout: Duration,
-    /// For a call with all its retries and the waits between them, but without its time in the
-    /// queue. 30 s.
+    /// Timeout of a call with all its retries and the waits between them, but without its time in
+    /// the queue. Default: 30 s.
     pub total_timeout: Duration,
-    /// Before the first retry, doubling from there, with jitter. 500 ms.
+    /// Delay before the first retry, doubled for each further one, with jitter. Default: 500 ms.
     pub first_retry_delay: Duration,
-    /// Requests on the wire at a time, per endpoint. 32.
+    /// Maximum number of requests in flight per endpoint. Default: 32.
     pub max_in_flight: usize,
-    /// Certificate authorities to trust beside the platform's, as a PEM bundle.
+    /// Certificate authorities to trust in addition to the platform's, as a PEM bundle.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// Where tokens of Entra ID come from.
+    /// Sources of Entra ID tokens.
     pub entra: EntraConfig,
-    /// Asked right before each request goes out, retries included and after any time in the
-    /// queue. Where it says no, nothing is sent and the call ends as [`Kind::Withheld`].
+    /// Called right before each request is sent, including retries, and after any time in the
+    /// queue. If it returns false, nothing is sent and the call fails with [`Kind::Withheld`].
     ///
     /// [`Kind::Withheld`]: super::Kind::Withheld
     pub may_send: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
-    /// What counts the calls.
+    /// Metrics of the calls.
     pub metrics: Metrics,
 }
 
@@ -61,7 +62,7 @@ impl Default for ServiceConfig {
     }
 }
 
-/// Connections, limits and clocks for all endpoints. One per process; clones share everything.
+/// Connections, limits and clocks of all endpoints. One per process; clones share everything.
 #[derive(Clone)]
 pub struct Service {
     shared: Arc<Shared>,
@@ -71,11 +72,11 @@ pub(super) struct Shared {
     pub config: ServiceConfig,
     pub http: reqwest::Client,
     resources: Mutex<HashMap<Endpoint, Arc<Resource>>>,
-    /// Whoever uses the same identity by the same means shares its token.
+    /// Credentials with the same identity and the same secret share a token.
     bearers: Mutex<HashMap<[u8; 32], Weak<Bearer>>>,
 }
 
-/// What all calls to one endpoint share.
+/// State that all calls to one endpoint share.
 pub(super) struct Resource {
     pub endpoint: Endpoint,
     pub queue: Queue,
@@ -83,8 +84,8 @@ pub(super) struct Resource {
 }
 
 impl Service {
-    /// Prepares the HTTP client. Needs the process's TLS provider to be installed. Proxies are
-    /// those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), if any.
+    /// Creates the HTTP client. Needs the process's TLS provider to be installed. Proxies are taken
+    /// from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), if any.
     pub fn new(config: ServiceConfig) -> Result<Self, ServiceError> {
         let http = http_client(&config, |builder| builder)?;
         Ok(Self {
@@ -97,9 +98,9 @@ impl Service {
         })
     }
 
-    /// A client for one resource. Cheap: make one whenever it is needed.
+    /// Returns a client for one resource. Cheap: create one whenever it is needed.
     ///
-    /// Whether the endpoint may be sent a credential is for the caller to check
+    /// The caller must check that credentials may be sent to the endpoint
     /// ([`Allowed`](super::Allowed)).
     #[must_use]
     pub fn client(
@@ -117,7 +118,7 @@ impl Service {
         )
     }
 
-    /// The credential of an identity of Entra ID. Nothing is asked for before it is used.
+    /// Returns the credential of an identity in Entra ID. No token is requested before it is used.
     #[must_use]
     pub fn entra(&self, identity: EntraIdentity) -> Credential {
         let shared = &self.shared;
@@ -132,14 +133,14 @@ impl Service {
         Credential::Entra(bearer)
     }
 
-    /// Where tokens of Entra ID come from.
+    /// Returns the sources of Entra ID tokens.
     #[must_use]
     pub fn entra_config(&self) -> &EntraConfig {
         &self.shared.config.entra
     }
 
-    /// The endpoint's clock minus the local one, as of its last answer. None before the first.
-    /// Good to a second or so, which is how finely answers are dated.
+    /// Returns the endpoint's clock minus the local clock, as of its last answer. `None` before the
+    /// first answer. Accurate to about a second, the resolution of `Date`.
     #[must_use]
     pub fn clock_offset(&self, endpoint: &Endpoint) -> Option<SignedDuration> {
         self.shared
@@ -148,8 +149,8 @@ impl Service {
             .and_then(|resource| resource.clock.offset())
     }
 
-    /// The endpoint's clock, or up to a second earlier, as its `Date` has whole seconds. None before
-    /// its first answer. A local clock that is set makes no difference.
+    /// Returns the endpoint's time, or up to a second earlier, as `Date` has whole seconds. `None`
+    /// before its first answer. Setting the local clock makes no difference.
     #[must_use]
     pub fn endpoint_now(&self, endpoint: &Endpoint) -> Option<Timestamp> {
         self.shared
@@ -184,7 +185,7 @@ impl Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics half-way through a change.
+    // No code under this lock panics while the state is inconsistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -194,16 +195,16 @@ impl fmt::Debug for Service {
     }
 }
 
-/// Why the HTTP client can't be made.
+/// Reason why the HTTP client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The CA bundle holds no certificate.
+    /// The CA bundle contains no certificate.
     #[error(
         "the CA bundle must contain at least one certificate in PEM format, and only valid \
      certificates"
     )]
     CaBundle,
-    /// TLS can't be set up, mostly for want of the platform's CA certificates.
+    /// TLS cannot be set up, mostly because the platform's CA certificates are missing.
     #[error("cannot set up the HTTP client; are the system's CA certificates installed?")]
     Http(#[source] reqwest::Error),
 }

@@ -1,5 +1,4 @@
-//! Signatures that prove possession of the access key (HMAC-SHA256, API reference
-//! "Authentication").
+//! Request signatures with the access key (HMAC-SHA256, API reference "Authentication").
 
 use std::fmt;
 
@@ -10,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::AccessKey;
 
-/// The headers that sign a request. Can't be printed.
+/// Headers that sign a request. `Debug` does not print them.
 #[derive(Clone)]
 pub struct Signature {
     /// `x-ms-date`.
@@ -25,9 +24,9 @@ impl Signature {
     /// Signs one request as it will be sent.
     ///
     /// * `method`: in upper case
-    /// * `host`: the `Host` header
+    /// * `host`: value of the `Host` header
     /// * `target`: path and query of the request line, byte for byte
-    /// * `time`: by the service's clock, which refuses a time that is far off
+    /// * `time`: time of ACS, which rejects a time that differs too much
     #[must_use]
     pub fn new(
         key: &AccessKey,

@@ -1,4 +1,4 @@
-//! How a token of Entra ID is had: by `azure_identity`, over our own HTTP client.
+//! Source of Entra ID tokens: `azure_identity`, over this crate's own HTTP client.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,25 +31,26 @@ use super::entra::{AssertionSource, EntraIdentity, NoAssertion};
 use super::transport::{self, http_client};
 use super::{ServiceConfig, auth_error, local_token};
 
-/// More than any answer with a token has.
+/// Maximum size of an answer; no answer with a token is larger.
 const LARGEST_BODY: usize = 64 * 1024;
-/// Retries of a request that was not answered, or with a status that says so.
+/// Retries of a request that got no answer, or a status that suggests a retry.
 const MOST_RETRIES: u32 = 2;
-/// A token of no known life is asked for again after this; its source keeps it.
+/// Time after which a token of unknown lifetime is requested again; its source caches it.
 const UNKNOWN_LIFE: Duration = Duration::from_mins(10);
 
-/// Asks for tokens.
+/// Requests tokens.
 #[derive(Clone)]
 pub(super) struct Acquire {
     config: ServiceConfig,
     http: reqwest::Client,
 }
 
-/// What was heard last: `azure_identity` tells less of it. May hold a token, so it can't be printed.
+/// Last answer of the token endpoint: `azure_identity` does not expose all of it. May hold a token,
+/// so `Debug` does not print it.
 pub(super) enum Exchange {
     Answer {
         status: u16,
-        /// By the clock of who answered.
+        /// Time of the answer, by the clock of the server.
         date: Option<Timestamp>,
         body: Vec<u8>,
         /// The `ServiceAccount` token that was sent to prove the identity, if one was.
@@ -92,7 +93,7 @@ impl Acquire {
         }
     }
 
-    /// Asks for a token, once, with a few retries of what may be a matter of moments.
+    /// Requests one token, with a few retries of errors that may be transient.
     pub(super) async fn token(&self, identity: &EntraIdentity) -> Result<Fresh, NoToken> {
         let total = self.config.total_timeout;
         let entra = &self.config.entra;
@@ -109,7 +110,8 @@ impl Acquire {
                 .get_token(&[&scope], None)
                 .await
                 .map_err(|error| error.to_string())?;
-            // Entra ID tells a life, which was counted from now; a machine an end, by its own clock.
+            // Entra ID returns a lifetime, which was counted from now; a machine returns an expiry
+            // time, by its own clock.
             let date = match (identity, &*lock(&heard)) {
                 (EntraIdentity::Managed { .. }, Some(Exchange::Answer { date, .. })) => *date,
                 _ => None,
@@ -129,8 +131,8 @@ impl Acquire {
         })
     }
 
-    /// A credential for one token. It would keep that one itself, but also after ACS has refused it,
-    /// and ask again after a failure for each caller that waits.
+    /// Returns a credential for one token. It would cache the token itself, but also after ACS has
+    /// rejected it, and after a failure it would send a request for each waiting caller.
     fn credential(
         &self,
         identity: &EntraIdentity,
@@ -213,14 +215,14 @@ impl Acquire {
         }
     }
 
-    /// A client for what is on the machine itself, and that no proxy reaches.
+    /// Returns a client for endpoints on the machine itself, which no proxy can reach.
     fn direct(&self) -> Result<reqwest::Client, String> {
         http_client(&self.config, reqwest::ClientBuilder::no_proxy)
             .map_err(|error| error.to_string())
     }
 }
 
-/// The HTTP client that `azure_identity` talks through.
+/// HTTP client of `azure_identity`, which records the last answer.
 struct RecordingTransport {
     http: reqwest::Client,
     heard: Arc<Mutex<Option<Exchange>>>,
@@ -266,12 +268,12 @@ impl HttpClient for RecordingTransport {
     }
 }
 
-/// Locks what was heard.
+/// Locks the recorded answer.
 pub(super) fn lock(heard: &Mutex<Option<Exchange>>) -> MutexGuard<'_, Option<Exchange>> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends a request and hears what comes.
+/// Sends a request and returns what came back.
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Exchange {
     let answer = async {
         let mut response = request.send().await?;
@@ -296,7 +298,8 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Exchange {
         .unwrap_or_else(|error| Exchange::Silence(transport::NoAnswer::from(error).cause))
 }
 
-/// The life of a token whose source tells its end in seconds since 1970, if it does, and is dated.
+/// Returns the lifetime of a token whose source gives its expiry in seconds since 1970, if it gives
+/// one and the answer is dated.
 pub(super) fn life_until(end: Option<i64>, date: Option<Timestamp>) -> Duration {
     match end {
         None => UNKNOWN_LIFE,
@@ -308,7 +311,7 @@ pub(super) fn life_until(end: Option<i64>, date: Option<Timestamp>) -> Duration 
     }
 }
 
-/// An assertion for `azure_identity`.
+/// Assertion for `azure_identity`.
 struct Assertion {
     source: AssertionSource,
     heard: Arc<Mutex<Option<Exchange>>>,

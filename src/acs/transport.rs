@@ -1,4 +1,4 @@
-//! One request on the wire.
+//! HTTP transport of one request.
 
 use std::error::Error;
 use std::io;
@@ -19,10 +19,10 @@ use super::request::Request;
 use super::signing::Signature;
 use super::{Endpoint, Kind, ServiceConfig, ServiceError};
 
-/// More than any answer of the service has; a token is a few kilobytes.
+/// Maximum size of an answer; no answer of ACS is larger, a token is a few kilobytes.
 const LARGEST_BODY: usize = 256 * 1024;
-/// Less than servers and proxies keep an idle connection, so that few requests meet one that is
-/// being closed: their answer would be lost.
+/// Time for which idle connections are kept. Shorter than that of servers and proxies, so that few
+/// requests meet a connection that is being closed: their answer would be lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -31,14 +31,14 @@ const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-ms-content-sha256"
 const MS_CV: HeaderName = HeaderName::from_static("ms-cv");
 const MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
-/// Why no answer came, and what broke.
+/// Reason why no answer came, and what broke.
 #[derive(Debug)]
 pub(super) struct NoAnswer {
     pub kind: Kind,
     pub cause: String,
 }
 
-/// The HTTP client: no redirects, no retries of its own, no TLS but rustls.
+/// Builds the HTTP client: no redirects, no retries of its own, rustls only.
 pub(super) fn http_client(
     config: &ServiceConfig,
     adapt: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
@@ -62,15 +62,15 @@ pub(super) fn http_client(
     builder.build().map_err(ServiceError::Http)
 }
 
-/// What shows on a request that its sender may call.
+/// Authentication of a request.
 pub(super) enum Proof {
     Signature(Signature),
-    /// A token of Entra ID.
+    /// Token of Entra ID.
     Bearer(SecretString),
 }
 
 impl Proof {
-    /// The headers that it is made of, and whether each is a secret.
+    /// Returns the headers, and whether each is a secret.
     fn headers(&self) -> Vec<(HeaderName, String, bool)> {
         match self {
             Self::Signature(signature) => vec![
@@ -85,7 +85,7 @@ impl Proof {
         }
     }
 
-    /// What no error may repeat.
+    /// Returns the value that no error may repeat.
     pub(super) fn secret(&self) -> Option<&str> {
         match self {
             Self::Signature(signature) => signature
@@ -112,11 +112,11 @@ pub(super) async fn exchange(
     if !body.is_empty() {
         headers.insert(CONTENT_TYPE, JSON);
     } else if request.method == Method::POST {
-        // Left out otherwise, and front doors refuse a POST without it (411).
+        // Omitted otherwise, and front ends reject a POST without it (411).
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let own = [
-        // The signature covers the host, so it isn't left to the HTTP client.
+        // The signature covers the host, so the HTTP client must not choose it.
         (HOST, endpoint.authority().to_owned(), false),
         (CLIENT_REQUEST_ID, request_id.to_owned(), false),
     ];
@@ -187,7 +187,7 @@ impl From<reqwest::Error> for NoAnswer {
         } else if error.is_builder() {
             Kind::Malformed
         } else {
-            // Also a timeout of which it isn't known whether the request had gone out.
+            // Also a timeout for which it is unknown whether the request was sent.
             Kind::NoAnswer
         };
         let cause = if error.is_dns() {
@@ -209,7 +209,7 @@ fn speaks_no_tls(error: &reqwest::Error) -> bool {
         .any(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_))))
 }
 
-/// What an error was made of: an I/O error hides that from `source`.
+/// Returns the cause of an error: an I/O error hides it from `source`.
 fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => error
@@ -219,7 +219,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
-/// What broke at the bottom, without the URL that the layers above put in: ids are personal data.
+/// Returns the innermost cause, without the URL that the outer layers add: ids are personal data.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

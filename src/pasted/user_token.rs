@@ -8,29 +8,29 @@ use sha2::{Digest, Sha256};
 
 use super::{PastedError, clean};
 
-/// A Teams user's access token of Microsoft Entra ID, which the service exchanges for one of its
-/// own. Its signature is the service's to check.
+/// A Teams user's access token of Microsoft Entra ID, which ACS exchanges for an ACS token. ACS
+/// verifies its signature.
 #[derive(Clone, Debug)]
 pub struct UserToken {
-    /// The token itself.
+    /// Token.
     pub token: SecretString,
-    /// A hash of it, by which a new one is known.
+    /// Hash of the token, by which a new token is detected.
     pub fingerprint: String,
-    /// When it ends, by Entra's clock.
+    /// Expiry, by Entra's clock.
     pub expires_on: Timestamp,
 }
 
-/// Why a text is not the token of the user that it should be. Tells nothing of what the text says:
-/// who may name it need not be who may read it.
+/// Reason why a text is not the expected user's token. Discloses nothing of the text: a person who
+/// may reference the Secret may not be allowed to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserTokenError {
-    /// Something else was pasted.
+    /// The text is something else that was pasted by mistake.
     Pasted(PastedError),
-    /// It is no access token of a user.
+    /// The text is not an access token of a user.
     NoUserToken,
-    /// It is another user's.
+    /// The token belongs to another user.
     OtherUser,
-    /// It was obtained with another application.
+    /// The token was obtained with another application.
     OtherApplication,
 }
 
@@ -38,16 +38,16 @@ pub enum UserTokenError {
 struct Claims {
     oid: String,
     exp: i64,
-    /// The application, in tokens of version 1.
+    /// Application id, in tokens of version 1.
     appid: Option<String>,
-    /// The application, in tokens of version 2.
+    /// Application id, in tokens of version 2.
     azp: Option<String>,
 }
 
 impl UserToken {
-    /// Takes `text` for what it must be: a JWT of the user with the object id `user_id`, obtained
-    /// with the application `app_id`. Nothing else is ever sent for an exchange, so that naming any
-    /// other secret brings it nowhere.
+    /// Parses `text`, which must be a JWT of the user with the object id `user_id`, obtained with
+    /// the application `app_id`. Nothing else is ever sent for an exchange, so that a reference to
+    /// any other secret discloses nothing.
     pub fn parse(text: &str, app_id: &str, user_id: &str) -> Result<Self, UserTokenError> {
         let cleaned = clean(text).map_err(UserTokenError::Pasted)?;
         let text = cleaned.expose_secret();

@@ -1,24 +1,24 @@
-//! Answers and refusals as the service words them.
+//! Answers and errors, worded as ACS words them.
 
 use std::borrow::Cow;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-/// An answer before it has its headers.
+/// Answer before its headers are added.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: StatusCode,
     pub content: Content,
-    /// Whether `api-supported-versions` is there.
+    /// Whether the answer has `api-supported-versions`.
     pub names_versions: bool,
-    /// For the journal.
+    /// Error code, for the journal.
     pub error_code: Option<String>,
-    /// Further headers.
+    /// Additional headers.
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// The body of an answer.
+/// Body of an answer.
 #[derive(Debug)]
 pub(super) enum Content {
     Nothing,
@@ -26,20 +26,20 @@ pub(super) enum Content {
     Text(&'static str, Cow<'static, str>),
 }
 
-/// A refusal in the service's envelope.
+/// Error in the envelope of ACS.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
     target: Option<&'static str>,
-    /// Answers of the web framework itself don't name the versions.
+    /// Whether the error comes from the web framework: such answers do not list the versions.
     is_of_framework: bool,
     headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
-    /// A success.
+    /// Returns a successful answer.
     pub fn json(status: StatusCode, body: Value) -> Self {
         Self {
             status,
@@ -50,12 +50,12 @@ impl Answer {
         }
     }
 
-    /// 200 with a body.
+    /// Returns 200 with a body.
     pub fn ok(body: Value) -> Self {
         Self::json(StatusCode::OK, body)
     }
 
-    /// 204.
+    /// Returns 204.
     pub fn no_content() -> Self {
         Self {
             content: Content::Nothing,
@@ -63,7 +63,7 @@ impl Answer {
         }
     }
 
-    /// 200 with text of a type.
+    /// Returns 200 with text of a content type.
     pub fn text(content_type: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             content: Content::Text(content_type, text.into()),
@@ -71,7 +71,7 @@ impl Answer {
         }
     }
 
-    /// With a further header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -95,7 +95,7 @@ impl From<Refusal> for Answer {
 }
 
 impl Refusal {
-    /// A refusal with these.
+    /// Returns an error.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -107,7 +107,7 @@ impl Refusal {
         }
     }
 
-    /// 400 of the service's own rules.
+    /// Returns a 400 of ACS's own validation.
     pub fn invalid(target: &'static str, message: impl Into<String>) -> Self {
         Self {
             target: Some(target),
@@ -115,7 +115,7 @@ impl Refusal {
         }
     }
 
-    /// 400 of the web framework's model check.
+    /// Returns a 400 of the web framework's model validation.
     pub fn model(target: &'static str, message: &str) -> Self {
         Self {
             is_of_framework: true,
@@ -123,12 +123,13 @@ impl Refusal {
         }
     }
 
-    /// The model check for a field that must be there.
+    /// Returns the model validation error for a missing required field.
     pub fn required(target: &'static str) -> Self {
         Self::model(target, &format!("The {target} field is required."))
     }
 
-    /// A body, or something else of the request, that the framework can't read.
+    /// Returns the error for a body, or another part of the request, that the framework cannot
+    /// parse.
     pub fn unreadable(message: impl Into<String>) -> Self {
         Self {
             is_of_framework: true,
@@ -136,29 +137,29 @@ impl Refusal {
         }
     }
 
-    /// 401 of a credential.
+    /// Returns a 401 for a credential.
     pub fn denied(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Denied", message)
     }
 
-    /// 401 for an id of another resource, or an invented one.
+    /// Returns a 401 for an id that belongs to another resource or never existed.
     pub fn not_owned() -> Self {
         let message = "Provided identity doesn't belong to the resource.";
         Self::new(StatusCode::UNAUTHORIZED, "IdentityNotOwned", message)
     }
 
-    /// 401 for the token of a user.
+    /// Returns a 401 for a user's token.
     pub fn invalid_user_token() -> Self {
         let message = "Provided access token is not valid.";
         Self::new(StatusCode::UNAUTHORIZED, "InvalidAccessToken", message)
     }
 
-    /// 429.
+    /// Returns a 429.
     pub fn too_many(message: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
     }
 
-    /// 500, of the emulator's own troubles.
+    /// Returns a 500, for internal errors of the emulator.
     pub fn broken(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -167,7 +168,7 @@ impl Refusal {
         )
     }
 
-    /// With a further header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self

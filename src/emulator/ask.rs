@@ -1,4 +1,4 @@
-//! What a body asks for, with the service's rules.
+//! Parsing of request bodies, with the rules of ACS.
 
 use serde_json::{Map, Value};
 
@@ -11,10 +11,10 @@ use super::{
 
 const DEFAULT_MINUTES: i32 = 1440;
 const LONGEST_CUSTOM_ID: usize = 256;
-/// Even where its length is not checked.
+/// Maximum length of a custom id, even if the settings disable the length check.
 const LONGEST_CUSTOM_ID_EVER: usize = 4096;
 
-/// `customId`, in a version that has it.
+/// Parses `customId`, if the version has it.
 pub(super) fn custom_id(
     turn: &Turn<'_>,
     body: &Map<String, Value>,
@@ -42,7 +42,7 @@ pub(super) fn custom_id(
     }
 }
 
-/// Whether a field is to be looked at in this version.
+/// Whether a field exists in this version.
 fn has(
     turn: &Turn<'_>,
     body: &Map<String, Value>,
@@ -60,12 +60,12 @@ fn has(
     }
 }
 
-/// The service's own refusal of an empty list.
+/// Returns the error of ACS for an empty list of scopes.
 pub(super) fn no_scopes(target: &'static str) -> Refusal {
     Refusal::invalid(target, "Invalid scopes - Scopes field is required.")
 }
 
-/// A list of scopes, as the settings want it.
+/// Parses a list of scopes, as the settings require.
 pub(super) fn scopes(
     turn: &Turn<'_>,
     target: &'static str,
@@ -81,7 +81,7 @@ pub(super) fn scopes(
         }
         if !versions::has_scope(&turn.version, &scope) {
             match turn.settings().unknown_scopes {
-                // What becomes part of a token's text is never just anything.
+                // Only well-formed text becomes part of a token.
                 UnknownScopes::Accepted if is_sound(&scope) => {}
                 UnknownScopes::Ignored => continue,
                 _ => {
@@ -113,7 +113,7 @@ fn is_sound(scope: &str) -> bool {
     (1..=64).contains(&scope.len()) && scope.chars().all(is_part)
 }
 
-/// `expiresInMinutes`, in a version that has it.
+/// Parses `expiresInMinutes`, if the version has it.
 pub(super) fn minutes(turn: &Turn<'_>, body: &Map<String, Value>) -> Result<i32, Refusal> {
     if !has(turn, body, "expiresInMinutes", versions::has_minutes)? {
         return Ok(DEFAULT_MINUTES);

@@ -1,4 +1,5 @@
-//! Who of a tenant may come with a token of Entra ID (API reference 3.8 and 3.9).
+//! Assignments: users and groups of a tenant that may exchange tokens of Entra ID (API reference
+//! 3.8 and 3.9).
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,14 @@ use super::{
     state::Event,
 };
 
-/// `entra/{object}` or `teamsExtension/{tenant}/{object}`.
+/// Path of an assignment: `entra/{object}` or `teamsExtension/{tenant}/{object}`.
 pub(super) type Location = String;
 
 const MOST: usize = 10_000;
-/// Of an id in characters, and of a list of applications.
+/// Maximum length of an id in characters, and of a list of applications.
 const LONGEST: usize = 100;
 
-/// A principal that may exchange its tokens, and by which applications.
+/// Principal that may exchange its tokens, and the applications that it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Assignment {
@@ -40,7 +41,7 @@ fn not_found() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "NotFound", message)
 }
 
-/// `PUT` of one.
+/// Handles `PUT` of one assignment.
 pub(super) fn put(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = Value::Object(turn.call.object()?);
     let assignment = match *turn.ids {
@@ -65,21 +66,21 @@ pub(super) fn put(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     Ok(Answer::json(status, answer).into())
 }
 
-/// `GET` of one.
+/// Handles `GET` of one assignment.
 pub(super) fn get(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let found = turn.core.state.assignments.get(&place(turn));
     let assignment = found.ok_or_else(not_found)?;
     Ok(Answer::ok(json!(assignment)).into())
 }
 
-/// `DELETE` of one; one that is not there is fine.
+/// Handles `DELETE` of one assignment; succeeds if it does not exist.
 pub(super) fn delete(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let place = place(turn);
     turn.core.commit(vec![Event::Unassigned { place }])?;
     Ok(Answer::no_content().into())
 }
 
-/// `GET /access/entra/assignments`, in one page.
+/// Handles `GET /access/entra/assignments`. Returns a single page.
 pub(super) fn list(turn: &Turn<'_>) -> Done {
     let all = turn.core.state.assignments.iter();
     let entra: Vec<_> = all
@@ -89,7 +90,7 @@ pub(super) fn list(turn: &Turn<'_>) -> Done {
     Answer::ok(json!({"value": entra})).into()
 }
 
-/// `PATCH /access/entra/assignments`: object ids to assignments, or to null.
+/// Handles `PATCH /access/entra/assignments`, whose body maps object ids to assignments or to null.
 pub(super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let mut events = Vec::new();
     for (object, value) in turn.call.object()? {
@@ -111,7 +112,8 @@ pub(super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     Ok(Answer::no_content().into())
 }
 
-/// Reads one. Those of the Teams extension have their tenant in the path, and need no applications.
+/// Parses one assignment. Those of the Teams extension have their tenant in the path and need no
+/// applications.
 fn read(body: &Value, object: &str, tenant: Option<&str>) -> Result<Assignment, Refusal> {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let principal_type = text("principalType").ok_or_else(|| Refusal::required("PrincipalType"))?;

@@ -1,4 +1,5 @@
-//! One request of the service's interface, with its line in the journal and the fault that hits it.
+//! Handling of one request to the emulated API, with its journal entry and any fault that applies
+//! to it.
 
 use std::sync::Arc;
 
@@ -15,17 +16,17 @@ use super::{
     server::Stop,
 };
 
-/// What is to become of a request.
+/// What happens to a request.
 pub(super) enum Verdict {
-    /// It is answered; the text lists the API versions of its path.
+    /// The request is answered; the text lists the API versions of its path.
     Answer(Answer, Option<String>),
-    /// Its connection breaks.
+    /// The connection is broken.
     Break,
-    /// It is never answered.
+    /// The request is never answered.
     Hang,
 }
 
-/// Decides on a request, and carries it out.
+/// Handles a request.
 pub(super) async fn attend(emulator: Arc<Emulator>, call: Arc<Call>, mut stop: Stop) -> Verdict {
     let segments = call.segments().unwrap_or_default();
     let found = operation::route(&call.method, &segments).ok();
@@ -74,7 +75,7 @@ pub(super) async fn attend(emulator: Arc<Emulator>, call: Arc<Call>, mut stop: S
 }
 
 impl Emulator {
-    /// Notes a request before anything comes of it.
+    /// Adds a request to the journal before it is handled.
     fn enter(&self, call: &Call, operation: &'static str, fault: Option<&'static str>) -> u64 {
         if let Some(fault) = fault {
             self.metrics.fault(fault);
@@ -95,8 +96,8 @@ impl Emulator {
         })
     }
 
-    /// Lets a fault have its way: an answer in the other's place, if it has one; an error if there
-    /// is to be none.
+    /// Applies a fault. Returns the answer that replaces the real one, if the fault has one; fails
+    /// if there is to be no answer.
     async fn strike(&self, fault: &Fault, stop: &mut Stop) -> Result<Option<Answer>, Verdict> {
         let delay = fault.delay.unsigned_abs();
         if !delay.is_zero() && timeout(delay, stop.wait_for(|stop| *stop)).await.is_ok() {

@@ -1,4 +1,4 @@
-//! A request as it came.
+//! Request as received.
 
 use hyper::{HeaderMap, Method, StatusCode, body::Bytes, header};
 use percent_encoding::percent_decode_str;
@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::answer::Refusal;
 
-/// A request, read to its end.
+/// Request that was received completely.
 #[derive(Debug)]
 pub(super) struct Call {
     pub method: Method,
-    /// Path and query as they stand in the request line.
+    /// Path and query as in the request line.
     pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -18,19 +18,19 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// The path as it stands in the request line.
+    /// Returns the path as in the request line.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The path's segments, decoded.
+    /// Returns the decoded segments of the path.
     pub fn segments(&self) -> Result<Vec<String>, Refusal> {
         let path = self.path();
         let path = path.strip_prefix('/').unwrap_or(path);
         path.split('/').map(decoded).collect()
     }
 
-    /// The value of a query parameter, decoded; empty where it has none.
+    /// Returns the decoded value of a query parameter; empty if it has none.
     pub fn query(&self, name: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         url::form_urlencoded::parse(query.as_bytes())
@@ -38,21 +38,21 @@ impl Call {
             .map(|(_, value)| value.into_owned())
     }
 
-    /// A header that is there once and is text.
+    /// Returns a header that occurs once and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?.to_str().ok()?;
         values.next().is_none().then_some(value)
     }
 
-    /// The URL without its query, as the client may have written it.
+    /// Returns the URL without its query, as the client may have written it.
     pub fn url(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
         let host = self.header(header::HOST.as_str()).unwrap_or_default();
         format!("{scheme}://{host}{}", self.path())
     }
 
-    /// The JSON object in the body; an empty one where there is no body.
+    /// Returns the JSON object in the body; an empty one if there is no body.
     pub fn object(&self) -> Result<Map<String, Value>, Refusal> {
         if self.body.is_empty() {
             return Ok(Map::new());
@@ -64,7 +64,7 @@ impl Call {
                 "The request body must be a JSON object.",
             )),
             Err(error) => {
-                // Only where: the words of a parser may quote a secret.
+                // Only the position: the message of a parser may quote a secret.
                 let (line, column) = (error.line(), error.column());
                 Err(Refusal::unreadable(format!(
                     "The request body is not valid JSON. LineNumber: {line} | Position: {column}."

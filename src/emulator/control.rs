@@ -1,4 +1,5 @@
-//! What the real service doesn't have, under `/_emulator/`: unsigned, in JSON.
+//! Control API of the emulator, which the real service does not have, under `/_emulator/`:
+//! unsigned, in JSON.
 
 use hyper::{Method, StatusCode, header};
 use jiff::SignedDuration;
@@ -17,12 +18,12 @@ use super::{
 };
 
 const PAGE: &str = include_str!("page.html");
-/// The page comes from here alone, and talks to nobody else.
+/// Content security policy of the page: it loads from and connects to the emulator only.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 impl Emulator {
-    /// Answers a request under `/_emulator`, or for `/metrics`. None if the path is the service's.
+    /// Answers a request to `/_emulator` or `/metrics`. Returns `None` for every other path.
     pub(super) fn control(&self, call: &Call) -> Option<Answer> {
         let path = call.path();
         let answer = if path == "/metrics" {
@@ -114,7 +115,7 @@ impl Emulator {
         Answer::ok(newest.map(|it| view(&core.state, it)).collect())
     }
 
-    /// What the service would say to a client that comes with a token.
+    /// Reports how ACS would judge a client's token.
     fn check(&self, call: &Call) -> Result<Answer, Refusal> {
         #[derive(Deserialize)]
         struct Body {
@@ -229,7 +230,7 @@ fn view(state: &State, identity: &Identity) -> Value {
     })
 }
 
-/// How many of the newest are asked for by `?limit=`; all, if it says nothing.
+/// Parses `?limit=`, the number of newest entries to return; all if it is absent.
 fn limit(call: &Call) -> usize {
     let limit = call.query("limit").and_then(|text| text.parse().ok());
     limit.unwrap_or(usize::MAX)
@@ -239,7 +240,7 @@ fn json_of<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
     serde_json::from_slice(&call.body).map_err(|error| Refusal::unreadable(error.to_string()))
 }
 
-/// Web pages of others have no business here: the browser says whose page asks.
+/// Rejects requests from other web pages, which the browser identifies by their origin.
 fn check_origin(call: &Call) -> Result<(), Refusal> {
     let Some(origin) = call.header(header::ORIGIN.as_str()) else {
         return Ok(());

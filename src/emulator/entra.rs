@@ -1,5 +1,5 @@
-//! A stand-in for Microsoft Entra ID and for the token endpoints of Azure machines: who may have a
-//! token for the service, and in which words others are refused.
+//! Emulator of Microsoft Entra ID and of the token endpoints of Azure machines: decides which
+//! identity gets a token for ACS, and words the errors for all others.
 
 use hyper::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
@@ -11,15 +11,15 @@ use super::{
     Emulator, answer::Answer, call::Call, operation::Operation, settings::Settings, token,
 };
 
-/// What App Service gives its apps to show in `X-IDENTITY-HEADER`. Everybody knows it.
+/// Value that App Service would give its apps for `X-IDENTITY-HEADER`. It is public.
 pub const IDENTITY_HEADER: &str = "acs-emulator-identity-header";
-/// The audience that assertions have by default.
+/// Default audience of assertions.
 const ASSERTION_AUDIENCE: &str = "api://AzureADTokenExchange";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// An issued token's life where a refresh is due at once counts from here.
+/// Time before its issue from which a token is valid (`nbf`), as Entra ID allows for clock skew.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// An application that Entra ID knows.
+/// Application registered in Entra ID.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Application {
@@ -29,12 +29,12 @@ pub(super) struct Application {
     pub secrets: Vec<String>,
     #[serde(default)]
     pub expired_secrets: Vec<String>,
-    /// Of the assertions that it trusts.
+    /// Subjects of its federated credentials.
     #[serde(default)]
     pub subjects: Vec<String>,
 }
 
-/// A refusal by its number in Entra's list of codes.
+/// Error with a number of Entra's list of error codes.
 struct Code(u32, String);
 
 #[derive(Deserialize)]
@@ -52,7 +52,8 @@ enum Audience {
 }
 
 impl Emulator {
-    /// Answers what goes to Entra ID, or to a machine's token endpoint. None if it is the service's.
+    /// Answers a request to Entra ID or to a machine's token endpoint. Returns `None` if it is for
+    /// ACS.
     pub(super) fn entra(&self, call: &Call, operation: Operation, ids: &[&str]) -> Option<Answer> {
         let tenant = ids.first().copied().unwrap_or_default();
         match operation {
@@ -65,7 +66,7 @@ impl Emulator {
         }
     }
 
-    /// `POST /{tenant}/oauth2/v2.0/token`: the client-credentials grant.
+    /// Handles `POST /{tenant}/oauth2/v2.0/token`: the client credentials grant.
     fn by_credential(&self, call: &Call, tenant: &str) -> Answer {
         let (settings, now) = self.settings_and_time();
         let form = Form::from_call(call);
@@ -82,7 +83,7 @@ impl Emulator {
         }
     }
 
-    /// `GET /msi/token`: the managed identity of an app of App Service.
+    /// Handles `GET /msi/token`: the managed identity of an App Service app.
     fn by_app_service(&self, call: &Call) -> Answer {
         if call.header("x-identity-header") != Some(IDENTITY_HEADER) {
             return app_service_refusal(
@@ -94,7 +95,7 @@ impl Emulator {
             .unwrap_or_else(|why| app_service_refusal(StatusCode::BAD_REQUEST, why))
     }
 
-    /// `GET /metadata/identity/oauth2/token`: the managed identity of a virtual machine.
+    /// Handles `GET /metadata/identity/oauth2/token`: the managed identity of a virtual machine.
     fn by_machine(&self, call: &Call) -> Answer {
         if !is_metadata(call) {
             return machine_refusal("Required metadata header not specified");
@@ -117,7 +118,7 @@ impl Emulator {
         Ok(machine_answer(&token, &resource, now, life))
     }
 
-    /// `POST /oauth2/token`: the endpoint of Cloud Shell.
+    /// Handles `POST /oauth2/token`: the endpoint of Cloud Shell.
     fn by_sign_in(&self, call: &Call) -> Answer {
         let (settings, now) = self.settings_and_time();
         let refused = |code: &str, message: String| {
@@ -150,7 +151,7 @@ impl Emulator {
         (core.state.settings.clone(), core.state.now())
     }
 
-    /// A token with the claims that resources look at.
+    /// Returns a token with the claims that resources check.
     fn entra_token(
         &self,
         tenant: &str,
@@ -171,7 +172,7 @@ impl Emulator {
     }
 }
 
-/// The fields of a form.
+/// Fields of a form.
 struct Form(Vec<(String, String)>);
 
 impl Form {
@@ -183,7 +184,7 @@ impl Form {
         Self(url::form_urlencoded::parse(body).into_owned().collect())
     }
 
-    /// A field's value; empty where there is none.
+    /// Returns the value of a field; empty if there is none.
     fn get(&self, name: &str) -> &str {
         let field = self.0.iter().find(|(its, _)| its == name);
         field.map_or("", |(_, value)| value)
@@ -195,7 +196,7 @@ fn is_metadata(call: &Call) -> bool {
         .is_some_and(|it| it.eq_ignore_ascii_case("true"))
 }
 
-/// Who gets a token for what.
+/// Returns the client id that a token is issued to, and the resource that it is for.
 fn granted<'a>(
     form: &'a Form,
     tenant: &str,
@@ -285,7 +286,7 @@ fn check_secret(secret: &str, client: &str, application: Option<&Application>) -
     Ok(())
 }
 
-/// An assertion's signature is not looked at: its claims are believed.
+/// Checks the claims of an assertion; its signature is not verified.
 fn check_assertion(
     text: &str,
     application: Option<&Application>,
@@ -320,7 +321,7 @@ fn check_assertion(
     Ok(())
 }
 
-/// A refusal as Entra ID words it, with what is another each time.
+/// Returns an error as Entra ID words it, with the parts that differ each time.
 fn refused(number: u32, text: &str, now: Timestamp) -> Answer {
     let (status, error) = match number {
         7_000_215 | 7_000_218 | 7_000_222 | 700_024 | 700_211..=700_213 | 70021 => {
@@ -367,7 +368,8 @@ fn machine_answer(token: &str, resource: &str, now: Timestamp, life: SignedDurat
     }))
 }
 
-/// `GET /{tenant}/v2.0/.well-known/openid-configuration`, which official clients read first.
+/// Handles `GET /{tenant}/v2.0/.well-known/openid-configuration`, which official clients request
+/// first.
 fn configuration(call: &Call, tenant: &str) -> Answer {
     let host = call.header(header::HOST.as_str()).unwrap_or_default();
     let scheme = if call.is_tls { "https" } else { "http" };

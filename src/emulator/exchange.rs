@@ -1,5 +1,5 @@
-//! Tokens of Entra ID users for tokens of the service. Entra's signatures are not looked at: their
-//! claims are believed.
+//! Exchange of Entra ID users' tokens for ACS tokens. Entra's signatures are not verified: the
+//! claims are trusted.
 
 use hyper::{StatusCode, header};
 use jiff::Timestamp;
@@ -15,16 +15,16 @@ use super::{
     token, versions,
 };
 
-/// What an Entra token says of its user.
+/// Claims of an Entra token about its user.
 #[derive(Deserialize)]
 struct User {
     oid: String,
     #[serde(default)]
     tid: String,
     exp: i64,
-    /// The application, in tokens of version 1.
+    /// Application id, in tokens of version 1.
     appid: Option<String>,
-    /// The application, in tokens of version 2.
+    /// Application id, in tokens of version 2.
     azp: Option<String>,
     #[serde(default)]
     scp: String,
@@ -38,7 +38,7 @@ impl User {
 
     fn from_text(text: &str, now: Timestamp) -> Result<(Self, Timestamp), Refusal> {
         let user: Self = token::claims(text).ok_or_else(Refusal::invalid_user_token)?;
-        // They become a part of an identity's id.
+        // These become part of an identity's id.
         let is_sound =
             |id: &str| id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         match Timestamp::from_second(user.exp) {
@@ -48,7 +48,7 @@ impl User {
     }
 }
 
-/// `POST /teamsUser/:exchangeAccessToken`.
+/// Handles `POST /teamsUser/:exchangeAccessToken`.
 pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let text = |field, target| match body.get(field) {
@@ -77,7 +77,7 @@ pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     hand_out(turn, format!("8:orgid:{}", user.oid), scopes, end, false)
 }
 
-/// `POST /access/entra/:exchangeAccessToken`.
+/// Handles `POST /access/entra/:exchangeAccessToken`.
 pub(super) fn entra(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let (user, end) = caller(turn)?;
     let all = turn.core.state.assignments.iter();
@@ -90,7 +90,7 @@ pub(super) fn entra(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     exchange(turn, &user, end, is_assigned)
 }
 
-/// `POST /access/teamsExtension/:exchangeAccessToken`.
+/// Handles `POST /access/teamsExtension/:exchangeAccessToken`.
 pub(super) fn teams_extension(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let (user, end) = caller(turn)?;
     let place = format!("teamsExtension/{}/{}", user.tid, user.oid);
@@ -123,7 +123,8 @@ fn exchange(
         let message = "The user has no assignment for this application.";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden", message));
     }
-    // `https://communication.azure.com/clients/Chat.Join` and the like, or only their last part.
+    // Permissions such as `https://communication.azure.com/clients/Chat.Join`, or only their last
+    // part.
     let permissions = user.scp.split_whitespace();
     let mut scopes: Vec<_> = permissions
         .filter_map(|it| it.rsplit('/').next())

@@ -1,4 +1,4 @@
-//! Faults on demand: what real networks and services do.
+//! Injected faults: failures of real networks and services.
 
 use hyper::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -11,60 +11,61 @@ use super::{
     operation, service, span,
 };
 
-/// No list is longer.
+/// Maximum number of faults.
 const MOST: usize = 1000;
-/// The page that a front door shows.
+/// Error page of a front end.
 const HTML: &str = "<!DOCTYPE html><html><head><title>Our services aren't available right now</title></head>\
     <body><h2>Our services aren't available right now</h2></body></html>";
 
-/// A fault.
+/// Fault to inject.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Fault {
-    /// An operation's name, or `*`.
+    /// Name of an operation, or `*`.
     pub operation: String,
     pub effect: Effect,
-    /// How many requests it still hits; None = all.
+    /// Number of requests that it still applies to; `None` means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// The share of requests that it hits.
+    /// Share of the requests that it applies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// `after` means that the state did change.
+    /// Whether it applies before or after the request's effect; with `after` the state did change.
     #[serde(default)]
     pub when: When,
-    /// How long to wait first. That alone is the effect `delay`.
+    /// Delay before the effect. The effect `delay` consists of it alone.
     #[serde(default, with = "span::unsigned")]
     pub delay: SignedDuration,
-    /// Of the effect `status`.
+    /// Status of the effect `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// A number goes out as seconds, a length of time such as `30s` as a date, other text as it is.
+    /// Value of `Retry-After`: a number is sent as seconds, a duration such as `30s` as a date,
+    /// other text as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Value>,
     #[serde(default)]
     pub body: Body,
 }
 
-/// What a fault does.
+/// Effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Effect {
-    /// The answer is late.
+    /// The answer is delayed.
     Delay,
-    /// The answer is this status.
+    /// The answer has this status.
     Status,
     /// The connection breaks.
     Reset,
-    /// No answer ever comes.
+    /// No answer is sent.
     Hang,
 }
 
-/// On which side of the request's effect a fault is.
+/// Whether a fault applies before or after the request's effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum When {
@@ -73,28 +74,28 @@ pub(super) enum When {
     After,
 }
 
-/// The body of the effect `status`.
+/// Body of the effect `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Body {
-    /// The service's envelope.
+    /// The envelope of ACS.
     #[default]
     Json,
-    /// A front door's page.
+    /// The error page of a front end.
     Html,
-    /// `{}`
+    /// `{}`.
     EmptyObject,
     Empty,
 }
 
-/// The faults in force.
+/// Active faults.
 #[derive(Default)]
 pub(super) struct Faults {
     pub all: Vec<Fault>,
 }
 
 impl Faults {
-    /// Reads a list. The error is a sentence.
+    /// Parses a list of faults. The error is a sentence.
     pub fn read(list: Value) -> Result<Vec<Fault>, String> {
         let list: Vec<Fault> = serde_json::from_value(list).map_err(|error| error.to_string())?;
         if list.len() > MOST {
@@ -106,7 +107,7 @@ impl Faults {
         Ok(list)
     }
 
-    /// The fault that hits a request, if any: the first that fits.
+    /// Returns the fault that applies to a request, if any: the first that matches.
     pub fn hit(&mut self, operation: &str) -> Option<Fault> {
         let position = self.all.iter().position(|fault| {
             let fits = fault.operation == "*" || fault.operation == operation;
@@ -164,7 +165,7 @@ impl Fault {
         }
     }
 
-    /// Its name in the journal.
+    /// Returns the name in the journal.
     pub fn name(&self) -> &'static str {
         match self.effect {
             Effect::Delay => "delay",
@@ -174,7 +175,7 @@ impl Fault {
         }
     }
 
-    /// The answer of the effect `status`.
+    /// Returns the answer of the effect `status`.
     pub fn answer(&self, now: Timestamp) -> Answer {
         let status = self.status.unwrap_or_default();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
@@ -220,10 +221,10 @@ fn is_header(text: &str) -> bool {
     text.len() <= 100 && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')
 }
 
-/// A number from 0 to less than 1.
+/// Returns a random number from 0 to less than 1.
 fn chance() -> f64 {
     let mut bytes = [0; 4];
-    // Without randomness every fault hits.
+    // Without randomness every fault applies.
     let _ = SystemRandom::new().fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

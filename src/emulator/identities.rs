@@ -16,16 +16,16 @@ use super::{
 };
 
 const MOST_IDENTITIES: usize = 200_000;
-/// Good ones and others; those that have expired are forgotten before more are refused.
+/// Maximum number of tokens, valid or not; expired ones are dropped before more are rejected.
 const MOST_TOKENS: usize = 1_000_000;
 
-/// `POST /identities`.
+/// Handles `POST /identities`.
 pub(super) fn create(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let custom_id = ask::custom_id(turn, &body)?;
     let ask = match body.get("createTokenWithScopes") {
         None | Some(Value::Null) => None,
-        // The first preview took no body.
+        // The first preview accepted no body.
         _ if versions::is_legacy(&turn.version) => None,
         Some(Value::Array(scopes)) if scopes.is_empty() => {
             match turn.settings().empty_create_scopes {
@@ -88,7 +88,7 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     Ok(done(answer, id, token))
 }
 
-/// `GET /identities/{id}`.
+/// Handles `GET /identities/{id}`.
 pub(super) fn get(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let id = named(turn)?;
     let identity = turn.core.state.identity(&id).map(|it| view(turn, it));
@@ -96,7 +96,7 @@ pub(super) fn get(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     Ok(done(answer, id, None))
 }
 
-/// `POST /identities/{id}/:issueAccessToken`.
+/// Handles `POST /identities/{id}/:issueAccessToken`.
 pub(super) fn issue(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let scopes = match body.get("scopes") {
@@ -115,13 +115,13 @@ pub(super) fn issue(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     Ok(done(answer, id, Some(("/token", new.unsigned))))
 }
 
-/// `POST /identities/{id}/:revokeAccessTokens`.
+/// Handles `POST /identities/{id}/:revokeAccessTokens`.
 pub(super) fn revoke(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let id = named(turn)?;
     revoke_until(turn, id, turn.now)
 }
 
-/// `PATCH /identities/{id}` with `tokensValidFrom`, of the first preview.
+/// Handles `PATCH /identities/{id}` with `tokensValidFrom`, of the first preview.
 pub(super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let valid_from = body.get("tokensValidFrom").and_then(Value::as_str);
@@ -142,7 +142,7 @@ fn revoke_until(turn: &mut Turn<'_>, id: String, valid_after: Timestamp) -> Resu
     Ok(done(Answer::no_content(), id, None))
 }
 
-/// `DELETE /identities/{id}`.
+/// Handles `DELETE /identities/{id}`.
 pub(super) fn delete(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let id = (*turn.ids.first().unwrap_or(&"")).to_owned();
     let known = turn.core.state.identity(&id);
@@ -166,7 +166,7 @@ fn done(answer: Answer, id: String, token: Option<(&'static str, Unsigned)>) -> 
     }
 }
 
-/// What the preview tells of an identity; older versions have only its id.
+/// Returns the JSON of an identity in the preview; older versions return only its id.
 fn view(turn: &Turn<'_>, identity: &Identity) -> Value {
     let mut view = Map::new();
     if versions::has_custom_ids(&turn.version) {
@@ -182,7 +182,7 @@ fn view(turn: &Turn<'_>, identity: &Identity) -> Value {
     Value::Object(view)
 }
 
-/// The id in the path, if it is of an identity that can be used.
+/// Returns the id in the path, if its identity can be used.
 fn named(turn: &Turn<'_>) -> Result<String, Refusal> {
     let id = *turn.ids.first().unwrap_or(&"");
     let (state, settings) = (&turn.core.state, turn.settings());
@@ -214,15 +214,15 @@ fn new_id(turn: &mut Turn<'_>) -> Result<String, Refusal> {
         return Err(Refusal::too_many(message));
     }
     let (resource, random) = (&turn.core.state.resource, Uuid::new_v4().to_string());
-    // The service's begin with a number that grows slowly.
+    // Ids of ACS begin with a number that grows slowly.
     let (_, random) = random.split_once('-').unwrap_or_default();
     Ok(format!("8:acs:{resource}_00000006-{random}"))
 }
 
-/// A token that is about to be.
+/// Token that is not issued yet.
 pub(super) struct NewToken {
     pub event: Event,
-    /// `token`, to be filled in, and `expiresOn`.
+    /// `token`, whose value is filled in later, and `expiresOn`.
     pub answer: Map<String, Value>,
     pub unsigned: Unsigned,
 }
@@ -238,7 +238,7 @@ fn prepare(
     new_token(turn, id, scopes, expires_at, signer)
 }
 
-/// Makes a token for any identity, known or about to be.
+/// Builds a token for any identity, existing or about to be created.
 pub(super) fn new_token(
     turn: &mut Turn<'_>,
     id: &str,

@@ -1,4 +1,4 @@
-//! What was asked and answered, without any secret.
+//! Journal of requests and answers, without any secret.
 
 use std::collections::VecDeque;
 
@@ -7,43 +7,43 @@ use serde::Serialize;
 
 use super::state::Signer;
 
-/// Older entries are forgotten.
+/// Maximum number of entries; older ones are dropped.
 const MOST: usize = 100_000;
-/// Longer texts are cut: they are of no operation.
+/// Maximum length of a text; longer ones, which belong to no operation, are cut.
 const LONGEST: usize = 300;
 
-/// The newest requests.
+/// Newest requests.
 #[derive(Default)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
     forgotten: u64,
 }
 
-/// A request. It is entered when it has come, and completed when it is answered.
+/// Request in the journal. It is added when it arrives, and completed when it is answered.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Entry {
-    /// By the service's clock.
+    /// Time of arrival, by the clock of the emulated service.
     pub time: Timestamp,
     pub operation: &'static str,
     pub method: String,
-    /// Without the query.
+    /// Path without the query.
     pub path: String,
     pub api_version: Option<String>,
-    /// None until the request is answered, and where it never is.
+    /// Status of the answer; `None` until the request is answered, and if it never is.
     pub status: Option<u16>,
     pub error_code: Option<String>,
     pub identity_id: Option<String>,
-    /// Which key signed.
+    /// Key that signed the request.
     pub key: Option<Signer>,
-    /// The effect of a fault.
+    /// Effect of the fault that was applied.
     pub fault: Option<&'static str>,
-    /// Why a credential was refused.
+    /// Reason why a credential was rejected.
     pub why: Option<String>,
 }
 
 impl Journal {
-    /// Enters a request; tells its number.
+    /// Adds a request and returns its number.
     pub fn enter(&mut self, mut entry: Entry) -> u64 {
         entry.path = cut(&entry.path);
         entry.method = cut(&entry.method);
@@ -56,31 +56,31 @@ impl Journal {
         self.forgotten + self.entries.len() as u64 - 1
     }
 
-    /// The entry of a number, unless it is forgotten.
+    /// Returns the entry with a number, unless it was dropped.
     pub fn entry(&mut self, number: u64) -> Option<&mut Entry> {
         let position = number.checked_sub(self.forgotten)?;
         self.entries.get_mut(usize::try_from(position).ok()?)
     }
 
-    /// The newest entries, oldest of them first.
+    /// Returns the newest entries, oldest first.
     pub fn newest(&self, count: usize) -> Vec<Entry> {
         let skipped = self.entries.len().saturating_sub(count);
         self.entries.iter().skip(skipped).cloned().collect()
     }
 
-    /// How many requests there ever were.
+    /// Returns the number of requests since the start.
     pub fn count(&self) -> u64 {
         self.forgotten + self.entries.len() as u64
     }
 
-    /// Forgets all entries.
+    /// Drops all entries.
     pub fn clear(&mut self) {
         self.forgotten += self.entries.len() as u64;
         self.entries.clear();
     }
 }
 
-/// The beginning of a text.
+/// Returns the beginning of a text.
 pub(super) fn cut(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }

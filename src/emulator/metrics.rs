@@ -1,4 +1,4 @@
-//! What is counted.
+//! Metrics of the emulator.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -11,7 +11,7 @@ use super::Emulator;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     operation: &'static str,
-    /// `none` where no answer was given.
+    /// Status of the answer; `none` if there was no answer.
     status: String,
 }
 
@@ -27,21 +27,21 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Counts a request of the service's interface.
+    /// Counts a request to the emulated API.
     pub fn request(&self, operation: &'static str, status: Option<u16>) {
         let status = status.map_or_else(|| "none".to_owned(), |it| it.to_string());
         let labels = RequestLabels { operation, status };
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// Counts a fault that hit.
+    /// Counts an applied fault.
     pub fn fault(&self, effect: &'static str) {
         self.faults.get_or_create(&FaultLabels { effect }).inc();
     }
 }
 
 impl Emulator {
-    /// The metrics as Prometheus reads them.
+    /// Returns the metrics in the Prometheus text format.
     pub(super) fn metrics_text(&self) -> String {
         let (living, deleted, tokens) = {
             let state = &self.core().state;
@@ -80,7 +80,7 @@ impl Emulator {
             registry.register(name, help, ConstGauge::new(value));
         }
         let mut text = String::new();
-        // Writing into a String can't fail.
+        // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &registry);
         text
     }

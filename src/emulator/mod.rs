@@ -1,15 +1,15 @@
-//! A look-alike of the ACS identity service, for tests, demos and CI.
+//! Emulator of the ACS identity API, for tests, demos and CI.
 //!
-//! A request comes in by [`server`] (plain http or TLS, slow and broken clients). [`control`] answers
-//! what only an emulator has; [`attend`] notes the others in the [`journal`], lets a fault have its
-//! way ([`faults`]), and asks the [`service`]: who signed ([`signature`]), does the version have it ([`versions`]), then the
-//! operation itself ([`identities`], [`exchange`], [`assignments`]).
-//! [`entra`] stands in for Entra ID. What an operation changes is an
-//! event: written by the [`store`], then true in the [`state`].
+//! [`server`] accepts requests (plain http or TLS, slow and broken clients). [`control`] answers
+//! the emulator's own API; [`attend`] adds all other requests to the [`journal`], applies faults
+//! ([`faults`]) and calls the [`service`], which checks the credential ([`signature`]) and the API
+//! version ([`versions`]), then performs the operation ([`identities`], [`exchange`],
+//! [`assignments`]). [`entra`] emulates Entra ID. Changes are events, which the [`store`] writes
+//! before they are applied to the [`state`].
 //!
-//! The service is the look-alike of what the API reference calls seen; what nobody has seen is a switch
-//! ([`settings`]). Nothing here is shared with our client of the service: a mistake made twice would
-//! hide itself.
+//! The emulator does what the API reference marks as seen; behavior that has not been observed is a
+//! switch ([`settings`]). It shares no code with this crate's client of ACS: a mistake in shared
+//! code would go unnoticed.
 
 mod answer;
 mod ask;
@@ -59,36 +59,37 @@ use self::{
     store::Store,
 };
 
-/// The primary key of an emulator that isn't told another. Everybody knows it.
+/// Default primary key. It is public.
 pub const DEFAULT_PRIMARY_KEY: &str =
     "dGhlIHByaW1hcnkga2V5IG9mIGFjcy1lbXVsYXRvcjogcHVibGljLCBoYXJtbGVzcywgZm9yIHRlc3RzIG9ubA==";
-/// The secondary key of an emulator that isn't told another. Everybody knows it.
+/// Default secondary key. It is public.
 pub const DEFAULT_SECONDARY_KEY: &str =
     "dGhlIHNlY29uZGFyeSBrZXkgb2YgYWNzLWVtdWxhdG9yOiBwdWJsaWMsIGhhcm1sZXNzLCB0ZXN0cyBvbmx5Lg==";
 
-/// Clients that come all at once, as tests do, are not to wait for a second SYN.
+/// Listen backlog. Clients that connect all at once, as tests do, must not have to wait for a
+/// second SYN.
 const BACKLOG: u32 = 1024;
 
-/// What an emulator is told.
+/// Configuration of an emulator.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it listens without TLS.
+    /// Address of the listener without TLS.
     pub listen: SocketAddr,
-    /// Where it listens with TLS.
+    /// Address of the listener with TLS.
     pub tls_listen: SocketAddr,
-    /// Where its state is kept; nowhere if None.
+    /// Directory of the state; `None` keeps it in memory.
     pub state_dir: Option<PathBuf>,
-    /// The primary key, in base64.
+    /// Primary key, in base64.
     pub primary_key: String,
-    /// The secondary key, in base64.
+    /// Secondary key, in base64.
     pub secondary_key: String,
-    /// How long a minute of token life lasts.
+    /// Duration of one minute of token lifetime.
     pub minute: SignedDuration,
-    /// How long a client may take to send a request.
+    /// Maximum time for a client to send a request.
     pub read_timeout: SignedDuration,
 }
 
-/// A running emulator.
+/// Running emulator.
 pub(crate) struct Emulator {
     core: Mutex<Core>,
     journal: Mutex<Journal>,
@@ -112,8 +113,8 @@ impl Emulator {
     }
 }
 
-/// Runs an emulator until `stop` ends. `print` gets the lines that tell how to reach it, once it
-/// listens. The error is a sentence.
+/// Runs an emulator until `stop` resolves. Passes the lines that say how to reach it to `print`
+/// once it listens. The error is a sentence.
 pub async fn run(
     config: Config,
     print: impl Fn(&str),
@@ -186,8 +187,8 @@ fn open(config: &Config) -> Result<Core, String> {
         return Ok(Core::new(fresh(), None));
     };
     let (store, state) = Store::open(dir, fresh)?;
-    // A flag with another value than before is a new key; one with the same leaves a regenerated
-    // key alone.
+    // A flag with a new value sets a new key; a flag with the same value leaves a regenerated key
+    // alone.
     let at = state.now();
     let mut events = Vec::new();
     for (key, value, known) in [
@@ -210,7 +211,7 @@ async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> 
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // A restart finds connections of its predecessor in their last state.
+        // After a restart, connections of the previous process may still be in `TIME_WAIT`.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -223,7 +224,7 @@ async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> 
     })
 }
 
-/// An authority by which this machine reaches a listener.
+/// Returns an authority at which this machine reaches a listener.
 fn reachable(listener: &TcpListener) -> Result<String, String> {
     let mut address = listener.local_addr().map_err(|error| error.to_string())?;
     if address.ip().is_unspecified() {
@@ -243,7 +244,7 @@ fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Locks; what a panic left behind is as good as before it, since no state is ever half changed.
+/// Locks a mutex. The state after a panic is valid, since changes are never left incomplete.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

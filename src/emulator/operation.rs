@@ -1,10 +1,10 @@
-//! What can be asked, and by which method and path.
+//! Operations of the API, with their methods and paths.
 
 use hyper::Method;
 
 use super::versions;
 
-/// An operation of the service.
+/// Operation of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     CreateIdentity,
@@ -25,17 +25,17 @@ pub(super) enum Operation {
     ExchangeEntraToken,
     /// `POST /identities/{id}/token`, of the first preview.
     LegacyIssueToken,
-    /// `PATCH /identities/{id}`, of the first preview: revokes.
+    /// `PATCH /identities/{id}`, of the first preview: revokes tokens.
     LegacyUpdateIdentity,
-    /// Of Entra ID.
+    /// Token request to Entra ID.
     EntraToken,
-    /// Of Entra ID: where its endpoints are.
+    /// Discovery of the endpoints of Entra ID.
     EntraConfiguration,
-    /// Of App Service, for an app's managed identity.
+    /// Token request to App Service, for an app's managed identity.
     AppServiceToken,
-    /// Of a virtual machine, for its managed identity.
+    /// Token request to a virtual machine, for its managed identity.
     MachineToken,
-    /// Of Cloud Shell.
+    /// Token request to Cloud Shell.
     LocalToken,
 }
 
@@ -69,13 +69,13 @@ const ALL: [(Operation, &str, Method, &str); 23] = [
     (O::LocalToken, "localToken", Method::POST, "oauth2/token"),
 ];
 
-/// The names of all operations.
+/// Returns the names of all operations.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|(_, name, ..)| *name)
 }
 
-/// Finds the operation of a method and the decoded segments of a path, and the segments that vary.
-/// The error is what the header `Allow` should say; empty where there is no such path.
+/// Finds the operation of a method and the decoded segments of a path, and the variable segments.
+/// The error is the value of the header `Allow`; empty if there is no such path.
 pub(super) fn route<'a>(
     method: &Method,
     segments: &'a [String],
@@ -108,7 +108,7 @@ fn matched<'a>(path: &str, segments: &'a [String]) -> Option<Vec<&'a str>> {
 }
 
 impl Operation {
-    /// Its name in journal and faults.
+    /// Returns the name in journal and faults.
     pub fn name(self) -> &'static str {
         ALL.iter()
             .find(|(operation, ..)| *operation == self)
@@ -123,7 +123,7 @@ impl Operation {
         )
     }
 
-    /// How many calls the service takes in 30 s.
+    /// Returns the number of calls that ACS accepts in 30 s.
     pub fn published_limit(self) -> Option<usize> {
         match self {
             Self::CreateIdentity | Self::IssueToken => Some(1000),
@@ -132,7 +132,7 @@ impl Operation {
         }
     }
 
-    /// Whether a version lists itself in answers to this operation: the list goes by path.
+    /// Whether a version is listed in answers to this operation: the list depends on the path.
     pub fn is_near(self, version: &str) -> bool {
         match self {
             Self::GetIdentity

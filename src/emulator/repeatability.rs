@@ -1,5 +1,5 @@
-//! `Repeatability-Request-ID`, as in other ACS services: a create that comes again within five minutes
-//! makes nothing new. Whether the identity service knows it is not known.
+//! `Repeatability-Request-ID`, as in other ACS APIs: a create that is repeated within five minutes
+//! creates nothing new. It is unknown whether the identity API supports it.
 
 use std::collections::HashMap;
 
@@ -16,17 +16,17 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(5);
 const MOST: usize = 10_000;
 const LONGEST_ID: usize = 100;
 
-/// Identities by the id of the request that made them. Memory only.
+/// Identities by the id of the request that created them. In memory only.
 pub(super) type Repeatable = HashMap<String, (Timestamp, String)>;
 
-/// A create that may have come before.
+/// Create with a repeatability header.
 pub(super) struct Repeated {
     request_id: String,
-    /// What it made then.
+    /// Identity that the first request created.
     pub made: Option<String>,
 }
 
-/// Reads the two headers. None where there are none, or where the setting ignores them.
+/// Parses the two headers. Returns `None` if they are absent, or if the setting ignores them.
 pub(super) fn read(turn: &Turn<'_>) -> Result<Option<Repeated>, Refusal> {
     let header = |name| turn.call.header(name);
     let (id, sent) = match (
@@ -63,7 +63,7 @@ pub(super) fn read(turn: &Turn<'_>) -> Result<Option<Repeated>, Refusal> {
 }
 
 impl Repeated {
-    /// Notes what the create made.
+    /// Records the identity that the create made.
     pub fn remember(self, turn: &mut Turn<'_>, made: &str) {
         let (now, known) = (turn.now, &mut turn.core.repeatable);
         if known.len() >= MOST {

@@ -18,13 +18,13 @@ use super::{
     settings::Settings,
 };
 
-/// The header that each answer of ours has, and none of the HTTP library's own.
+/// Header that each answer of the emulator has, and no answer of the HTTP library itself.
 pub(super) const MARK: &str = "ms-cv";
-/// A client's id is echoed up to this length.
+/// Maximum length of a client's request id that is echoed.
 const LONGEST_ID: usize = 200;
 
 impl Answer {
-    /// The bytes of the body, and their type.
+    /// Returns the bytes of the body, and its content type.
     pub fn bytes(&self) -> (Bytes, Option<&'static str>) {
         match &self.content {
             Content::Nothing => (Bytes::new(), None),
@@ -42,7 +42,7 @@ impl Answer {
         }
     }
 
-    /// The answer with all its headers.
+    /// Returns the answer with all its headers.
     pub fn response(self, record: &Facts<'_>) -> Response<Full<Bytes>> {
         let (bytes, content_type) = self.bytes();
         let mut response = Response::new(Full::new(bytes));
@@ -79,17 +79,17 @@ impl Answer {
     }
 }
 
-/// What the headers of an answer are made from.
+/// Values that the headers of an answer are built from.
 pub(super) struct Facts<'a> {
     pub now: Timestamp,
     pub begun: Instant,
     pub versions: Option<String>,
-    /// The request's.
+    /// Headers of the request.
     pub headers: &'a HeaderMap,
 }
 
 impl Facts<'_> {
-    /// Sent back to those who ask for it.
+    /// Returns the client's request id, if the client requests its echo.
     fn client_request_id(&self) -> Option<&HeaderValue> {
         let asks = self.headers.get("x-ms-return-client-request-id")?;
         let id = self.headers.get("x-ms-client-request-id")?;
@@ -97,7 +97,7 @@ impl Facts<'_> {
     }
 }
 
-/// The list in `api-supported-versions`.
+/// Returns the list for `api-supported-versions`.
 pub(super) fn versions(operation: Operation, settings: &Settings) -> String {
     let all = settings.api_versions.iter();
     let near: Vec<_> = all

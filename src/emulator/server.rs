@@ -1,4 +1,4 @@
-//! Connections: with and without TLS, of clients that are slow, broken or hostile.
+//! Connections: with and without TLS, from clients that are slow, broken or hostile.
 
 use std::{
     sync::Arc,
@@ -33,33 +33,34 @@ use super::{
     wire::Wire,
 };
 
-/// More connections wait until others end.
+/// Maximum number of connections; more of them wait until others end.
 const MOST_CONNECTIONS: usize = 800;
 const LONGEST_HEAD: usize = 80 * 1024;
 const LONGEST_BODY: usize = 256 * 1024;
-/// So much of a body that is too long is read and dropped, so that its sender hears the answer.
+/// Maximum length of a too long body that is read and dropped, so that its sender receives the
+/// answer.
 const LONGEST_DROPPED: usize = 64 * 1024 * 1024;
-/// For what is under way when the emulator is asked to end.
+/// Time for requests in flight when the emulator shuts down.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// Serves an emulator.
+/// HTTP server of an emulator.
 pub(super) struct Server {
     pub emulator: Arc<Emulator>,
     pub authority: Arc<Authority>,
-    /// For a request's head, and again for its body.
+    /// Timeout of a request's head, and again of its body.
     pub read_timeout: Duration,
 }
 
-/// A connection that is to break without an answer.
+/// Signal that a connection is to be broken without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is to break")]
 struct Break;
 
-/// Turns true when the emulator is to end.
+/// Becomes true when the emulator shuts down.
 pub(super) type Stop = watch::Receiver<bool>;
 
 impl Server {
-    /// Serves until `stop` ends, and what is under way then for a few seconds more.
+    /// Serves until `stop` resolves, and requests in flight for a few seconds more.
     pub async fn run(self, plain: TcpListener, tls: TcpListener, stop: impl Future<Output = ()>) {
         let this = Arc::new(self);
         let (stopping, stopped) = watch::channel(false);
@@ -77,11 +78,11 @@ impl Server {
                 Ok((stream, is_tls)) => {
                     let (this, stop) = (Arc::clone(&this), stopped.clone());
                     connections.spawn(async move {
-                        // A reset is fine; so is a client that is gone.
+                        // A reset is not an error, and neither is a client that has disconnected.
                         let _ = this.connection(stream, is_tls, stop).await;
                     });
                 }
-                // Too many open files, or the client has gone already.
+                // Too many open files, or the client has disconnected already.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -103,7 +104,7 @@ impl Server {
         }
         let mut first = [0];
         let seen = timeout(self.read_timeout, stream.peek(&mut first)).await??;
-        // Each TLS connection begins so.
+        // Every TLS connection begins with this byte.
         if seen == 1 && first != [22] {
             let refusal = Refusal::unreadable("This port speaks TLS; use https://.");
             return self.say(stream, refusal).await;
@@ -164,7 +165,7 @@ impl Server {
         }
     }
 
-    /// Answers where the HTTP library has given up, and ends the connection.
+    /// Answers a request that the HTTP library rejected, and closes the connection.
     async fn say(
         &self,
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -183,7 +184,7 @@ impl Server {
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
             stream.shutdown().await?;
-            // A close with unread bytes would be a reset, and take the answer with it.
+            // Closing with unread bytes would send a reset and discard the answer.
             let mut dropped = [0; 4096];
             while stream.read(&mut dropped).await? > 0 {}
             Ok(())
@@ -213,7 +214,7 @@ impl Server {
         });
         let (answer, versions) = match trouble {
             Some(refusal) => {
-                // What is left of the body is no request.
+                // The rest of the body is not a request.
                 let close = header::CONNECTION.as_str();
                 (Answer::from(refusal.with(close, "close")), None)
             }
@@ -232,8 +233,8 @@ impl Server {
         Ok(answer.response(&record))
     }
 
-    /// Has a request of the service's interface attended to, even if its client goes away meanwhile:
-    /// what has come acts.
+    /// Handles a request to completion, even if its client disconnects meanwhile: a received
+    /// request takes effect.
     async fn attend(
         &self,
         call: &Arc<Call>,
@@ -243,7 +244,7 @@ impl Server {
         match tokio::spawn(attend(emulator, Arc::clone(call), stop.clone())).await {
             Ok(Verdict::Answer(answer, versions)) => Ok((answer, versions)),
             Ok(Verdict::Hang) => {
-                // Only its client, or our end, ends it.
+                // Only the client or a shutdown ends the connection.
                 let _ = stop.wait_for(|stop| *stop).await;
                 Err(Break)
             }

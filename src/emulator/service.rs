@@ -1,4 +1,4 @@
-//! The service itself: from a request to its answer.
+//! Request processing of the emulated API.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,16 +26,16 @@ use super::{
     token::Unsigned,
 };
 
-/// The window of the published limits.
+/// Time window of the published limits.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// What is locked while a request has its turn.
+/// State that is locked while a request is processed.
 pub(super) struct Core {
     pub state: State,
     pub store: Option<Store>,
-    /// Makes tokens differ that say the same.
+    /// Number of issued tokens; makes tokens with the same claims differ.
     pub tokens_issued: u64,
-    /// Grows with each change.
+    /// Number of changes.
     pub changes: u64,
     pub repeatable: Repeatable,
     windows: HashMap<Operation, VecDeque<Instant>>,
@@ -53,7 +53,7 @@ impl Core {
         }
     }
 
-    /// Makes events true, and kept, all or none.
+    /// Stores and applies events, all or none.
     pub fn commit(&mut self, events: Vec<Event>) -> Result<(), Refusal> {
         if let Some(store) = &mut self.store {
             store.append(&events, &self.state).map_err(|error| {
@@ -67,7 +67,7 @@ impl Core {
         Ok(())
     }
 
-    /// Counts a call; refuses it where there were too many.
+    /// Counts a call; rejects it if the limit is exceeded.
     fn check_limit(&mut self, operation: Operation) -> Result<(), Refusal> {
         let Some(limit) = operation.published_limit() else {
             return Ok(());
@@ -103,25 +103,25 @@ impl Core {
     }
 }
 
-/// One request's turn with the state.
+/// Processing of one request, with access to the state.
 pub(super) struct Turn<'a> {
     pub emulator: &'a Emulator,
     pub core: MutexGuard<'a, Core>,
     pub call: &'a Call,
     pub operation: Operation,
-    /// What varies in the path.
+    /// Variable segments of the path.
     pub ids: Vec<&'a str>,
     pub version: String,
     pub signer: Signer,
     pub now: Timestamp,
 }
 
-/// What a turn comes to.
+/// Result of a request.
 pub(super) struct Done {
     pub answer: Answer,
-    /// For the journal.
+    /// Id of the identity, for the journal.
     pub identity: Option<String>,
-    /// A token to sign, and where in the body it belongs.
+    /// Token to sign, and the field of the body that it belongs in.
     pub token: Option<(&'static str, Unsigned)>,
 }
 
@@ -135,12 +135,12 @@ impl From<Answer> for Done {
     }
 }
 
-/// An answer, and what the journal tells of it.
+/// Answer, with the details for the journal.
 pub(super) struct Handled {
     pub answer: Answer,
     pub identity: Option<String>,
     pub key: Option<Signer>,
-    /// Why a credential was refused.
+    /// Reason why a credential was rejected.
     pub why: Option<String>,
 }
 
@@ -156,7 +156,7 @@ impl Handled {
 }
 
 impl Turn<'_> {
-    /// The settings of now.
+    /// Returns the current settings.
     pub fn settings(&self) -> &Settings {
         &self.core.state.settings
     }
@@ -190,7 +190,7 @@ impl Turn<'_> {
 }
 
 impl Emulator {
-    /// Answers a request of the service's own interface.
+    /// Answers a request to the emulated API.
     pub(super) fn serve(&self, call: &Call) -> Handled {
         let segments = match call.segments() {
             Ok(segments) => segments,
@@ -242,7 +242,7 @@ impl Emulator {
             turn.core.check_limit(operation)?;
             turn.take()
         });
-        // The first variable of these paths is an identity, whatever comes of it.
+        // The first variable of these paths is an identity, even if the request fails.
         let named = matches!(segments.first(), Some(first) if first == "identities")
             .then(|| turn.ids.first().map(|id| (*id).to_owned()))
             .flatten();
@@ -307,7 +307,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// `expiresOn` as the service writes it.
+    /// Formats `expiresOn` as ACS does.
     pub fn expires_on(&self, at: Timestamp) -> String {
         let fraction = match self.settings().expires_on {
             ExpiresOn::SevenDigits => at.strftime("%.7f").to_string(),
@@ -324,7 +324,7 @@ impl Turn<'_> {
     }
 }
 
-/// A time as HTTP headers have it.
+/// Formats a time as in HTTP headers.
 pub(super) fn http_date(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

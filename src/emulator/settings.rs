@@ -1,78 +1,79 @@
-//! Switches for what nobody outside the service knows. The defaults are the likeliest answers.
+//! Switches for behavior of ACS that is unknown. The defaults are the likeliest answers.
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{entra::Application, span, versions};
 
-/// All switches. Unknown names are refused; absent ones have their default.
+/// All switches. Unknown names are rejected; absent ones have their default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "that is what they are")]
 pub(super) struct Settings {
-    /// How long revoked tokens go on working (the service says up to 15 minutes).
+    /// Time for which revoked tokens still work (ACS documents up to 15 minutes).
     #[serde(with = "span::unsigned")]
     pub revocation_delay: SignedDuration,
-    /// Whether a revocation covers tokens that are issued after it in the same second.
+    /// Whether a revocation includes tokens that are issued after it in the same second.
     pub revoke_hits_same_second: bool,
-    /// How long a new identity is not yet there for other calls.
+    /// Time for which a new identity is not visible to other calls.
     #[serde(with = "span::unsigned")]
     pub visibility_delay: SignedDuration,
-    /// What an identity of this resource that is unknown or deleted is answered with.
+    /// Answer for an identity of this resource that is unknown or deleted.
     pub unknown_identity: UnknownIdentity,
-    /// What the second deletion of an identity is answered with.
+    /// Answer for the second deletion of an identity.
     pub second_delete: SecondDelete,
-    /// How far `x-ms-date` may be from the service's clock.
+    /// Maximum difference between `x-ms-date` and the clock of the emulated service.
     #[serde(with = "span::unsigned")]
     pub clock_skew: SignedDuration,
-    /// What a refused credential is answered with.
+    /// Answer for a rejected credential.
     pub refused_credential: RefusedCredential,
-    /// Which bearer tokens of Entra ID are taken.
+    /// Bearer tokens of Entra ID that are accepted.
     pub entra_tokens: EntraTokens,
-    /// The applications that the stand-in of Entra ID knows; null means any.
+    /// Applications registered in the emulated Entra ID; null means any.
     pub entra_applications: Option<Vec<Application>>,
-    /// The number of the `AADSTS` code by which Entra ID refuses everybody.
+    /// Number of the `AADSTS` code with which Entra ID rejects every request.
     pub entra_refusal: Option<u32>,
-    /// How long the tokens live that Entra ID gives.
+    /// Lifetime of tokens that Entra ID issues.
     #[serde(with = "span::unsigned")]
     pub entra_token_life: SignedDuration,
-    /// The client ids of the managed identities of the machine, `system` for its own; null means any.
+    /// Client ids of the machine's managed identities, `system` for the system-assigned one; null
+    /// means any.
     pub managed_identities: Option<Vec<String>>,
-    /// For what the endpoint of Cloud Shell gives tokens.
+    /// Audiences for which the endpoint of Cloud Shell issues tokens.
     pub local_token_audiences: Vec<String>,
-    /// Whether a regenerated key ends tokens that were issued by Entra authentication.
+    /// Whether regenerating a key invalidates tokens that were issued with Entra authentication.
     pub regenerate_kills_entra_tokens: bool,
-    /// What a request without `api-version` is answered with.
+    /// Answer for a request without `api-version`.
     pub missing_api_version: MissingApiVersion,
-    /// The versions that are there; others are answered `UnsupportedApiVersion`.
+    /// Supported versions; others are answered `UnsupportedApiVersion`.
     pub api_versions: Vec<String>,
-    /// What becomes of fields that came with a later version than the request's.
+    /// Treatment of fields of a later version than the request's.
     pub newer_fields: NewerFields,
-    /// What becomes of scopes that the version doesn't know.
+    /// Treatment of scopes that the version does not have.
     pub unknown_scopes: UnknownScopes,
-    /// What becomes of a scope that is there twice.
+    /// Treatment of a scope that occurs twice.
     pub duplicate_scopes: DuplicateScopes,
-    /// Whether `Chat` is `chat`.
+    /// Whether `Chat` is accepted as `chat`.
     pub scopes_ignore_case: bool,
-    /// What `createTokenWithScopes: []` means.
+    /// Meaning of `createTokenWithScopes: []`.
     pub empty_create_scopes: EmptyScopes,
-    /// What an `expiresInMinutes` of `60.5` or `"60"` means.
+    /// Treatment of an `expiresInMinutes` of `60.5` or `"60"`.
     pub non_integer_minutes: NonIntegerMinutes,
-    /// How the fraction of `expiresOn` is written.
+    /// Format of the fraction in `expiresOn`.
     pub expires_on: ExpiresOn,
-    /// Whether custom ids that differ in letter case only are the same.
+    /// Whether custom ids that differ only in letter case are the same.
     pub custom_id_ignores_case: bool,
-    /// Whether an empty custom id, or one over 256 characters, is refused.
+    /// Whether an empty custom id, or one over 256 characters, is rejected.
     pub custom_id_is_checked: bool,
-    /// What a create with the custom id of a deleted identity makes.
+    /// Effect of a create with the custom id of a deleted identity.
     pub deleted_custom_id: DeletedCustomId,
-    /// Whether a create that finds an identity by its custom id issues the token that it asks for.
+    /// Whether a create that finds an identity by its custom id issues the requested token.
     pub repeated_create_issues: bool,
     /// Whether `Repeatability-Request-ID` makes a create repeatable.
     pub repeatability_headers: RepeatabilityHeaders,
     /// Whether the published limits are enforced.
     pub limits: Limits,
-    /// What a 429 for the limits says about when to come again.
+    /// `Retry-After` of a 429 for the limits.
     pub limit_retry_after: RetryAfter,
 }
 
@@ -142,7 +143,7 @@ switch!(UnknownIdentity {
 switch!(SecondDelete {
     /// 204.
     NoContent,
-    /// As `unknownIdentity` says.
+    /// As `unknownIdentity`.
     Unknown,
 });
 switch!(RefusedCredential {
@@ -150,20 +151,19 @@ switch!(RefusedCredential {
     Denied,
     /// 401 with `{}`.
     EmptyObject,
-    /// 401 with nothing.
+    /// 401 with an empty body.
     Empty,
     /// 403 `Forbidden`.
     Forbidden,
 });
 switch!(EntraTokens {
-    /// Those whose claims say that they are for the service and not expired; signatures are not
-    /// looked at.
+    /// Tokens whose claims say that they are for ACS and not expired; signatures are not verified.
     Claims,
-    /// The same, if the stand-in of Entra ID has signed them.
+    /// The same, if the emulated Entra ID has signed them.
     Issued,
-    /// All.
+    /// All tokens.
     Any,
-    /// None.
+    /// No tokens.
     None,
 });
 switch!(MissingApiVersion {
@@ -180,9 +180,9 @@ switch!(NewerFields {
 switch!(UnknownScopes {
     /// 400 `ValidationError`.
     Refused,
-    /// Left out of the token.
+    /// Omitted from the token.
     Ignored,
-    /// Put into the token.
+    /// Added to the token.
     Accepted,
 });
 switch!(DuplicateScopes {
@@ -199,12 +199,12 @@ switch!(EmptyScopes {
 switch!(NonIntegerMinutes {
     /// 400 `ValidationError`.
     Refused,
-    /// The fraction is cut off; text is read as a number.
+    /// The fraction is cut off; text is parsed as a number.
     Truncated,
 });
 switch!(ExpiresOn {
     SevenDigits,
-    /// Without the zeros at its end.
+    /// Without trailing zeros.
     Trimmed,
     WholeSeconds,
 });
@@ -214,12 +214,12 @@ switch!(DeletedCustomId {
 });
 switch!(RepeatabilityHeaders {
     Ignored,
-    /// As in other ACS services: the same answer within five minutes.
+    /// As in other ACS APIs: the same answer within five minutes.
     Honoured,
 });
 switch!(Limits {
     Off,
-    /// Per 30 s: 1000 creates, 500 deletes, 1000 issues, 500 revokes, 500 exchanges.
+    /// Per 30 s: 1000 creates, 500 deletes, 1000 issues, 500 revocations, 500 exchanges.
     Published,
 });
 switch!(RetryAfter {

@@ -1,5 +1,5 @@
-//! Who calls: signatures of the two keys over the raw request (API reference 6), and bearer tokens of
-//! Entra ID.
+//! Authentication: signatures of the two keys over the raw request (API reference 6), and bearer
+//! tokens of Entra ID.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ use super::{
     token,
 };
 
-/// The audiences of the service, without a slash at their end.
+/// Audiences of ACS, without a trailing slash.
 const AUDIENCES: [&str; 2] = [
     "https://communication.azure.com",
     "632ec9eb-fad7-4cbd-993a-e72973ba2acc",
@@ -27,15 +27,15 @@ const AUDIENCES: [&str; 2] = [
 const WRONG_HASH: &str = "Request 'x-ms-content-sha256' differs from generated content hash.";
 const REFUSED: &str = "Denied by the resource provider.";
 
-/// Why a credential was refused.
+/// Reason why a credential was rejected.
 pub(super) struct Denial {
-    /// What the service says.
+    /// Answer to the client.
     pub answer: Answer,
-    /// What a developer wants to know; for the journal.
+    /// Explanation for developers, for the journal.
     pub why: String,
 }
 
-/// Finds who signed a request.
+/// Returns the credential that signed a request.
 pub(super) fn signer(call: &Call, state: &State, entra: &token::Signer) -> Result<Signer, Denial> {
     let checked = match call.header(header::AUTHORIZATION.as_str()) {
         None => Err("the request does not have exactly one Authorization header".to_owned()),

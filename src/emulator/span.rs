@@ -1,4 +1,4 @@
-//! Lengths of time as people write them: `90s`, `15m`, `-3h`, or a number of seconds.
+//! Durations as people write them: `90s`, `15m`, `-3h`, or a number of seconds.
 
 use jiff::{
     SignedDuration,
@@ -6,10 +6,10 @@ use jiff::{
 };
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-/// Sums with any time of this century can't overflow.
+/// Maximum duration, such that sums with any time of this century cannot overflow.
 const LONGEST: SignedDuration = SignedDuration::from_hours(20 * 366 * 24);
 
-/// Reads a length of time of at most 20 years. The error says what is right.
+/// Parses a duration of at most 20 years. The error says what is valid.
 pub fn parse(text: &str) -> Result<SignedDuration, String> {
     let read = match text.parse::<f64>() {
         Ok(seconds) => SignedDuration::try_from_secs_f64(seconds).ok(),
@@ -20,7 +20,7 @@ pub fn parse(text: &str) -> Result<SignedDuration, String> {
     })
 }
 
-/// Reads a length of time that is not negative.
+/// Parses a duration that is not negative.
 pub fn parse_unsigned(text: &str) -> Result<SignedDuration, String> {
     match parse(text)? {
         span if span.is_negative() => {
@@ -47,13 +47,13 @@ fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
     })
 }
 
-/// Writes a length of time so that [`parse`] reads it.
+/// Formats a duration so that [`parse`] accepts it.
 pub(super) fn text(span: SignedDuration) -> String {
     let printer = SpanPrinter::new().direction(Direction::Sign);
     printer.duration_to_string(&span)
 }
 
-/// For serde.
+/// Serializes a duration, for serde.
 pub(super) fn serialize<S: Serializer>(
     span: &SignedDuration,
     serializer: S,
@@ -61,19 +61,19 @@ pub(super) fn serialize<S: Serializer>(
     serializer.serialize_str(&text(*span))
 }
 
-/// Reads one of any sign.
+/// Deserializes a duration of any sign.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<SignedDuration, D::Error> {
     parse(&written(deserializer)?).map_err(D::Error::custom)
 }
 
-/// Those that can't be negative.
+/// Durations that cannot be negative.
 pub(super) mod unsigned {
     pub(in super::super) use super::serialize;
     use super::{Deserializer, Error, SignedDuration, parse_unsigned, written};
 
-    /// Reads one.
+    /// Deserializes a duration.
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<SignedDuration, D::Error> {

@@ -1,5 +1,5 @@
-//! What the service remembers: a fold over events, so that what a restart reads back is what there
-//! was.
+//! State of the emulated service: a fold over events, so that a restart restores exactly the state
+//! before it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,51 +13,52 @@ use super::{
     span,
 };
 
-/// All that survives a restart.
+/// State that survives a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
-    /// The resource's immutable id, a part of each identity's.
+    /// Immutable id of the resource, a part of each identity's id.
     pub resource: String,
     pub primary: AccessKey,
     pub secondary: AccessKey,
     pub settings: Settings,
-    /// How far the service's clock is ahead of the machine's.
+    /// Difference between the clock of the emulated service and the machine's; positive if it is
+    /// ahead.
     #[serde(with = "span")]
     pub clock_offset: SignedDuration,
-    /// In the order of their creation, deleted ones too.
+    /// Identities in the order of their creation, including deleted ones.
     identities: Vec<Identity>,
     pub assignments: BTreeMap<Location, Assignment>,
-    /// Where an identity is, by its id.
+    /// Index in `identities`, by id.
     #[serde(skip)]
     positions: HashMap<String, usize>,
-    /// Where the identities with a custom id are, by it in lower case.
+    /// Indexes in `identities`, by custom id in lower case.
     #[serde(skip)]
     by_custom_id: HashMap<String, Vec<usize>>,
     #[serde(skip)]
     tokens: usize,
 }
 
-/// One of the two keys of the resource.
+/// Access key of the resource.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AccessKey {
-    /// In base64.
+    /// Key, in base64.
     pub value: String,
-    /// What the flag said when the value was last taken from it.
+    /// Value of the flag when the key was last set from it.
     pub configured: String,
 }
 
-/// Which credential signed.
+/// Credential that signed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Signer {
     Primary,
     Secondary,
-    /// A bearer token of Entra ID.
+    /// Bearer token of Entra ID.
     Entra,
 }
 
-/// An identity.
+/// Identity in ACS.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Identity {
@@ -65,18 +66,18 @@ pub(super) struct Identity {
     pub custom_id: Option<String>,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
-    /// Tokens issued at this time or before were revoked.
+    /// Tokens issued at or before this time are revoked.
     pub tokens_valid_after: Option<Timestamp>,
     pub last_token_issued_at: Option<Timestamp>,
-    /// Oldest first.
+    /// Tokens, oldest first.
     pub tokens: Vec<Token>,
 }
 
-/// A token that was issued.
+/// Issued token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Token {
-    /// Tells it from others; not a secret.
+    /// Digest that identifies the token; not a secret.
     pub digest: String,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
@@ -85,15 +86,15 @@ pub(super) struct Token {
     pub end: Option<End>,
 }
 
-/// An end before a token's time.
+/// Invalidation of a token before its expiry.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct End {
-    /// When it was ordered.
+    /// Time of the request that invalidated it.
     pub at: Timestamp,
     pub cause: Cause,
 }
 
-/// Why a token ended before its time.
+/// Reason why a token was invalidated before its expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Cause {
@@ -102,7 +103,7 @@ pub(super) enum Cause {
     KeyRegenerated,
 }
 
-/// What can happen.
+/// Change of the state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum Event {
@@ -111,7 +112,7 @@ pub(super) enum Event {
         custom_id: Option<String>,
         at: Timestamp,
     },
-    /// The identity of a custom id that was deleted is there again.
+    /// The deleted identity of a custom id is restored.
     Restored {
         id: String,
     },
@@ -145,16 +146,16 @@ pub(super) enum Event {
         #[serde(with = "span")]
         offset: SignedDuration,
     },
-    /// Tokens that had expired at this time are forgotten.
+    /// Tokens that had expired at this time are dropped.
     Forgotten {
         expired_at: Timestamp,
     },
-    /// Everything but the keys is forgotten.
+    /// Everything but the keys is dropped.
     Reset,
 }
 
 impl State {
-    /// Nothing yet, with these keys.
+    /// Returns an empty state with these keys.
     pub fn new(primary: AccessKey, secondary: AccessKey) -> Self {
         Self {
             resource: Uuid::new_v4().to_string(),
@@ -170,7 +171,7 @@ impl State {
         }
     }
 
-    /// Makes what was read back whole.
+    /// Rebuilds the indexes after the state was read.
     pub fn index(&mut self) {
         for identity in std::mem::take(&mut self.identities) {
             self.tokens += identity.tokens.len();
@@ -188,22 +189,22 @@ impl State {
         self.identities.push(identity);
     }
 
-    /// How many tokens are remembered, good or not.
+    /// Returns the number of stored tokens, valid or not.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The time by the service's clock.
+    /// Returns the time by the clock of the emulated service.
     pub fn now(&self) -> Timestamp {
         Timestamp::now() + self.clock_offset
     }
 
-    /// All identities, oldest first.
+    /// Returns all identities, oldest first.
     pub fn identities(&self) -> &[Identity] {
         &self.identities
     }
 
-    /// An identity by its whole id, deleted or not.
+    /// Returns an identity by its full id, deleted or not.
     pub fn identity(&self, id: &str) -> Option<&Identity> {
         self.identities.get(*self.positions.get(id)?)
     }
@@ -212,14 +213,14 @@ impl State {
         self.identities.get_mut(*self.positions.get(id)?)
     }
 
-    /// Whether an id is of this resource.
+    /// Whether an id belongs to this resource.
     pub fn owns(&self, id: &str) -> bool {
         id.strip_prefix("8:acs:")
             .and_then(|rest| rest.strip_prefix(self.resource.as_str()))
             .is_some_and(|rest| rest.starts_with('_'))
     }
 
-    /// The newest identity with this custom id.
+    /// Returns the newest identity with this custom id.
     pub fn by_custom_id(&self, custom_id: &str) -> Option<&Identity> {
         let ignores_case = self.settings.custom_id_ignores_case;
         let same = self.by_custom_id.get(&custom_id.to_ascii_lowercase())?;
@@ -227,14 +228,14 @@ impl State {
         same.find(|it| ignores_case || it.custom_id.as_deref() == Some(custom_id))
     }
 
-    /// Whether a revocation of tokens up to `valid_after` covers one that was issued then.
+    /// Whether a revocation of tokens up to `valid_after` includes one issued at that time.
     pub fn covers(&self, valid_after: Timestamp, issued_at: Timestamp) -> bool {
         issued_at <= valid_after
             || self.settings.revoke_hits_same_second
                 && issued_at.as_second() == valid_after.as_second()
     }
 
-    /// Why a token is refused at a time; None while it is good.
+    /// Returns why a token is rejected at a time; `None` while it is valid.
     pub fn refusal(&self, token: &Token, now: Timestamp) -> Option<&'static str> {
         if now >= token.expires_at {
             return Some("expired");
@@ -245,11 +246,11 @@ impl State {
             Cause::IdentityDeleted => (self.settings.revocation_delay, "identityDeleted"),
             Cause::KeyRegenerated => (SignedDuration::ZERO, "keyRegenerated"),
         };
-        // Without a delay an end is an end, even if the clock was set back since.
+        // Without a delay the invalidation is immediate, even if the clock was set back since.
         (delay.is_zero() || now >= end.at + delay).then_some(reason)
     }
 
-    /// Makes an event true.
+    /// Applies an event.
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Created { id, custom_id, at } => self.add(Identity {
@@ -342,7 +343,7 @@ impl State {
         let tokens = self.identities.iter_mut().flat_map(|it| &mut it.tokens);
         for token in tokens {
             if token.key == key || entra_too && token.key == Signer::Entra {
-                // At once, whatever delay a revocation before it has.
+                // Immediately, regardless of the delay of an earlier revocation.
                 let cause = Cause::KeyRegenerated;
                 token.end = Some(End { at, cause });
             }

@@ -1,5 +1,5 @@
-//! The state on disk: one file, of a snapshot and the events since, a line each. A line is written
-//! before its request is answered, so that the death of the process loses nothing.
+//! State on disk: one file with a snapshot and the events since, one line each. A line is written
+//! before its request is answered, so that no answered change is lost if the process dies.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::state::{Event, State};
 
 const FILE: &str = "state.jsonl";
-/// The file is written anew when the events since the snapshot are longer than this and than the
-/// snapshot itself.
+/// Length of the events since the snapshot, in bytes, above which the file is rewritten, if they are
+/// also longer than the snapshot itself.
 const LONG: u64 = 16 * 1024 * 1024;
 
 #[derive(Serialize)]
@@ -31,20 +31,20 @@ enum Line {
     Event(Event),
 }
 
-/// An open state file.
+/// Open state file.
 pub(super) struct Store {
     dir: PathBuf,
     file: File,
     length: u64,
     snapshot_length: u64,
-    /// Whether there may be a part of a line at the end.
+    /// Whether the file may end with a partial line.
     is_torn: bool,
-    /// Held for as long as the process uses the folder.
+    /// Lock held while the process uses the directory.
     _lock: File,
 }
 
 impl Store {
-    /// Opens the folder, makes it where it is missing, and reads what is there. The error is a
+    /// Opens the directory, creating it if it is missing, and reads the state. The error is a
     /// sentence.
     pub fn open(dir: &Path, fresh: impl FnOnce() -> State) -> Result<(Self, State), String> {
         let path = dir.join(FILE);
@@ -78,7 +78,7 @@ impl Store {
         Ok((store, state))
     }
 
-    /// Writes events, all or none. `before` is the state that they will change.
+    /// Writes events, all or none. `before` is the state before them.
     pub fn append(&mut self, events: &[Event], before: &State) -> io::Result<()> {
         if self.length - self.snapshot_length > LONG.max(self.snapshot_length) {
             let (file, length) = snapshot(&self.dir, before)?;
@@ -89,7 +89,7 @@ impl Store {
             serde_json::to_writer(&mut bytes, &LineRef::Event(event))?;
             bytes.push(b'\n');
         }
-        // What is there of a write that failed must not be read back.
+        // The partial line of a failed write must not be read back.
         if self.is_torn {
             self.file.set_len(self.length)?;
         }
@@ -100,7 +100,7 @@ impl Store {
         Ok(())
     }
 
-    /// Brings all to the disk.
+    /// Flushes everything to the disk.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -121,7 +121,7 @@ fn read(file: File) -> Result<State, String> {
         let length = reader
             .read_until(b'\n', &mut line)
             .map_err(|error| error.to_string())?;
-        // A line without an end is of a request that was never answered.
+        // A line without an end belongs to a request that was never answered.
         if length == 0 || line.last() != Some(&b'\n') {
             break;
         }
@@ -143,7 +143,7 @@ fn read(file: File) -> Result<State, String> {
     state.ok_or_else(|| "it is empty; move the file away to start with an empty state".to_owned())
 }
 
-/// Puts a snapshot in the file's place, all or nothing.
+/// Replaces the file by a snapshot, all or nothing.
 fn snapshot(dir: &Path, state: &State) -> io::Result<(File, u64)> {
     let path = dir.join("state.new");
     match fs::remove_file(&path) {
@@ -191,7 +191,7 @@ mod tests {
             let event = created(number);
             store.append(std::slice::from_ref(&event), &state).unwrap();
             state.apply(event);
-            // Only what is still there makes the snapshot long.
+            // The snapshot contains only what still exists.
             if number % 2 == 0 {
                 let gone = Event::Reset;
                 store.append(std::slice::from_ref(&gone), &state).unwrap();

@@ -1,4 +1,4 @@
-//! A folder that goes with the process: at its end, or, if it is killed, with the next emulator.
+//! Temporary directory, removed when the process exits or, if it is killed, by the next emulator.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -12,20 +12,21 @@ use uuid::Uuid;
 const PREFIX: &str = "acs-emulator-";
 const LOCK: &str = "lock";
 
-/// A folder that only we can read.
+/// Directory that only this user can read.
 pub(super) struct Temporary {
     path: PathBuf,
-    /// Held for as long as the folder is in use.
+    /// Lock held while the directory is in use.
     _lock: File,
 }
 
 impl Temporary {
-    /// Makes one, and removes those whose process was killed.
+    /// Creates a directory, and removes those of killed processes.
     pub fn make() -> io::Result<Self> {
         let all = std::env::temp_dir();
         sweep(&all)?;
         let name = format!("{PREFIX}{}", Uuid::new_v4());
-        // Under another name until it is locked: nobody may take it for one that was left behind.
+        // Under another name until it is locked, so that no other process takes it for an abandoned
+        // one.
         let unlocked = all.join(format!(".{name}"));
         DirBuilder::new().mode(0o700).create(&unlocked)?;
         let lock = File::create(unlocked.join(LOCK))?;
@@ -46,12 +47,13 @@ impl Drop for Temporary {
     }
 }
 
-/// What can't be removed is another user's, or is just being removed by others.
+/// A directory that cannot be removed belongs to another user, or is just being removed by another
+/// process.
 fn sweep(all: &Path) -> io::Result<()> {
     for entry in fs::read_dir(all)?.flatten() {
         let is_one = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let lock = entry.path().join(LOCK);
-        // To open something else, such as a pipe, might take for ever.
+        // Opening something else, such as a pipe, might block forever.
         let is_file = is_one && lock.symlink_metadata().is_ok_and(|it| it.is_file());
         if is_file && File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok()) {
             let _ = fs::remove_dir_all(entry.path());

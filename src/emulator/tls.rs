@@ -1,4 +1,5 @@
-//! TLS by an authority of our own, whose certificate is kept in the state's folder.
+//! TLS with the emulator's own certificate authority, whose certificate is stored in the state
+//! directory.
 
 use std::{
     collections::HashMap,
@@ -24,10 +25,11 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{lock, temporary::Temporary};
 
-/// Clients come by few names; a flood of others is not remembered.
+/// Maximum number of cached certificates: clients use few names, and a flood of others is not
+/// cached.
 const MOST_NAMES: usize = 100;
 
-/// Signs a certificate for each name or address that a client comes by.
+/// Certificate authority; signs a certificate for each name or address that a client connects to.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: PathBuf,
@@ -36,8 +38,8 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Finds the authority in a folder, or makes it there; without a folder, in a temporary one.
-    /// The error is a sentence.
+    /// Opens the authority in a directory, creating it if it is missing; without a directory, uses
+    /// a temporary one. The error is a sentence.
     pub fn open(dir: Option<&Path>) -> Result<Self, String> {
         let mut temporary = None;
         if dir.is_none() {
@@ -83,13 +85,14 @@ impl Authority {
         Ok((Issuer::new(params, key), file))
     }
 
-    /// The certificate in PEM.
+    /// Returns the path of the certificate in PEM format.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Does a handshake, with a certificate for the name that the client asks for. A client that
-    /// sends none, as Java does for names without a dot, gets one for all names of this machine.
+    /// Performs a TLS handshake, with a certificate for the name that the client requests. A client
+    /// that sends none, as Java does for names without a dot, gets one for all names of this
+    /// machine.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let address = stream.local_addr()?.ip().to_canonical().to_string();
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
@@ -131,7 +134,7 @@ impl Authority {
     }
 }
 
-/// The names and addresses of this machine, wherever the emulator listens.
+/// Returns the names and addresses of this machine, regardless of where the emulator listens.
 fn own_names() -> impl Iterator<Item = String> {
     let host = hostname::get()
         .ok()
@@ -148,7 +151,7 @@ fn own_names() -> impl Iterator<Item = String> {
         .chain(host.filter(|host| host != "localhost"))
 }
 
-/// Writes a file that only we can read, all or nothing.
+/// Writes a file that only this user can read, all or nothing.
 fn put(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut options = fs::OpenOptions::new();

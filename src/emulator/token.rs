@@ -1,5 +1,5 @@
-//! Access tokens: RS256 with the claims that the service puts in (API reference 5.2), signed with a
-//! key that everybody knows.
+//! Access tokens: RS256 with the claims of ACS tokens (API reference 5.2), signed with a public
+//! test key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -15,32 +15,32 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// Made for this file and published with it: it protects nothing.
+/// Generated for this file and published with it: it protects nothing.
 const PUBLIC_TEST_KEY: &str = include_str!("token-signing-key.pem");
 const KEY_ID: &str = "106";
-/// What the service's samples have, whatever the scopes.
+/// Claim of the samples of ACS, regardless of the scopes.
 const SCP: u16 = 1792;
-/// Where the data is, in all tokens.
+/// Data location, in all tokens.
 const LOCATION: &str = "unitedstates";
 
-/// What a new token says.
+/// Contents of a new token.
 pub(super) struct Facts<'a> {
-    /// The identity's whole id.
+    /// Full id of the identity.
     pub identity: &'a str,
     pub resource: &'a str,
     pub scopes: &'a [String],
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
-    /// Two tokens that say the same differ in this.
+    /// Number that makes tokens with the same contents differ.
     pub number: u64,
 }
 
-/// A token before it is signed.
+/// Token before it is signed.
 pub(super) struct Unsigned {
     input: String,
 }
 
-/// What a token of ours says.
+/// Contents of a token that this emulator issued.
 pub(super) struct Read {
     pub digest: String,
     pub identity: String,
@@ -49,7 +49,7 @@ pub(super) struct Read {
     pub expires_at: Timestamp,
 }
 
-/// Signs tokens and knows its own again.
+/// Signs tokens and recognizes its own.
 pub(super) struct Signer {
     key: KeyPair,
     header: String,
@@ -57,7 +57,7 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Fails if the built-in key is broken.
+    /// Fails if the built-in key is invalid.
     pub fn new() -> Result<Self, &'static str> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(PUBLIC_TEST_KEY.as_bytes())
             .map_err(|_| "the built-in key is not a PEM")?;
@@ -74,8 +74,8 @@ impl Signer {
         })
     }
 
-    /// Writes a token. Its two first parts have neither `-` nor `_`, since readers exist that take
-    /// them for plain base64: ASCII without `>`, `?` and `~` never encodes to either.
+    /// Builds a token. Its first two parts contain neither `-` nor `_`, since some readers decode
+    /// them as plain base64: ASCII without `>`, `?` and `~` never encodes to either.
     pub fn write(&self, record: &Facts<'_>) -> Unsigned {
         let (from, until) = (record.issued_at.as_second(), record.expires_at.as_second());
         let mut claims = vec![
@@ -91,8 +91,8 @@ impl Signer {
             claim("resourceId", record.resource),
             claim("resourceLocation", LOCATION),
         ];
-        // The service's claims have no room for a number, and tokens of one second must differ:
-        // their order carries it.
+        // The claims of ACS have no field for a number, and tokens issued in one second must
+        // differ: the order of the claims encodes the number.
         let mut number = record.number;
         let mut ordered = Vec::new();
         while !claims.is_empty() {
@@ -107,7 +107,7 @@ impl Signer {
         }
     }
 
-    /// A signed token of other claims than the service's. None if there is no randomness.
+    /// Signs a token with other claims than those of ACS. Returns `None` if there is no randomness.
     pub fn sign_claims(&self, claims: &Value) -> Option<String> {
         let payload = BASE64URL.encode(claims.to_string());
         self.sign(&Unsigned {
@@ -115,7 +115,7 @@ impl Signer {
         })
     }
 
-    /// Whether we signed a token.
+    /// Whether this emulator signed a token.
     pub fn has_signed(&self, token: &str) -> bool {
         let Some((input, signature)) = token.rsplit_once('.') else {
             return false;
@@ -127,7 +127,7 @@ impl Signer {
             .is_ok_and(|signature| key.verify(input.as_bytes(), &signature).is_ok())
     }
 
-    /// Signs a token: its text. None if there is no randomness.
+    /// Signs a token and returns its text. Returns `None` if there is no randomness.
     pub fn sign(&self, token: &Unsigned) -> Option<String> {
         let mut signature = vec![0; self.key.public().modulus_len()];
         let input = token.input.as_bytes();
@@ -142,7 +142,7 @@ impl Signer {
         Some(format!("{}.{}", token.input, BASE64URL.encode(signature)))
     }
 
-    /// Reads a token. None if we didn't sign it.
+    /// Parses a token. Returns `None` if this emulator did not sign it.
     pub fn read(&self, token: &str) -> Option<Read> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -166,7 +166,7 @@ impl Signer {
         })
     }
 
-    /// The public key as a JSON Web Key Set.
+    /// Returns the public key as a JSON Web Key Set.
     pub fn key_set(&self) -> Value {
         let public: PublicKeyComponents<Vec<u8>> = self.key.public().into();
         let [n, e] = [public.n, public.e].map(|number| BASE64URL.encode(number));
@@ -177,7 +177,7 @@ impl Signer {
 }
 
 impl Unsigned {
-    /// Tells tokens apart without telling them.
+    /// Returns a digest that identifies the token without disclosing it.
     pub fn digest(&self) -> String {
         digest_of(&self.input)
     }
@@ -191,7 +191,7 @@ fn digest_of(input: &str) -> String {
     BASE64URL.encode(Sha256::digest(input))
 }
 
-/// Reads the claims of any JSON Web Token, without a look at its signature.
+/// Parses the claims of any JSON Web Token, without verifying its signature.
 pub(super) fn claims<T: for<'de> Deserialize<'de>>(token: &str) -> Option<T> {
     let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);

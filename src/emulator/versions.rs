@@ -1,8 +1,8 @@
-//! API versions, and what each of them has.
+//! API versions, and the features of each.
 
 use super::operation::Operation;
 
-/// The versions that the service was last seen to list, and the two newest descriptions.
+/// Versions that ACS listed when last observed, and the two newest published specifications.
 pub(super) const KNOWN: [&str; 10] = [
     LEGACY,
     "2021-03-07",
@@ -15,9 +15,9 @@ pub(super) const KNOWN: [&str; 10] = [
     "2025-06-30",
     "2026-09-23",
 ];
-/// Has operations of its own shape, and no others.
+/// Version with request formats of its own, and with no other operations.
 const LEGACY: &str = "2020-07-20-preview2";
-/// The only one with custom ids, a GET of an identity and access for Entra users.
+/// Only version with custom ids, a `GET` of an identity, and access for Entra users.
 const IDENTITY_PREVIEW: &str = "2025-03-02-preview";
 
 /// Whether a version has an operation. Versions begin with a date and compare as text.
@@ -38,7 +38,7 @@ pub(super) fn has(version: &str, operation: Operation) -> bool {
         | Operation::GetTeamsExtensionAssignment
         | Operation::DeleteTeamsExtensionAssignment
         | Operation::ExchangeTeamsExtensionToken => version >= IDENTITY_PREVIEW,
-        // Not the service's.
+        // Not an operation of ACS.
         Operation::EntraToken
         | Operation::EntraConfiguration
         | Operation::AppServiceToken
@@ -52,7 +52,7 @@ pub(super) fn is_legacy(version: &str) -> bool {
     version == LEGACY
 }
 
-/// Whether a token's life can be asked for.
+/// Whether the lifetime of a token can be requested.
 pub(super) fn has_minutes(version: &str) -> bool {
     version >= "2022-10-01"
 }

@@ -1,5 +1,5 @@
-//! A stream that keeps the HTTP library from answering by itself: what it can't read it answers with a
-//! bare status, where the service's clients expect an envelope.
+//! Stream that intercepts answers of the HTTP library itself: it answers unreadable requests with a
+//! bare status, but clients of ACS expect an envelope.
 
 use std::{
     io,
@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::respond::MARK;
 
-/// A stream under the HTTP library.
+/// Stream below the HTTP library.
 pub(super) struct Wire<S> {
     pub stream: S,
-    /// What the library wanted to answer.
+    /// Status that the library wanted to answer.
     pub refused: Option<StatusCode>,
-    /// Whether something came after the last answer.
+    /// Whether bytes arrived after the last answer.
     pub is_mid_request: bool,
 }
 
@@ -31,11 +31,11 @@ impl<S> Wire<S> {
     }
 }
 
-/// Finds an answer of the library's own: it is the last on its connection, is no success, has no
-/// body, and lacks the header that ours have.
+/// Finds an answer of the library itself: it is the last on its connection, is an error, has no
+/// body, and lacks the header of the emulator's answers.
 fn bare_answer(bytes: &[u8]) -> Option<(usize, StatusCode)> {
     const START: &[u8] = b"HTTP/1.1 4";
-    // It is never longer than this.
+    // The answer is never longer than this.
     let before = bytes.len().saturating_sub(256);
     let mut last = bytes.get(before..)?.windows(START.len());
     let start = before + last.rposition(|it| it == START)?;

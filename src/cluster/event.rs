@@ -1,7 +1,7 @@
-//! Events (`events.k8s.io/v1`).
+//! Kubernetes Events (`events.k8s.io/v1`).
 //!
-//! Every Event with another text is an object of its own. One that repeats, with the same object,
-//! type, reason and text, is counted in the `series` of the first.
+//! Every Event with a different note is a separate object. An Event that repeats, with the same
+//! object, type, reason and note, is counted in the `series` of the first.
 
 use std::{
     collections::HashMap,
@@ -26,30 +26,30 @@ use tracing::warn;
 use super::{Error, effect, view::lock};
 use crate::crd::{OPERATOR, Reason};
 
-/// An Event to be published.
+/// Event to be published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
-    /// The object that it is about.
+    /// Object that the Event is about.
     pub about: ObjectReference,
-    /// Whether a person should look at it.
+    /// Whether a person should look at it (type `Warning`).
     pub is_warning: bool,
-    /// Why, for machines.
+    /// Reason, in CamelCase.
     pub reason: Reason,
-    /// A sentence.
+    /// Message for people: a sentence.
     pub note: String,
 }
 
-/// The longest note, in bytes, that the API server takes.
+/// Maximum length of a note, in bytes, that the API server accepts.
 const LONGEST_NOTE: usize = 1024;
-/// The longest name of an object.
+/// Maximum length of an object's name.
 const LONGEST_NAME: usize = 253;
-/// Where Events on cluster-scoped objects are: the API server takes no other namespace.
+/// Namespace of Events on cluster-scoped objects: the API server accepts no other.
 const NAMESPACE_OF_CLUSTER: &str = "default";
-/// How many Events are remembered to count their repeats, some 400 bytes each. A repeat of an older
-/// one is published as a new Event.
+/// Maximum number of Events that are cached to count their repeats, some 400 bytes each. A repeat
+/// of an older one is published as a new Event.
 const MOST_REMEMBERED: usize = 1024;
 
-/// Publishes Events. One that can't be published is logged and never a reason to fail.
+/// Publisher of Events. A failure to publish is logged and never fails the caller.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
@@ -63,7 +63,7 @@ impl fmt::Debug for Events {
 }
 
 impl Events {
-    /// Publishes through `client`.
+    /// Creates a publisher that uses `client`.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl Events {
             };
             let counted = api.patch(&name, &params, &series);
             match effect("count an Event on", object, left, counted).await {
-                // It has expired, or a person deleted it: it is published anew.
+                // The Event has expired, or a person deleted it: publish it again.
                 Err(error) if error.is_not_found() => {}
                 Ok(_) | Err(Error::Withheld) => return,
                 Err(error) => return warn!(object, %error, "an Event could not be counted"),
@@ -160,7 +160,8 @@ fn event(notice: &Notice, now: Timestamp) -> Event {
     event
 }
 
-/// Names an Event after its object, as far as there is room, its content and its time.
+/// Returns the name of an Event: as much as fits of its object's name, then its content and its
+/// time.
 fn name(event: &Event, now: Timestamp) -> String {
     let object = event.regarding.as_ref().and_then(|it| it.name.as_deref());
     let object = object.unwrap_or_default();
@@ -169,12 +170,12 @@ fn name(event: &Event, now: Timestamp) -> String {
     let suffix = format!(".{content:08x}{:x}", now.as_nanosecond());
     let end = object.floor_char_boundary(LONGEST_NAME.saturating_sub(suffix.len()));
     let object = object.get(..end).unwrap_or_default();
-    // Each part of a name between dots ends with a letter or digit.
+    // Each part of a name between dots must end with a letter or digit.
     let object = object.trim_end_matches(['-', '.']);
     format!("{object}{suffix}")
 }
 
-/// What makes an Event a repeat of another, as a hash.
+/// Hash of the values that make an Event a repeat of another.
 type Key = [u8; 16];
 
 fn key(event: &Event) -> Key {
@@ -199,11 +200,11 @@ fn key(event: &Event) -> Key {
     key
 }
 
-/// The Events that were published last.
+/// Events that were published last.
 #[derive(Default)]
 struct Published {
     events: HashMap<Key, RecordedEvent>,
-    /// Counts uses: the event with the lowest number was used the longest ago.
+    /// Counter of uses: the Event with the lowest number is the least recently used.
     uses: u64,
 }
 
@@ -214,7 +215,7 @@ struct RecordedEvent {
 }
 
 impl Published {
-    /// Counts a repeat. Returns the name of the Event and how often it has been seen now.
+    /// Counts a repeat. Returns the name of the Event and the number of times that it has occurred.
     fn repeat(&mut self, key: Key) -> Option<(String, i32)> {
         self.uses += 1;
         let event = self.events.get_mut(&key)?;

@@ -1,4 +1,4 @@
-//! By what objects are found, and what is kept of which kind.
+//! Index keys of the watched objects, and the fields that are kept of each kind.
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
@@ -9,50 +9,50 @@ use crate::crd::{
     ClusterAcsRevocation, ConnectionKey, RevocationStatus, TOKEN_UID_LABEL, TeamsUser,
 };
 
-/// Finds what uses a connection.
+/// Returns the index key of the objects that use a connection.
 #[must_use]
 pub fn of_connection(key: &ConnectionKey) -> String {
     format!("connection:{key}")
 }
 
-/// Finds all identities with one id in ACS, or that want it. Nobody says whether the service heeds
-/// the case of letters; if it doesn't, an id in capitals is no way round a policy.
+/// Returns the index key of all identities that have, or want, an id in ACS. It is undocumented
+/// whether ACS ignores the letter case; if it does, an id in capitals must not circumvent a policy.
 #[must_use]
 pub fn with_id(id: &str) -> String {
     format!("id:{}", id.to_ascii_lowercase())
 }
 
-/// Finds all identities, or all tokens of Teams users, of a namespace.
+/// Returns the index key of all identities, or of all tokens of Teams users, of a namespace.
 #[must_use]
 pub fn in_namespace(namespace: &str) -> String {
     format!("namespace:{namespace}")
 }
 
-/// Finds the tokens that name the same Secret.
+/// Returns the index key of the tokens that name the same Secret.
 #[must_use]
 pub fn into_secret(namespace: &str, secret: &str) -> String {
     format!("secret:{namespace}/{secret}")
 }
 
-/// Finds the tokens of an identity.
+/// Returns the index key of the tokens of an identity.
 #[must_use]
 pub fn of_identity(namespace: &str, identity: &str) -> String {
     format!("identity:{namespace}/{identity}")
 }
 
-/// Finds the tokens of a Teams user.
+/// Returns the index key of the tokens of a Teams user.
 #[must_use]
 pub fn of_user(user: &TeamsUser) -> String {
     format!("user:{}", user.identity_id())
 }
 
-/// Finds a token by its UID, and the Secrets that claim to be its own.
+/// Returns the index key of a token by its UID, and of the Secrets labelled with it.
 #[must_use]
 pub fn of_token(uid: &str) -> String {
     format!("token:{uid}")
 }
 
-/// Finds the revocations with an identity as an open target.
+/// Returns the index key of the revocations with an identity as an open target.
 #[must_use]
 pub fn targeting(namespace: &str, name: &str) -> String {
     format!("target:{namespace}/{name}")
@@ -108,7 +108,7 @@ impl Packable for AcsToken {
 
     fn slim(&mut self) {
         slim_read(&mut self.metadata);
-        // Only identities and namespaces are selected by theirs.
+        // Selectors apply only to the labels of identities and namespaces.
         self.metadata.labels = None;
     }
 }
@@ -131,7 +131,7 @@ fn open_targets(status: Option<&RevocationStatus>, own: Option<&str>) -> Vec<Str
         let namespace = target.namespace.as_deref().or(own).unwrap_or_default();
         targeting(namespace, &target.name)
     })
-    // One without keys would not be taken for one that a watch tells.
+    // Without any key, the object would not be taken for one that a watch reports.
     .chain(["revocation".to_owned()])
     .collect()
 }

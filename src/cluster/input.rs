@@ -1,4 +1,4 @@
-//! Secrets that are not ours, each watched by name.
+//! Secrets that the operator does not own, each watched by name.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,40 +22,40 @@ use tracing::warn;
 
 use super::{ObjectKey, view::lock, watch};
 
-/// An object that wants to know when a Secret changes that is not ours.
+/// Object that is requeued when a Secret that it reads changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Follower {
-    /// The object.
+    /// Key of the object.
     pub key: ObjectKey,
-    /// What the Secret is to it.
+    /// Role of the Secret for the object.
     pub role: Role,
 }
 
-/// What a Secret that is not ours is to the object that follows it.
+/// Role of a Secret that the operator does not own, for the object that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It holds a connection's credential.
     Credential,
-    /// It has taken the name that a token wants.
+    /// It has the name that a token needs for its own Secret.
     Conflict,
     /// It holds the Entra token of a Teams user.
     UserToken,
 }
 
-/// Whether a followed Secret is there, as far as its watch knows.
+/// Existence of a followed Secret, according to its watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
     /// The watch has not answered yet.
     #[default]
     Unknown,
-    /// There is none.
+    /// The Secret does not exist.
     Absent,
-    /// There is one, at this resource version.
+    /// The Secret exists, at this resource version.
     At(String),
 }
 
-/// Watches of single Secrets that are not ours, by name: K1 allows no more, so that memory does not
-/// depend on how many there are.
+/// Watches of single Secrets that the operator does not own, by name. K1 forbids to watch more, so
+/// that memory does not depend on the number of Secrets.
 #[derive(Clone)]
 pub struct Inputs {
     client: Client,
@@ -63,13 +63,13 @@ pub struct Inputs {
     state: Arc<Mutex<State>>,
 }
 
-/// A namespace and a Secret in it.
+/// Namespace and name of a Secret.
 type Key = (String, String);
 
 #[derive(Default)]
 struct State {
     followed: HashMap<Key, Followed>,
-    /// What each follower follows. One that follows nothing is not in here, and costs nothing.
+    /// Secrets followed by each follower. A follower of no Secret has no entry.
     by_follower: HashMap<Follower, Vec<Key>>,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Debug for Inputs {
 }
 
 impl Inputs {
-    /// Watches that requeue their followers.
+    /// Creates the watches, which call `requeue` for their followers.
     pub fn new(client: Client, requeue: impl Fn(&ObjectKey) + Send + Sync + 'static) -> Self {
         Self {
             client,
@@ -95,7 +95,7 @@ impl Inputs {
         }
     }
 
-    /// Follows these Secrets, and nothing else, for `follower`; tells what is known of each now.
+    /// Follows these Secrets, and no others, for `follower`. Returns what is known of each now.
     #[must_use]
     pub fn follow(&self, namespace: &str, names: &[&str], follower: &Follower) -> Vec<Presence> {
         let keys: Vec<_> = names
@@ -118,7 +118,7 @@ impl Inputs {
         presences
     }
 
-    /// Follows nothing any longer for `follower`.
+    /// Stops following all Secrets for `follower`.
     pub fn unfollow(&self, follower: &Follower) {
         lock(&self.state).unfollow_but(follower, Vec::new());
     }

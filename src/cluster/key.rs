@@ -9,7 +9,7 @@ use crate::crd::{
     ClusterAcsRevocation, ConnectionKind,
 };
 
-/// The kinds that the operator reconciles.
+/// Kind that the operator reconciles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `AcsConnection`.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind as it stands in manifests, logs and metrics.
+    /// Returns the name of the kind in manifests, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,19 +41,19 @@ impl Kind {
     }
 }
 
-/// Names one object that the operator reconciles.
+/// Key of an object that the operator reconciles.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
-    /// Its kind.
+    /// Kind of the object.
     pub kind: Kind,
-    /// Its namespace; none for a cluster-scoped object.
+    /// Namespace of the object; `None` if it is cluster-scoped.
     pub namespace: Option<String>,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
 }
 
 impl ObjectKey {
-    /// The reference by which a view finds the object.
+    /// Returns the reference for looking up the object in a view.
     #[must_use]
     pub fn reference<K: Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {
         object_ref(self.namespace.as_deref(), &self.name)

@@ -1,4 +1,5 @@
-//! The API server: calls, watches, and what is known of its objects. Knows no slice.
+//! Access to the API server: calls, watches, and caches of its objects. Independent of the
+//! controllers.
 
 #[cfg(feature = "operator")]
 pub mod event;
@@ -31,10 +32,10 @@ use tokio::sync::Semaphore;
 
 use crate::crd::Reason;
 
-/// No single call to the API server takes longer; kube itself would wait for minutes.
+/// Maximum duration of a single call to the API server; the default of kube is minutes.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// `Kind namespace/name`, for errors and logs.
+/// Returns `Kind namespace/name`, for errors and logs.
 #[must_use]
 pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
     match object.namespace() {
@@ -43,28 +44,29 @@ pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
     }
 }
 
-/// A call to the API server that failed.
+/// Error of a call to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server refused, or can't be reached.
+    /// The API server rejected the call, or is unreachable.
     #[error("could not {operation} {object}: {}", sentence(source))]
     Api {
-        /// The verb, as one would say it.
+        /// Verb, for use in a sentence.
         operation: &'static str,
         /// `Kind namespace/name`.
         object: String,
-        /// What the API server said.
+        /// Error of kube.
         source: Box<kube::Error>,
     },
     /// The API server did not answer in time.
     #[error("could not {operation} {object}: the API server did not answer in time")]
     Timeout {
-        /// The verb, as one would say it.
+        /// Verb, for use in a sentence.
         operation: &'static str,
         /// `Kind namespace/name`.
         object: String,
     },
-    /// Nothing was sent: another process may act, or this one is ending. Never told on an object.
+    /// Nothing was sent: this process is not the leader any more, or it is shutting down. Never
+    /// reported on an object.
     #[error("this process is no longer the leader, so nothing was sent")]
     Withheld,
 }
@@ -80,43 +82,43 @@ impl Error {
         }
     }
 
-    /// Someone else changed the object since we read it.
+    /// Whether another client changed the object since it was read.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.status().is_some_and(Status::is_conflict)
     }
 
-    /// There is one already.
+    /// Whether the object exists already.
     #[must_use]
     pub fn is_already_exists(&self) -> bool {
         self.status().is_some_and(Status::is_already_exists)
     }
 
-    /// It is gone.
+    /// Whether the object does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(Status::is_not_found)
     }
 
-    /// Our rights, or a quota, or a namespace that is being deleted, do not allow it.
+    /// Whether RBAC, a quota, or a namespace that is being deleted forbids the call.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.status().is_some_and(Status::is_forbidden)
     }
 
-    /// The API server does not take the write as it is ([`Reason::is_refusal`]).
+    /// Whether the API server rejects the write itself ([`Reason::is_refusal`]).
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.reason().is_refusal()
     }
 
-    /// The API server gave no answer at all.
+    /// Whether the API server gave no answer at all.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         self.status().is_none() && !matches!(self, Self::Withheld)
     }
 
-    /// One word for conditions and metrics.
+    /// Returns the reason, one word, for conditions and metrics.
     #[must_use]
     pub fn reason(&self) -> Reason {
         if matches!(self, Self::Withheld) {
@@ -144,7 +146,7 @@ impl Error {
     }
 }
 
-/// What went wrong, in the API server's own words where they are its.
+/// Returns what went wrong, in the words of the API server if they are its own.
 fn sentence(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
@@ -152,15 +154,16 @@ fn sentence(error: &kube::Error) -> String {
     }
 }
 
-/// So many calls to the API server are under way at most (K3): each holds a connection of its own, with
-/// buffers of some 40 KiB.
+/// Maximum number of concurrent calls to the API server (K3): each holds a connection of its own,
+/// with buffers of some 40 KiB.
 const MOST_CALLS: usize = 24;
 static CALLS: Semaphore = Semaphore::const_new(MOST_CALLS);
 
-/// Makes one call to the API server when its turn comes, bounded in time and named for its errors.
+/// Makes one call to the API server when a slot is free, with a timeout. `operation` and `object`
+/// describe it in errors.
 ///
-/// In a box, since a run is as large as the largest call that it may make, and thousands of them may
-/// wait for their turn at ACS.
+/// Boxed, since a reconcile future is as large as the largest call that it may make, and thousands
+/// of them may wait for their turn at ACS.
 pub fn call<'a, T: 'a>(
     operation: &'static str,
     object: &'a str,
@@ -169,8 +172,8 @@ pub fn call<'a, T: 'a>(
     effect(operation, object, || Some(CALL_TIMEOUT), call)
 }
 
-/// The same for a call with an effect: when its turn has come, `left` says how long it may take;
-/// without that it is not made (K2).
+/// Makes a call that writes: once a slot is free, `left` returns the time that the call may take,
+/// or `None` to forbid it (K2).
 pub fn effect<'a, T: 'a>(
     operation: &'static str,
     object: &'a str,
@@ -178,7 +181,7 @@ pub fn effect<'a, T: 'a>(
     call: impl Future<Output = kube::Result<T>> + Send + 'a,
 ) -> BoxFuture<'a, Result<T, Error>> {
     let called = async move {
-        // Nobody closes it, so this only ever waits.
+        // The semaphore is never closed, so this only waits.
         let _turn = CALLS.acquire().await;
         let left = left().ok_or(Error::Withheld)?;
         match tokio::time::timeout(left.min(CALL_TIMEOUT), call).await {
@@ -234,7 +237,7 @@ mod tests {
             })
         });
         assert!(join_all(calls).await.iter().all(Result::is_ok));
-        // Another test may hold a place.
+        // Another test may hold a slot.
         let most = most.into_inner();
         assert!((MOST_CALLS - 1..=MOST_CALLS).contains(&most), "{most}");
     }

@@ -1,4 +1,4 @@
-//! What a view keeps of an object, and how.
+//! Compressed storage of the objects in a view.
 
 use std::fmt::Debug;
 
@@ -10,28 +10,28 @@ use tracing::error;
 
 use crate::crd::GROUP;
 
-/// So many dictionaries at most, and none longer than this many bytes.
+/// Maximum number of dictionaries, and maximum length of one in bytes.
 const DICTIONARIES: u8 = 16;
 const LONGEST_DICTIONARY: usize = 16 * 1024;
 
-/// An object that a view keeps.
+/// Object that a view can store.
 ///
-/// A row keeps what decisions read, and what is written back: all of spec and status, and the metadata
-/// that [`Kept::slim`] leaves. Statuses and finalizers are written so that nothing else of the object
-/// changes, so what is not kept is not lost.
+/// A row contains what decisions read and what is written back: all of spec and status, and the
+/// metadata that [`Packable::slim`] leaves. Statuses and finalizers are written such that nothing else
+/// of the object changes, so that dropped fields are not lost.
 pub trait Packable:
     Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
 {
-    /// The keys that it is found by, beside its name.
+    /// Returns the keys by which the object is found, besides its name.
     fn index_keys(&self) -> Vec<String>;
 
-    /// Takes away what is not kept.
+    /// Drops the fields that are not kept.
     fn slim(&mut self) {
         slim_read(self.meta_mut());
     }
 }
 
-/// Takes away what is read of no kind.
+/// Drops the metadata that is not read of any kind.
 pub fn slim_read(metadata: &mut ObjectMeta) {
     slim_written(metadata);
     metadata.owner_references = None;
@@ -41,7 +41,8 @@ pub fn slim_read(metadata: &mut ObjectMeta) {
     metadata.annotations.take_if(|it| it.is_empty());
 }
 
-/// The same of an object whose metadata is written back as it is kept: what others have put there stays.
+/// Drops the same from an object whose metadata is written back as it is stored: entries of other
+/// clients are kept.
 pub fn slim_written(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.generate_name = None;
@@ -49,8 +50,8 @@ pub fn slim_written(metadata: &mut ObjectMeta) {
     metadata.deletion_grace_period_seconds = None;
 }
 
-/// Packs the objects of one kind, which have most of their text in common. One that has little in
-/// common with the latest dictionary becomes the next.
+/// Compressor for the objects of one kind, which have most of their text in common. An object that
+/// has little in common with the latest dictionary becomes the next dictionary.
 #[derive(Debug)]
 pub struct Packer {
     dictionaries: Vec<Box<[u8]>>,
@@ -65,16 +66,16 @@ impl Default for Packer {
 }
 
 impl Packer {
-    /// The object in some hundred bytes. The first says which dictionary they need.
+    /// Compresses the object to some hundred bytes. The first byte is the number of the dictionary.
     pub fn pack(&mut self, object: &impl Serialize) -> Box<[u8]> {
-        // Only maps whose keys are no texts can't be written.
+        // Only maps with keys that are not text cannot be serialized.
         let text = serde_json::to_vec(object).unwrap_or_default();
         let number = self.dictionaries.len().saturating_sub(1);
         let dictionary = self.dictionaries.last().map_or(&[][..], |it| it);
         let packed = compress_prepend_size_with_dict(&text, dictionary);
         let number = u8::try_from(number).unwrap_or(DICTIONARIES);
         let row = [&[number], packed.as_slice()].concat().into_boxed_slice();
-        // Two fifths is more than what a name, UIDs and times need.
+        // Two fifths is more than a name, UIDs and times need.
         let is_strange = row.len() * 5 > text.len() * 2;
         if is_strange && text.len() <= LONGEST_DICTIONARY && number + 1 < DICTIONARIES {
             self.dictionaries.push(text.into_boxed_slice());
@@ -82,7 +83,7 @@ impl Packer {
         row
     }
 
-    /// The object that was packed.
+    /// Returns the object that was packed.
     #[must_use]
     pub fn unpack<K: DeserializeOwned>(&self, row: &[u8]) -> Option<K> {
         let (number, packed) = row.split_first()?;
@@ -117,7 +118,7 @@ mod tests {
         })
     }
 
-    /// The metadata of an object as the API server sends it.
+    /// Returns the metadata of an object as the API server sends it.
     fn metadata(uid: &str, others: &Value) -> Value {
         let mut metadata = json!({
             "creationTimestamp": "2026-11-27T20:14:29Z", "generation": 1, "name": "user-4711",
@@ -206,11 +207,11 @@ mod tests {
         object
     }
 
-    /// The size of the second of two such objects.
+    /// Returns the size of the second of two such objects.
     fn packed<K: Packable>(object: K) -> usize {
         let object = slimmed(object);
         let text = serde_json::to_string(&object).unwrap();
-        // Its name, its id and its times are others.
+        // Another name, another id and other times.
         let second = text
             .replace("user-4711", "user-17")
             .replace(
@@ -241,7 +242,7 @@ mod tests {
     fn dictionaries_are_few() {
         let mut packer = Packer::default();
         for number in 0..100 {
-            // Nothing in common with each other.
+            // Without anything in common.
             let random = |it: u64| it.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let text: Vec<_> = (0..50).map(|it| random(it + 50 * number)).collect();
             let row = packer.pack(&text);

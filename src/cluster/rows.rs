@@ -1,4 +1,4 @@
-//! The objects of a view, packed, and by what they are found.
+//! Compressed objects of a view, and their indexes.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -13,19 +13,19 @@ use super::{
     view::object_ref,
 };
 
-/// Names a row. A row that goes leaves its handle to another.
+/// Index of a row. The handle of a removed row is reused.
 pub type Handle = u32;
 
-/// So many objects stay unpacked: a run looks at the same few several times.
+/// Number of objects that are also kept uncompressed: a reconcile reads the same few several times.
 const RECENT: usize = 128;
 
-/// The rows of one kind. Indexes hold handles, and hashes in place of names and keys: with a random
-/// seed per process, two of a million are the same once in ten million processes.
+/// Rows of one kind. Indexes hold handles, and hashes instead of names and keys: with a random seed
+/// per process, two of a million collide once in ten million processes.
 #[derive(Debug)]
 pub struct Rows<K> {
     slots: Vec<Option<Row>>,
     free: Vec<Handle>,
-    /// The handles of all rows, by the hash of their name and of each of their keys.
+    /// Handles of all rows, by the hash of their name and of each of their keys.
     index: BTreeSet<(u64, Handle)>,
     hasher: RandomState,
     namespaces: HashSet<Arc<str>>,
@@ -37,11 +37,11 @@ pub struct Rows<K> {
 struct Row {
     namespace: Option<Arc<str>>,
     name: Box<str>,
-    /// The hashes of the keys that it is found by.
+    /// Hashes of the keys by which the row is found.
     keys: Box<[u64]>,
-    /// The object as a watch has told it last; none of one that only we have written.
+    /// Object as last reported by a watch; `None` if only a write of the operator is known.
     packed: Option<Box<[u8]>>,
-    /// The last list that it was in.
+    /// Number of the last list that contained the row.
     list: u32,
 }
 
@@ -60,7 +60,7 @@ impl<K> Default for Rows<K> {
 }
 
 impl<K: Packable> Rows<K> {
-    /// The row of this name.
+    /// Returns the row of this name.
     pub fn named(&self, namespace: Option<&str>, name: &str) -> Option<Handle> {
         let mut found = self.with_hash(self.hash_name(namespace, name));
         found.find(|handle| {
@@ -69,7 +69,7 @@ impl<K: Packable> Rows<K> {
         })
     }
 
-    /// The rows that are found by `key`, by name.
+    /// Returns the rows that are found by `key`, sorted by name.
     pub fn found_by(&self, key: &str) -> Vec<Handle> {
         let mut found: Vec<_> = self.with_hash(self.hasher.hash_one(key)).collect();
         found.sort_by_key(|handle| self.row(*handle).map(|row| (&row.namespace, &row.name)));
@@ -81,24 +81,25 @@ impl<K: Packable> Rows<K> {
         self.with_hash(self.hasher.hash_one(key)).next().is_some()
     }
 
-    /// Number of rows that are found by `key`. Visits each of them.
+    /// Returns the number of rows that are found by `key`. Visits each of them.
     pub fn count(&self, key: &str) -> usize {
         self.with_hash(self.hasher.hash_one(key)).count()
     }
 
-    /// All rows that a watch has told of the namespace `scope`, or of all; in the order of handles.
+    /// Returns all rows that a watch reported in the namespace `scope`, or in all; in the order of
+    /// handles.
     pub fn told(&self, scope: Option<&str>) -> impl Iterator<Item = Handle> {
         let rows = (0..).zip(&self.slots);
         rows.filter_map(move |(handle, row)| {
             let row = row.as_ref()?;
-            // A Namespace is in the scope that it is.
+            // A `Namespace` object belongs to the scope of its own name.
             let lies_in = row.namespace.as_deref().unwrap_or(&row.name);
             let is_in_scope = scope.is_none_or(|scope| scope == lies_in);
             (is_in_scope && row.packed.is_some()).then_some(handle)
         })
     }
 
-    /// Whether a watch has told the row.
+    /// Whether a watch has reported the row.
     pub fn is_told(&self, handle: Handle) -> bool {
         self.row(handle).is_some_and(|row| row.packed.is_some())
     }
@@ -108,13 +109,13 @@ impl<K: Packable> Rows<K> {
         self.row(handle).is_some_and(|row| row.list == list)
     }
 
-    /// The name of the row's object.
+    /// Returns the reference of the row's object.
     pub fn reference(&self, handle: Handle) -> Option<ObjectRef<K>> {
         let row = self.row(handle)?;
         Some(object_ref(row.namespace.as_deref(), &row.name))
     }
 
-    /// The object as a watch has told it last.
+    /// Returns the object as last reported by a watch.
     pub fn get(&mut self, handle: Handle) -> Option<Arc<K>> {
         if let Some(object) = self.recent(handle) {
             return Some(Arc::clone(object));
@@ -125,7 +126,7 @@ impl<K: Packable> Rows<K> {
         Some(object)
     }
 
-    /// A watch tells the object, maybe in a list.
+    /// Stores an object that a watch reported, as part of a list or on its own.
     pub fn put(&mut self, object: Arc<K>, list: Option<u32>) {
         let handle = self.row_of(object.namespace().as_deref(), &object.name_any());
         let packed = self.packer.pack(object.as_ref());
@@ -136,7 +137,7 @@ impl<K: Packable> Rows<K> {
         self.set_recent(handle, Some(object));
     }
 
-    /// A watch tells that the object is gone.
+    /// Removes an object that a watch reported as deleted.
     pub fn remove(&mut self, handle: Handle) {
         self.set_recent(handle, None);
         if let Some(row) = self.row_mut(handle) {
@@ -145,7 +146,7 @@ impl<K: Packable> Rows<K> {
         self.free_if_empty(handle);
     }
 
-    /// From now on the object of this name is found by these keys.
+    /// Replaces the index keys of the object of this name.
     pub fn index(&mut self, namespace: Option<&str>, name: &str, keys: &[String]) {
         let handle = match self.named(namespace, name) {
             None if keys.is_empty() => return,
@@ -183,7 +184,7 @@ impl<K: Packable> Rows<K> {
         self.slots.get_mut(handle as usize)?.as_mut()
     }
 
-    /// The row of this name, made if there is none.
+    /// Returns the row of this name, creating it if there is none.
     fn row_of(&mut self, namespace: Option<&str>, name: &str) -> Handle {
         if let Some(handle) = self.named(namespace, name) {
             return handle;
@@ -197,7 +198,7 @@ impl<K: Packable> Rows<K> {
         };
         let handle = self.free.pop().unwrap_or_else(|| {
             if self.slots.len() == self.slots.capacity() {
-                // Twice as many would be too many.
+                // Doubling the capacity would waste too much memory.
                 self.slots.reserve_exact(16 + self.slots.len() / 8);
             }
             self.slots.push(None);
@@ -220,7 +221,7 @@ impl<K: Packable> Rows<K> {
         self.free.push(handle);
         let name = self.hash_name(row.namespace.as_deref(), &row.name);
         self.index.remove(&(name, handle));
-        // Its own and the one in the set.
+        // The row's own reference and the one in the set.
         if let Some(last) = row.namespace.filter(|it| Arc::strong_count(it) <= 2) {
             self.namespaces.remove(&last);
         }

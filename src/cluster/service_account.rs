@@ -1,4 +1,4 @@
-//! Tokens of `ServiceAccount`s, by which identities of Microsoft Entra ID are proven.
+//! Tokens of `ServiceAccount`s, the assertions of workload identities in Microsoft Entra ID.
 
 use std::sync::Arc;
 
@@ -13,10 +13,12 @@ use secrecy::SecretString;
 use super::{Error, call};
 use crate::acs::{AssertionSource, NoAssertion};
 
-/// The shortest life that the API server gives. Each token is shown to Entra ID once, at once.
+/// Minimum lifetime that the API server accepts, in seconds. Each token is sent to Entra ID once,
+/// immediately.
 const LIFE_S: i64 = 600;
 
-/// Makes tokens of a `ServiceAccount` for an audience, each when it is asked for.
+/// Returns a source of tokens of a `ServiceAccount` for an audience; each token is created when it
+/// is requested.
 #[must_use]
 pub fn tokens(client: &Client, namespace: &str, name: &str, audience: &str) -> AssertionSource {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);

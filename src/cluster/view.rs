@@ -1,4 +1,4 @@
-//! What the watches know, with our own writes on top.
+//! Watch caches, with the operator's own writes on top.
 
 use std::{
     collections::HashMap,
@@ -13,40 +13,41 @@ use tokio::sync::Notify;
 
 use super::{row::Packable, rows::Rows};
 
-/// What we know of all objects of one kind: one cache for all watched namespaces, with our own
-/// writes on top.
+/// Cache of all objects of one kind: one for all watched namespaces, with the operator's own writes
+/// on top.
 ///
-/// A watch tells us of our own write some time after the API server confirmed it. Deciding from the
-/// older object would do things twice; so a confirmed write is kept until the watch has caught up, or
-/// has listed anew since: what a list does not hold is no more, as in an etcd that was restored.
+/// A watch reports a write of the operator some time after the API server confirmed it. A decision
+/// based on the older object would repeat an action; so a confirmed write is kept until the watch
+/// has caught up, or has listed again since: an object that is not in the list no longer exists, as
+/// after a restore of etcd.
 #[derive(Debug)]
 pub struct View<K: Packable> {
     rows: Mutex<Rows<K>>,
     written: Mutex<HashMap<ObjectRef<K>, Written<K>>>,
-    /// The newest version that a watch has told, by namespace.
+    /// Newest resource version that a watch has reported, by namespace.
     told: Mutex<HashMap<Option<String>, u64>>,
     lists: AtomicU32,
     lists_missing: AtomicUsize,
     lists_done: Notify,
 }
 
-/// What the API server confirmed of our last write of an object.
+/// Result of the operator's last write of an object, confirmed by the API server.
 #[derive(Debug)]
 struct Written<K> {
     what: What<K>,
-    /// The number of the list that was begun last when it was confirmed.
+    /// Number of the latest list that had begun when the write was confirmed.
     list: u32,
 }
 
 #[derive(Debug)]
 enum What<K> {
     Object(Arc<K>),
-    /// The object of this UID was deleted.
+    /// The object with this UID was deleted.
     Deleted(Option<String>),
 }
 
 impl<K: Packable> View<K> {
-    /// An empty view that `watches` watches will fill.
+    /// Creates an empty view that `watches` watches will fill.
     #[must_use]
     pub fn new(watches: usize) -> Self {
         Self {
@@ -59,7 +60,7 @@ impl<K: Packable> View<K> {
         }
     }
 
-    /// Waits until every watch has listed once; before that, absent means unknown.
+    /// Waits until every watch has listed once; before that, a missing object may exist.
     pub async fn ready(&self) {
         loop {
             let done = self.lists_done.notified();
@@ -76,7 +77,7 @@ impl<K: Packable> View<K> {
         self.lists_missing.load(Ordering::Acquire) == 0
     }
 
-    /// The newest that we know of the object.
+    /// Returns the newest known version of the object.
     #[must_use]
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let cached = self.cached(key);
@@ -97,13 +98,14 @@ impl<K: Packable> View<K> {
         rows.get(handle)
     }
 
-    /// The newest of all objects that are found by `key`, by name. Each is unpacked when it is its turn.
+    /// Returns the newest version of all objects that are found by `key`, sorted by name. Each is
+    /// decompressed when the iterator reaches it.
     pub fn find<'a>(&'a self, key: &str) -> impl Iterator<Item = Arc<K>> + use<'a, K> {
         let refs = self.find_refs(key);
         refs.into_iter().filter_map(|key| self.get(&key))
     }
 
-    /// The names of all objects that are found by `key`.
+    /// Returns the references of all objects that are found by `key`.
     #[must_use]
     pub fn find_refs(&self, key: &str) -> Vec<ObjectRef<K>> {
         let rows = lock(&self.rows);
@@ -117,13 +119,14 @@ impl<K: Packable> View<K> {
         lock(&self.rows).has(key)
     }
 
-    /// Number of objects that are found by `key`. Visits each of them.
+    /// Returns the number of objects that are found by `key`. Visits each of them.
     #[must_use]
     pub fn count(&self, key: &str) -> usize {
         lock(&self.rows).count(key)
     }
 
-    /// The names of all objects that watches have told of the namespace `scope`, or of all.
+    /// Returns the references of all objects that watches reported in the namespace `scope`, or in
+    /// all.
     #[must_use]
     pub fn refs(&self, scope: Option<&str>) -> Vec<ObjectRef<K>> {
         let rows = lock(&self.rows);
@@ -131,23 +134,25 @@ impl<K: Packable> View<K> {
         told.filter_map(|handle| rows.reference(handle)).collect()
     }
 
-    /// All objects that watches have told of the namespace `scope`, or of all. Each is unpacked when
-    /// it is its turn.
+    /// Returns all objects that watches reported in the namespace `scope`, or in all. Each is
+    /// decompressed when the iterator reaches it.
     pub fn all<'a>(&'a self, scope: Option<&str>) -> impl Iterator<Item = Arc<K>> + use<'a, K> {
         let told: Vec<_> = lock(&self.rows).told(scope).collect();
         told.into_iter()
             .filter_map(|handle| lock(&self.rows).get(handle))
     }
 
-    /// Remembers what the API server confirmed of a write of ours.
+    /// Records the result of a confirmed write of the operator.
     pub fn wrote(&self, mut object: K) {
         object.slim();
         let key = ObjectRef::from_obj(&object);
         let told = lock(&self.told).get(&key.namespace).copied();
-        // One without keys is one that its watch does not select, as a Secret that lost our label.
+        // An object without keys is not selected by its watch, such as a Secret that lost the
+        // operator's label.
         let is_watched = !object.index_keys().is_empty();
         if is_watched && !self.is_told(&key) && version(&object) <= told {
-            // The watch was faster than the answer: it has told this write, and its end as well.
+            // The watch was faster than the answer: it has already reported this write, and the
+            // deletion that followed.
             return;
         }
         self.index(&key, Some(&object));
@@ -160,13 +165,13 @@ impl<K: Packable> View<K> {
         handle.is_some_and(|handle| rows.is_told(handle))
     }
 
-    /// Forgets our write of an object that is gone.
+    /// Drops the recorded write of an object that no longer exists.
     fn forget(&self, key: &ObjectRef<K>) {
         self.index(key, None);
         lock(&self.written).remove(key);
     }
 
-    /// Remembers that the API server confirmed a deletion of ours.
+    /// Records a confirmed deletion by the operator.
     pub fn deleted(&self, key: &ObjectRef<K>, uid: Option<String>) {
         self.index(key, None);
         self.overlay(key.clone(), What::Deleted(uid));
@@ -177,7 +182,7 @@ impl<K: Packable> View<K> {
         lock(&self.written).insert(key, Written { what, list });
     }
 
-    /// A watch tells that an object came or changed, or is gone.
+    /// Records an object that a watch reported as added, changed or deleted.
     pub fn told(&self, object: &K, is_there: bool) {
         if is_there {
             self.apply(object);
@@ -186,13 +191,13 @@ impl<K: Packable> View<K> {
         }
     }
 
-    /// A watch tells an object.
+    /// Records an object that a watch reported.
     pub fn apply(&self, object: &K) {
         self.notify(object);
         self.put(object, None);
     }
 
-    /// A watch tells that an object is gone.
+    /// Records an object that a watch reported as deleted.
     pub fn delete(&self, object: &K) {
         self.notify(object);
         let key = ObjectRef::from_obj(object);
@@ -203,18 +208,18 @@ impl<K: Packable> View<K> {
         }
     }
 
-    /// A watch begins to list; the number of the list.
+    /// Records that a watch begins to list. Returns the number of the list.
     pub fn list(&self) -> u32 {
         self.lists.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A watch tells an object of its list, which is not complete.
+    /// Records an object of a list that is not complete yet.
     pub fn apply_listed(&self, object: &K, list: u32) {
         self.put(object, Some(list));
     }
 
-    /// The list of the namespace `scope`, or of all, is complete: what was not in it is gone. Returns
-    /// that.
+    /// Records that the list of the namespace `scope`, or of all, is complete: objects that were
+    /// not in it no longer exist. Returns these objects.
     pub fn end_list(&self, list: u32, scope: Option<&str>) -> Vec<Arc<K>> {
         self.forget_before(list, scope);
         for object in self.all(scope) {
@@ -239,7 +244,7 @@ impl<K: Packable> View<K> {
         gone
     }
 
-    /// Forgets our writes that the list would have shown: what it says instead is newer.
+    /// Drops recorded writes that the list would have shown: its content is newer.
     fn forget_before(&self, list: u32, scope: Option<&str>) {
         let is_of = |key: &ObjectRef<K>| scope.is_none() || key.namespace.as_deref() == scope;
         let mut written = lock(&self.written);
@@ -252,7 +257,7 @@ impl<K: Packable> View<K> {
         }
     }
 
-    /// A watch has listed for the first time.
+    /// Records that a watch has listed for the first time.
     pub fn listed(&self) {
         self.lists_missing.fetch_sub(1, Ordering::Release);
         self.lists_done.notify_waiters();
@@ -286,7 +291,7 @@ impl<K: Packable> View<K> {
     }
 }
 
-/// Names an object.
+/// Returns the reference of an object.
 #[must_use]
 pub fn object_ref<K: Resource<DynamicType = ()>>(
     namespace: Option<&str>,
@@ -302,15 +307,15 @@ fn is_newer<K: Resource>(left: &K, right: &K) -> bool {
     version(left) > version(right)
 }
 
-/// Kubernetes promises since 1.35 that resource versions of one kind compare as numbers; earlier
-/// servers do it too.
+/// Since Kubernetes 1.35, resource versions of one kind are guaranteed to compare as numbers;
+/// earlier servers do it too.
 fn version<K: Resource>(object: &K) -> Option<u64> {
     object
         .resource_version()
         .and_then(|version| version.parse().ok())
 }
 
-/// A lock that a panic elsewhere does not poison: what our locks guard is never half changed.
+/// Locks a mutex and ignores poisoning: a panic never leaves the protected data inconsistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -348,7 +353,7 @@ mod tests {
         for (namespace, name) in [("ns", "a"), ("ns", "b"), ("other", "c")] {
             view.apply(&token(namespace, name, 1));
         }
-        // It breaks off, and what it held counts for nothing.
+        // The list is interrupted, and its content does not count.
         let broken = view.list();
         view.apply_listed(&token("ns", "a", 1), broken);
         let list = view.list();
@@ -365,7 +370,7 @@ mod tests {
             names(view.find_refs(&index::of_identity("ns", "alice"))),
             ["ns/b"]
         );
-        // The free row is another's.
+        // The free row belongs to another object.
         view.apply(&token("ns", "d", 6));
         assert_eq!(version_of(&view, "a"), None);
         assert_eq!(
@@ -399,7 +404,7 @@ mod tests {
         view.deleted(&object_ref(Some("ns"), "b"), Some("uid-b".to_owned()));
         let list = view.list();
         view.wrote(token("ns", "late", 12));
-        // etcd was restored: what was written and deleted since its backup is undone.
+        // After a restore of etcd, later writes and deletions are undone.
         for name in ["a", "b"] {
             view.apply_listed(&token("ns", name, 1), list);
         }
@@ -423,7 +428,8 @@ mod tests {
         assert_eq!(version_of(&view, "b").as_deref(), Some("4"));
         view.apply_listed(&token("ns", "b", 4), list);
         assert!(view.end_list(list, None).is_empty());
-        // Now it has told all up to 9: what it does not hold has come and gone.
+        // The watch has now reported everything up to 9: what it does not contain was created and
+        // deleted meanwhile.
         view.wrote(token("ns", "c", 8));
         assert_eq!(version_of(&view, "c"), None);
     }

@@ -1,4 +1,4 @@
-//! Keeps a view current.
+//! Watches that keep the views current.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -17,17 +17,18 @@ use kube::{
 use super::{call, row::Packable, view::View, watch_client::reporting};
 use crate::health::{Health, Problem, innermost};
 
-/// Quiet watches are dropped by some load balancers after four minutes; ours end before (seconds).
+/// Duration of a watch, in seconds. Some load balancers drop idle connections after four minutes;
+/// these watches end before.
 const WATCH_SECONDS: u32 = 200;
-/// A watch that fails is tried again after 0.8 s, then twice that and so on up to this, and as much
-/// again by chance: whatever was missing is found within 10 s of its return.
+/// Maximum pause before a failed watch is retried: the pause starts at 0.8 s and doubles, plus up
+/// to the same again at random. So a recovered API server or CRD is noticed within 10 s.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that has worked for this long begins with the shortest pause again.
+/// Time after which a working watch resets the pause.
 const SETTLED: Duration = Duration::from_mins(2);
-/// Objects per page of a list: large pages cost memory that is never given back.
+/// Objects per page of a list: large pages use memory that is never returned to the system.
 const PAGE: u32 = 100;
 
-/// What every watch asks for.
+/// Returns the common configuration of all watches.
 #[must_use]
 pub fn config() -> watcher::Config {
     watcher::Config::default()
@@ -35,11 +36,11 @@ pub fn config() -> watcher::Config {
         .page_size(PAGE)
 }
 
-/// Keeps a view current, and tells `changed` of every object that came, changed or went.
+/// Keeps a view current, and calls `changed` for every object that was added, changed or deleted.
 ///
-/// `changed` is called *after* the view knows, so whoever it wakes sees what woke it. That is why
-/// one watch serves all controllers, and why a list is told only when it is complete.
-/// `scope` is the watched namespace, `None` for all. Never returns.
+/// `changed` is called *after* the view was updated, so that a requeued controller sees the change.
+/// For the same reason one watch serves all controllers, and a list is reported only when it is
+/// complete. `scope` is the watched namespace, `None` for all. Never returns.
 pub async fn keep<K>(
     client: Client,
     api: impl FnOnce(Client, Option<&str>) -> Api<K>,
@@ -62,7 +63,7 @@ pub async fn keep<K>(
     let namespaces = Api::all(client);
     let mut list = view.list();
     let mut has_listed = false;
-    // Two thirds of a cached object would be field managers, which no decision reads.
+    // Managed fields, which no decision reads, would be two thirds of a cached object.
     let events = watcher(api, config)
         .backoff(pauses())
         .modify(|object| object.meta_mut().managed_fields = None);
@@ -71,7 +72,8 @@ pub async fn keep<K>(
         match event {
             Err(error) => {
                 watch.failed(problem::<K>(&error, scope.as_deref()));
-                // Its Role goes with a namespace: what is not there must not hold up the others.
+                // The operator's Role is deleted with the namespace: a missing namespace must not
+                // block the others.
                 if !has_listed && is_ending(&namespaces, scope.as_deref()).await {
                     has_listed = true;
                     view.listed();
@@ -101,7 +103,7 @@ pub async fn keep<K>(
     }
 }
 
-/// The pauses before a watch that failed is tried again.
+/// Returns the pauses before a failed watch is retried.
 pub(super) fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
     let pauses = backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(800))
@@ -111,7 +113,7 @@ pub(super) fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
     ResetTimerBackoff::new(pauses.into(), SETTLED)
 }
 
-/// Says why a watch fails and, where a person must act, what to do.
+/// Returns why a watch fails and, if a person must act, what to do.
 fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<&str>) -> Problem {
     use watcher::Error as E;
     let status = match error {
@@ -147,7 +149,7 @@ fn problem<K: Resource<DynamicType = ()>>(error: &watcher::Error, scope: Option<
     }
 }
 
-/// Whether the watched namespace is being deleted, or is gone.
+/// Whether the watched namespace is being deleted, or does not exist.
 async fn is_ending(namespaces: &Api<Namespace>, scope: Option<&str>) -> bool {
     let Some(scope) = scope else { return false };
     let named = ListParams::default().fields(&format!("metadata.name={scope}"));
@@ -158,7 +160,8 @@ async fn is_ending(namespaces: &Api<Namespace>, scope: Option<&str>) -> bool {
     })
 }
 
-/// Tells of all that a complete list held, and of what is gone because it was not in it.
+/// Calls `changed` for all objects of a complete list, and for those that no longer exist because
+/// they were not in it.
 pub fn take_over<K: Packable>(
     view: &View<K>,
     scope: Option<&str>,

@@ -1,7 +1,7 @@
-//! A client for watches.
+//! API client for watches.
 //!
-//! kube's watcher keeps to itself that a broken watch is established again, and a quiet watch has
-//! nothing to say for a minute and more. Its requests and answers tell it at once.
+//! kube's watcher does not report that a broken watch was re-established, and a quiet watch may
+//! receive nothing for a minute and more. Its HTTP requests and answers show this at once.
 
 use std::{future::pending, sync::Arc};
 
@@ -13,9 +13,10 @@ use tower::service_fn;
 
 use crate::health::Health;
 
-/// Returns a client that makes its requests through `inner` and calls `established` for each watch
-/// that the API server accepts. When the API server answers again after it had not, what was open
-/// before may be dead without a sign: those watches end, and the watcher goes on where it was.
+/// Returns a client that sends its requests through `inner` and calls `established` for each watch
+/// that the API server accepts. When the API server answers again after an outage, older
+/// connections may be dead without a sign: those watches are ended, and the watcher resumes where
+/// it was.
 pub(crate) fn reporting(
     inner: &Client,
     health: &Health,

@@ -1,4 +1,4 @@
-//! The emulator's program: flags, signals, output.
+//! Program of the emulator: flags, signals, output.
 #![allow(
     clippy::doc_markdown,
     reason = "doc comments are the help text, where backticks show"
@@ -86,7 +86,7 @@ async fn main() -> ExitCode {
 }
 
 async fn start(cli: Cli) -> Result<(), String> {
-    // The one TLS provider of the process.
+    // TLS provider of the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
@@ -104,7 +104,7 @@ async fn start(cli: Cli) -> Result<(), String> {
         minute: cli.minute,
         read_timeout: cli.read_timeout,
     };
-    // Nobody may be reading.
+    // Stdout may be closed.
     let print = |line: &str| {
         let _ = writeln!(std::io::stdout(), "{line}");
     };

@@ -1,42 +1,42 @@
-//! What went wrong, as a sentence that says what to do, and the exit code that scripts go by.
+//! Failures: a sentence that says what to do, and the exit code for scripts.
 
 use acs_identity_operator::cluster;
 use kube::core::Status;
 
-/// The program's exit codes but for success; docs/kubectl-acs.md lists them.
+/// Exit codes of the program except success; docs/kubectl-acs.md lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Anything that has no code of its own.
+    /// Any failure that has no code of its own.
     Failed = 1,
-    /// The command, its input, or what it asks for is wrong; clap's code for wrong arguments.
+    /// The command, its input, or its arguments are wrong; the same code as clap's.
     Usage = 2,
-    /// Not fine, and a human must act.
+    /// The object is not Ready, and a person must act.
     Stalled = 3,
-    /// Not fine yet.
+    /// The object is not Ready yet.
     NotYet = 4,
-    /// There is no such object.
+    /// The object does not exist.
     NotFound = 5,
-    /// The user's rights do not allow it, or the API server does not know the user.
+    /// The user lacks permissions, or the API server does not know the user.
     Forbidden = 6,
-    /// No cluster is configured, or it can't be reached.
+    /// No cluster is configured, or it is unreachable.
     Unreachable = 7,
-    /// The cluster has none of our kinds.
+    /// The operator's CRDs are not installed in the cluster.
     NotInstalled = 8,
-    /// There is one already, or someone changed it meanwhile.
+    /// The object exists already, or another client changed it meanwhile.
     Conflict = 9,
 }
 
-/// Why a command ends without success.
+/// Failure of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// For scripts.
+    /// Exit code, for scripts.
     pub exit: Exit,
-    /// For people. Empty where the output has said it all.
+    /// Message, for people. Empty if the output says everything.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with its sentence.
+    /// Creates a failure with its sentence.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// The API server's refusal to `operation` the `object`.
+    /// Returns the failure for the API server's refusal to `operation` the `object`.
     pub fn refused(operation: &str, object: &str, status: &Status) -> Self {
         let said = status.message.trim_end_matches('.');
         let names_an_object = status
@@ -88,7 +88,7 @@ impl Failure {
         }
     }
 
-    /// A call to `server` that failed.
+    /// Returns the failure for a failed call to `server`.
     pub fn of_call(error: cluster::Error, server: &str) -> Self {
         match error {
             cluster::Error::Api {
@@ -106,7 +106,7 @@ impl Failure {
         }
     }
 
-    /// What kube says when `server` could not be made to `operation` the `object`.
+    /// Returns the failure for an error of kube during `operation` on the `object` of `server`.
     pub fn from_error(operation: &str, object: &str, error: &kube::Error, server: &str) -> Self {
         match error {
             kube::Error::Api(status) => Self::refused(operation, object, status),
@@ -135,7 +135,7 @@ impl Failure {
     }
 }
 
-/// The innermost reason of an error: the outer ones repeat it.
+/// Returns the innermost cause of an error: the outer errors repeat it.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -24,7 +24,7 @@ use cluster::session;
 use commands::{complete, doctor, export, inspect, release, status};
 use failure::{Exit, Failure};
 
-/// The name under which kubectl finds this program as `kubectl acs`.
+/// Name of this program, by which kubectl finds `kubectl acs`.
 const NAME: &str = "kubectl-acs";
 
 /// Manage Azure Communication Services identities and tokens in a cluster.
@@ -58,7 +58,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // The one TLS provider of the process; kube would look for its own.
+    // TLS provider of the process; kube would choose its own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     complete::answer();
     match run(Cli::parse()) {

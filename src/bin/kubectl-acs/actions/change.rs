@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Options of all that change objects.
+/// Options of all commands that change objects.
 #[derive(Clone, Debug, Args)]
 pub struct Changing {
     /// Field manager of the changed fields
@@ -24,7 +24,7 @@ pub struct Changing {
     pub patience: Patience,
 }
 
-/// Merges `change` into an object.
+/// Applies a merge patch to an object.
 pub async fn patch<K: Kind>(
     session: &Session,
     name: &str,

@@ -55,7 +55,7 @@ fn adopted(text: &str) -> Result<String, String> {
     }
 }
 
-/// What az prints of a user.
+/// User in the output format of az.
 #[derive(Serialize)]
 struct CreatedUser {
     properties: Properties,
@@ -68,7 +68,7 @@ struct Properties {
     id: String,
 }
 
-/// Carries out `create`.
+/// Runs `create`.
 pub async fn create(place: &ClusterArgs, command: Create) -> Result<(), Failure> {
     let identity = command.identity();
     let making = &command.making;
@@ -89,7 +89,7 @@ pub async fn create(place: &ClusterArgs, command: Create) -> Result<(), Failure>
 }
 
 impl Create {
-    /// The object that the command makes.
+    /// Returns the object that the command creates.
     pub fn identity(&self) -> AcsIdentity {
         let name = self.name.clone();
         let name = name.unwrap_or_else(|| manifest::new_name("user"));
@@ -102,7 +102,7 @@ impl Create {
     }
 }
 
-/// Makes an identity, and waits until the user is there.
+/// Creates an identity, and waits until the user exists in ACS.
 pub async fn create_in(
     session: &Session,
     identity: &AcsIdentity,
@@ -148,7 +148,7 @@ fn scopes() -> impl clap::builder::TypedValueParser<Value = Scope> {
     PossibleValuesParser::new(names).try_map(|text| manifest::scope(&text))
 }
 
-/// What az prints of a token.
+/// Token in the output format of az.
 #[derive(Serialize)]
 struct IssuedToken {
     user_id: String,
@@ -157,7 +157,7 @@ struct IssuedToken {
     expires_on: String,
 }
 
-/// Carries out `issue`.
+/// Runs `issue`.
 pub async fn issue(place: &ClusterArgs, command: Issue) -> Result<(), Failure> {
     let making = &command.making;
     let wanted = command.wanted(place).await?;
@@ -179,17 +179,17 @@ pub async fn issue(place: &ClusterArgs, command: Issue) -> Result<(), Failure> {
     print(making.output, &issued)
 }
 
-/// The objects that `issue` makes.
+/// Objects that `issue` creates.
 pub struct Wanted {
-    /// The identity, where there is none yet.
+    /// Identity to create; `None` if it exists.
     new: Option<AcsIdentity>,
-    /// The name of the identity.
+    /// Name of the identity.
     owner: String,
     token: AcsToken,
 }
 
 impl Wanted {
-    /// The objects as YAML to commit.
+    /// Returns the objects as YAML to commit.
     pub fn yaml(&self, namespace: Option<&str>) -> Result<String, Failure> {
         let new = self.new.clone();
         let identity = new.map(|identity| manifest::document(identity, namespace));
@@ -199,7 +199,7 @@ impl Wanted {
 }
 
 impl Issue {
-    /// The objects that the command makes.
+    /// Returns the objects that the command creates.
     pub async fn wanted(&self, place: &ClusterArgs) -> Result<Wanted, Failure> {
         let making = &self.making;
         let owner = owner(place, self.user.as_ref(), making.dry_run).await?;
@@ -231,7 +231,7 @@ impl Issue {
     }
 }
 
-/// Makes a token, and an identity where there is none yet, and waits until the token is in its
+/// Creates a token, and an identity if it does not exist, and waits until the token is in its
 /// Secret.
 pub async fn issue_in(
     session: &Session,
@@ -240,7 +240,8 @@ pub async fn issue_in(
     waiter: &mut Waiter,
 ) -> Result<AcsToken, Failure> {
     let Wanted { new, owner, token } = wanted;
-    // Both are tried first, so that a refusal of the second leaves nothing of the first.
+    // A dry run of both first, so that a rejection of the second object does not leave the first
+    // behind.
     for is_trial in [true, false] {
         if let Some(identity) = new {
             make(session, &making.field_manager, identity, is_trial).await?;
@@ -252,13 +253,13 @@ pub async fn issue_in(
     }
     let name = token.name_any();
     waiter.note(&format!("created {}", session.named::<AcsToken>(&name)));
-    // The identity knows best why a token can't be issued.
+    // The conditions of the identity explain best why a token cannot be issued.
     let _: AcsIdentity = waiter.until_ready(session, owner).await?;
     waiter.until_ready(session, &name).await
 }
 
-/// The name of the `AcsIdentity` that `--user` means; `None` where one has to be made. Only what a
-/// cluster knows is asked of it: a dry run for a name needs none.
+/// Returns the name of the `AcsIdentity` that `--user` refers to; `None` if it has to be created.
+/// Sends requests only if necessary: a dry run with a name needs no cluster.
 async fn owner(
     place: &ClusterArgs,
     user: Option<&User>,

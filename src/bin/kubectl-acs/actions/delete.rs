@@ -1,4 +1,4 @@
-//! `delete`: as `az communication user-identity user delete`.
+//! `delete`: like `az communication user-identity user delete`.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, DeletionPolicy};
 use clap::Args;
@@ -42,7 +42,7 @@ pub struct Delete {
     pub patience: Patience,
 }
 
-/// Carries out `delete`.
+/// Runs `delete`.
 pub async fn delete(place: &ClusterArgs, command: Delete) -> Result<(), Failure> {
     let session = place.connect().await?;
     let doomed = command.doomed(&session).await?;
@@ -53,16 +53,16 @@ pub async fn delete(place: &ClusterArgs, command: Delete) -> Result<(), Failure>
     carry_out(&session, &doomed, &command, &mut waiter).await
 }
 
-/// What a command deletes.
+/// Objects that a command deletes.
 pub struct Doomed {
-    /// The identities.
+    /// Identities.
     pub identities: Vec<AcsIdentity>,
-    /// Their tokens, and single ones.
+    /// Tokens of the identities, and single tokens.
     pub tokens: Vec<AcsToken>,
 }
 
 impl Delete {
-    /// What the command deletes.
+    /// Returns the objects that the command deletes.
     pub async fn doomed(&self, session: &Session) -> Result<Doomed, Failure> {
         let users: Vec<_> = self.users.iter().chain(&self.user).cloned().collect();
         let identities = user::all_existing(session, &users).await?;
@@ -74,7 +74,7 @@ impl Delete {
     }
 }
 
-/// Deletes, and waits until ACS and Secrets are cleaned up.
+/// Deletes the objects, and waits until ACS and Secrets are cleaned up.
 pub async fn carry_out(
     session: &Session,
     doomed: &Doomed,
@@ -88,7 +88,7 @@ pub async fn carry_out(
     for token in tokens {
         gitops::warn(token, waiter);
     }
-    // The identities first: their end revokes all tokens at once.
+    // Identities first: their deletion revokes all tokens at once.
     for identity in identities {
         ask(session, identity).await?;
     }
@@ -112,7 +112,7 @@ pub async fn carry_out(
     Ok(())
 }
 
-/// What is left of it.
+/// Returns what remains of a deleted token.
 fn survives(token: &AcsToken) -> String {
     let status = token.status.as_ref();
     match status.and_then(|status| status.expires_at.as_ref()) {
@@ -126,7 +126,7 @@ fn survives(token: &AcsToken) -> String {
 }
 
 impl Doomed {
-    /// What the person is asked.
+    /// Returns the confirmation prompt.
     pub fn question(&self) -> String {
         question(&self.identities, &self.tokens)
     }
@@ -166,7 +166,7 @@ fn question(identities: &[AcsIdentity], tokens: &[AcsToken]) -> String {
     format!("Delete {}?", parts.join("; and "))
 }
 
-/// Asks for the deletion of this very object; one that is gone already is fine.
+/// Requests the deletion of this object by its UID; succeeds if it does not exist any more.
 async fn ask<K: Kind>(session: &Session, object: &K) -> Result<(), Failure> {
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
@@ -187,7 +187,7 @@ async fn ask<K: Kind>(session: &Session, object: &K) -> Result<(), Failure> {
     }
 }
 
-/// Waits until this very object is gone.
+/// Waits until the object with this UID does not exist any more.
 async fn gone<K: Kind + HasConditions>(
     session: &Session,
     object: &K,

@@ -1,4 +1,4 @@
-//! `exchange`: as `az communication user-identity token get-for-teams-user`.
+//! `exchange`: like `az communication user-identity token get-for-teams-user`.
 
 use std::{fs::File, io::Read as _};
 
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// The key of the Secret that holds the Entra token.
+/// Key of the Entra token in the Secret's data.
 const KEY: &str = "token";
 
 /// Exchange the Entra token of a Teams user, like `az communication user-identity token
@@ -68,7 +68,7 @@ pub struct Exchange {
     making: CreateArgs,
 }
 
-/// What az prints of a Teams user's token.
+/// Token of a Teams user in the output format of az.
 #[derive(Serialize)]
 struct ExchangedToken {
     #[serde(serialize_with = "exposed")]
@@ -76,14 +76,14 @@ struct ExchangedToken {
     expires_on: String,
 }
 
-/// Carries out `exchange`.
+/// Runs `exchange`.
 pub async fn exchange(place: &ClusterArgs, command: Exchange) -> Result<(), Failure> {
     let making = &command.making;
     for (option, id) in [
         ("--aad-user", &command.aad_user),
         ("--client", &command.client),
     ] {
-        // It is not quoted: it might be the Entra token, in the wrong place.
+        // The message does not quote the id: it might be the Entra token, in the wrong argument.
         if id.len() != 36 || uuid::Uuid::try_parse(id).is_err() {
             let message =
                 format!("{option} must be a GUID, such as 11111111-2222-3333-4444-555555555555");
@@ -120,7 +120,8 @@ pub async fn exchange(place: &ClusterArgs, command: Exchange) -> Result<(), Fail
         refresh(&session, making, &there, &entra).await?;
         return print_held(&session, making, &there).await;
     }
-    // Both are tried first, so that a refusal of the second leaves nothing of the first.
+    // A dry run of both first, so that a rejection of the second object does not leave the first
+    // behind.
     make(&session, manager, &token, true).await?;
     store(&session, manager, &holder, &entra, &token, true).await?;
     let mut waiter = making.patience.start();
@@ -133,7 +134,7 @@ pub async fn exchange(place: &ClusterArgs, command: Exchange) -> Result<(), Fail
     print_held(&session, making, &token).await
 }
 
-/// Prints the token that the Secret of an `AcsToken` holds.
+/// Prints the token in the Secret of an `AcsToken`.
 async fn print_held(
     session: &Session,
     making: &CreateArgs,
@@ -147,7 +148,7 @@ async fn print_held(
     print(making.output, &exchanged)
 }
 
-/// The `AcsToken` of this name, if it is there for the same Teams user.
+/// Returns the `AcsToken` of this name, if it exists for the same Teams user.
 async fn same(session: &Session, token: &AcsToken) -> Result<Option<AcsToken>, Failure> {
     let name = token.name_any();
     let (named, api) = (session.named::<AcsToken>(&name), session.api::<AcsToken>());
@@ -155,7 +156,7 @@ async fn same(session: &Session, token: &AcsToken) -> Result<Option<AcsToken>, F
     Ok(there.filter(|there| there.spec.teams_user == token.spec.teams_user))
 }
 
-/// Puts a new Entra token where the former one is, and waits until it is exchanged.
+/// Replaces the stored Entra token by a new one, and waits until it is exchanged.
 async fn refresh(
     session: &Session,
     making: &CreateArgs,
@@ -201,7 +202,7 @@ async fn refresh(
         .await
 }
 
-/// The text that `--aad-token` means: as for az, @ stands before the name of a file.
+/// Reads the value of `--aad-token`: as for az, @ precedes a file name.
 fn read(given: &SecretString) -> Result<SecretString, Failure> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = match given.expose_secret() {
@@ -218,7 +219,7 @@ fn read(given: &SecretString) -> Result<SecretString, Failure> {
         .map_err(|what| wrong(format!("the input of --aad-token {what}")))
 }
 
-/// The Entra token, if `text` is one that the operator would send.
+/// Validates that `text` is an Entra token that the operator would send, and returns it.
 fn check(text: &SecretString, client: &str, user: &str) -> Result<UserToken, Failure> {
     let wrong = |message: String| Failure::new(Exit::Usage, message);
     let token = UserToken::parse(text.expose_secret(), client, user).map_err(|why| {
@@ -246,7 +247,7 @@ fn check(text: &SecretString, client: &str, user: &str) -> Result<UserToken, Fai
     Ok(token)
 }
 
-/// Makes the Secret that holds the Entra token, or only tries to. It goes with the `AcsToken`.
+/// Creates the Secret with the Entra token, owned by the `AcsToken`, or only performs a dry run.
 async fn store(
     session: &Session,
     manager: &str,

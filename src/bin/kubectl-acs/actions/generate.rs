@@ -1,4 +1,4 @@
-//! `generate`: lines of names and scopes become the YAML of a GitOps repository.
+//! `generate`: converts lines of names and scopes to the YAML of a GitOps repository.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +34,7 @@ pub struct Generate {
     connection: Connection,
 }
 
-/// Carries out `generate`.
+/// Runs `generate`.
 pub fn generate(place: &ClusterArgs, command: &Generate) -> Result<(), Failure> {
     let text = if command.file.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin())
@@ -59,7 +59,7 @@ pub fn generate(place: &ClusterArgs, command: &Generate) -> Result<(), Failure> 
 
 type Wanted = Vec<(String, BTreeSet<Scope>)>;
 
-/// Reads the lines; tells everything that is wrong with them.
+/// Parses the lines; returns all errors.
 fn parse(text: &str) -> Result<Wanted, Vec<String>> {
     let mut wanted = Wanted::new();
     let mut errors = Vec::new();

@@ -1,4 +1,4 @@
-//! `renew`: new tokens now.
+//! `renew`: requests new tokens.
 
 use acs_identity_operator::crd::AcsToken;
 use clap::Args;
@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
 };
 
-/// What the operator is asked for.
+/// Name of the request to the operator.
 pub const RENEW: &str = "renew";
 
 /// Issue new tokens now
@@ -31,14 +31,14 @@ pub struct Renew {
     pub changing: Changing,
 }
 
-/// Carries out `renew`.
+/// Runs `renew`.
 pub async fn renew(place: &ClusterArgs, command: Renew) -> Result<(), Failure> {
     let session = place.connect().await?;
     let mut waiter = command.changing.patience.start();
     carry_out(&session, &command, &mut waiter).await
 }
 
-/// Issues new tokens, and waits until they are in their Secrets.
+/// Requests new tokens, and waits until they are in their Secrets.
 pub async fn carry_out(
     session: &Session,
     command: &Renew,

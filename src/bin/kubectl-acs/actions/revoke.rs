@@ -1,4 +1,4 @@
-//! `revoke`: as `az communication user-identity token revoke`.
+//! `revoke`: like `az communication user-identity token revoke`.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use clap::Args;
@@ -24,7 +24,7 @@ use crate::{
     view::standing::{HasConditions as _, State},
 };
 
-/// What the operator is asked for.
+/// Name of the request to the operator.
 pub const REVOKE: &str = "revoke";
 
 /// Revoke all tokens of users, like `az communication user-identity token revoke`
@@ -44,7 +44,8 @@ pub struct Revoke {
     #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = selector::selector,
           conflicts_with_all = ["users", "user", "suspend"])]
     selector: Option<Selector>,
-    // clap does not insist on what a present argument forbids: --selector can't be `requires`.
+    // clap cannot require an argument that a present argument conflicts with: --selector cannot be
+    // in `requires`.
     /// Reason to record in the AcsRevocation of --selector
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["users", "user"])]
     reason: Option<String>,
@@ -62,14 +63,14 @@ pub struct Revoke {
 }
 
 impl Revoke {
-    /// The identities that the command names.
+    /// Returns the identities that the command names.
     pub async fn identities(&self, session: &Session) -> Result<Vec<AcsIdentity>, Failure> {
         let users: Vec<_> = self.users.iter().chain(&self.user).cloned().collect();
         user::all_existing(session, &users).await
     }
 }
 
-/// Carries out `revoke`.
+/// Runs `revoke`.
 pub async fn revoke(place: &ClusterArgs, command: Revoke) -> Result<(), Failure> {
     if let Some(selector) = command.selector {
         let (reason, changing) = (command.reason, &command.changing);
@@ -88,7 +89,7 @@ pub async fn revoke(place: &ClusterArgs, command: Revoke) -> Result<(), Failure>
     carry_out(&session, &identities, &command, &mut waiter).await
 }
 
-/// What the person is asked.
+/// Returns the confirmation prompt.
 pub fn question(identities: &[AcsIdentity], suspends: bool) -> String {
     let next = if suspends {
         "issue no new ones until it is resumed"
@@ -101,7 +102,7 @@ pub fn question(identities: &[AcsIdentity], suspends: bool) -> String {
     )
 }
 
-/// What a revocation changes in the spec of an identity.
+/// Returns the change of an identity's spec by a revocation.
 pub fn spec_change(suspends: bool) -> Value {
     if suspends {
         json!({"suspend": true})
@@ -149,7 +150,7 @@ pub async fn carry_out(
     Ok(())
 }
 
-/// Waits until the tokens of an identity are issued anew, but for suspended ones.
+/// Waits until the tokens of an identity, except suspended ones, are issued again.
 async fn issued_anew(
     session: &Session,
     identity: &AcsIdentity,

@@ -1,4 +1,4 @@
-//! `revoke --selector`: an order to revoke the tokens of all users with some labels.
+//! `revoke --selector`: creates an `AcsRevocation` for all users with matching labels.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsRevocation, AcsRevocationSpec, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -21,10 +21,11 @@ use crate::{
     },
 };
 
-/// An order that is first seen later does nothing: whoever gave it has found another way by then.
+/// Time after which a revocation that the operator has not seen yet has no effect: its author has
+/// found another way by then.
 const IN_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// Prints the order.
+/// Prints the revocation.
 pub fn dry_run(
     place: &ClusterArgs,
     selector: Selector,
@@ -48,7 +49,7 @@ fn revocation(selector: Selector, reason: Option<String>) -> AcsRevocation {
     AcsRevocation::new(&manifest::new_name("revoke"), spec)
 }
 
-/// Gives the order, and waits until it is carried out.
+/// Creates the revocation, and waits until it is completed.
 pub async fn revoke(
     place: &ClusterArgs,
     selector: Selector,
@@ -91,7 +92,7 @@ pub async fn revoke(
     Ok(())
 }
 
-/// Makes sure that there is somebody, and that they are meant.
+/// Checks that identities match, and asks for confirmation.
 async fn preview(session: &Session, selector: &Selector, is_sure: bool) -> Result<(), Failure> {
     let selector = &selector.text;
     let all = format!("the AcsIdentities of {}", session.namespace);

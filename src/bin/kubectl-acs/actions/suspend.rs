@@ -38,7 +38,7 @@ pub struct Resume {
     pub what: What,
 }
 
-/// Identities and tokens.
+/// Identities and tokens that the command names.
 #[derive(Clone, Debug, Args)]
 pub struct What {
     /// Names of AcsIdentities, or ACS ids: the users with all their tokens
@@ -52,7 +52,7 @@ pub struct What {
 }
 
 impl What {
-    /// The objects that the command names.
+    /// Returns the objects that the command names.
     pub async fn objects(
         &self,
         session: &Session,
@@ -63,12 +63,12 @@ impl What {
     }
 }
 
-/// Carries out `suspend`.
+/// Runs `suspend`.
 pub async fn suspend(place: &ClusterArgs, command: Suspend) -> Result<(), Failure> {
     set_suspend(place, &command.what, true).await
 }
 
-/// Carries out `resume`.
+/// Runs `resume`.
 pub async fn resume(place: &ClusterArgs, command: Resume) -> Result<(), Failure> {
     set_suspend(place, &command.what, false).await
 }
@@ -79,13 +79,13 @@ async fn set_suspend(place: &ClusterArgs, what: &What, to: bool) -> Result<(), F
     carry_out(&session, what, to, &mut waiter).await
 }
 
-/// What suspending (`to`) or resuming changes in an object. Absent is the default: nothing of ours
-/// stays in the spec.
+/// Returns the change of an object that suspends (`to`) or resumes it. Resuming removes the field,
+/// since absence is the default.
 pub fn change(to: bool) -> Value {
     json!({"spec": {"suspend": to.then_some(true)}})
 }
 
-/// Suspends (`to`) or resumes, and waits until the operator has seen it.
+/// Suspends (`to`) or resumes, and waits until the operator has observed it.
 pub async fn carry_out(
     session: &Session,
     what: &What,
@@ -102,7 +102,7 @@ pub async fn carry_out(
     Ok(())
 }
 
-/// Suspends or resumes one object, and waits until the operator has seen it.
+/// Suspends or resumes one object, and waits until the operator has observed it.
 async fn set<K: Kind + HasConditions>(
     session: &Session,
     object: &K,

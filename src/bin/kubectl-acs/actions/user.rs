@@ -1,4 +1,4 @@
-//! Whom `--user` means: an `AcsIdentity` by its name, or, as for `az`, by its id in ACS.
+//! Resolution of `--user`: an `AcsIdentity` by its name, or, as for `az`, by its id in ACS.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -10,16 +10,16 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// What `--user` says.
+/// Value of `--user`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
-    /// The name of an `AcsIdentity`.
+    /// Name of an `AcsIdentity`.
     Name(String),
-    /// An id of ACS.
+    /// Id in ACS.
     Id(String),
 }
 
-/// Reads `--user`: ids of ACS begin with `8:`, which no name of Kubernetes does.
+/// Parses `--user`: ids of ACS begin with `8:`, which a Kubernetes name cannot.
 pub fn user(text: &str) -> Result<User, String> {
     if text.starts_with("8:") {
         return Ok(User::Id(text.to_owned()));
@@ -30,7 +30,7 @@ pub fn user(text: &str) -> Result<User, String> {
     })
 }
 
-/// The id that an `AcsIdentity` has, or will have.
+/// Returns the id that an `AcsIdentity` has, or will have.
 pub fn id_of(identity: &AcsIdentity) -> Option<&str> {
     let known = identity
         .status
@@ -39,7 +39,7 @@ pub fn id_of(identity: &AcsIdentity) -> Option<&str> {
     known.or(identity.spec.identity_id.as_deref())
 }
 
-/// The `AcsIdentity` of the namespace that `user` means, if there is one.
+/// Returns the `AcsIdentity` in the namespace that `user` refers to, if it exists.
 pub async fn find(session: &Session, user: &User) -> Result<Option<AcsIdentity>, Failure> {
     let api = session.api::<AcsIdentity>();
     match user {
@@ -59,7 +59,7 @@ pub async fn find(session: &Session, user: &User) -> Result<Option<AcsIdentity>,
     }
 }
 
-/// The same, where there must be one.
+/// Returns the `AcsIdentity` that `user` refers to; fails if it does not exist.
 pub async fn existing(session: &Session, user: &User) -> Result<AcsIdentity, Failure> {
     let found = find(session, user).await?;
     if found.is_none()
@@ -91,7 +91,7 @@ pub async fn existing(session: &Session, user: &User) -> Result<AcsIdentity, Fai
     })
 }
 
-/// The same, for several.
+/// Returns the `AcsIdentity` of each user; fails if one does not exist.
 pub async fn all_existing(session: &Session, users: &[User]) -> Result<Vec<AcsIdentity>, Failure> {
     let mut identities = Vec::new();
     for user in users {
@@ -100,7 +100,8 @@ pub async fn all_existing(session: &Session, users: &[User]) -> Result<Vec<AcsId
     Ok(identities)
 }
 
-/// The name of the `AcsToken` of a Teams user that `user` means, as far as one may see it.
+/// Returns the name of the Teams user's `AcsToken` that `user` refers to, if the caller may list
+/// tokens.
 async fn teams_token(session: &Session, user: &User) -> Option<String> {
     let api = session.api::<AcsToken>();
     let parameters = ListParams::default();
@@ -116,7 +117,7 @@ async fn teams_token(session: &Session, user: &User) -> Option<String> {
     tokens.into_iter().find(is_it)?.metadata.name
 }
 
-/// The tokens of these names.
+/// Returns the tokens with these names.
 pub async fn tokens(session: &Session, names: &[String]) -> Result<Vec<AcsToken>, Failure> {
     let api = session.api::<AcsToken>();
     let mut tokens = Vec::new();
@@ -127,7 +128,7 @@ pub async fn tokens(session: &Session, names: &[String]) -> Result<Vec<AcsToken>
     Ok(tokens)
 }
 
-/// All tokens of the namespace.
+/// Returns all tokens of the namespace.
 async fn all_tokens(session: &Session) -> Result<Vec<AcsToken>, Failure> {
     let all = format!("the AcsTokens of {}", session.namespace);
     let api = session.api::<AcsToken>();
@@ -137,7 +138,7 @@ async fn all_tokens(session: &Session) -> Result<Vec<AcsToken>, Failure> {
     Ok(listed.items)
 }
 
-/// The tokens of some identities.
+/// Returns the tokens of these identities.
 pub async fn tokens_of(
     session: &Session,
     identities: &[&AcsIdentity],
@@ -153,8 +154,8 @@ pub async fn tokens_of(
     Ok(listed.into_iter().filter(is_theirs).collect())
 }
 
-/// The tokens that a revocation of an identity ends: its own, and those of other `AcsIdentities` of
-/// the namespace that share its id.
+/// Returns the tokens that a revocation of an identity invalidates: its own, and those of other
+/// `AcsIdentities` of the namespace with the same id.
 pub async fn tokens_hit(
     session: &Session,
     identity: &AcsIdentity,
@@ -171,13 +172,13 @@ pub async fn tokens_hit(
     Ok(listed.into_iter().filter(is_hit).collect())
 }
 
-/// The names of several, for sentences.
+/// Returns the names of objects, for use in a sentence.
 pub fn names<K: kube::Resource>(objects: &[K]) -> String {
     let names: Vec<_> = objects.iter().map(kube::ResourceExt::name_any).collect();
     names.join(", ")
 }
 
-/// Asks the person, as az does.
+/// Asks for confirmation, as az does.
 pub fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         let message = format!("{question} There is no terminal for the answer; use --yes");

@@ -15,7 +15,7 @@ use crate::{
     view::output::{self, Format},
 };
 
-/// Options of all that make objects.
+/// Options of all commands that create objects.
 #[derive(Clone, Debug, Args)]
 pub struct CreateArgs {
     #[command(flatten)]
@@ -33,12 +33,12 @@ pub struct CreateArgs {
     pub output: Format,
 }
 
-/// The person asked for the token: this is the one place where it is written.
+/// Serializes a token in plain text. The user requested it; this is the only place that writes one.
 pub fn exposed<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(token.expose_secret())
 }
 
-/// Creates an object, or only asks whether the API server would take it.
+/// Creates an object, or performs a dry run on the API server.
 pub async fn make<K: Kind + Serialize>(
     session: &Session,
     field_manager: &str,
@@ -67,7 +67,7 @@ pub async fn make<K: Kind + Serialize>(
     })
 }
 
-/// Writes a result.
+/// Prints a result.
 pub fn print(format: Format, result: &impl Serialize) -> Result<(), Failure> {
     let value = serde_json::to_value(result);
     let value = value.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;

@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 
 use crate::cluster::wait::Waiter;
 
-/// Tells that a change will be undone, if it will.
+/// Warns if a GitOps tool will revert a change of the object.
 pub fn warn<K: kube::Resource<DynamicType = ()>>(object: &K, waiter: &mut Waiter) {
     if let Some(keeper) = keeper(object) {
         let (kind, name) = (K::kind(&()), object.name_any());
@@ -15,7 +15,8 @@ pub fn warn<K: kube::Resource<DynamicType = ()>>(object: &K, waiter: &mut Waiter
     }
 }
 
-/// Who keeps it, by the marks that Argo CD and Flux put on what they apply.
+/// Returns the tool that manages the object, by the labels and annotations that Argo CD and Flux
+/// set.
 pub fn keeper(object: &impl kube::Resource) -> Option<&'static str> {
     let marks = [
         ("argocd.argoproj.io/", "Argo CD"),

@@ -1,4 +1,4 @@
-//! The token in a Secret.
+//! Token in a Secret.
 
 use acs_identity_operator::crd::{TOKEN_KEY, TokenRecord, fingerprint};
 use acs_identity_operator::pasted;
@@ -12,42 +12,43 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// What a Secret holds, and what it says of it.
+/// Contents of a token's Secret.
 pub struct Held {
-    /// The Secret's name.
+    /// Name of the Secret.
     pub secret: String,
-    /// The key of its data.
+    /// Key of the token in the Secret's data.
     pub key: String,
-    /// The token.
+    /// Token.
     pub token: SecretString,
-    /// The `AcsToken` that it belongs to.
+    /// Name of the `AcsToken` that it belongs to.
     pub owner: Option<String>,
-    /// What the operator has noted of the token.
+    /// Record of the token by the operator.
     pub record: Option<TokenRecord>,
-    /// When it ends, as the service said.
+    /// Expiry as returned by ACS.
     pub expires_on: Option<String>,
 }
 
 impl Held {
-    /// Whether the bytes are those that were issued; `None` where nothing is noted of them.
+    /// Whether the bytes are those that were issued; `None` if the operator recorded nothing about
+    /// them.
     pub fn is_genuine(&self) -> Option<bool> {
         let record = self.record.as_ref()?;
         Some(record.fingerprint == fingerprint(&self.token))
     }
 
-    /// The claims of the token, which is a JWT; `None` where it is none.
+    /// Returns the claims of the token, which is a JWT; `None` if it is not one.
     pub fn claims(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
         pasted::claims(self.token.expose_secret())
     }
 
-    /// When the token ends: what its claims say, which is what ACS goes by.
+    /// Returns the expiry of the token: that of its claims, which ACS checks.
     pub fn ends(&self) -> Option<Timestamp> {
         let seconds = self.claims()?.get("exp")?.as_i64()?;
         Timestamp::from_second(seconds).ok()
     }
 }
 
-/// Reads the token of a Secret: under `key`, else where the operator has put it.
+/// Reads the token in a Secret: under `key`, or else under the key that the operator recorded.
 pub async fn read(session: &Session, name: &str, key: Option<&str>) -> Result<Held, Failure> {
     let named = session.named::<Secret>(name);
     let api = session.api::<Secret>();

@@ -1,4 +1,4 @@
-//! The Leases of the operators in a cluster.
+//! Leases of the operators in a cluster.
 
 use acs_identity_operator::crd::{MANAGED_BY_LABEL, OPERATOR};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,7 +6,7 @@ use kube::{Api, api::ListParams};
 
 use crate::{cluster::session::Session, failure::Failure};
 
-/// The Leases of operators that somebody holds, and who.
+/// Returns the held Leases of operators, with their holders.
 pub async fn held(session: &Session) -> Result<Vec<(Lease, String)>, Failure> {
     let api = Api::<Lease>::all(session.client.clone());
     let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));

@@ -1,4 +1,4 @@
-//! The objects that commands create, and their YAML.
+//! Objects that commands create, and their YAML.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Exit, Failure};
 
-/// What `kubectl apply` remembers.
+/// Annotation of `kubectl apply`.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// All scopes.
@@ -24,7 +24,7 @@ pub const SCOPES: [Scope; 5] = [
     Scope::VoipJoin,
 ];
 
-/// Which connection a new object uses.
+/// Connection of a new object.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Connection {
     /// AcsConnection to use [default: the AcsConnection named default, else the
@@ -37,12 +37,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether one was named.
+    /// Whether a connection was named.
     pub fn is_given(&self) -> bool {
         self.reference().is_some()
     }
 
-    /// It, if it was named.
+    /// Returns the reference to the named connection, if any.
     pub fn reference(&self) -> Option<ConnectionRef> {
         let named = |kind, name: &Option<String>| {
             let name = name.clone();
@@ -57,7 +57,7 @@ impl Connection {
     }
 }
 
-/// A new identity: created in ACS, or the one with the id `adopts`.
+/// Builds an identity: to be created in ACS, or to adopt the id `adopts`.
 pub fn identity(
     name: &str,
     connection: &Connection,
@@ -73,7 +73,7 @@ pub fn identity(
     AcsIdentity::new(name, spec)
 }
 
-/// A new token of the `AcsIdentity` called `identity`.
+/// Builds a token of the `AcsIdentity` named `identity`.
 pub fn token(
     name: &str,
     identity: &str,
@@ -98,7 +98,7 @@ pub fn token(
     AcsToken::new(name, spec)
 }
 
-/// A new token of a Teams user.
+/// Builds a token of a Teams user.
 pub fn teams_token(
     name: &str,
     user: TeamsUser,
@@ -127,7 +127,7 @@ fn secret(name: String) -> SecretTemplate {
     }
 }
 
-/// An object as a document of a YAML file; `namespace` as far as one was asked for.
+/// Returns an object as a YAML document, with `namespace` if it was given.
 pub fn document<K>(mut object: K, namespace: Option<&str>) -> Result<String, Failure>
 where
     K: kube::Resource<DynamicType = ()> + Serialize,
@@ -138,8 +138,8 @@ where
     Ok(format!("---\n{}\n", yaml.trim_end()))
 }
 
-/// An object that is there, with a merge patch, as a document of a YAML file: without what the API
-/// server and the operator add to it.
+/// Returns an existing object with a merge patch applied, as a YAML document, without the fields
+/// that the API server and the operator add.
 pub fn changed<K: Serialize>(object: &K, change: &Value) -> Result<String, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let mut object = serde_json::to_value(object).map_err(|error| failed(&error))?;
@@ -161,7 +161,7 @@ pub fn changed<K: Serialize>(object: &K, change: &Value) -> Result<String, Failu
     Ok(format!("---\n{}\n", yaml.trim_end()))
 }
 
-/// Merges as the API server does (RFC 7396).
+/// Applies a merge patch as the API server does (RFC 7396).
 fn merge(into: &mut Value, change: &Value) {
     let Value::Object(change) = change else {
         *into = change.clone();
@@ -182,13 +182,13 @@ fn merge(into: &mut Value, change: &Value) {
     }
 }
 
-/// A name that nobody has yet: ACS needs none, Kubernetes does.
+/// Generates a unique name: ACS needs none, Kubernetes does.
 pub fn new_name(begin: &str) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{begin}-{}", random.get(..8).unwrap_or(&random))
 }
 
-/// Reads a name of Kubernetes (RFC 1123 subdomain).
+/// Parses a Kubernetes name (RFC 1123 subdomain).
 pub fn name(text: &str) -> Result<String, String> {
     let is_word = |word: &str| {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -206,7 +206,7 @@ pub fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a scope.
+/// Parses a scope.
 pub fn scope(text: &str) -> Result<Scope, String> {
     let found = SCOPES.into_iter().find(|scope| scope.as_str() == text);
     found.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The objects that `status` shows, read once.
+//! Objects that `status` shows, read once.
 
 use std::{collections::BTreeSet, fmt::Debug};
 
@@ -15,27 +15,28 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// One look at the cluster.
+/// Snapshot of the cluster.
 #[derive(Debug, Default)]
 pub struct Overview {
-    /// The connections of the namespaces.
+    /// Connections in the namespaces.
     pub connections: Vec<AcsConnection>,
-    /// The cluster's connections; `None` where the user may not list them.
+    /// Cluster-scoped connections; `None` if the user may not list them.
     pub cluster_connections: Option<Vec<ClusterAcsConnection>>,
-    /// The identities.
+    /// Identities.
     pub identities: Vec<AcsIdentity>,
-    /// The tokens.
+    /// Tokens.
     pub tokens: Vec<AcsToken>,
-    /// The orders to revoke; `None` where the user may not list them.
+    /// Revocations; `None` if the user may not list them.
     pub revocations: Option<Vec<AcsRevocation>>,
-    /// The cluster's orders that concern the namespaces; `None` where the user may not list them.
+    /// Cluster-scoped revocations with targets in the namespaces; `None` if the user may not list
+    /// them.
     pub cluster_revocations: Option<Vec<ClusterAcsRevocation>>,
-    /// Namespace and name of each Secret that the operator made; `None` where the user may not list
+    /// Namespace and name of each Secret that the operator created; `None` if the user may not list
     /// them.
     pub secrets: Option<BTreeSet<(String, String)>>,
 }
 
-/// The objects of a kind, in the session's namespace or in all.
+/// Returns an `Api` for a kind, in the session's namespace or in all.
 pub fn objects<K: Kind>(session: &Session, in_all_namespaces: bool) -> Api<K> {
     if in_all_namespaces {
         Api::all(session.client.clone())
@@ -44,7 +45,7 @@ pub fn objects<K: Kind>(session: &Session, in_all_namespaces: bool) -> Api<K> {
     }
 }
 
-/// Looks at the cluster.
+/// Reads all objects.
 pub async fn load(session: &Session, in_all_namespaces: bool) -> Result<Overview, Failure> {
     let connections = list(session, objects(session, in_all_namespaces));
     let identities = list(session, objects(session, in_all_namespaces));
@@ -71,7 +72,7 @@ pub async fn load(session: &Session, in_all_namespaces: bool) -> Result<Overview
     })
 }
 
-/// Whether a cluster's order has a target in the namespace.
+/// Whether a cluster-scoped revocation has a target in the namespace.
 fn concerns(revocation: &ClusterAcsRevocation, namespace: &str) -> bool {
     let status = revocation.status.as_ref();
     let targets = status.into_iter().flat_map(|status| &status.targets);
@@ -81,7 +82,7 @@ fn concerns(revocation: &ClusterAcsRevocation, namespace: &str) -> bool {
     namespaces.any(|of_target| of_target == Some(namespace))
 }
 
-/// Whether the user may list the orders to revoke.
+/// Whether the user may list revocations.
 pub async fn may_list_revocations(
     session: &Session,
     in_all_namespaces: bool,
@@ -90,7 +91,7 @@ pub async fn may_list_revocations(
     Ok(if_allowed(list(session, orders).await)?.is_some())
 }
 
-/// All that an `Api` lists.
+/// Lists all objects of an `Api`.
 pub async fn list<K>(session: &Session, api: Api<K>) -> Result<Vec<K>, Failure>
 where
     K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -102,7 +103,8 @@ where
     Ok(listed.items)
 }
 
-/// Their names only: `status` needs no right to read them, and gets no bytes.
+/// Lists the names of the Secrets only: `status` needs no permission to read Secrets and receives
+/// no data of them.
 async fn owned_secrets(
     session: &Session,
     in_all_namespaces: bool,
@@ -120,7 +122,7 @@ async fn owned_secrets(
     Ok(names.collect())
 }
 
-/// What the user may not see is left out.
+/// Converts a "forbidden" error to `None`.
 fn if_allowed<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match answer {
         Ok(value) => Ok(Some(value)),

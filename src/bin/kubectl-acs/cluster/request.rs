@@ -1,5 +1,5 @@
-//! Requests: an annotation asks the operator for something, once, and the status echoes it when it
-//! is done.
+//! Requests: an annotation asks the operator for an action, once, and the status echoes its value
+//! afterwards.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, REQUEST, REQUESTED_AT};
 use jiff::Timestamp;
@@ -15,13 +15,13 @@ use crate::{
     view::standing::{HasConditions, State},
 };
 
-/// The kinds that obey requests.
+/// Kinds that support requests.
 pub trait Obeys: HasConditions {
-    /// Whether it does so while it is suspended.
+    /// Whether requests are also handled while the object is suspended.
     const WHILE_SUSPENDED: bool;
-    /// The request that was obeyed last.
+    /// Returns the request that was handled last.
     fn last_handled(&self) -> Option<&str>;
-    /// The call that failed last.
+    /// Returns the ACS call that failed last.
     fn last_failure(&self) -> Option<String>;
 }
 
@@ -43,12 +43,12 @@ macro_rules! obeys {
 }
 obeys!(AcsIdentity: true, AcsToken: false);
 
-/// What a request changes in an object, beside `spec`.
+/// Returns the change of an object by a request, in addition to a change of `spec`.
 pub fn change(what: &str, value: &str, spec: &Value) -> Value {
     json!({"metadata": {"annotations": {REQUESTED_AT: value, REQUEST: what}}, "spec": spec})
 }
 
-/// Asks for something, once; tells the value that will be echoed.
+/// Writes a request; returns the value that will be echoed.
 pub async fn request<K: Kind + HasConditions>(
     session: &Session,
     name: &str,
@@ -58,7 +58,7 @@ pub async fn request<K: Kind + HasConditions>(
     waiter: &mut Waiter,
 ) -> Result<String, Failure> {
     let named = session.named::<K>(name);
-    // A request that is there when the operator first sees an object is recorded, not obeyed.
+    // A request that is present when the operator first sees an object is recorded, not handled.
     waiter
         .until(session, name, |object: Option<K>| {
             let Some(object) = object else {
@@ -82,7 +82,7 @@ pub async fn request<K: Kind + HasConditions>(
     Ok(value)
 }
 
-/// Waits until the request with this value is done.
+/// Waits until the request with this value is handled.
 pub async fn handled<K: Kind + Obeys>(
     session: &Session,
     name: &str,

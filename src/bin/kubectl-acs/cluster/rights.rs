@@ -8,19 +8,19 @@ use kube::{Api, Resource, api::PostParams};
 
 use crate::{cluster::session::Session, failure::Failure};
 
-/// One right.
+/// Permission.
 pub struct Right<'a> {
     verb: &'a str,
     group: String,
     resource: String,
-    /// Empty means all namespaces.
+    /// Namespace; empty means all namespaces.
     namespace: &'a str,
     name: Option<&'a str>,
 }
 
 impl<'a> Right<'a> {
-    /// The right to do `verb` with a kind's objects, or with the one called `name`; in all namespaces,
-    /// where `namespace` is empty.
+    /// Permission for `verb` on objects of a kind, or on the object named `name`; in all namespaces
+    /// if `namespace` is empty.
     pub fn new<K: Resource<DynamicType = ()>>(
         verb: &'a str,
         namespace: &'a str,
@@ -35,7 +35,7 @@ impl<'a> Right<'a> {
         }
     }
 
-    /// The right as a sentence, if the user lacks it.
+    /// Returns the permission as a sentence, if the user lacks it.
     pub async fn missing(&self, session: &Session) -> Result<Option<String>, Failure> {
         let attributes = ResourceAttributes {
             verb: Some(self.verb.to_owned()),
@@ -70,7 +70,7 @@ impl<'a> Right<'a> {
     }
 }
 
-/// The user's name, as far as the API server tells it.
+/// Returns the user's name, if the API server reveals it.
 pub async fn user(session: &Session) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(session.client.clone());
     let (parameters, review) = (PostParams::default(), SelfSubjectReview::default());

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// A selector, as text for the API server and as a part of an object.
+/// Selector, as text for the API server and as a part of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selector {
-    /// As it was written.
+    /// Text as entered.
     pub text: String,
-    /// As an object holds it.
+    /// Selector in the form of an object's spec.
     pub labels: LabelSelector,
 }
 
-/// Reads `key=value`, `key!=value`, `key in (a, b)`, `key notin (a, b)`, `key` and `!key`, several with
-/// commas between.
+/// Parses `key=value`, `key!=value`, `key in (a, b)`, `key notin (a, b)`, `key` and `!key`, or
+/// several of these separated by commas.
 pub fn selector(text: &str) -> Result<Selector, String> {
     let wrong = || {
         format!(
@@ -48,7 +48,7 @@ pub fn selector(text: &str) -> Result<Selector, String> {
     })
 }
 
-/// The parts between commas that are not in parentheses.
+/// Splits at the commas that are not in parentheses.
 fn terms(text: &str) -> impl Iterator<Item = &str> {
     let mut is_inside = false;
     text.split(move |c| {
@@ -61,7 +61,7 @@ fn terms(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Key, operator and values; `=` stands for itself.
+/// Splits a term into key, operator and values; `=` is returned unchanged.
 fn requirement(term: &str) -> Option<(String, &'static str, Vec<String>)> {
     if let Some(key) = term.strip_prefix('!') {
         return Some((plain(key)?, "DoesNotExist", Vec::new()));
@@ -88,7 +88,7 @@ fn requirement(term: &str) -> Option<(String, &'static str, Vec<String>)> {
     Some((plain(term)?, "Exists", Vec::new()))
 }
 
-/// A key or a value, if it is made of what those are made of.
+/// Returns a key or a value, if its characters are valid.
 fn plain(text: &str) -> Option<String> {
     let text = text.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);

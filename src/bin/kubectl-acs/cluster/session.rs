@@ -1,4 +1,4 @@
-//! The connection to the cluster: which cluster, which namespace, which user.
+//! Session: the connection to a cluster, with its namespace and user.
 
 use std::{fmt::Debug, path::PathBuf, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// kube would wait for half a minute before it says that nobody is there.
+/// Timeout of connecting; kube would wait for half a minute.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the cluster is.
+/// Arguments that select the cluster, the namespace and the user.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct ClusterArgs {
@@ -50,7 +50,7 @@ pub struct ClusterArgs {
     pub request_timeout: Option<Duration>,
 }
 
-/// Our kinds of a namespace, and whatever else is read and watched there.
+/// Kind that the plugin reads and watches in a namespace.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -73,27 +73,27 @@ impl<K> Kind for K where
 {
 }
 
-/// A client of one cluster, and the namespace that commands are about.
+/// Client of one cluster, and the namespace that commands use.
 #[derive(Clone)]
 pub struct Session {
-    /// The client.
+    /// Client.
     pub client: Client,
-    /// The namespace that was asked for, else the context's.
+    /// Namespace from the flag, or else from the context.
     pub namespace: String,
-    /// The API server, for people.
+    /// URL of the API server, for messages.
     pub server: String,
-    /// How long a single call may take, if not as long as it may anyway.
+    /// Timeout of a single call, if shorter than the default.
     pub request_timeout: Option<Duration>,
 }
 
-/// `Kind namespace/name` of an object, for people.
+/// Returns `Kind namespace/name` of an object, for messages.
 pub fn named<K: Resource<DynamicType = ()>>(object: &K) -> String {
     let namespace = object.namespace().map(|it| it + "/").unwrap_or_default();
     format!("{} {namespace}{}", K::kind(&()), object.name_any())
 }
 
 impl ClusterArgs {
-    /// Reads the kubeconfig; sends nothing yet.
+    /// Reads the kubeconfig; sends no request yet.
     pub async fn connect(&self) -> Result<Session, Failure> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -111,7 +111,7 @@ impl ClusterArgs {
         })
     }
 
-    /// The kubeconfig's settings, with what the flags say instead.
+    /// Returns the kubeconfig's settings, overridden by the flags.
     async fn config(&self) -> Result<Config, Failure> {
         let mut config = self.configured().await?;
         if let Some(server) = &self.server {
@@ -142,7 +142,7 @@ impl ClusterArgs {
         }
         match Config::from_kubeconfig(&options).await {
             Ok(config) => Ok(config),
-            // In a pod, as kubectl does; a context that is asked for is in a file.
+            // In a pod, as kubectl does; a requested context must be in a file.
             Err(error) if self.context.is_none() && self.cluster.is_none() => {
                 Config::incluster().map_err(|_| unusable(&error))
             }
@@ -152,17 +152,17 @@ impl ClusterArgs {
 }
 
 impl Session {
-    /// The objects of one kind in the namespace.
+    /// Returns the `Api` of a kind in the namespace.
     pub fn api<K: Kind>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// `Kind namespace/name`, for people.
+    /// Returns `Kind namespace/name`, for messages.
     pub fn named<K: Kind>(&self, name: &str) -> String {
         format!("{} {}/{name}", K::kind(&()), self.namespace)
     }
 
-    /// Reads a path of the API server that is no object; its head, too.
+    /// Reads a path of the API server that is not an object, with the response head.
     pub async fn read<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -182,7 +182,7 @@ impl Session {
         self.call("read", path, asked).await
     }
 
-    /// Makes one call, bounded in time; a failure is a sentence.
+    /// Makes one call with a timeout; a failure is a sentence.
     pub async fn call<T>(
         &self,
         operation: &'static str,

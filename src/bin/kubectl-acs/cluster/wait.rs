@@ -1,4 +1,4 @@
-//! Waiting for an object on a watch, with a deadline and a progress line.
+//! Waiting for an object with a watch, a deadline and a progress line.
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// Nobody waits longer at a terminal.
+/// Maximum accepted timeout.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// How long, and how loud.
+/// Options for waiting: timeout and progress output.
 #[derive(Clone, Debug, Args)]
 pub struct Patience {
     /// Maximum time to wait, for example 30s or 5m
@@ -30,7 +30,7 @@ pub struct Patience {
     pub quiet: bool,
 }
 
-/// Reads how long to wait.
+/// Parses a timeout.
 pub fn timeout(text: &str) -> Result<Duration, String> {
     match text.parse::<jiff::SignedDuration>().map(Duration::try_from) {
         Ok(Ok(duration)) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
@@ -38,30 +38,30 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What a look at the object tells.
+/// Result of looking at an object.
 pub enum Look<T> {
-    /// It is as it should be.
+    /// The object has the expected state.
     Done(T),
-    /// Waiting longer is of no use.
+    /// Waiting longer is pointless.
     Stop(Failure),
-    /// It is not yet, and why.
+    /// The object does not have the expected state yet; contains the reason.
     Wait(String),
 }
 
 impl<T> Look<T> {
-    /// Someone deleted it.
+    /// Returns the failure for an object that someone deleted.
     pub fn deleted(named: &str) -> Self {
         let message = format!("{named} was deleted in the meantime");
         Self::Stop(Failure::new(Exit::NotFound, message))
     }
 
-    /// A human must act.
+    /// Returns the failure for an object that needs a person's action.
     pub fn stalled(named: &str, standing: &Standing) -> Self {
         let message = format!("{named} needs action: {}", standing.why());
         Self::Stop(Failure::new(Exit::Stalled, message))
     }
 
-    /// Someone wants it to rest.
+    /// Returns the failure for a suspended object.
     pub fn suspended(named: &str, standing: &Standing) -> Self {
         let message = format!(
             "{named} is suspended: {}; run `kubectl acs resume` to resume it",
@@ -71,7 +71,7 @@ impl<T> Look<T> {
     }
 }
 
-/// The wait of one command, for one object after another.
+/// Deadline and progress of one command, which may wait for several objects in turn.
 pub struct Waiter {
     timeout: Duration,
     deadline: Instant,
@@ -79,7 +79,7 @@ pub struct Waiter {
 }
 
 impl Patience {
-    /// From now on the time runs.
+    /// Starts the timeout.
     pub fn start(&self) -> Waiter {
         Waiter {
             timeout: self.timeout,
@@ -90,18 +90,18 @@ impl Patience {
 }
 
 impl Waiter {
-    /// Tells something that stays.
+    /// Prints a permanent line.
     pub fn note(&mut self, line: &str) {
         self.progress.note(line);
     }
 
-    /// All that was noted, in its order.
+    /// Returns all permanent lines, in order.
     pub fn take_notes(&mut self) -> Vec<String> {
         self.progress.take_notes()
     }
 
-    /// Waits until `look`, which sees every change of the object (`None` while there is none), is
-    /// done.
+    /// Waits until `look`, which is called for every change of the object (with `None` if it does
+    /// not exist), returns a result.
     pub async fn until<K: Kind, T>(
         &mut self,
         session: &Session,
@@ -141,8 +141,7 @@ impl Waiter {
         }
     }
 
-    /// Waits until the object is Ready for its current spec; one that needs a human is not waited
-    /// for.
+    /// Waits until the object is Ready for its current spec; fails if a person must act.
     pub async fn until_ready<K: Kind + HasConditions>(
         &mut self,
         session: &Session,
@@ -169,7 +168,8 @@ impl Waiter {
     }
 }
 
-/// A watch that failed: for good, where the rights or the kind are missing; else it is tried again.
+/// Handles a failed watch: fails permanently if permissions or the kind are missing; otherwise it
+/// is retried.
 pub fn broken(named: &str, error: watcher::Error, session: &Session) -> Result<String, Failure> {
     let (watcher::Error::InitialListFailed(error)
     | watcher::Error::WatchStartFailed(error)

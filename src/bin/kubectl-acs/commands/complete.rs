@@ -1,4 +1,4 @@
-//! Completion, with what the cluster knows: for the shells, and for kubectl's own completion.
+//! Completion with names from the cluster: for the shells, and for kubectl's own completion.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,16 +22,16 @@ use crate::{
     view::output,
 };
 
-/// The name under which kubectl looks for what completes `kubectl acs`.
+/// Name of the program that kubectl runs to complete `kubectl acs`.
 const KUBECTLS_NAME: &str = "kubectl_complete-acs";
-/// The variable by which a shell's function asks this program to complete.
+/// Environment variable with which a shell's function requests completion from this program.
 const VARIABLE: &str = "COMPLETE";
-/// A person is pressing TAB: better no names than late ones.
+/// Timeout: a person is pressing TAB, and late names are worse than none.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// cobra's directive for "no file names instead", by which kubectl's completion goes.
+/// cobra's directive "no file names", which kubectl's completion interprets.
 const NO_FILES: &str = ":4";
 
-/// The shells.
+/// Supported shells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
     /// source <(kubectl-acs completion bash)
@@ -53,7 +53,7 @@ pub struct Completion {
     shell: Shell,
 }
 
-/// Carries out `completion`.
+/// Runs `completion`.
 pub fn completion(command: &Completion) -> std::io::Result<()> {
     let shell: &dyn EnvCompleter = match command.shell {
         Shell::Bash => &Bash,
@@ -66,7 +66,7 @@ pub fn completion(command: &Completion) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Answers, and ends the program, if it was asked to complete.
+/// Prints completions and exits, if completion was requested.
 pub fn answer() {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     let called = words.first().map(Path::new).and_then(Path::file_name);
@@ -82,7 +82,8 @@ pub fn answer() {
         .complete();
 }
 
-/// What cobra's completions print: a line per candidate, its help after a tab, and a directive.
+/// Prints completions in cobra's format: a line per candidate, its help after a tab, and a
+/// directive.
 fn answer_kubectl(words: Vec<OsString>) {
     let last = words.len().saturating_sub(1);
     let here = std::env::current_dir().ok();
@@ -104,7 +105,7 @@ fn answer_kubectl(words: Vec<OsString>) {
         }
         answer.push('\n');
     }
-    // Nobody may be reading.
+    // Stdout may be closed.
     let _ = writeln!(std::io::stdout(), "{answer}{NO_FILES}");
 }
 
@@ -157,7 +158,8 @@ where
     Ok(listed.iter().map(kube::ResourceExt::name_any).collect())
 }
 
-/// What `ask` finds in the cluster that the command line names, if it answers in time.
+/// Returns the candidates that `ask` finds in the cluster of the command line, if it answers in
+/// time.
 fn candidates<F>(current: &OsStr, ask: impl FnOnce(Session) -> F) -> Vec<CompletionCandidate>
 where
     F: Future<Output = kube::Result<Vec<String>>>,
@@ -181,8 +183,8 @@ fn matching(current: &OsStr, names: impl Iterator<Item = String>) -> Vec<Complet
     matching.map(CompletionCandidate::new).collect()
 }
 
-/// The cluster that the words typed so far name: all arguments, or, where a shell's function asks,
-/// those after a first `--`.
+/// Returns the cluster arguments of the words typed so far: all arguments, or, for a shell's
+/// function, those after the first `--`.
 fn place() -> ClusterArgs {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     if words.get(1).is_some_and(|word| word == "--") {
@@ -192,7 +194,7 @@ fn place() -> ClusterArgs {
     let Ok(matches) = lenient.try_get_matches_from(words) else {
         return ClusterArgs::default();
     };
-    // Options are global: wherever they stand, the innermost command knows them.
+    // Options are global: the innermost command has them, wherever they were given.
     let mut innermost = &matches;
     while let Some((_, matches)) = innermost.subcommand() {
         innermost = matches;

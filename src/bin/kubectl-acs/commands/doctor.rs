@@ -1,4 +1,4 @@
-//! `doctor`: checks everything that the operator and its user need.
+//! `doctor`: checks the prerequisites of the operator and its user.
 
 use std::fmt::Write as _;
 
@@ -25,9 +25,9 @@ use crate::{
     },
 };
 
-/// A clock that is further off than this confuses people: ends of tokens seem to be elsewhere.
+/// Maximum tolerated clock difference: with a larger one, expiry times confuse users.
 const CLOCK: SignedDuration = SignedDuration::from_secs(30);
-/// What Entra ID expects of every cluster.
+/// Default audience of federated credentials in Entra ID.
 const AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// Check the API server, the operator, your permissions, the connections and the clocks
@@ -38,7 +38,7 @@ const AUDIENCE: &str = "api://AzureADTokenExchange";
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {}
 
-/// What the checks found.
+/// Results of the checks.
 #[derive(Default)]
 struct Findings {
     text: String,
@@ -55,13 +55,13 @@ impl Findings {
         let _ = writeln!(self.text, "WRONG  {what}");
     }
 
-    /// Something that is neither.
+    /// Adds a line that is neither a success nor a problem.
     fn note(&mut self, what: &str) {
         let _ = writeln!(self.text, "note   {what}");
     }
 }
 
-/// Carries out `doctor`.
+/// Runs `doctor`.
 pub async fn doctor(place: &ClusterArgs, _: &Doctor) -> Result<(), Failure> {
     let session = place.connect().await?;
     let mut findings = Findings::default();
@@ -88,7 +88,7 @@ pub async fn doctor(place: &ClusterArgs, _: &Doctor) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The API server, who the user is there, and the clock of this machine.
+/// Checks the API server, the user and the clock of this machine.
 async fn api_server(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -108,7 +108,7 @@ async fn api_server(session: &Session, findings: &mut Findings) -> Result<(), Fa
     let date = head.headers.get(http::header::DATE);
     let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
     if let Some(date) = date {
-        // Its date is in whole seconds, and somewhere between question and answer.
+        // `Date` has whole seconds, and was set at some time between request and answer.
         let off = began.duration_since(date.timestamp());
         let ahead = if off.is_negative() {
             "behind"
@@ -130,7 +130,7 @@ async fn api_server(session: &Session, findings: &mut Findings) -> Result<(), Fa
     Ok(())
 }
 
-/// The operators that lead, by their Leases: namespace and holder.
+/// Checks the operators that are leaders, by their Leases: namespace and holder.
 async fn operator(
     session: &Session,
     findings: &mut Findings,
@@ -169,7 +169,7 @@ async fn operator(
     Ok(leaders)
 }
 
-/// The rights that the commands need in the namespace.
+/// Checks the permissions that the commands need in the namespace.
 async fn my_rights(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
     let namespace = session.namespace.as_str();
     let mut rights = Vec::new();
@@ -196,7 +196,7 @@ async fn my_rights(session: &Session, findings: &mut Findings) -> Result<(), Fai
     Ok(())
 }
 
-/// Whether each connection's credential works, and what Entra ID has to trust.
+/// Checks the credential of each connection, and prints the required federated credentials.
 async fn connections(
     session: &Session,
     seen: &Overview,
@@ -224,7 +224,8 @@ async fn connections(
     }
 }
 
-/// How a connection stands, and how far ACS's clock is from the operator's.
+/// Reports the state of a connection, and the difference between the clocks of ACS and the
+/// operator.
 fn stands<K: HasConditions + kube::Resource<DynamicType = ()>>(
     connection: &K,
     status: Option<&ConnectionStatus>,
@@ -244,7 +245,7 @@ fn stands<K: HasConditions + kube::Resource<DynamicType = ()>>(
     }
 }
 
-/// For workload identity: what the federated credential in Entra ID must say.
+/// Prints the federated credential that Entra ID needs for workload identity.
 async fn trust(session: &Session, auth: &Auth, namespace: &str, findings: &mut Findings) {
     #[derive(Deserialize)]
     struct Issuer {

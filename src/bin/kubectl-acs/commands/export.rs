@@ -1,4 +1,4 @@
-//! `export`: the objects, with everything that another cluster needs to continue with them.
+//! `export`: prints the objects, with everything that another cluster needs to continue with them.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ pub struct Export {
     all_namespaces: bool,
 }
 
-/// Carries out `export`.
+/// Runs `export`.
 pub async fn export(place: &ClusterArgs, command: &Export) -> Result<(), Failure> {
     let session = place.connect().await?;
     let all = command.all_namespaces;
@@ -61,8 +61,8 @@ pub async fn export(place: &ClusterArgs, command: &Export) -> Result<(), Failure
     Ok(())
 }
 
-/// An object without what belongs to this cluster, and with this in its spec; one that is being
-/// deleted stays behind.
+/// Returns an object without cluster-specific fields, and with `spec` merged in; fails if it is
+/// being deleted.
 fn document<K>(object: &K, spec: &Value) -> Result<String, Failure>
 where
     K: Resource<DynamicType = ()> + Serialize,
@@ -75,13 +75,13 @@ where
         let said = format!("needs Secret {secret}, which is not exported");
         note(object, &said);
     }
-    // A request is of this cluster; there it would only be recorded.
+    // A request belongs to this cluster; the other cluster would only record it.
     let annotations = json!({REQUEST: null, REQUESTED_AT: null});
     let change = json!({"metadata": {"annotations": annotations}, "spec": spec});
     manifest::changed(object, &change)
 }
 
-/// The names of the Secrets that an object reads.
+/// Returns the names of the Secrets that an object reads.
 fn secrets(value: &Value) -> BTreeSet<String> {
     let fields = value.as_object().into_iter().flatten();
     fields
@@ -96,7 +96,8 @@ fn secrets(value: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// What in the spec makes the other cluster go on with the same user, and delete it only where this one would.
+/// Returns the spec changes with which the other cluster adopts the same user, and deletes it only
+/// if this cluster would.
 fn with_id(identity: &AcsIdentity) -> Value {
     let status = identity.status.as_ref();
     let id = identity.spec.identity_id.as_ref();
@@ -119,7 +120,7 @@ fn with_id(identity: &AcsIdentity) -> Value {
         .spec
         .deletion_policy
         .or_else(|| is_created.then_some(DeletionPolicy::Delete));
-    // The connection that it was resolved to once; there, another one may be the default.
+    // The resolved connection is fixed here; in the other cluster the default may be another one.
     let resolved = status.and_then(|status| status.connection_ref.as_ref());
     let connection = resolved.or(identity.spec.connection_ref.as_ref());
     json!({"identityId": id, "deletionPolicy": policy, "connectionRef": connection})

@@ -1,4 +1,4 @@
-//! `inspect`: what the token in a Secret says, not the token itself.
+//! `inspect`: prints the claims of the token in a Secret, without the token itself.
 
 use acs_identity_operator::crd::{AcsToken, scopes_text};
 use clap::Args;
@@ -41,7 +41,7 @@ pub struct Inspect {
     output: Option<Format>,
 }
 
-/// Carries out `inspect`.
+/// Runs `inspect`.
 pub async fn inspect(place: &ClusterArgs, command: Inspect) -> Result<(), Failure> {
     let session = place.connect().await?;
     let secret = secret_of(&session, &command.name).await?;
@@ -77,7 +77,7 @@ pub async fn inspect(place: &ClusterArgs, command: Inspect) -> Result<(), Failur
     Err(Failure::new(Exit::Stalled, message))
 }
 
-/// The Secret of an `AcsToken`: the one that holds its token, else the one that will.
+/// Returns the Secret of an `AcsToken`: the one that holds its token, or else the one that will.
 pub fn secret_of_token(token: &AcsToken) -> String {
     let told = token
         .status
@@ -86,7 +86,7 @@ pub fn secret_of_token(token: &AcsToken) -> String {
     told.unwrap_or_else(|| token.secret_name())
 }
 
-/// The Secret of the `AcsToken` with that name, or else the Secret with that name.
+/// Returns the Secret of the `AcsToken` with that name, or else the Secret with that name.
 async fn secret_of(session: &Session, name: &str) -> Result<String, Failure> {
     let named = session.named::<AcsToken>(name);
     let api = session.api::<AcsToken>();
@@ -112,7 +112,7 @@ async fn secret_of(session: &Session, name: &str) -> Result<String, Failure> {
     Ok(secret_of_token(&token))
 }
 
-/// All but the token.
+/// Returns all properties except the token.
 fn record(
     session: &Session,
     held: &Held,
@@ -147,7 +147,7 @@ fn record(
     record
 }
 
-/// Lines for people.
+/// Returns the properties as lines for people.
 fn lines(record: &Map<String, Value>, now: Timestamp) -> String {
     let text = |key: &str| record.get(key).and_then(Value::as_str);
     let time = |key: &str| {

@@ -1,4 +1,4 @@
-//! Commands that report, and the ones around them, one module each.
+//! Commands that report, and helper commands, one module each.
 
 pub mod complete;
 pub mod doctor;

@@ -1,4 +1,4 @@
-//! `release`: removes the operator's finalizers where no operator is left to do it.
+//! `release`: removes the operator's finalizers after the operator was uninstalled.
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -26,9 +26,9 @@ use crate::{
     view::output,
 };
 
-/// How often a Lease is looked at.
+/// Interval of reading a Lease.
 const LOOK: Duration = Duration::from_millis(500);
-/// Added to the time after which a Lease that nobody renews is free.
+/// Safety margin added to the duration of a Lease, after which it counts as expired.
 const SPARE: Duration = Duration::from_secs(1);
 
 /// Remove the operator's finalizers after it was uninstalled, so that objects can be deleted
@@ -49,7 +49,7 @@ pub struct Release {
     dry_run: bool,
 }
 
-/// The objects that wait for an operator.
+/// Objects that have a finalizer of the operator.
 struct Held {
     identities: Vec<AcsIdentity>,
     tokens: Vec<AcsToken>,
@@ -57,7 +57,7 @@ struct Held {
     cluster_connections: Vec<ClusterAcsConnection>,
 }
 
-/// Carries out `release`.
+/// Runs `release`.
 pub async fn release(place: &ClusterArgs, command: &Release) -> Result<(), Failure> {
     let session = place.connect().await?;
     let namespace = (!command.all_namespaces).then_some(session.namespace.as_str());
@@ -73,7 +73,7 @@ pub async fn release(place: &ClusterArgs, command: &Release) -> Result<(), Failu
             "Remove the operator's finalizers from {count} objects?"
         ))?;
     }
-    // Connections last: what uses them is free by then.
+    // Connections last: by then the objects that use them are released.
     take_off(&session, &held.tokens, namespaced).await?;
     take_off(&session, &held.identities, namespaced).await?;
     take_off(&session, &held.connections, namespaced).await?;
@@ -85,7 +85,7 @@ pub async fn release(place: &ClusterArgs, command: &Release) -> Result<(), Failu
     Ok(())
 }
 
-/// Refuses where an operator watches the namespace (all, where there is none).
+/// Fails if an operator watches the namespace (or any, if there is none).
 async fn nobody_runs(session: &Session, namespace: Option<&str>) -> Result<(), Failure> {
     let pods = Api::<Pod>::all(session.client.clone());
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
@@ -102,7 +102,7 @@ async fn nobody_runs(session: &Session, namespace: Option<&str>) -> Result<(), F
         .values()
         .filter_map(|lease| lease.spec.as_ref()?.lease_duration_seconds);
     let longest = u64::try_from(longest.max().unwrap_or(0)).unwrap_or(0);
-    // Whether a Lease is renewed says more than its times: clocks differ.
+    // Observing whether a Lease is renewed is more reliable than its timestamps: clocks differ.
     let end = tokio::time::Instant::now() + Duration::from_secs(longest) + SPARE;
     while !before.is_empty() && tokio::time::Instant::now() < end {
         tokio::time::sleep(LOOK).await;
@@ -125,7 +125,7 @@ fn runs(who: &str) -> Failure {
     Failure::new(Exit::Conflict, message)
 }
 
-/// Whether an operator that was told not to use a Lease watches the namespace.
+/// Whether an operator that runs without a Lease watches the namespace.
 fn runs_without_a_lease(pod: &Pod, namespace: Option<&str>) -> bool {
     let phase = pod
         .status
@@ -141,7 +141,7 @@ fn runs_without_a_lease(pod: &Pod, namespace: Option<&str>) -> bool {
         && watches(watched, namespace)
 }
 
-/// The Leases that somebody holds, of releases that watch the namespace.
+/// Returns the held Leases of releases that watch the namespace.
 async fn leases_of(
     session: &Session,
     namespace: Option<&str>,
@@ -162,8 +162,8 @@ async fn leases_of(
         .collect())
 }
 
-/// Whether one that watches these namespaces, or all where there are none, watches `namespace`, or
-/// anything at all.
+/// Whether an operator that watches these namespaces (all if there are none) watches `namespace`
+/// (any if `None`).
 fn watches<'a>(watched: impl Iterator<Item = &'a str>, namespace: Option<&str>) -> bool {
     let watched: Vec<_> = watched.filter(|it| !it.is_empty()).collect();
     watched.is_empty() || namespace.is_none_or(|namespace| watched.contains(&namespace))
@@ -198,7 +198,7 @@ impl Held {
             + self.cluster_connections.len()
     }
 
-    /// What nobody revokes or deletes in ACS from then on, a line each.
+    /// Returns what will remain in ACS without being revoked or deleted, one line each.
     fn stays(&self) -> String {
         let users = self.identities.iter().filter_map(|identity| {
             let status = identity.status.as_ref()?;
@@ -220,7 +220,7 @@ fn namespaced<K: Kind>(client: Client, object: &K) -> Api<K> {
     Api::namespaced(client, &object.namespace().unwrap_or_default())
 }
 
-/// Takes the finalizer off each object, unless somebody has changed it since it was listed.
+/// Removes the finalizer from each object, unless the object has changed since it was listed.
 async fn take_off<K>(
     session: &Session,
     objects: &[K],

@@ -1,4 +1,4 @@
-//! `status`: the objects, their state, and what they wait for.
+//! `status`: shows the objects, their state, and what they wait for.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -29,11 +29,11 @@ use crate::{
     },
 };
 
-/// Changes come in flocks; one look serves them all.
+/// Delay before redrawing: changes come in bursts, and one reading of the cluster covers them all.
 const SETTLE: Duration = Duration::from_millis(300);
-/// So many changes at most cost one look.
+/// Maximum number of changes that one reading of the cluster covers.
 const FLOCK: usize = 1_000;
-/// "in 5m" must not stay on a screen for an hour.
+/// Interval of redrawing, so that relative times such as "in 5m" stay current.
 const REFRESH: Duration = Duration::from_secs(10);
 
 /// Show connections, identities and tokens as a tree, with their states and the reasons
@@ -58,7 +58,7 @@ pub struct Status {
     output: Option<Format>,
 }
 
-/// Carries out `status`.
+/// Runs `status`.
 pub async fn status(place: &ClusterArgs, command: Status) -> Result<(), Failure> {
     let session = place.connect().await?;
     if command.watch {
@@ -115,7 +115,7 @@ async fn load(session: &Session, command: &Status) -> Result<Vec<Node>, Failure>
     Ok(select(nodes, &command.names))
 }
 
-/// The exit code that the worst of all asks for; the tree has said why.
+/// Returns the exit code of the worst state; the tree shows the reason.
 fn judge(nodes: &[Node]) -> Result<(), Failure> {
     let all = nodes.iter().flat_map(Node::all);
     let states: Vec<_> = all.map(|node| node.standing.state).collect();
@@ -129,7 +129,7 @@ fn judge(nodes: &[Node]) -> Result<(), Failure> {
     }
 }
 
-/// Draws the tree, and again after each change, until the person has seen enough.
+/// Draws the tree, and again after each change, until the user stops it.
 async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
     let mut kinds = vec![
         changes::<AcsConnection>(session, command),
@@ -145,7 +145,7 @@ async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
     loop {
         let text = match load(session, command).await {
             Ok(nodes) => draw_all(&nodes, session, command),
-            // The first look must succeed; later the cluster may be away for a while.
+            // The first reading must succeed; later the cluster may be temporarily unreachable.
             Err(failure) if shown.is_empty() => return Err(failure),
             Err(failure) => format!("{}\n", failure.message),
         };
@@ -170,7 +170,7 @@ async fn watch(session: &Session, command: &Status) -> Result<(), Failure> {
     }
 }
 
-/// Each change of an object of a kind, and each failure of the watch.
+/// Returns a stream of each change of an object of a kind, and of each failure of the watch.
 fn changes<K: Kind>(
     session: &Session,
     command: &Status,
@@ -210,20 +210,20 @@ fn draw_all(nodes: &[Node], session: &Session, command: &Status) -> String {
     lines.concat()
 }
 
-/// Where a node stands on the page.
+/// Position of a node in the drawing.
 #[derive(Clone, Copy)]
 struct Spot<'a> {
-    /// What stands before the node's own line.
+    /// Prefix of the node's own line.
     first: &'a str,
-    /// What stands before all lines below it.
+    /// Prefix of all lines below it.
     rest: &'a str,
-    /// Why the node above is not fine: what a node merely repeats is not said again.
+    /// Reason of the parent node: a node with the same reason does not repeat it.
     why_above: &'a str,
-    /// The namespace of the node above, where namespaces are shown.
+    /// Namespace of the parent node, if namespaces are shown.
     namespace_above: Option<&'a str>,
 }
 
-/// One node and what hangs on it.
+/// Draws a node and its children.
 fn draw(node: &Node, spot: Spot<'_>, lines: &mut Vec<String>) {
     let Spot { first, rest, .. } = spot;
     let standing = &node.standing;
@@ -234,7 +234,7 @@ fn draw(node: &Node, spot: Spot<'_>, lines: &mut Vec<String>) {
         _ => String::new(),
     };
     let why = match standing.state {
-        // All is said by the word, but for what is said of something that has no conditions.
+        // The state's word says everything, except for objects without conditions.
         State::Ready if !standing.reason.is_empty() => String::new(),
         _ => standing.why(),
     };
@@ -285,7 +285,7 @@ fn style(state: State) -> Style {
     }
 }
 
-/// A node without what hangs on it, for machines.
+/// Returns a node without its children, in machine-readable form.
 fn fields(node: &Node) -> Map<String, Value> {
     let standing = &node.standing;
     let mut fields = Map::new();
@@ -315,7 +315,7 @@ fn nested(node: &Node) -> Value {
     Value::Object(fields)
 }
 
-/// The columns that all kinds share.
+/// Returns the columns that all kinds share.
 fn flat(node: &Node) -> Value {
     let known = fields(node);
     let columns = ["kind", "namespace", "name", "state", "reason", "expiresAt"];

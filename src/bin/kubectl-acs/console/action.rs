@@ -1,5 +1,5 @@
-//! What a person does on the page: a command line of `kubectl acs`, which is shown, and carried out
-//! by the same functions as if it were typed.
+//! Actions on the web page: each is a command line of `kubectl acs`, which the page shows, and runs
+//! the same functions as that command.
 
 use std::time::Duration;
 
@@ -22,18 +22,19 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// How long the page waits for the operator; then it shows what is missing, and stays live.
+/// Maximum time that the page waits for the operator; afterwards it shows what is missing, and
+/// stays live.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// What a person wants.
+/// Action that the user requests.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Action {
     verb: Verb,
     namespace: String,
-    /// Name of the identity or token: the one to make, or one that is there.
+    /// Name of the identity or token, existing or to be created.
     name: String,
-    /// For a new token, the identity that it is of; absent, a new one of the token's name.
+    /// Identity of a new token; if absent, a new one with the token's name.
     user: Option<String>,
     #[serde(default)]
     scopes: Vec<String>,
@@ -41,12 +42,12 @@ pub struct Action {
     secret_name: Option<String>,
     connection: Option<String>,
     cluster_connection: Option<String>,
-    /// Whether a revocation suspends the identity too.
+    /// Whether a revocation also suspends the identity.
     #[serde(default)]
     suspend: bool,
 }
 
-/// What is done, and to which kind.
+/// Verb of an action, and the kind it applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Verb {
@@ -62,18 +63,18 @@ enum Verb {
     DeleteToken,
 }
 
-/// What an action would do.
+/// Preview of an action.
 #[derive(Serialize)]
 pub struct Plan {
-    /// The line for a terminal.
+    /// Command line for a terminal.
     command: String,
-    /// The objects as they would be, or, for a deletion, as they are.
+    /// Objects after the action or, for a deletion, as they are.
     yaml: String,
-    /// What the person is asked first.
+    /// Confirmation prompt.
     question: Option<String>,
-    /// Tokens that are affected, with their Secrets.
+    /// Affected tokens, with their Secrets.
     affected: Vec<Affected>,
-    /// Who undoes the change unless git has it too.
+    /// GitOps tools that revert the change unless it is also made in git.
     keepers: Vec<&'static str>,
 }
 
@@ -93,11 +94,11 @@ impl Affected {
 }
 
 impl Action {
-    /// The words after `kubectl acs`.
+    /// Returns the arguments after `kubectl acs`.
     fn words(&self, place: &ClusterArgs) -> Result<Vec<String>, Failure> {
         let wrong = |why| Failure::new(Exit::Usage, why);
         manifest::name(&self.namespace).map_err(wrong)?;
-        // A name that begins with - would be read as an option.
+        // A name that begins with - would be parsed as an option.
         manifest::name(&self.name).map_err(wrong)?;
         let name = self.name.as_str();
         let words: &[&str] = match self.verb {
@@ -136,7 +137,7 @@ impl Action {
         Ok(words)
     }
 
-    /// The command that the words are.
+    /// Parses the arguments to a command.
     fn command(&self, place: &ClusterArgs) -> Result<Cli, Failure> {
         let words = self.words(place)?;
         let words = ["kubectl acs".to_owned()].into_iter().chain(words);
@@ -147,7 +148,8 @@ impl Action {
         })
     }
 
-    /// The line for a terminal. There it asks before it revokes or deletes, as the page does.
+    /// Returns the command line for a terminal, where it asks for confirmation before it revokes or
+    /// deletes, as the page does.
     fn line(&self, place: &ClusterArgs) -> Result<String, Failure> {
         let words = self.words(place)?;
         let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
@@ -155,7 +157,7 @@ impl Action {
     }
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -165,7 +167,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// What an action would do; changes nothing.
+/// Returns the preview of an action; changes nothing.
 pub async fn plan(place: &ClusterArgs, action: &Action) -> Result<Plan, Failure> {
     let cli = action.command(place)?;
     let mut plan = Plan {
@@ -222,7 +224,7 @@ fn requested(what: &str, spec: &Value) -> Value {
 }
 
 impl Plan {
-    /// Adds an object that is there, changed.
+    /// Adds an existing object with a change applied.
     fn change<K>(&mut self, object: &K, change: &Value) -> Result<(), Failure>
     where
         K: kube::Resource<DynamicType = ()> + Serialize,
@@ -254,7 +256,7 @@ impl Plan {
     }
 }
 
-/// Carries out an action and waits until it is done; tells what the command would have told.
+/// Runs an action and waits until it is completed; returns the output that the command would print.
 pub async fn carry_out(place: &ClusterArgs, action: &Action) -> Result<Vec<String>, Failure> {
     let cli = action.command(place)?;
     let session = cli.place.connect().await?;

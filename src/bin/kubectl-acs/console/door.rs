@@ -1,5 +1,5 @@
-//! Who may ask: the browser that had the one-time URL, from the console's own page, under the
-//! console's own address.
+//! Access control: allows only the browser that opened the one-time URL, from the console's own
+//! page, under the console's own address.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,28 +7,28 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
-/// The path of the one-time URL.
+/// Path of the one-time URL.
 pub const ENTRY: &str = "/open";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The door of one console.
+/// Access control of one console.
 pub struct Door {
     host: String,
     origin: String,
     cookie_name: String,
     cookie: SecretString,
-    /// The hash of the one-time secret, until it is used.
+    /// Hash of the one-time secret, until it is used.
     entry: Mutex<Option<Hash>>,
 }
 
 type Hash = sha2::digest::Output<Sha256>;
 
-/// Why a request is refused.
+/// Reason why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal(pub StatusCode, pub &'static str);
 
 impl Door {
-    /// A door with new secrets, and the URL that opens it once.
+    /// Creates access control with new secrets. Returns it with the one-time URL.
     pub fn new(port: u16) -> (Self, String) {
         let host = format!("127.0.0.1:{port}");
         let origin = format!("http://{host}");
@@ -37,7 +37,7 @@ impl Door {
         let door = Self {
             host,
             origin,
-            // Cookies don't know ports: two consoles must not overwrite each other's.
+            // Cookies ignore ports: two consoles must not overwrite each other's.
             cookie_name: format!("acs-console-{port}"),
             cookie: new_secret(),
             entry: Mutex::new(Some(hash(entry.expose_secret()))),
@@ -45,7 +45,7 @@ impl Door {
         (door, url)
     }
 
-    /// The cookie for the first who knows the one-time secret, as a header.
+    /// Returns the header that sets the cookie, to the first caller with the one-time secret.
     pub fn enter(&self, secret: &str) -> Option<String> {
         let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = entry.is_some_and(|entry| entry == hash(secret));
@@ -56,21 +56,21 @@ impl Door {
         })
     }
 
-    /// Refuses a request that does not come from the console's own page.
+    /// Rejects a request that does not come from the console's own page.
     pub fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let forbidden = |why| Err(Refusal(StatusCode::FORBIDDEN, why));
         let all = |name: HeaderName, expected: &str| {
             let mut values = headers.get_all(name).iter();
             values.all(|value| value == expected)
         };
-        // A name that another site has pointed at this machine is not ours.
+        // Rejects DNS rebinding: another site may point its name at this machine.
         if !headers.contains_key(header::HOST) || !all(header::HOST, &self.host) {
             return forbidden("This console is not served under that host name.");
         }
         if method != Method::GET && !headers.contains_key(header::ORIGIN) {
             return forbidden("A change must come from the page of the console itself.");
         }
-        // A person may follow a link to the page itself, which the cookie guards.
+        // A link from another site may lead to the page itself, which the cookie protects.
         let is_page = path == "/" || path == ENTRY;
         if !all(header::ORIGIN, &self.origin) || !is_page && !all(SEC_FETCH_SITE, "same-origin") {
             return forbidden("Another site must not send requests to this console.");
@@ -84,7 +84,7 @@ impl Door {
         ))
     }
 
-    /// Whether the cookie is there.
+    /// Whether the request has the cookie.
     fn knows(&self, headers: &HeaderMap) -> bool {
         let cookies = headers.get_all(header::COOKIE).iter();
         let cookies = cookies.filter_map(|value| value.to_str().ok());
@@ -96,13 +96,13 @@ impl Door {
     }
 }
 
-/// 244 random bits, from the operating system.
+/// Generates 244 random bits, from the operating system.
 fn new_secret() -> SecretString {
     let half = || uuid::Uuid::new_v4().simple();
     SecretString::from(format!("{}{}", half(), half()))
 }
 
-/// How long a comparison of hashes takes tells nothing of the secret.
+/// Comparing hashes discloses nothing of the secret by its timing.
 fn hash(secret: &str) -> Hash {
     Sha256::digest(secret.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! When nobody looks at the console any more.
+//! Detection of an unused console.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Who looks, and since when nobody does. Clones share it.
+/// Visible pages, and the time since which there are none. Clones share it.
 #[derive(Clone)]
 pub struct Idle {
     timeout: Duration,
@@ -15,16 +15,16 @@ pub struct Idle {
 }
 
 struct State {
-    /// Pages that are visible: a hidden one closes its stream of changes.
+    /// Number of visible pages: a hidden page closes its stream of changes.
     watchers: usize,
     last: Instant,
 }
 
-/// One visible page, while it lives.
+/// A visible page, counted until this is dropped.
 pub struct Watcher(Idle);
 
 impl Idle {
-    /// Idle from now on.
+    /// Starts as unused.
     pub fn new(timeout: Duration) -> Self {
         let state = State {
             watchers: 0,
@@ -36,25 +36,25 @@ impl Idle {
         }
     }
 
-    /// A request came.
+    /// Records a request.
     pub fn touch(&self) {
         self.change(|_| {});
     }
 
-    /// A page is visible until the watcher is dropped.
+    /// Counts a visible page until the watcher is dropped.
     pub fn watch(&self) -> Watcher {
         self.change(|state| state.watchers += 1);
         Watcher(self.clone())
     }
 
-    /// Ends when no page was visible and no request came for the whole timeout.
+    /// Resolves when no page was visible and no request came for the whole timeout.
     pub async fn over(&self) {
         while let Some(end) = self.end() {
             tokio::time::sleep_until(end).await;
         }
     }
 
-    /// When it is over at the earliest; `None` when it is.
+    /// Returns the earliest time at which the timeout elapses; `None` if it has elapsed.
     fn end(&self) -> Option<Instant> {
         let now = Instant::now();
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,10 @@
-//! What there is and what changes, as the messages of one page.
+//! Objects and their changes, as messages to one page.
 //!
-//! Each page has its own watches, which end with it. Changes that come close together are one
-//! message, and of several changes of one object only the last is told. A message is JSON:
-//! `begin` (kinds that are listed anew), `rows` (objects as they are now), `gone` (keys), `done`
-//! (kinds whose list is complete: other objects of them are gone), `denied` and `trouble` (by kind,
-//! a sentence). No row holds a Secret's data.
+//! Each page has its own watches, which end with it. Changes that come close together are combined
+//! into one message, and of several changes of one object only the last is sent. A message is JSON:
+//! `begin` (kinds that are listed again), `rows` (objects as they are now), `gone` (keys), `done`
+//! (kinds with a complete list: other objects of them do not exist any more), `denied` and
+//! `trouble` (by kind, a sentence). No row contains a Secret's data.
 
 use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, time::Duration};
 
@@ -35,24 +35,24 @@ use crate::{
     view::standing::HasConditions,
 };
 
-/// How long changes are collected into one message.
+/// Time for which changes are combined into one message.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// A change of one object or kind.
+/// Change of one object or kind.
 enum Change {
     Begin(String),
     Row(String, Value),
     Gone(String),
     Done(String),
-    /// The user may not see the kind: the watch has ended.
+    /// The user may not list the kind: the watch has ended.
     Denied(String, String),
-    /// The watch failed and is tried again.
+    /// The watch failed and is retried.
     Trouble(String, String),
 }
 
 type Changes = BoxStream<'static, Change>;
 
-/// The messages of one page, while `watcher` lives in them.
+/// Returns the messages to one page, which hold `watcher`.
 pub fn changes(
     session: &Session,
     in_all_namespaces: bool,
@@ -84,7 +84,7 @@ pub fn changes(
     })
 }
 
-/// The next message, and a change that belongs into the one after it.
+/// Returns the next message, and a change that belongs to the following one.
 async fn next(
     changes: &mut SelectAll<Changes>,
     kept: Option<Change>,
@@ -102,7 +102,7 @@ async fn next(
     let end = Instant::now() + SETTLE;
     let mut kept = None;
     while let Ok(Some(change)) = timeout_at(end, changes.next()).await {
-        // What was told before a list begins must not count as part of it.
+        // Changes from before a list begins must not count as part of it.
         if matches!(change, Change::Begin(_)) && !batch.rows.is_empty() {
             kept = Some(change);
             break;
@@ -113,7 +113,7 @@ async fn next(
     Some((message, kept))
 }
 
-/// Changes that are told together.
+/// Changes that are sent together.
 #[derive(Default, Serialize)]
 struct Batch {
     begin: Vec<String>,
@@ -125,7 +125,7 @@ struct Batch {
     trouble: BTreeMap<String, String>,
 }
 
-/// Each row has its key in it.
+/// Serializes the rows; each contains its key.
 fn values<S: serde::Serializer>(
     rows: &BTreeMap<String, Value>,
     serializer: S,
@@ -167,7 +167,7 @@ where
     watch(api, watcher::Config::default(), session, row::<K>)
 }
 
-/// Watches a kind, and goes on after failures, unless the user may not see it.
+/// Watches a kind, and continues after failures, unless the user may not list it.
 fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -201,7 +201,7 @@ where
             },
         }
     });
-    // The one that says so is told too.
+    // The last change, which reports the end, is also sent.
     let ended = stream::unfold(Some(changes.boxed()), |changes| async move {
         let mut changes = changes?;
         let change = changes.next().await?;
@@ -216,7 +216,7 @@ fn key(kind: &str, object: &impl ResourceExt) -> String {
     format!("{kind}/{namespace}/{}", object.name_any())
 }
 
-/// An object as the page shows it.
+/// Returns an object as the page shows it.
 fn row<K>(object: &K) -> Value
 where
     K: Resource<DynamicType = ()> + HasConditions + Serialize,
@@ -242,7 +242,7 @@ where
     })
 }
 
-/// An Event as the page shows it.
+/// Returns an Event as the page shows it.
 fn event(event: &Event) -> Value {
     let series = event.series.as_ref();
     let last = series.and_then(|series| series.last_observed_time.as_ref());

@@ -1,8 +1,8 @@
-//! `console`: a local web page that shows what `status` shows, live, and does what the other
-//! commands do.
+//! `console`: a local web page that shows the objects of `status`, live, and performs the actions
+//! of the other commands.
 //!
-//! `door` decides who may ask, `server` answers, `live` watches, `rights` asks what the user may
-//! do, `action` carries out commands, and `page/` is what the browser runs.
+//! `door` controls access, `server` answers requests, `live` watches objects, `rights` checks the
+//! user's permissions, `action` runs commands, and `page/` contains the files for the browser.
 
 mod action;
 mod door;
@@ -50,7 +50,7 @@ pub struct ConsoleArgs {
     idle_timeout: Duration,
 }
 
-/// Carries out `console`.
+/// Runs `console`.
 pub async fn console(place: &ClusterArgs, command: ConsoleArgs) -> Result<(), Failure> {
     let session = place.connect().await?;
     let (listener, port) = listen(command.port).await?;

@@ -1,4 +1,4 @@
-//! Which rights the actions of the page need, and which of them the user lacks.
+//! Permissions that the actions of the page need, and those of them that the user lacks.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use futures::future::try_join_all;
@@ -12,17 +12,17 @@ use crate::{
     failure::Failure,
 };
 
-/// The objects that actions are about.
+/// Objects that actions apply to.
 #[derive(Deserialize)]
 pub struct About {
-    /// Their namespace.
+    /// Namespace of the objects.
     pub namespace: String,
     identity: Option<String>,
     token: Option<String>,
     secret: Option<String>,
 }
 
-/// The rights that the user lacks, by the action that needs them.
+/// Returns the permissions that the user lacks, by the action that needs them.
 pub async fn missing(session: &Session, about: &About) -> Result<Value, Failure> {
     let namespace = about.namespace.as_str();
     let (identity, token) = (about.identity.as_deref(), about.token.as_deref());
@@ -53,7 +53,7 @@ pub async fn missing(session: &Session, about: &About) -> Result<Value, Failure>
     }))
 }
 
-/// The right to see all namespaces, if the user lacks it.
+/// Returns the permission to see all namespaces, if the user lacks it.
 pub async fn missing_for_all_namespaces(session: &Session) -> Result<Option<String>, Failure> {
     for verb in ["list", "watch"] {
         let missing = Right::new::<AcsToken>(verb, "", None)
@@ -66,7 +66,7 @@ pub async fn missing_for_all_namespaces(session: &Session) -> Result<Option<Stri
     Ok(None)
 }
 
-/// The namespaces that there are, as far as the user may list them.
+/// Returns the existing namespaces, if the user may list them.
 pub async fn namespaces(session: &Session) -> Vec<String> {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(session.client.clone());
     let parameters = ListParams::default();

@@ -1,4 +1,4 @@
-//! What the console answers.
+//! HTTP server of the console.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -36,10 +36,10 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// No request is longer.
+/// Maximum length of a request body.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// What the browser loads: path, content type, bytes.
+/// Files for the browser: path, content type, bytes.
 const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html", include_str!("page/page.html")),
     ("/page.css", "text/css", include_str!("page/page.css")),
@@ -53,8 +53,8 @@ const FILES: [(&str, &str, &str); 9] = [
 ];
 const JAVASCRIPT: &str = "text/javascript";
 
-/// On every answer. Nothing of other origins is loaded, no script stands in the page, nobody frames
-/// it, and nothing is kept on disk.
+/// Headers of every answer. They forbid resources of other origins, inline scripts, framing, and
+/// caching on disk.
 const HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -76,7 +76,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     ),
 ];
 
-/// One console.
+/// Console of one session.
 pub struct Console {
     session: Session,
     place: ClusterArgs,
@@ -87,7 +87,7 @@ pub struct Console {
 type Shared = State<Arc<Console>>;
 
 impl Console {
-    /// The console of the cluster and user of `session`.
+    /// Creates the console for the cluster and user of `session`.
     pub fn new(session: Session, place: ClusterArgs, door: Door, idle: Idle) -> Arc<Self> {
         Arc::new(Self {
             session,
@@ -97,7 +97,7 @@ impl Console {
         })
     }
 
-    /// The session for another namespace.
+    /// Returns the session for another namespace.
     fn within(&self, namespace: &str) -> Session {
         Session {
             namespace: namespace.to_owned(),
@@ -106,7 +106,7 @@ impl Console {
     }
 }
 
-/// All that the console serves.
+/// Returns the router with all paths of the console.
 pub fn router(console: Arc<Console>) -> Router {
     let mut router = Router::new()
         .route(ENTRY, get(enter))
@@ -127,7 +127,7 @@ pub fn router(console: Arc<Console>) -> Router {
         .with_state(console)
 }
 
-/// Lets in what the door lets in, and puts the headers on every answer.
+/// Applies the access control, and adds the headers to every answer.
 async fn guard(State(console): Shared, request: Request, next: Next) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     let checked = console.door.check(method, path, request.headers());
@@ -167,8 +167,9 @@ struct Entry {
     secret: String,
 }
 
-/// Exchanges the one-time secret for the cookie. The page itself leads on, because a browser does
-/// not send a Strict cookie when it follows a redirect from a link of another site.
+/// Exchanges the one-time secret for the cookie. The answer is a page that redirects by itself,
+/// because a browser does not send a Strict cookie when it follows an HTTP redirect from a link of
+/// another site.
 async fn enter(State(console): Shared, Query(entry): Query<Entry>) -> Response {
     let Some(cookie) = console.door.enter(&entry.secret) else {
         let why = "This URL was already used, or belongs to another console. Start `kubectl acs \
@@ -180,7 +181,7 @@ async fn enter(State(console): Shared, Query(entry): Query<Entry>) -> Response {
     ([(header::SET_COOKIE, cookie)], Html(page)).into_response()
 }
 
-/// What the page needs to begin.
+/// Returns the data that the page needs to start.
 async fn about(State(console): Shared) -> Json<Value> {
     let session = &console.session;
     let (user, in_all, namespaces) = futures::join!(
@@ -193,7 +194,7 @@ async fn about(State(console): Shared) -> Json<Value> {
     Json(json!({
         "server": session.server,
         "user": user,
-        // The empty text means all.
+        // The empty string means all namespaces.
         "namespace": if may_see_all && !is_fixed { "" } else { session.namespace.as_str() },
         "missingForAll": in_all.unwrap_or_else(|failure| Some(failure.message)),
         "namespaces": namespaces,
@@ -203,11 +204,11 @@ async fn about(State(console): Shared) -> Json<Value> {
 
 #[derive(Deserialize)]
 struct Within {
-    /// Empty means all.
+    /// Namespace; empty means all.
     namespace: String,
 }
 
-/// The changes of a namespace or of all, as long as the page listens.
+/// Streams the changes of a namespace, or of all, while the page is connected.
 async fn changes(
     State(console): Shared,
     Query(within): Query<Within>,
@@ -218,7 +219,7 @@ async fn changes(
     Sse::new(changes).keep_alive(KeepAlive::default())
 }
 
-/// For each action the rights that the user lacks.
+/// Returns, for each action, the permissions that the user lacks.
 async fn missing_rights(
     State(console): Shared,
     Query(about): Query<rights::About>,
@@ -227,12 +228,12 @@ async fn missing_rights(
     rights::missing(&session, &about).await.map(Json)
 }
 
-/// What an action would do.
+/// Returns the preview of an action.
 async fn plan(State(console): Shared, Json(action): Json<Action>) -> Result<Json<Plan>, Failure> {
     action::plan(&console.place, &action).await.map(Json)
 }
 
-/// Carries out an action, to its end even if the page goes away meanwhile.
+/// Runs an action to completion, even if the page disconnects meanwhile.
 async fn carry_out(
     State(console): Shared,
     Json(action): Json<Action>,
@@ -249,14 +250,14 @@ struct Wanted {
     token: String,
 }
 
-/// What a person asked to see.
+/// Token that the user requested to see.
 #[derive(Serialize)]
 struct Shown {
     #[serde(serialize_with = "exposed")]
     token: SecretString,
 }
 
-/// The token of an `AcsToken`: the one answer that holds one.
+/// Returns the token of an `AcsToken`: the only answer that contains one.
 async fn token(State(console): Shared, Json(wanted): Json<Wanted>) -> Result<Json<Shown>, Failure> {
     for name in [&wanted.namespace, &wanted.token] {
         manifest::name(name).map_err(|why| Failure::new(Exit::Usage, why))?;

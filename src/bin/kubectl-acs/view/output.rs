@@ -1,4 +1,4 @@
-//! How results are written: as `az` writes them (knack's `output.py`), with keys in their order.
+//! Output of results: in the formats of `az` (knack's `output.py`), with keys in their order.
 
 use std::io::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Exit, Failure};
 
-/// The formats that `az` and we have in common.
+/// Formats that this plugin and `az` have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// JSON, indented by two spaces
@@ -22,10 +22,10 @@ pub enum Format {
     None,
 }
 
-/// Keys that `az` leaves out of a table.
+/// Keys that `az` omits from a table.
 const SKIPPED_IN_TABLES: [&str; 3] = ["id", "type", "etag"];
 
-/// A result as text that ends with a line break, or nothing.
+/// Returns a result as text that ends with a line break, or as an empty string.
 pub fn render(format: Format, result: &Value) -> Result<String, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let text = match format {
@@ -38,7 +38,7 @@ pub fn render(format: Format, result: &Value) -> Result<String, Failure> {
     Ok(format!("{}\n", text.trim_end_matches('\n')))
 }
 
-/// Writes to stdout, with colours only on a terminal. Nobody may be reading any more.
+/// Writes to stdout, with colors only on a terminal. Ignores a closed stdout.
 pub fn print(text: &str) {
     let mut stdout = anstream::stdout().lock();
     let _ = stdout
@@ -61,7 +61,7 @@ fn tsv(result: &Value) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A nested object is an empty cell and a list its length, so that columns stay where they are.
+/// A nested object is an empty cell and a list its length, so that columns stay aligned.
 fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -107,7 +107,7 @@ fn capitalised(key: &str) -> String {
     first.unwrap_or_default() + letters.as_str()
 }
 
-/// Columns, each with its header first, side by side under a rule.
+/// Formats columns, each with its header first, side by side with a rule below the headers.
 fn columns_of(columns: &[Vec<String>]) -> String {
     let width = |cells: &Vec<String>| cells.iter().map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = columns
@@ -146,7 +146,7 @@ mod tests {
         render(format, result).unwrap()
     }
 
-    // What `az communication user-identity token issue` prints, but for the values.
+    // Output of `az communication user-identity token issue`, except for the values.
     fn issued() -> Value {
         json!({"user_id": "8:acs:a_b", "token": "ey.x.y", "expires_on": "2026-11-26T08:00:00Z"})
     }

@@ -1,9 +1,9 @@
-//! What a person sees while a command waits: one line on stderr that changes, or, where stderr is
-//! no terminal, a line per change.
+//! Progress while a command waits: one line on stderr that changes, or, if stderr is not a
+//! terminal, a line per change.
 
 use std::io::{IsTerminal as _, Write as _};
 
-/// The line.
+/// Progress line.
 pub struct Progress {
     is_quiet: bool,
     is_terminal: bool,
@@ -12,7 +12,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A line that is still empty; with `is_quiet` it stays so.
+    /// Creates an empty line; with `is_quiet` it stays empty.
     pub fn new(is_quiet: bool) -> Self {
         Self {
             is_quiet,
@@ -22,12 +22,12 @@ impl Progress {
         }
     }
 
-    /// Shows what is waited for, once.
+    /// Shows what the command waits for, unless it is shown already.
     pub fn show(&mut self, line: String) {
         if self.is_quiet || line == self.shown {
             return;
         }
-        // A line that is longer than the terminal is wide is cut: a wrapped one could not be erased.
+        // A line wider than the terminal is cut: a wrapped line could not be erased.
         let (before, after) = if self.is_terminal {
             ("\r\x1b[2K\x1b[?7l", "\x1b[?7h")
         } else {
@@ -37,7 +37,7 @@ impl Progress {
         self.shown = line;
     }
 
-    /// Tells something that stays.
+    /// Prints a permanent line.
     pub fn note(&mut self, line: &str) {
         self.notes.push(line.to_owned());
         if !self.is_quiet {
@@ -46,7 +46,7 @@ impl Progress {
         }
     }
 
-    /// All that was noted, in its order.
+    /// Returns all permanent lines, in order.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
@@ -59,14 +59,14 @@ impl Progress {
     }
 }
 
-/// What follows must not stand behind the line.
+/// Erases the line, so that later output does not follow it.
 impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-// anstream would take the line's own control characters away where they are not wanted anyway.
+// anstream removes the line's control characters where they are not wanted anyway.
 fn write(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = stderr

@@ -1,5 +1,4 @@
-//! Orders to revoke as `status` shows them (pure): those that go on, and for a while those that are
-//! done with.
+//! Revocations as `status` shows them (pure): those in progress, and recently completed ones.
 
 use acs_identity_operator::crd::{Reason, RevocationStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -13,10 +12,10 @@ use crate::{
     },
 };
 
-/// So long an order that is done with is shown to those who did not ask for it.
+/// Time for which a completed revocation is shown without being named.
 const SHOWN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Leaves out what nobody needs to know who does not ask for it by name.
+/// Removes revocations that are only shown when they are named.
 pub fn leave_out_past(overview: &mut Overview, now: Timestamp) {
     if let Some(orders) = &mut overview.revocations {
         orders.retain(|revocation| is_current(revocation.status.as_ref(), now));
@@ -31,7 +30,7 @@ fn is_current(status: Option<&RevocationStatus>, now: Timestamp) -> bool {
     end.is_none_or(|end| now.duration_since(end.0) < SHOWN)
 }
 
-/// The orders that the user may see.
+/// Returns the revocations that the user may list.
 pub fn nodes(overview: &Overview, now: Timestamp) -> Vec<Node> {
     let orders = overview.revocations.iter().flatten();
     let orders = orders.map(|revocation| {
@@ -66,7 +65,7 @@ fn of_revocation(
             value: end.0.to_string(),
             text: format!("completed {}", span::from_now(end.0, now)),
         }));
-    // Done with, but not what its name promises.
+    // Completed, but not with the expected result.
     if node.standing.state == State::Ready && node.standing.reason != Reason::Revoked.as_str() {
         node.notes.push(node.standing.why());
     }

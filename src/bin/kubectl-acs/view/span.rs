@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The two largest units: `1d 3h`, `23h 59m`, `4m 30s`, `12s`.
+/// Returns the two largest units: `1d 3h`, `23h 59m`, `4m 30s`, `12s`.
 pub fn length(length: SignedDuration) -> String {
     let seconds = length.as_secs().abs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -21,7 +21,7 @@ pub fn length(length: SignedDuration) -> String {
     words.join(" ")
 }
 
-/// `in 23h 59m`, or `5m ago`.
+/// Returns `in 23h 59m`, or `5m ago`.
 pub fn from_now(time: Timestamp, now: Timestamp) -> String {
     let until = time.duration_since(now);
     if until.is_negative() {

@@ -1,4 +1,4 @@
-//! How an object stands, after kstatus: what its conditions say, if they are about its current spec.
+//! State of an object in the sense of kstatus: its conditions, if they describe its current spec.
 
 use acs_identity_operator::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
@@ -7,42 +7,42 @@ use acs_identity_operator::crd::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::Serialize;
 
-/// How an object stands.
+/// State of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum State {
-    /// It does its job.
+    /// The object works.
     Ready,
-    /// It goes on by itself.
+    /// The object does not work yet; the operator goes on by itself.
     Waiting,
-    /// It rests, because someone wants it so.
+    /// The object is suspended.
     Suspended,
-    /// A human must act.
+    /// A person must act.
     Stalled,
-    /// It is being deleted.
+    /// The object is being deleted.
     Deleting,
-    /// Others refer to it, but it is not there.
+    /// The object does not exist, but other objects refer to it.
     Missing,
 }
 
-/// How an object stands, and why.
+/// State of an object, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// In one word.
+    /// State, in one word.
     pub state: State,
-    /// Whether it does its job now, whatever the state.
+    /// Whether the object works now, regardless of the state.
     pub is_ready: bool,
-    /// CamelCase, for machines; empty where nobody has said one.
+    /// Reason, in CamelCase; empty if there is none.
     pub reason: String,
-    /// A sentence; empty where there is nothing to say.
+    /// Message; empty if there is none.
     pub message: String,
 }
 
-/// The kinds whose conditions say how they stand.
+/// Kinds with conditions.
 pub trait HasConditions {
-    /// Metadata, observed generation, conditions.
+    /// Returns metadata, observed generation and conditions.
     fn parts(&self) -> (&ObjectMeta, Option<i64>, &[Condition]);
 
-    /// How it stands.
+    /// Returns the state of the object.
     fn standing(&self) -> Standing {
         let (metadata, observed, conditions) = self.parts();
         standing(metadata, observed, conditions)
@@ -101,7 +101,7 @@ fn standing(metadata: &ObjectMeta, observed: Option<i64>, conditions: &[Conditio
     }
     match find(STALLED).filter(is_true) {
         Some(condition) => tell(State::Stalled, condition),
-        // It may be Ready all the same, with what it has.
+        // The object may still be Ready with what it has.
         None if ready.is_some_and(|condition| condition.reason == Reason::Suspended.as_str()) => {
             of_ready(State::Suspended)
         }
@@ -111,7 +111,7 @@ fn standing(metadata: &ObjectMeta, observed: Option<i64>, conditions: &[Conditio
 }
 
 impl Standing {
-    /// Something that others refer to and that is not there.
+    /// Returns the state of an object that does not exist but that others refer to.
     pub fn missing(message: impl Into<String>) -> Self {
         Self {
             state: State::Missing,
@@ -121,7 +121,7 @@ impl Standing {
         }
     }
 
-    /// For people, in a word or two.
+    /// Returns a word or two for people.
     pub fn word(&self) -> &'static str {
         match (self.state, self.is_ready) {
             (State::Ready, _) => "Ready",
@@ -135,7 +135,7 @@ impl Standing {
         }
     }
 
-    /// Reason and message as one sentence.
+    /// Returns reason and message as one sentence.
     pub fn why(&self) -> String {
         match (self.reason.as_str(), self.message.as_str()) {
             ("", message) => message.to_owned(),

@@ -1,5 +1,5 @@
-//! From one look at the cluster to a tree: connections, their identities, their tokens; and orders
-//! (pure).
+//! Conversion of a snapshot of the cluster to a tree: connections, their identities, their tokens;
+//! and revocations (pure).
 
 use std::collections::BTreeSet;
 
@@ -19,33 +19,33 @@ use crate::{
     },
 };
 
-/// An object and what hangs on it.
+/// Object with its children.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its kind.
+    /// Kind of the object.
     pub kind: &'static str,
-    /// Its namespace; empty for the cluster's own.
+    /// Namespace of the object; empty if it is cluster-scoped.
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// How it stands.
+    /// State of the object.
     pub standing: Standing,
-    /// What else is to know.
+    /// Other properties of the object.
     pub record: Vec<Fact>,
-    /// Warnings that are no condition.
+    /// Warnings that are not conditions.
     pub notes: Vec<String>,
-    /// What hangs on it.
+    /// Children of the object.
     pub children: Vec<Self>,
 }
 
-/// Something to know of an object.
+/// Property of an object.
 #[derive(Clone, Debug)]
 pub struct Fact {
-    /// Its name for machines.
+    /// Name, for machines.
     pub key: &'static str,
-    /// Its value for machines.
+    /// Value, for machines.
     pub value: String,
-    /// For people.
+    /// Text, for people.
     pub text: String,
 }
 
@@ -58,10 +58,10 @@ fn fact(key: &'static str, value: impl Into<String>) -> Fact {
     }
 }
 
-/// A connection that others refer to: kind, namespace (empty for a cluster's) and name.
+/// Connection that others refer to: kind, namespace (empty if it is cluster-scoped) and name.
 type Key = (&'static str, String, String);
 
-/// The tree as it stands at `now`.
+/// Returns the tree, with times relative to `now`.
 pub fn tree(overview: &Overview, now: Timestamp) -> Vec<Node> {
     let mut roots: Vec<Node> = overview.connections.iter().map(of_connection).collect();
     let of_users = || {
@@ -137,7 +137,7 @@ fn connection_of_user(token: &AcsToken, overview: &Overview) -> Option<Key> {
     connection_of(named, token.namespace().unwrap_or_default(), overview)
 }
 
-/// The connection that an object of `namespace` uses, or would use, where that is known.
+/// Returns the connection that an object of `namespace` uses, or would use, if it is known.
 fn connection_of(
     named: Option<&ConnectionRef>,
     namespace: String,
@@ -173,7 +173,7 @@ fn key(reference: &ConnectionRef, namespace: String) -> Key {
     (reference.kind.as_str(), namespace, reference.name.clone())
 }
 
-/// An object, without what hangs on it.
+/// Returns the node of an object, without its children.
 pub fn node(kind: &'static str, object: &impl HasConditions) -> Node {
     let (metadata, ..) = object.parts();
     Node {
@@ -217,7 +217,7 @@ fn with_connection_facts(mut node: Node, status: Option<&ConnectionStatus>) -> N
     node
 }
 
-/// A connection that others refer to and that is not in the list.
+/// Returns the node of a connection that others refer to and that is not in the list.
 fn of_reference((kind, namespace, name): Key, overview: &Overview) -> Node {
     let found = overview
         .cluster_connections
@@ -234,7 +234,7 @@ fn of_reference((kind, namespace, name): Key, overview: &Overview) -> Node {
     let standing = if may_see {
         Standing::missing(format!("this {kind} does not exist"))
     } else {
-        // What one may not see is not wrong.
+        // A connection that the user may not list is not an error.
         Standing {
             state: State::Ready,
             is_ready: true,
@@ -348,14 +348,14 @@ fn failure_text(failure: &LastFailure, now: Timestamp) -> String {
 }
 
 impl Node {
-    /// The node, then all below it.
+    /// Returns the node, then all nodes below it.
     pub fn all(&self) -> Vec<&Self> {
         let below = self.children.iter().flat_map(Self::all);
         std::iter::once(self).chain(below).collect()
     }
 }
 
-/// Keeps what has one of the `names`, with all above and all below it.
+/// Keeps nodes with one of the `names`, with all nodes above and below them.
 pub fn select(nodes: Vec<Node>, names: &[String]) -> Vec<Node> {
     let kept = nodes.into_iter().filter_map(|mut node| {
         if names.contains(&node.name) {

@@ -1,4 +1,4 @@
-//! What people do meanwhile, and what they then want.
+//! Changes by users during a disturbance, and the state that they expect afterwards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,27 @@ use crate::{
 
 const SCOPES: [&str; 4] = ["chat", "chat.join", "voip", "voip.join"];
 
-/// What git says, if it were in git.
+/// Expected objects, as a GitOps repository would declare them.
 pub struct People {
-    /// How many identities there may be.
+    /// Maximum number of identities.
     users: u16,
-    /// How many tokens there may be.
+    /// Maximum number of tokens.
     most: u16,
-    /// The identities by name.
+    /// Names of the identities.
     pub identities: BTreeSet<String>,
-    /// The scopes of the tokens, by name.
+    /// Scopes of the tokens, by name.
     pub tokens: BTreeMap<String, BTreeSet<String>>,
-    /// What is being deleted: its name is free when the round is over.
+    /// Names of objects that are being deleted; the names are free again after the round.
     pub deleted: BTreeSet<String>,
-    /// When a revocation of an identity was last asked for.
+    /// Time of the last requested revocation, by identity.
     pub revoked: BTreeMap<String, Instant>,
-    /// Tokens whose Secrets were meddled with: the second time within an hour waits for minutes.
+    /// Tokens whose Secrets were edited: the repair of a second edit within an hour is delayed by
+    /// minutes.
     meddled: BTreeSet<String>,
 }
 
 impl People {
-    /// Nothing is there yet, and there will be so many at most.
+    /// Starts without objects; creates at most this many.
     pub fn new(users: u16, most: u16) -> Self {
         Self {
             users,
@@ -46,14 +47,14 @@ impl People {
         }
     }
 
-    /// Whose a token is.
+    /// Returns the identity of a token.
     pub fn identity_of(&self, token: &str) -> String {
         let number = token.rsplit('-').next().expect("a number");
         let number: u16 = number.parse().expect("one");
         format!("user-{}", number % self.users)
     }
 
-    /// Makes all that there may be and is not, a few hundred at a time.
+    /// Creates all objects up to the maximum, a few hundred at a time.
     pub fn complete(&mut self, world: &World) {
         let mut manifests = Vec::new();
         for number in 0..self.most {
@@ -73,7 +74,7 @@ impl People {
         }
     }
 
-    /// Some changes at once, as a commit brings them.
+    /// Makes several changes at once, as a commit would.
     pub async fn change(&mut self, world: &World, random: &mut Rng, timeline: &mut Timeline) {
         for _ in 0..random.u8(1..=5) {
             let said = match random.u8(..10) {
@@ -90,7 +91,7 @@ impl People {
         }
     }
 
-    /// Names are free again.
+    /// Frees the names of deleted objects.
     pub fn settled(&mut self) {
         self.deleted.clear();
     }
@@ -168,7 +169,7 @@ impl People {
         Some(said)
     }
 
-    /// Somebody deletes a token's Secret, or writes nonsense into it.
+    /// Deletes a token's Secret, or writes invalid data into it.
     fn secret(&mut self, world: &World, random: &mut Rng) -> Option<String> {
         let names = self
             .tokens
@@ -185,7 +186,7 @@ impl People {
                 vec!["patch", &object, "--type", "merge", "--patch", patch],
             )
         };
-        // It may not be there, or go just now.
+        // It may not exist, or may just be deleted.
         let _ = world
             .cluster
             .pipe(&[&meddle[..], &["-n", &world.namespace]].concat(), "");

@@ -1,4 +1,4 @@
-//! What must hold when all works again.
+//! Conditions that must hold when everything works again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,17 +11,17 @@ use kube::{ResourceExt, api::ListParams};
 
 use crate::{changes::People, support::world::World};
 
-/// The world must come to rest in this time. Back-offs end after a minute, and lost calls may take effect
-/// for half a minute.
+/// Time within which the world must settle. Back-offs end after a minute, and lost calls may take
+/// effect for half a minute.
 const SETTLING: Duration = Duration::from_mins(4);
 
-/// The tokens that were ever seen in Secrets: the names of their `AcsTokens`, and when they were first
-/// seen; and how many more there were, which are dead.
+/// Tokens that were ever seen in Secrets: the names of their `AcsTokens`, and when they were first
+/// seen; and the number of further ones, which are invalid.
 #[derive(Default)]
 pub struct Seen(BTreeMap<String, (String, Instant)>, usize);
 
 impl Seen {
-    /// Looks into all Secrets.
+    /// Reads all Secrets.
     pub async fn look(&mut self, world: &World) {
         let secrets = world.api::<Secret>().list(&ListParams::default()).await;
         for secret in secrets.expect("readable") {
@@ -33,7 +33,7 @@ impl Seen {
         }
     }
 
-    /// Forgets those that are dead: they stay so.
+    /// Drops invalid tokens: they never become valid again.
     pub async fn forget_dead(&mut self, world: &World) {
         let mut dead = Vec::new();
         for token in self.0.keys() {
@@ -47,13 +47,13 @@ impl Seen {
         }
     }
 
-    /// What was gone through.
+    /// Returns a summary of the tokens.
     pub fn sum(&self) -> String {
         format!("{} tokens were seen in Secrets", self.0.len() + self.1)
     }
 }
 
-/// Waits until everything is as people want it; else what is not.
+/// Waits until everything has the expected state; fails with what does not.
 pub async fn settles(world: &World, people: &People, seen: &mut Seen) -> Result<(), String> {
     let deadline = Instant::now() + SETTLING;
     loop {
@@ -106,8 +106,7 @@ async fn check(world: &World, people: &People, seen: &Seen) -> Result<(), String
     nobody_else_has_one(world, people, seen, &ids).await
 }
 
-/// T1, T2: a Ready token is one that works, with the wanted scopes; one whose identity is missing is
-/// not Ready.
+/// T1, T2: a Ready token works and has the wanted scopes; a token without an identity is not Ready.
 async fn is_as_wanted(world: &World, people: &People, token: &AcsToken) -> Result<(), String> {
     let name = token.name_any();
     let status = token
@@ -143,8 +142,8 @@ async fn is_as_wanted(world: &World, people: &People, token: &AcsToken) -> Resul
     Ok(())
 }
 
-/// R1, I1: a token that allows more than is wanted now, or whose object or user is gone, is dead; and so
-/// are all tokens of users that nobody knows.
+/// R1, I1: a token that allows more than is wanted now, or whose object or user was deleted, is
+/// invalid; and so are all tokens of users without an object.
 async fn nobody_else_has_one(
     world: &World,
     people: &People,

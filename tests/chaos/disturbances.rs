@@ -1,4 +1,4 @@
-//! What machines and networks do.
+//! Disturbances of processes and networks.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::LazyLock};
 
@@ -15,22 +15,22 @@ use crate::{
     },
 };
 
-/// The processes, and the networks between them.
+/// Processes, and the networks between them.
 pub struct Surroundings {
-    /// The namespace and the emulator.
+    /// Namespace and emulator.
     pub world: World,
     kubeconfig: std::path::PathBuf,
-    /// The operator's way to the API server.
+    /// Proxy between the operator and the API server.
     cluster: Proxy,
-    /// Its way to ACS.
+    /// Proxy between the operator and ACS.
     acs: Proxy,
-    /// What former processes of the operator said last.
+    /// Last log lines of former operator processes.
     logs: Vec<String>,
-    /// How often each was begun.
+    /// Number of times that each disturbance was started.
     begun: BTreeMap<Disturbance, usize>,
 }
 
-/// The emulator's arguments: what it knows outlives it.
+/// Returns the emulator's arguments, which keep its state across restarts.
 pub fn emulator_arguments() -> [&'static str; 2] {
     static STATE: LazyLock<String> = LazyLock::new(|| {
         let folder = temporary::folder().join("acs");
@@ -39,7 +39,7 @@ pub fn emulator_arguments() -> [&'static str; 2] {
     ["--state-dir", &STATE]
 }
 
-/// Something that lasts until it is ended.
+/// Disturbance that lasts until it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disturbance {
     OperatorKilled,
@@ -86,7 +86,7 @@ const ALL: [D; 18] = [
 ];
 
 impl Disturbance {
-    /// Whether people can reach the API server meanwhile.
+    /// Whether users can reach the API server during the disturbance.
     pub fn leaves_the_api(self) -> bool {
         ![
             D::ApiServerFrozen,
@@ -129,7 +129,7 @@ impl Surroundings {
         self.world.operator = Some(Operator::start_unready(&mut command));
     }
 
-    /// Begins a disturbance.
+    /// Starts a random disturbance.
     pub async fn disturb(&mut self, random: &mut Rng, timeline: &mut Timeline) -> Disturbance {
         let disturbance = ALL[random.usize(..ALL.len())];
         timeline.note(format!("{disturbance:?}"));
@@ -177,7 +177,7 @@ impl Surroundings {
         disturbance
     }
 
-    /// Half of all calls are hit.
+    /// Injects a fault into half of all calls.
     async fn fault(&self, mut fault: serde_json::Value) {
         fault["probability"] = json!(0.5);
         let operations = [
@@ -226,7 +226,7 @@ impl Surroundings {
         .await;
     }
 
-    /// Everything works again; an operator that has ended by itself is a fault.
+    /// Ends all disturbances; fails if the operator has exited by itself.
     pub async fn heal(&mut self, timeline: &mut Timeline) {
         timeline.note("all works again".to_owned());
         let (status, _) = self.world.operator().get("/livez").await;
@@ -243,12 +243,12 @@ impl Surroundings {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// What was gone through.
+    /// Returns a summary of the disturbances.
     pub fn sum(&self) -> String {
         format!("{:?}", self.begun)
     }
 
-    /// What the operator said last.
+    /// Returns the last log lines of the operator.
     pub fn log(&mut self) -> String {
         self.logs.push(self.world.operator().process.output());
         let all = self.logs.join("\n--- killed\n");
@@ -260,7 +260,7 @@ impl Surroundings {
     }
 }
 
-/// The process of a program whose arguments name a folder.
+/// Returns the process of a program whose arguments contain a directory.
 fn process(program: &str, folder: &Path) -> String {
     let folder = folder.display().to_string();
     let processes = fs::read_dir("/proc").expect("Linux");

@@ -1,9 +1,10 @@
-//! `make chaos`: real processes are stopped, killed and cut off while people change things; after each
-//! round the world heals, and what must hold is looked for in the cluster and in the emulator's books.
+//! `make chaos`: stops, kills and disconnects real processes while users change objects; after each
+//! round, everything is repaired and the invariants are checked in the cluster and in the
+//! emulator's state.
 //!
-//! `CHAOS_ROUNDS` says how many rounds there are, `CHAOS_SEED` which ones: the same seed chooses the same
-//! disturbances and changes. When they meet what the processes do is up to the machine. With
-//! `SOAK_MINUTES` a fleet is watched for so long instead.
+//! `CHAOS_ROUNDS` is the number of rounds, `CHAOS_SEED` selects them: the same seed chooses the
+//! same disturbances and changes, but their timing relative to the processes depends on the
+//! machine. With `SOAK_MINUTES`, a fleet is observed for that time instead.
 
 #![allow(
     clippy::expect_used,
@@ -33,7 +34,7 @@ use support::world::World;
 const IDENTITIES: u16 = 4;
 const TOKENS: u16 = 8;
 
-/// What happened, for whoever has to find out why.
+/// Timeline of a run, for finding the cause of a failure.
 struct Timeline {
     began: Instant,
     lines: Vec<String>,
@@ -60,7 +61,7 @@ fn number(variable: &str, default: u64) -> u64 {
     value.map_or(default, |value| value.parse().expect("a number"))
 }
 
-/// A moment in which things go on.
+/// Waits for a random moment.
 async fn moment(random: &mut Rng, most: u64) {
     tokio::time::sleep(Duration::from_millis(random.u64(100..most))).await;
 }
@@ -117,7 +118,7 @@ async fn main() {
     println!("chaos: {}; {}", seen.sum(), surroundings.sum());
 }
 
-/// Prints all that is known, and ends.
+/// Prints all available information, and exits.
 fn report(surroundings: &mut Surroundings, timeline: &Timeline, seed: u64, round: u64) -> ! {
     println!("{}", surroundings.log());
     println!("{}", timeline.lines.join("\n"));

@@ -1,7 +1,8 @@
-//! `make soak`: a fleet whose tokens are renewed every few minutes, and people who change it, for an hour.
-//! What the operator takes must be as flat as its work, and nothing that must hold may break.
+//! `make soak`: a fleet whose tokens are renewed every few minutes, and users who change it, for an
+//! hour. The operator's resource usage must be as constant as its work, and every invariant must
+//! hold.
 //!
-//! `SOAK_MINUTES` says how long it goes on, `SOAK_TOKENS` how many tokens there are.
+//! `SOAK_MINUTES` is the duration, `SOAK_TOKENS` the number of tokens.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,13 @@ use crate::{
     },
 };
 
-/// A minute of a token's life: one of a day lives six of ours, and is renewed after four.
+/// Duration of a minute of token lifetime: a token of one day lasts six real minutes, and is
+/// renewed after four.
 const MINUTE: &str = "250ms";
-/// How often the world comes to rest and is looked at as a whole.
+/// Number of times that changes pause and the whole world is checked.
 const RESTS: u32 = 10;
-/// What is looked at: what it is, and by how much its last third may be above its first, as a share and
-/// as such.
+/// Measures: name, and maximum excess of the last third over the first, as a share and as an
+/// absolute value.
 const MEASURES: [(&str, f64, f64); 4] = [
     ("memory (MiB)", 0.1, 1.0),
     ("open files", 0.0, 4.0),
@@ -34,7 +36,7 @@ const MEASURES: [(&str, f64, f64); 4] = [
 
 type Sample = [f64; MEASURES.len()];
 
-/// Goes on until the time is over; false when something broke.
+/// Runs for the whole time; returns false if an invariant was violated.
 pub async fn run(seed: u64, minutes: u64) -> bool {
     let tokens = u16::try_from(number("SOAK_TOKENS", 2000)).expect("a small number");
     println!(
@@ -96,7 +98,7 @@ async fn renewals(world: &World) -> f64 {
     .await
 }
 
-/// What the operator takes now, and how long a new token takes.
+/// Measures the operator's resource usage, and the time that a new token takes.
 async fn sample(world: &mut World) -> Sample {
     let began = Instant::now();
     world.apply(&token_manifest("probe", "prober", "scopes: [chat]"));
@@ -112,7 +114,7 @@ async fn sample(world: &mut World) -> Sample {
     ]
 }
 
-/// The value that half of all are below.
+/// Returns the median.
 fn median(samples: &[Sample], measure: usize) -> f64 {
     let mut all: Vec<_> = samples.iter().map(|sample| sample[measure]).collect();
     all.sort_by(f64::total_cmp);
@@ -125,7 +127,7 @@ fn told(samples: &[Sample]) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether the last third takes what the first took, without the first tenth.
+/// Whether the last third uses as much as the first, excluding the first tenth.
 fn is_flat(tenths: &[Vec<Sample>]) -> bool {
     let third = tenths.len() / 3;
     let (first, last) = (

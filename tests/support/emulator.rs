@@ -1,4 +1,4 @@
-//! The emulator as a process, and its control API.
+//! Emulator as a process, and its control API.
 
 use std::process::Command;
 
@@ -7,66 +7,66 @@ use serde_json::{Value, json};
 
 use super::{process::Process, temporary};
 
-/// The emulator of one test.
+/// Emulator of one test.
 pub struct Emulator {
-    /// The process.
+    /// Process.
     pub process: Process,
-    /// `http://127.0.0.1:port`.
+    /// URL: `http://127.0.0.1:port`.
     pub url: String,
-    /// The connection string of the primary key.
+    /// Connection string of the primary key.
     pub connection_string: String,
     http: reqwest::Client,
 }
 
-/// An identity as the emulator knows it.
+/// Identity as reported by the emulator.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// When it was deleted.
+    /// Time of its deletion.
     pub deleted_at: Option<String>,
-    /// Its tokens, oldest first.
+    /// Tokens, oldest first.
     pub tokens: Vec<Token>,
 }
 
-/// A token as the emulator knows it.
+/// Token as reported by the emulator.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
-    /// What it allows.
+    /// Scopes.
     pub scopes: Vec<String>,
-    /// Which key it was made with.
+    /// Name of the key that it was issued with.
     pub key: String,
     /// Whether it was revoked.
     pub revoked: bool,
 }
 
-/// What ACS would say to a chat client with a token.
+/// Verdict of ACS on a chat client's token.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// Whether it is good.
+    /// Whether the token is valid.
     pub valid: bool,
-    /// Why not.
+    /// Reason why it is not valid.
     pub reason: Option<String>,
-    /// Whose it is.
+    /// Id of its identity.
     pub identity_id: Option<String>,
-    /// What it allows.
+    /// Scopes.
     pub scopes: Option<Vec<String>>,
-    /// Which key it was made with.
+    /// Name of the key that it was issued with.
     pub key: Option<String>,
 }
 
-/// One line of the journal.
+/// Entry of the journal.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Which operation.
+    /// Operation.
     pub operation: String,
-    /// What was answered.
+    /// Status of the answer.
     pub status: Option<u16>,
-    /// For which identity.
+    /// Id of the identity.
     pub identity_id: Option<String>,
 }
 
@@ -80,7 +80,7 @@ fn begin(address: &str, arguments: &[&str]) -> Process {
 }
 
 impl Emulator {
-    /// Starts one on free ports.
+    /// Starts an emulator on free ports.
     pub fn start(arguments: &[&str]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut process = begin("127.0.0.1:0", arguments);
@@ -102,14 +102,16 @@ impl Emulator {
         }
     }
 
-    /// Begins again where it was killed, with the same arguments; among them is `--state-dir`.
+    /// Restarts a killed emulator on the same ports with the same arguments, which must include
+    /// `--state-dir`.
     pub fn begin_again(&mut self, arguments: &[&str]) {
         let address = self.url.trim_start_matches("http://");
         self.process = begin(address, arguments);
         self.told("connection-string");
     }
 
-    /// What it printed at its start: `ca-file`, `entra-authority`, `identity-endpoint`...
+    /// Returns a value that it printed at its start: `ca-file`, `entra-authority`,
+    /// `identity-endpoint`...
     pub fn told(&mut self, name: &str) -> String {
         self.process.wait_for(name, |line| {
             let (its, value) = line.split_once(": ")?;
@@ -123,7 +125,7 @@ impl Emulator {
             .await;
     }
 
-    /// The key in its connection string.
+    /// Returns the key in its connection string.
     pub fn access_key(&self) -> &str {
         self.connection_string
             .split_once("accesskey=")
@@ -146,7 +148,7 @@ impl Emulator {
             .unwrap_or_else(|error| panic!("{path}: {error}: {}", String::from_utf8_lossy(&bytes)))
     }
 
-    /// Sends to the control API; tells the answer's body.
+    /// Sends a request to the control API; returns the body of the answer.
     pub async fn send(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
         let mut request = self
             .http
@@ -167,19 +169,19 @@ impl Emulator {
         serde_json::from_slice(&bytes).unwrap_or(Value::Null)
     }
 
-    /// All identities, the deleted ones too.
+    /// Returns all identities, including deleted ones.
     pub async fn identities(&self) -> Vec<Identity> {
         self.get("identities").await
     }
 
-    /// All identities that are not deleted.
+    /// Returns all identities that are not deleted.
     pub async fn living(&self) -> Vec<Identity> {
         let mut identities = self.identities().await;
         identities.retain(|identity| identity.deleted_at.is_none());
         identities
     }
 
-    /// How many requests of an operation were answered.
+    /// Returns the number of answered requests of an operation.
     pub async fn count(&self, operation: &str) -> usize {
         let requests: Vec<Request> = self.get("requests").await;
         requests
@@ -188,19 +190,19 @@ impl Emulator {
             .count()
     }
 
-    /// Every request so far.
+    /// Returns all requests so far.
     pub async fn requests(&self) -> Vec<Request> {
         self.get("requests").await
     }
 
-    /// What ACS would say to a client with this token.
+    /// Returns the verdict of ACS on a client with this token.
     pub async fn check(&self, token: &str) -> Check {
         let body = Some(json!({"token": token}));
         let answer = self.send(reqwest::Method::POST, "check", body).await;
         serde_json::from_value(answer).expect("a check")
     }
 
-    /// Makes a key anew, `primary` or `secondary`; every token of the old one is dead.
+    /// Regenerates a key, `primary` or `secondary`; every token of the old key becomes invalid.
     pub async fn regenerate(&self, key: &str) -> String {
         let path = format!("keys/{key}/regenerate");
         let answer = self.send(reqwest::Method::POST, &path, None).await;

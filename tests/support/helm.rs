@@ -1,4 +1,4 @@
-//! Helm, and the objects that our chart renders.
+//! Helm, and the objects that the chart renders.
 #![allow(
     clippy::unwrap_in_result,
     reason = "a test ends at the first surprise; the results are helm's own"
@@ -17,17 +17,17 @@ use super::{
     world::Operator,
 };
 
-/// The chart's folder.
+/// Returns the chart's directory.
 pub fn chart() -> String {
     root("charts/acs-identity-operator")
 }
 
-/// The folder with Helm.
+/// Returns the directory of the Helm program.
 pub fn folder() -> String {
     built("helm").display().to_string()
 }
 
-/// Runs Helm with `values`; returns its stdout, or its complaint.
+/// Runs Helm with `values`; returns its stdout, or its error message.
 pub fn helm(
     cluster: Option<&Cluster>,
     arguments: &[&str],
@@ -49,7 +49,7 @@ pub fn helm(
         .spawn()
         .expect("helm runs");
     let mut stdin = child.stdin.take().expect("piped");
-    // JSON is YAML. One that doesn't read its values has refused its arguments.
+    // JSON is valid YAML. If Helm rejects its arguments, it does not read the values.
     let _ = stdin.write_all(values.to_string().as_bytes());
     drop(stdin);
     let output = child.wait_with_output().expect("helm ends");
@@ -61,7 +61,7 @@ pub fn helm(
     }
 }
 
-/// Values with those of `defaults` where they have none.
+/// Returns the values, completed with those of `defaults`.
 pub fn with_defaults(values: &Value, defaults: &Value) -> Value {
     let (Value::Object(values), Value::Object(defaults)) = (values, defaults) else {
         return if values.is_null() { defaults } else { values }.clone();
@@ -74,25 +74,25 @@ pub fn with_defaults(values: &Value, defaults: &Value) -> Value {
     merged.into()
 }
 
-/// Values with an image, which the chart requires.
+/// Returns the values with an image, which the chart requires.
 pub fn with_image(values: &Value) -> Value {
     let repository = "registry.example/acs-identity-operator";
     with_defaults(values, &json!({"image": {"repository": repository}}))
 }
 
-/// The chart rendered for a release in `namespace`, as YAML, without what `helm test` adds.
+/// Renders the chart for a release in `namespace`, as YAML, without the hooks of `helm test`.
 pub fn template(namespace: &str, values: &Value) -> Result<String, String> {
     let template = ["template", "story", &chart(), "--skip-tests"];
     let arguments = [&template[..], &["--namespace", namespace]].concat();
     helm(None, &arguments, &with_image(values))
 }
 
-/// The objects of a manifest.
+/// Returns the objects of a manifest.
 pub fn objects(manifest: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(manifest).expect("YAML")
 }
 
-/// The one object of a kind.
+/// Returns the only object of a kind.
 pub fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let mut found = objects.iter().filter(|object| object["kind"] == kind);
     let only = found.next().expect("one of the kind");
@@ -100,15 +100,15 @@ pub fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     only
 }
 
-/// The arguments of the operator in a rendered Deployment.
+/// Returns the operator's arguments in a rendered Deployment.
 pub fn arguments(deployment: &Value) -> Vec<String> {
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     serde_json::from_value(container["args"].clone()).expect("arguments")
 }
 
-/// A release of the chart, without a pod: no node runs one.
+/// Release of the chart, without a pod: there is no node.
 pub struct Release<'a> {
-    /// The objects that Helm has created.
+    /// Objects that Helm has created.
     pub objects: Vec<Value>,
     cluster: &'a Cluster,
     name: &'a str,
@@ -118,7 +118,7 @@ pub struct Release<'a> {
 }
 
 impl<'a> Release<'a> {
-    /// Installs the chart into a namespace that exists, of a cluster that has the CRDs.
+    /// Installs the chart into an existing namespace, of a cluster with the CRDs.
     pub fn install(
         cluster: &'a Cluster,
         name: &'a str,
@@ -144,7 +144,7 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// Changes values; all others stay.
+    /// Changes values; all others are kept.
     pub fn upgrade(&self, values: &Value) {
         let (name, namespace) = (self.name, self.namespace);
         let upgrade = ["upgrade", name, &chart(), "--namespace", namespace];
@@ -152,18 +152,18 @@ impl<'a> Release<'a> {
         helm(Some(self.cluster), &arguments, values).expect("upgraded");
     }
 
-    /// The notes that Helm prints.
+    /// Returns the notes that Helm prints.
     pub fn notes(&self) -> String {
         let notes = ["get", "notes", self.name, "--namespace", self.namespace];
         helm(Some(self.cluster), &notes, &Value::Null).expect("notes")
     }
 
-    /// The cluster with the operator's rights.
+    /// Returns the cluster with the operator's permissions.
     pub fn as_operator(&self) -> Cluster {
         self.cluster.as_account(self.namespace, &self.account)
     }
 
-    /// The name under which the API server knows the operator.
+    /// Returns the operator's user name in the API server.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.account)
     }
@@ -173,12 +173,13 @@ impl<'a> Release<'a> {
         self.start_operator_with(&[])
     }
 
-    /// The same, with further variables in its environment.
+    /// Starts the operator likewise, with additional environment variables.
     pub fn start_operator_with(&self, environment: &[(String, String)]) -> Operator {
         self.start_operator_instead(("", ""), environment)
     }
 
-    /// The same, with another argument `own` instead of that of a folder that only a pod has.
+    /// Starts the operator likewise, with the argument `own` instead of that of a directory that
+    /// exists only in a pod.
     pub fn start_operator_instead(
         &self,
         (mounted, own): (&str, &str),
@@ -210,7 +211,7 @@ impl<'a> Release<'a> {
         Operator::start(&mut command)
     }
 
-    /// Uninstalls it.
+    /// Uninstalls the release.
     pub fn uninstall(self) {
         let uninstall = ["uninstall", self.name, "--namespace", self.namespace];
         helm(Some(self.cluster), &uninstall, &Value::Null).expect("uninstalled");

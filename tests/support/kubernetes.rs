@@ -1,4 +1,4 @@
-//! The control plane of a test binary, and kubectl.
+//! Control plane of a test binary, and kubectl.
 
 use std::{
     fs,
@@ -14,29 +14,30 @@ use kube::{
 };
 use serde_json::Value;
 
-/// A cluster and the tools for it.
+/// Cluster, and the tools for it.
 pub struct Cluster {
-    /// The cluster-admin's kubeconfig.
+    /// Kubeconfig of the cluster admin.
     pub kubeconfig: PathBuf,
-    /// The folder with kubectl.
+    /// Directory of kubectl.
     pub programs: PathBuf,
-    /// Ends the control plane when this process ends, however it ends: its stdin closes.
+    /// Process that stops the control plane when this process ends for any reason: its stdin is
+    /// closed.
     control_plane: Option<Child>,
 }
 
-/// The cluster of this test binary: `KUBECONFIG` where it is set, else a control plane of its own.
-/// Our CRDs are installed.
+/// Returns the cluster of this test binary: that of `KUBECONFIG` if it is set, or else a control
+/// plane of its own, with the operator's CRDs installed.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| with_crds(start()))
 }
 
-/// A control plane of the caller's own, with our CRDs.
+/// Returns a separate control plane, with the operator's CRDs.
 pub fn another() -> &'static Cluster {
     Box::leak(Box::new(with_crds(start())))
 }
 
-/// The same, whose programs are started again when they are killed.
+/// Returns a separate control plane, whose programs are restarted when they are killed.
 pub fn another_that_restarts() -> &'static Cluster {
     Box::leak(Box::new(with_crds(start_with(&[("RESTART_KILLED", "1")]))))
 }
@@ -57,7 +58,7 @@ fn with_crds(cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// The folder of programs that are built from Go modules, now if need be.
+/// Returns the directory of programs built from Go modules; builds them if necessary.
 pub fn built(what: &str) -> PathBuf {
     let built = Command::new(root("tests/support/control-plane/build.sh"))
         .arg(what)
@@ -69,7 +70,7 @@ pub fn built(what: &str) -> PathBuf {
     folder.trim().into()
 }
 
-/// A control plane of the caller's own, without our CRDs.
+/// Starts a separate control plane, without the operator's CRDs.
 pub fn start() -> Cluster {
     start_with(&[])
 }
@@ -107,7 +108,7 @@ fn start_with(environment: &[(&str, &str)]) -> Cluster {
     }
 }
 
-/// A path of the repo.
+/// Returns the absolute path of a file in the repository.
 pub fn root(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(path)
@@ -116,7 +117,7 @@ pub fn root(path: &str) -> String {
 }
 
 impl Cluster {
-    /// A client for the calling test: its connections live and die with the test's runtime.
+    /// Returns a client for the calling test: its connections belong to the test's runtime.
     pub async fn client(&self) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
@@ -126,7 +127,7 @@ impl Cluster {
         Client::try_from(config).expect("a client")
     }
 
-    /// Runs kubectl; tells its stdout.
+    /// Runs kubectl; returns its stdout.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self
             .kubectl_command(arguments)
@@ -137,7 +138,7 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs kubectl with something on its stdin; tells whether it went well, and all it said.
+    /// Runs kubectl with input on stdin; returns whether it succeeded, and its whole output.
     pub fn pipe(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let mut child = self
             .kubectl_command(arguments)
@@ -157,12 +158,12 @@ impl Cluster {
         )
     }
 
-    /// Runs `kubectl apply` with a manifest; tells whether it went well, and all it said.
+    /// Runs `kubectl apply` with a manifest; returns whether it succeeded, and its whole output.
     pub fn try_apply(&self, namespace: &str, manifest: &str) -> (bool, String) {
         self.pipe(&["apply", "-n", namespace, "-f", "-"], manifest)
     }
 
-    /// A kubeconfig with the rights of a `ServiceAccount`.
+    /// Returns a kubeconfig with the permissions of a `ServiceAccount`.
     pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
         let token = self.kubectl(&["create", "token", account, "-n", namespace]);
         let text = fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
@@ -178,7 +179,7 @@ impl Cluster {
         file
     }
 
-    /// What the API server of our own control plane wrote down of a user's requests.
+    /// Returns the audit log of a user's requests to the test's own control plane.
     pub fn audited(&self, user: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.kubeconfig.with_file_name("audit.log"));
         let log = log.expect("an audit log");
@@ -189,7 +190,7 @@ impl Cluster {
             .collect()
     }
 
-    /// The same cluster with the rights of a `ServiceAccount`.
+    /// Returns the same cluster with the permissions of a `ServiceAccount`.
     pub fn as_account(&self, namespace: &str, account: &str) -> Self {
         Self {
             kubeconfig: self.kubeconfig_of(namespace, account),
@@ -198,7 +199,7 @@ impl Cluster {
         }
     }
 
-    /// A kubeconfig whose commands are about `namespace`.
+    /// Returns a kubeconfig with `namespace` as its default.
     pub fn kubeconfig_in(&self, namespace: &str) -> PathBuf {
         let file = self.kubeconfig.with_file_name(format!("in-{namespace}"));
         fs::copy(&self.kubeconfig, &file).expect("writable");
@@ -214,7 +215,7 @@ impl Cluster {
         file
     }
 
-    /// Runs `kubectl apply` with a manifest that is fine.
+    /// Runs `kubectl apply` with a valid manifest.
     pub fn apply(&self, namespace: &str, manifest: &str) {
         let (fine, said) = self.try_apply(namespace, manifest);
         assert!(fine, "kubectl apply: {said}\n{manifest}");

@@ -1,5 +1,5 @@
-//! What the tests stand on: a real control plane, the emulator and the operator as processes, and
-//! waits for conditions. Everything ends with the test.
+//! Support of the tests: a real control plane, the emulator and the operator as processes, and
+//! polling of conditions. Everything ends with the test.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod emulator;
@@ -13,10 +13,10 @@ pub mod world;
 
 use std::time::{Duration, Instant};
 
-/// No condition takes longer than this; a test that waits longer ends with a message.
+/// Maximum time to wait for a condition; the failure message is a sentence.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Waits until `look` finds something.
+/// Waits until `look` returns a value.
 pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,

@@ -1,4 +1,4 @@
-//! A program under test: its output is kept, and it is killed with its test.
+//! Program under test: its output is recorded, and it is killed at the end of its test.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -9,14 +9,14 @@ use std::{
 
 use super::PATIENCE;
 
-/// A running program.
+/// Running program.
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
-    /// Starts the program; its stdout and stderr are kept line by line.
+    /// Starts the program; its stdout and stderr are recorded line by line.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -30,12 +30,12 @@ impl Process {
         Self { child, lines }
     }
 
-    /// All lines so far.
+    /// Returns all lines so far.
     pub fn output(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }
 
-    /// Waits for a line that `find` takes something from.
+    /// Waits for a line for which `find` returns a value.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -63,18 +63,18 @@ impl Process {
         }
     }
 
-    /// The process's id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Kills it without warning (SIGKILL) and waits until it is gone.
+    /// Kills the process (SIGKILL) and waits until it has exited.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Sends it a signal, by its name without SIG.
+    /// Sends the process a signal, by its name without SIG.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill")
@@ -84,13 +84,13 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
+    /// Terminates the process (SIGTERM) and waits until it has exited.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         self.signal("TERM");
         self.child.wait().expect("a child can be waited for")
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has exited by itself.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         let child = Mutex::new(&mut self.child);
         super::eventually("the program ends", || async {

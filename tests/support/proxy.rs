@@ -1,4 +1,4 @@
-//! A network that can break: a TCP proxy.
+//! Faulty network: a TCP proxy.
 
 use std::{
     fs,
@@ -16,29 +16,29 @@ use tokio::{
 
 use super::kubernetes::Cluster;
 
-/// What the network does.
+/// State of the network.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// It carries everything.
+    /// It forwards everything.
     Works,
-    /// It swallows everything without a sign. What was open is dead for ever.
+    /// It drops everything silently. Connections from before stay dead.
     Silent,
     /// It breaks every connection.
     Refuses,
 }
 
-/// A proxy in front of one address. Ends with the test.
+/// Proxy in front of one address. Ends with the test.
 pub struct Proxy {
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
     network: Arc<watch::Sender<Network>>,
-    /// When clients first and last sent something.
+    /// Times at which clients first and last sent data.
     sent: Sent,
 }
 
 type Sent = Arc<Mutex<Option<(Instant, Instant)>>>;
 
-/// A proxy in front of the API server, and a kubeconfig that leads through it.
+/// Starts a proxy in front of the API server. Returns it with a kubeconfig that uses it.
 pub async fn api_server(cluster: &Cluster, name: &str) -> (Proxy, PathBuf) {
     let kubeconfig = fs::read_to_string(&cluster.kubeconfig).expect("a kubeconfig");
     let start = kubeconfig.find("https://").expect("a server") + "https://".len();
@@ -54,7 +54,7 @@ pub async fn api_server(cluster: &Cluster, name: &str) -> (Proxy, PathBuf) {
 }
 
 impl Proxy {
-    /// Starts one that works.
+    /// Starts a working proxy.
     pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -75,17 +75,17 @@ impl Proxy {
         }
     }
 
-    /// When a client first sent something.
+    /// Returns when a client first sent data.
     pub fn first_sent(&self) -> Option<Instant> {
         self.sent.lock().unwrap().map(|(first, _)| first)
     }
 
-    /// When a client last sent something.
+    /// Returns when a client last sent data.
     pub fn last_sent(&self) -> Option<Instant> {
         self.sent.lock().unwrap().map(|(_, last)| last)
     }
 
-    /// Changes what the network does.
+    /// Changes the state of the network.
     pub fn set(&self, network: Network) {
         self.network.send_replace(network);
     }
@@ -106,7 +106,7 @@ async fn carry(client: TcpStream, to: SocketAddr, network: watch::Receiver<Netwo
     }
 }
 
-/// Copies until the connection ends; once the network has been silent, nothing more.
+/// Copies data until the connection ends; nothing more once the network has been silent.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -131,7 +131,7 @@ async fn copy(
         match read {
             Ok(0) | Err(_) => {
                 if is_dead {
-                    // Nobody on the other side hears of it.
+                    // The other side is not notified.
                     std::future::pending::<()>().await;
                 }
                 return;

@@ -1,5 +1,5 @@
-//! One temporary folder for all programs of a test binary. It goes with the binary, even if that is
-//! killed.
+//! Temporary directory for all programs of a test binary. It is removed when the binary exits, even
+//! if it is killed.
 
 use std::{
     path::Path,
@@ -9,13 +9,15 @@ use std::{
 
 use tempfile::TempDir;
 
-/// The folder. Programs under test get it as their `TMPDIR`: they are killed, and can't clean up.
+/// Returns the directory. Programs under test use it as their `TMPDIR`, because they are killed and
+/// cannot clean up.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<(std::path::PathBuf, Child)> = OnceLock::new();
     &FOLDER.get_or_init(make).0
 }
 
-/// Makes the folder and the process that removes it: its stdin ends with this process.
+/// Creates the directory, and the process that removes it when its stdin is closed, which happens
+/// when this process ends.
 fn make() -> (std::path::PathBuf, Child) {
     let folder = tempfile::Builder::new()
         .prefix("acs-tests-")

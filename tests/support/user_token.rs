@@ -1,17 +1,17 @@
-//! The token that an Entra user brings for an exchange.
+//! Entra tokens for exchanges.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Its application.
+/// Application of the token.
 pub const APPLICATION: &str = "a0000000-1111-2222-3333-444444444444";
-/// Its user.
+/// User of the token.
 pub const USER: &str = "b0000000-1111-2222-3333-444444444444";
-/// The user's tenant.
+/// Tenant of the user.
 pub const TENANT: &str = "c0000000-1111-2222-3333-444444444444";
 
-/// The token of an Entra user, for an hour, with other claims on demand.
+/// Returns the token of an Entra user, valid for an hour, with additional claims.
 pub fn entra_token(other: &Value) -> String {
     let mut claims = json!({
         "oid": USER, "tid": TENANT, "appid": APPLICATION, "exp": Timestamp::now().as_second() + 3600,

@@ -1,4 +1,4 @@
-//! One test's world: a namespace, an emulator and an operator that watches just that namespace.
+//! World of one test: a namespace, an emulator and an operator that watches only that namespace.
 
 use std::{
     process::Command,
@@ -27,39 +27,39 @@ use super::{
     process::Process,
 };
 
-/// One test's world.
+/// World of one test.
 pub struct World {
-    /// The cluster, shared with the other tests of the binary.
+    /// Cluster, shared with the other tests of the binary.
     pub cluster: &'static Cluster,
-    /// The test's own namespace.
+    /// Namespace of the test.
     pub namespace: String,
-    /// The cluster-admin's client.
+    /// Client of the cluster admin.
     pub client: Client,
-    /// The test's own emulator.
+    /// Emulator of the test.
     pub emulator: Emulator,
-    /// The operator, while it runs.
+    /// Operator, while it runs.
     pub operator: Option<Operator>,
-    /// Further arguments for the operator.
+    /// Additional arguments of the operator.
     pub arguments: Vec<String>,
-    /// Further variables of the operator's environment.
+    /// Additional environment variables of the operator.
     pub environment: Vec<(String, String)>,
 }
 
-/// The operator as a process.
+/// Operator as a process.
 pub struct Operator {
-    /// The process; its log is kept.
+    /// Process; its log is recorded.
     pub process: Process,
-    /// Where /metrics, /livez and /readyz are.
+    /// Base URL of /metrics, /livez and /readyz.
     pub url: String,
 }
 
 impl World {
-    /// A world with a connection called `default` that works, and the operator running.
+    /// Creates a world with a working connection named `default`, and starts the operator.
     pub async fn new() -> Self {
         Self::with(&[], &[]).await
     }
 
-    /// The same, with further arguments for the emulator and the operator.
+    /// Creates a world likewise, with additional arguments for the emulator and the operator.
     pub async fn with(emulator: &[&str], operator: &[&str]) -> Self {
         let mut world = Self::bare(emulator, operator).await;
         world.connect("default", &world.emulator.connection_string.clone());
@@ -67,12 +67,12 @@ impl World {
         world
     }
 
-    /// A world without a connection, and with the operator not yet running.
+    /// Creates a world without a connection, and without starting the operator.
     pub async fn bare(emulator: &[&str], operator: &[&str]) -> Self {
         Self::bare_in(cluster(), emulator, operator).await
     }
 
-    /// The same, in a cluster of the test's own.
+    /// Creates a bare world in a separate cluster.
     pub async fn bare_in(cluster: &'static Cluster, emulator: &[&str], operator: &[&str]) -> Self {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
         let client = cluster.client().await;
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Makes a Secret with a connection string, and a connection that uses it.
+    /// Creates a Secret with a connection string, and a connection that uses it.
     pub fn connect(&self, name: &str, connection_string: &str) {
         self.apply(&format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}-acs}}\nstringData: {{connectionString: \"{connection_string}\"}}\n\
@@ -111,18 +111,19 @@ impl World {
         ));
     }
 
-    /// Starts the operator, for this namespace only, and waits until it works.
+    /// Starts the operator, for this namespace only, and waits until it is ready.
     pub fn start_operator(&mut self) {
         self.start_operator_with(&self.cluster.kubeconfig);
     }
 
-    /// Starts the operator with the rights of a `ServiceAccount` of this namespace.
+    /// Starts the operator with the permissions of a `ServiceAccount` of this namespace.
     pub fn start_operator_as(&mut self, account: &str) {
         let file = self.cluster.kubeconfig_of(&self.namespace, account);
         self.start_operator_with(&file);
     }
 
-    /// The cluster as a new `ServiceAccount` that may do everything: what it does is in the audit log.
+    /// Returns the cluster with a new `ServiceAccount` that has all permissions, so that its
+    /// requests can be found in the audit log.
     pub fn as_admin(&self, account: &str) -> Cluster {
         let namespace = &self.namespace;
         self.apply(&format!(
@@ -137,12 +138,12 @@ impl World {
     /// Starts the operator with another kubeconfig.
     pub fn start_operator_with(&mut self, kubeconfig: &std::path::Path) {
         let mut command = self.operator_command(kubeconfig);
-        // Nobody else acts here, and nobody waits for one that was killed.
+        // No other operator runs here, and a restart must not wait for the Lease of a killed one.
         command.arg("--no-leader-elect");
         self.operator = Some(Operator::start(&mut command));
     }
 
-    /// The operator's command, for this namespace only.
+    /// Returns the operator's command, for this namespace only.
     pub fn operator_command(&self, kubeconfig: &std::path::Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-identity-operator"));
         command
@@ -160,17 +161,17 @@ impl World {
         command
     }
 
-    /// Kills the operator without warning.
+    /// Kills the operator (SIGKILL).
     pub fn kill_operator(&mut self) {
         self.operator = None;
     }
 
-    /// The running operator.
+    /// Returns the running operator.
     pub fn operator(&mut self) -> &mut Operator {
         self.operator.as_mut().expect("the operator runs")
     }
 
-    /// The objects of one kind in the test's namespace.
+    /// Returns the `Api` of a kind in the test's namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
@@ -178,29 +179,29 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Applies a manifest that is fine.
+    /// Applies a valid manifest.
     pub fn apply(&self, manifest: &str) {
         self.cluster.apply(&self.namespace, manifest);
     }
 
-    /// Applies a manifest that is not; tells what the user is told.
+    /// Applies an invalid manifest; returns the error message.
     pub fn refuse(&self, manifest: &str) -> String {
         let (fine, said) = self.cluster.try_apply(&self.namespace, manifest);
         assert!(!fine, "the API server took it: {said}\n{manifest}");
         said
     }
 
-    /// Makes an `AcsIdentity` with `spec` (flow-style YAML without braces).
+    /// Creates an `AcsIdentity` with `spec` (flow-style YAML without braces).
     pub fn identity(&self, name: &str, spec: &str) {
         self.apply(&identity_manifest(name, spec));
     }
 
-    /// Makes an `AcsToken` of an identity with `spec` (flow-style YAML without braces).
+    /// Creates an `AcsToken` of an identity with `spec` (flow-style YAML without braces).
     pub fn token(&self, name: &str, identity: &str, spec: &str) {
         self.apply(&token_manifest(name, identity, spec));
     }
 
-    /// Merges `change` into an object.
+    /// Applies a merge patch to an object.
     pub async fn patch<K>(&self, name: &str, change: Value)
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -215,7 +216,7 @@ impl World {
         patched.expect("a patch that is fine");
     }
 
-    /// Merges `change` into the status of a connection, as if it had been told so.
+    /// Applies a merge patch to the status of a connection, in place of the operator.
     pub async fn patch_status(&self, name: &str, change: Value) {
         let api = self.api::<AcsConnection>();
         let change = Patch::Merge(json!({"status": change}));
@@ -224,7 +225,7 @@ impl World {
         patched.expect("a patch that is fine");
     }
 
-    /// Asks for the deletion of an object.
+    /// Requests the deletion of an object.
     pub async fn delete<K>(&self, name: &str)
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -238,7 +239,7 @@ impl World {
             .expect("a deletion");
     }
 
-    /// Waits until an object is gone.
+    /// Waits until an object does not exist.
     pub async fn gone<K>(&self, name: &str)
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -258,7 +259,7 @@ impl World {
         .await;
     }
 
-    /// Waits until an `AcsIdentity` that is being deleted is gone; one that is not may stay.
+    /// Waits until an `AcsIdentity` does not exist, unless it is not being deleted.
     pub async fn gone_if_deleting(&self, name: &str) {
         let api = self.api::<AcsIdentity>();
         eventually(&format!("AcsIdentity {name} is gone or stays"), || async {
@@ -315,7 +316,7 @@ impl World {
         .await
     }
 
-    /// Waits until the Ready condition of a token has this reason; tells its message.
+    /// Waits until the Ready condition of a token has this reason; returns its message.
     pub async fn token_says(&self, name: &str, reason: &str) -> String {
         let token = self
             .token_where(&format!("says {reason}"), name, |token| {
@@ -330,7 +331,7 @@ impl World {
             .clone()
     }
 
-    /// Waits until the Ready condition of an identity has this reason; tells its message.
+    /// Waits until the Ready condition of an identity has this reason; returns its message.
     pub async fn identity_says(&self, name: &str, reason: &str) -> String {
         let api = self.api::<AcsIdentity>();
         eventually(&format!("AcsIdentity {name} says {reason}"), || async {
@@ -341,7 +342,7 @@ impl World {
         .await
     }
 
-    /// Waits until the Ready condition of a connection has this reason; tells its message.
+    /// Waits until the Ready condition of a connection has this reason; returns its message.
     pub async fn connection_says(&self, name: &str, reason: &str) -> String {
         let api = self.api::<AcsConnection>();
         eventually(&format!("AcsConnection {name} says {reason}"), || async {
@@ -352,7 +353,7 @@ impl World {
         .await
     }
 
-    /// Makes an identity in ACS that nobody manages; tells its id.
+    /// Creates an unmanaged identity in ACS; returns its id.
     pub async fn stray(&self) -> String {
         self.identity("first", "deletionPolicy: Orphan");
         self.identity_says("first", "IdentityReady").await;
@@ -361,7 +362,7 @@ impl World {
         self.emulator.living().await[0].id.clone()
     }
 
-    /// Runs commands as a user types them, kubectl at hand; tells their output.
+    /// Runs shell commands as a user would, with kubectl on the PATH; returns their output.
     pub fn bash(&self, script: &str) -> String {
         let path = std::env::var("PATH").expect("a PATH");
         let output = Command::new("bash")
@@ -379,7 +380,7 @@ impl World {
         told.into_owned()
     }
 
-    /// The value of a Secret's key, if there is one.
+    /// Returns the value of a Secret's key, if it exists.
     pub async fn secret_value(&self, secret: &str, key: &str) -> Option<String> {
         let secret = self
             .api::<Secret>()
@@ -390,7 +391,7 @@ impl World {
         Some(String::from_utf8(value.0).expect("text"))
     }
 
-    /// Waits until a Secret holds a token that the service takes and that is not one of `former`.
+    /// Waits until a Secret holds a token that ACS accepts and that is not in `former`; returns it.
     pub async fn live_token(&self, secret: &str, former: &[&str]) -> String {
         eventually(
             &format!("Secret {secret} holds a new live token"),
@@ -403,7 +404,7 @@ impl World {
         .await
     }
 
-    /// Waits until an Event with this reason is on the object; tells its note.
+    /// Waits until the object has an Event with this reason; returns its note.
     pub async fn event(&self, object: &str, reason: &str) -> String {
         let api = self.api::<Event>();
         eventually(&format!("an Event {reason} on {object}"), || async {
@@ -417,13 +418,13 @@ impl World {
         .await
     }
 
-    /// How many times the service was asked to issue a token.
+    /// Returns the number of requests to issue a token.
     pub async fn issued(&self) -> usize {
         self.emulator.count("issueToken").await
     }
 
-    /// Waits until a run of the operator that was woken by a new object has come to rest: whatever
-    /// was asked for before has been looked at by then.
+    /// Waits until the operator has reconciled a newly created object: by then it has seen all
+    /// earlier changes.
     pub async fn settled(&self) {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("settled-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -438,7 +439,7 @@ impl World {
 }
 
 impl Operator {
-    /// Starts it and waits until /readyz is fine.
+    /// Starts the operator and waits until /readyz succeeds.
     pub fn start(command: &mut Command) -> Self {
         let mut operator = Self::start_unready(command);
         operator
@@ -449,7 +450,7 @@ impl Operator {
         operator
     }
 
-    /// Starts it and waits until it serves /readyz, fine or not.
+    /// Starts the operator and waits until it serves /readyz, with any result.
     pub fn start_unready(command: &mut Command) -> Self {
         let mut process = Process::start(command);
         let url = process.wait_for("the operator's address", |line| {
@@ -459,7 +460,7 @@ impl Operator {
         Self { process, url }
     }
 
-    /// The status and body of a path.
+    /// Returns the status and body of a path.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("{}{path}", self.url))
             .await
@@ -471,14 +472,14 @@ impl Operator {
     }
 }
 
-/// An `AcsIdentity` with `spec` (flow-style YAML without braces).
+/// Returns the manifest of an `AcsIdentity` with `spec` (flow-style YAML without braces).
 pub fn identity_manifest(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsIdentity\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
     )
 }
 
-/// The manifest of an `AcsToken`.
+/// Returns the manifest of an `AcsToken`.
 pub fn token_manifest(name: &str, identity: &str, spec: &str) -> String {
     format!(
         "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsToken\nmetadata: {{name: {name}}}\n\
@@ -486,12 +487,12 @@ pub fn token_manifest(name: &str, identity: &str, spec: &str) -> String {
     )
 }
 
-/// A condition by its type.
+/// Returns a condition by its type.
 pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// A merge patch of a spec.
+/// Returns a merge patch of a spec.
 pub fn spec(change: &Value) -> Value {
     json!({"spec": change})
 }

@@ -1,4 +1,4 @@
-//! Draws what was measured, without any tool.
+//! Charts of the measurements, drawn without external tools.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ const SERIES: [(&str, &str); 4] = [
     ("key roll", "#b3403a"),
 ];
 
-/// Memory and CPU against the number of tokens, side by side.
+/// Draws memory and CPU by number of tokens, side by side.
 pub fn draw(all: &[Measured]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",

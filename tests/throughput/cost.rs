@@ -1,4 +1,4 @@
-//! What the operator has spent so far: calls, CPU, memory.
+//! Resource usage of the operator: calls, CPU, memory.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use kube::Client;
 
 use crate::support::{emulator::Emulator, world::Operator};
 
-/// What was spent so far.
+/// Resource usage so far.
 pub struct Cost {
     /// Calls to the API server, by verb and resource.
     pub calls: BTreeMap<String, u64>,
@@ -15,7 +15,7 @@ pub struct Cost {
     pub memory_mib: f64,
 }
 
-/// What /proc says of a process.
+/// Reads a file in the process's /proc directory.
 fn proc(operator: &Operator, file: &str) -> String {
     let path = format!("/proc/{}/{file}", operator.process.id());
     std::fs::read_to_string(path).expect("a running operator")
@@ -29,23 +29,23 @@ fn status(operator: &Operator, name: &str) -> f64 {
     kib / 1024.0
 }
 
-/// Resident memory, in MiB.
+/// Returns the resident memory, in MiB.
 pub fn memory(operator: &Operator) -> f64 {
     status(operator, "VmRSS:")
 }
 
-/// The most resident memory since `forget_peak`, in MiB.
+/// Returns the peak of the resident memory since `forget_peak`, in MiB.
 pub fn peak(operator: &Operator) -> f64 {
     status(operator, "VmHWM:")
 }
 
-/// From now on `peak` counts anew.
+/// Resets the peak.
 pub fn forget_peak(operator: &Operator) {
     let path = format!("/proc/{}/clear_refs", operator.process.id());
     std::fs::write(path, "5").expect("writable");
 }
 
-/// CPU time.
+/// Returns the CPU time.
 pub fn cpu(operator: &Operator) -> Duration {
     let stat = proc(operator, "stat");
     let fields = stat.rsplit(')').next().expect("fields");
@@ -66,7 +66,7 @@ impl Cost {
         }
     }
 
-    /// The same while no operator runs.
+    /// Returns the resource usage while no operator runs.
     pub async fn now_without(client: &Client, emulators: &[Emulator]) -> Self {
         let request = http::Request::get("/metrics")
             .body(Vec::new())
@@ -89,7 +89,7 @@ impl Cost {
         }
     }
 
-    /// How many calls there were since `before`: reads, and all others.
+    /// Returns the number of calls since `before`: reads, and all others.
     pub fn calls_since(&self, before: &Self) -> (u64, u64) {
         let (mut reads, mut writes) = (0, 0);
         for (call, count) in &self.calls {
@@ -124,13 +124,13 @@ impl Cost {
     }
 }
 
-/// The part of each of `n`, in milliseconds.
+/// Returns the CPU time per item of `n`, in milliseconds.
 pub fn millis_each(cpu: Duration, n: usize) -> f64 {
     cpu.as_secs_f64() * 1000.0 / f64::from(u32::try_from(n).unwrap_or(1))
 }
 
-/// A line of the API server's metrics, if it counts calls of the operator: what the bench itself does
-/// (POST of our kinds, LIST) is not the operator's.
+/// Parses a line of the API server's metrics, if it counts calls of the operator: the calls of the
+/// benchmark itself (POST of the operator's kinds, LIST) are excluded.
 fn call_of_operator(line: &str) -> Option<(String, u64)> {
     let line = line.strip_prefix("apiserver_request_total{")?;
     let label = |name: &str| {

@@ -1,5 +1,5 @@
-//! What fleets cost that are there already: memory, rest, a restart, a roll of the key, and first
-//! tokens while all others wait for theirs. Sizes one after another, so that it is seen what grows.
+//! Cost of existing fleets: memory, idle CPU, a restart, a key rotation, and first tokens during a
+//! rotation. Fleets of several sizes are measured in turn, to show how the cost grows.
 
 use std::time::{Duration, Instant};
 
@@ -22,28 +22,28 @@ use crate::{
     support::{emulator::Emulator, eventually, kubernetes::Cluster, world::Operator},
 };
 
-/// How long the operator is watched at rest.
+/// Duration of the idle measurement.
 const REST: Duration = Duration::from_mins(1);
-/// How many first tokens are asked for during a roll that lasts long enough, a second apart.
+/// Number of first tokens that are requested during a long rotation, a second apart.
 const FIRSTS: usize = 200;
-/// The service's limit for issuing: so many calls in so long, per resource.
+/// Rate limit of ACS for issuing: number of calls and time window, per resource.
 const LIMIT: (usize, Duration) = (1000, Duration::from_secs(30));
-/// No resource has more tokens than this here, so that the largest fleets are made within minutes.
+/// Maximum number of tokens per resource, so that the largest fleets are created within minutes.
 const PER_RESOURCE: usize = 10_000;
-/// The size that is measured with foreign Secrets besides, and how many of them.
+/// Size that is also measured with foreign Secrets, and their number.
 const FOREIGN: (usize, usize) = (10_000, 30_000);
 
-/// What a fleet of one size took.
+/// Measurements of a fleet of one size.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     pub n: usize,
-    /// CPU to make an identity with its token, in milliseconds.
+    /// CPU time to create an identity with its token, in milliseconds.
     pub cpu: f64,
-    /// The most memory in MiB: while all are made, at rest, in a restart, in a key roll.
+    /// Peak memory in MiB: during creation, idle, during a restart, during a key rotation.
     pub memory: [f64; 4],
 }
 
-/// Makes fleets of these sizes, and does to each what befalls one.
+/// Creates and measures fleets of these sizes.
 pub async fn run(cluster: &'static Cluster, client: &Client, sizes: Vec<usize>) {
     let mut all = Vec::new();
     for n in sizes {
@@ -65,8 +65,8 @@ pub async fn run(cluster: &'static Cluster, client: &Client, sizes: Vec<usize>) 
     lateness(cluster, client).await;
 }
 
-/// How late renewals come, by the operator's histogram. A minute of life lasts a second, so tokens of an
-/// hour are renewed each 40 seconds or sooner.
+/// Measures the delay of renewals with the operator's histogram. A minute of lifetime lasts a
+/// second, so tokens of an hour are renewed every 40 seconds or sooner.
 async fn lateness(cluster: &'static Cluster, client: &Client) {
     let n = 1000;
     let emulators = [Emulator::start(&["--minute", "1s"])];
@@ -137,9 +137,9 @@ async fn fleet(cluster: &'static Cluster, client: &Client, n: usize) -> Measured
     }
 }
 
-/// Memory at rest.
+/// Returns the idle memory.
 async fn at_rest(operator: &Operator) -> f64 {
-    // What is left of its making is over.
+    // Follow-up work of the creation is finished by then.
     tokio::time::sleep(Duration::from_secs(15)).await;
     cost::forget_peak(operator);
     let before = cost::cpu(operator);
@@ -153,7 +153,8 @@ async fn at_rest(operator: &Operator) -> f64 {
     peak
 }
 
-/// An operator that starts beside a fleet: until it has looked at all of it; and the most memory.
+/// Starts an operator for an existing fleet. Returns the time until it has reconciled all of it,
+/// and its peak memory.
 async fn restart(
     cluster: &Cluster,
     client: &Client,
@@ -164,7 +165,7 @@ async fn restart(
     let issued = revisions(client, namespace).await;
     let before = Cost::now_without(client, emulators).await;
     let (operator, took) = start_beside(cluster, namespace, n).await;
-    // A write or a token that it thinks are due would come now.
+    // Writes and issued tokens that it wrongly considers due would come now.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = Cost::now(client, emulators, &operator).await;
     let (reads, writes) = after.calls_since(&before);
@@ -188,7 +189,7 @@ async fn start_beside(cluster: &Cluster, namespace: &str, n: usize) -> (Operator
     (operator, begun.elapsed())
 }
 
-/// How many runs of tokens the operator has made.
+/// Returns the number of token reconciles of the operator.
 async fn looks(operator: &Operator) -> usize {
     let (_, metrics) = operator.get("/metrics").await;
     let line = metrics.lines().find(|line| {
@@ -198,7 +199,8 @@ async fn looks(operator: &Operator) -> usize {
     count.unwrap_or(0)
 }
 
-/// The memory of another operator, once with Secrets beside the fleet that are not its own (K1).
+/// Measures the memory of a second operator, with and without foreign Secrets next to the fleet
+/// (K1).
 async fn foreign(cluster: &Cluster, client: &Client, namespace: &str, n: usize) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     stream::iter(0..FOREIGN.1)
@@ -229,7 +231,8 @@ async fn foreign(cluster: &Cluster, client: &Client, namespace: &str, n: usize) 
     );
 }
 
-/// Changes the key of each connection; the most memory until no token is of a former one.
+/// Rotates the key of each connection. Returns the peak memory until no token of a former key is
+/// left.
 async fn key_roll(
     client: &Client,
     namespace: &str,
@@ -276,7 +279,7 @@ async fn key_roll(
     peak
 }
 
-/// When no Secret holds a token of a former key any longer.
+/// Waits until no Secret holds a token of a former key; returns when.
 async fn roll(client: &Client, namespace: &str, connections: usize) -> Instant {
     let api: Api<AcsConnection> = Api::namespaced(client.clone(), namespace);
     let deadline = Instant::now() + Duration::from_mins(30);
@@ -286,7 +289,7 @@ async fn roll(client: &Client, namespace: &str, connections: usize) -> Instant {
             let connection = api.get(&connection_name(number)).await.expect("readable");
             let former = connection.status.and_then(|status| status.former_tokens);
             let left = former.as_ref().map_or(0, |former| former.left);
-            // The last of several may have ended before it is looked at.
+            // The last of several connections may have finished before it is read.
             has_begun |= left > 0 || number > 0 && former.is_some();
             if has_begun && left == 0 {
                 break;
@@ -300,7 +303,7 @@ async fn roll(client: &Client, namespace: &str, connections: usize) -> Instant {
     Instant::now()
 }
 
-/// How long first tokens took, the quickest first.
+/// Returns the time that first tokens took, sorted.
 async fn first_tokens(client: &Client, namespace: &str, count: usize) -> Vec<Duration> {
     let tokens: Api<AcsToken> = Api::namespaced(client.clone(), namespace);
     let mut took = Vec::new();

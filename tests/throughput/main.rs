@@ -1,8 +1,9 @@
-//! How fast tokens come, beside a raw writer that makes the same API writes with no logic; what they
-//! cost in calls, CPU and memory. `N` (default 1000) is the number of identities, with one token each.
-//! With `FLEET` (numbers with commas between them) instead what befalls fleets of so many.
+//! Throughput of token creation, compared to a raw writer that makes the same API writes without
+//! logic; and the cost in calls, CPU and memory. `N` (default 1000) is the number of identities,
+//! with one token each. With `FLEET` (comma-separated sizes), the cost of existing fleets is
+//! measured instead.
 //!
-//! Everything runs on one machine, so only the ratios of one run mean something.
+//! Everything runs on one machine, so only ratios within one run are meaningful.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 #![allow(clippy::print_stderr, reason = "progress")]
 #![allow(
@@ -34,7 +35,7 @@ use support::{
     kubernetes::{Cluster, cluster},
 };
 
-/// Rounds of each; the median counts.
+/// Number of rounds of each; the median counts.
 const ROUNDS: usize = 3;
 
 #[tokio::main]
@@ -89,7 +90,7 @@ async fn main() {
     renewals(cluster, &client).await;
 }
 
-/// A minute of life lasts a second: what a renewal costs is seen within one.
+/// Measures renewals. A minute of lifetime lasts a second, so that renewals come soon.
 async fn renewals(cluster: &'static Cluster, client: &Client) {
     let n = 100;
     let emulators = [Emulator::start(&["--minute", "1s"])];

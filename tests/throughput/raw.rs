@@ -1,4 +1,5 @@
-//! The same objects and the same writes as the operator's, with no logic: the limit of the machine.
+//! Raw writer: the same objects and writes as the operator's, without logic. It shows the limit of
+//! the machine.
 
 use std::{
     sync::Arc,
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use crate::setup::{CLIENTS, identity, name, token};
 
-/// Makes the objects and the writes; the time that it took.
+/// Makes the objects and the writes; returns the time that it took.
 pub async fn raw_writer(client: &Client, namespace: &str, n: usize) -> Duration {
     let identities: Api<AcsIdentity> = Api::namespaced(client.clone(), namespace);
     let tokens: Api<AcsToken> = Api::namespaced(client.clone(), namespace);

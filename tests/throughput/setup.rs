@@ -1,5 +1,5 @@
-//! What is measured: identities with one token each in a namespace of their own, an operator that
-//! watches it, and emulators.
+//! Setup of the measurements: identities with one token each in a namespace of their own, an
+//! operator that watches it, and emulators.
 
 use std::{
     process::Command,
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::support::{self, emulator::Emulator, kubernetes::Cluster, world::Operator};
 
-/// Clients that create objects side by side, and writes that the raw writer has under way.
+/// Number of clients that create objects concurrently, and of concurrent writes of the raw writer.
 pub const CLIENTS: usize = 16;
 
 pub fn start_operator(cluster: &Cluster, namespace: &str) -> Operator {
@@ -31,18 +31,18 @@ pub fn start_operator(cluster: &Cluster, namespace: &str) -> Operator {
                 "text",
                 "--allow-insecure-endpoint",
                 "127.0.0.1",
-                // A restart is measured, not the wait for a Lease.
+                // The restart is measured, not the wait for a Lease.
                 "--no-leader-elect",
             ]),
     )
 }
 
-/// The name of a connection, and of the Secret with its credential.
+/// Returns the name of a connection, and of the Secret with its credential.
 pub fn connection_name(number: usize) -> String {
     format!("acs-{number}")
 }
 
-/// Makes a namespace with a Secret for each connection.
+/// Creates a namespace with a Secret for each connection.
 pub async fn prepare(client: &Client, name: &str, emulators: &[Emulator]) -> String {
     let namespace = format!("bench-{}-{name}", std::process::id());
     let object: Namespace =
@@ -63,7 +63,7 @@ pub async fn prepare(client: &Client, name: &str, emulators: &[Emulator]) -> Str
     namespace
 }
 
-/// Makes the connections.
+/// Creates the connections.
 pub async fn connect(client: &Client, namespace: &str, emulators: &[Emulator]) {
     let api: Api<AcsConnection> = Api::namespaced(client.clone(), namespace);
     for number in 0..emulators.len() {
@@ -77,7 +77,7 @@ pub async fn connect(client: &Client, namespace: &str, emulators: &[Emulator]) {
     }
 }
 
-/// The name of an identity, of its token and of its Secret.
+/// Returns the name of an identity, of its token and of its Secret.
 pub fn name(number: usize) -> String {
     format!("user-{number}")
 }
@@ -97,7 +97,8 @@ pub fn token(number: usize) -> AcsToken {
     AcsToken::new(&name(number), serde_json::from_value(spec).expect("a spec"))
 }
 
-/// The clients create the objects; the time until the operator has made all of them Ready.
+/// Creates the objects with all clients; returns the time until the operator has made all of them
+/// Ready.
 pub async fn operator_run(
     client: &Client,
     namespace: &str,
@@ -138,13 +139,13 @@ pub async fn operator_run(
             Instant::now() < deadline,
             "{ready} of {n} tokens became Ready"
         );
-        // A look takes the API server time that the operator could use.
+        // Polling uses time of the API server that the operator could use.
         tokio::time::sleep(Duration::from_millis(250) * u32::try_from(1 + n / 2000).expect("few"))
             .await;
     }
 }
 
-/// What `count` says of all tokens, a page at a time.
+/// Returns the sum of `count` over all tokens, reading one page at a time.
 pub async fn sum(tokens: &Api<AcsToken>, count: impl Fn(&AcsToken) -> usize) -> usize {
     let mut params = ListParams::default().limit(1000);
     let mut sum = 0;
@@ -158,12 +159,13 @@ pub async fn sum(tokens: &Api<AcsToken>, count: impl Fn(&AcsToken) -> usize) -> 
     }
 }
 
-/// Deletes the namespace and all in it, and waits until it is gone: the next round starts clean.
+/// Deletes the namespace and its content, and waits until it does not exist, so that the next round
+/// starts clean.
 pub async fn remove(client: &Client, namespace: &str, n: usize) {
     let connections: Api<AcsConnection> = Api::namespaced(client.clone(), namespace);
     let identities: Api<AcsIdentity> = Api::namespaced(client.clone(), namespace);
     let tokens: Api<AcsToken> = Api::namespaced(client.clone(), namespace);
-    // Without an operator nobody else takes the finalizers away.
+    // Without an operator, the finalizers must be removed here.
     let patch = json!({"metadata": {"finalizers": null}});
     let (patch, params) = (Patch::Merge(&patch), PatchParams::default());
     for number in 0..3 {

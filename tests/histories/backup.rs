@@ -1,4 +1,5 @@
-//! Backups: objects that come back under new UIDs, and an etcd that goes back to what it was.
+//! Backups: objects that are restored with new UIDs, and an etcd that is restored to an earlier
+//! state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ use crate::{
 /// UID of the object in create calls that a restored backup does not record.
 const FORGOTTEN: &str = "forgotten";
 
-/// What a backup of etcd holds.
+/// Contents of a backup of etcd.
 #[derive(Clone, Debug)]
 pub struct Backup {
     identities: BTreeMap<String, AcsIdentity>,
@@ -49,8 +50,8 @@ pub fn take(world: &mut World) {
     });
 }
 
-/// etcd is restored as its documentation says, with a revision above all that were given: everything is
-/// as it was, and every watch lists anew.
+/// Restores etcd as its documentation says, with a revision above all earlier ones: everything is
+/// as it was, and every watch lists again.
 pub fn rewind(world: &mut World) {
     let Some(backup) = world.backup.clone() else {
         return;
@@ -66,7 +67,7 @@ pub fn rewind(world: &mut World) {
     cluster.global_connections = backup.global_connections;
     cluster.break_watches(names);
     let former = std::mem::replace(&mut world.connection, backup.connection);
-    // What the process was told, and has read, it still believes.
+    // The process keeps what the watch reported and what it read.
     world.connection.told = former.told;
     world.connection.read = former.read;
     world.connection.changed_at = world.now;
@@ -74,7 +75,7 @@ pub fn rewind(world: &mut World) {
     forget(world);
 }
 
-/// What came after the backup nobody knows any longer, and nobody is owed.
+/// Drops what happened after the backup: the operator cannot know it, and nothing is owed for it.
 fn forget(world: &mut World) {
     let held: Vec<_> = world
         .cluster
@@ -104,7 +105,7 @@ fn forget(world: &mut World) {
     for call in &mut world.calls {
         match &mut call.message {
             Message::Acs(request, _) => forget_for_whom(request),
-            // The API server has ended meanwhile.
+            // The API server was stopped meanwhile.
             Message::Api(_) => call.state = State::Answered(Reply::Api(Err(Refused::NoAnswer))),
         }
     }
@@ -153,8 +154,8 @@ fn forget_for_whom(request: &mut Request) {
     }
 }
 
-/// Everything in the namespace was lost, and comes back under new UIDs; Secrets without their owners, if
-/// the backup holds them.
+/// All objects of the namespace are lost, and restored with new UIDs; Secrets without their owners,
+/// if the backup contains them.
 pub fn restore(world: &mut World, with_status: bool, with_secrets: bool) {
     for name in TOKENS.map(|(name, _)| name) {
         Truth::lose(world, name);
@@ -165,7 +166,7 @@ pub fn restore(world: &mut World, with_status: bool, with_secrets: bool) {
         bring_back::<Secret>(world, name, with_secrets, |secret| {
             secret.metadata.owner_references = None;
         });
-        // It is nobody's, as a copy is.
+        // It has no owner, like a copy.
         let back = world.cluster.secrets.get(name).and_then(ResourceExt::uid);
         world.truth.copies.extend(back);
     }
@@ -193,7 +194,7 @@ pub fn restore(world: &mut World, with_status: bool, with_secrets: bool) {
     world.truth.rewound = Some(world.now);
 }
 
-/// The object as it was lost, whatever held it.
+/// Restores a lost object, regardless of its finalizers.
 fn bring_back<K: Kind>(
     world: &mut World,
     name: &str,

@@ -1,4 +1,4 @@
-//! The API server: objects with resource versions, finalizers, statuses and watches.
+//! API server: objects with resource versions, finalizers, statuses and watches.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,41 +10,42 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
-/// Everything happens in this namespace.
+/// Namespace of all objects.
 pub const NAMESPACE: &str = "ns";
 
-/// Why the API server did not do it.
+/// Reason why the API server rejected a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Conflict,
     AlreadyExists,
     NotFound,
-    /// The data of an immutable Secret, or a creation in a namespace that is being deleted.
+    /// Change of an immutable Secret's data, or a creation in a namespace that is being deleted.
     Forbidden,
-    /// A full quota.
+    /// The quota is exceeded.
     Quota,
-    /// An admission policy.
+    /// An admission policy denied it.
     Denied,
-    /// No answer: it was done or not.
+    /// There was no answer: it was done or not.
     NoAnswer,
 }
 
-/// What a watch tells.
+/// Message of a watch.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// All that is there, in a list of its own.
+    /// All existing objects, as an own list.
     Listed,
     Identity(AcsIdentity, bool),
     Token(AcsToken, bool),
     Secret(PartialObjectMeta<Secret>, bool),
     Revocation(AcsRevocation, bool),
-    /// A Secret of this name changed, whoever owns it; at which version it is, if it is.
+    /// A Secret of this name changed, regardless of its owner; with its resource version, if it
+    /// exists.
     Named(String, Option<String>),
     Connection(AcsConnection, bool),
     ClusterConnection(ClusterAcsConnection, bool),
 }
 
-/// A kind that the API server keeps.
+/// Kind that the API server stores.
 pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
     const WATCH: usize;
     const IS_NAMESPACED: bool = true;
@@ -52,9 +53,9 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
     fn changes(&self, former: Option<&Self>, is_there: bool) -> Option<Change>;
 }
 
-/// How many watches there are.
+/// Number of watches.
 pub const WATCHES: usize = 7;
-/// The watch of single Secrets by name.
+/// Index of the watch of single Secrets by name.
 pub const NAMED: usize = 3;
 
 #[derive(Debug, Default)]
@@ -65,15 +66,15 @@ pub struct Cluster {
     pub orders: BTreeMap<String, AcsRevocation>,
     pub connections: BTreeMap<String, AcsConnection>,
     pub global_connections: BTreeMap<String, ClusterAcsConnection>,
-    /// What the watches have not told yet.
+    /// Changes that the watches have not delivered yet.
     pub unrecorded: [VecDeque<Change>; WATCHES],
-    /// Being deleted: nothing can be created in the namespace.
+    /// Whether the namespace is being deleted: nothing can be created in it.
     pub is_terminating: bool,
-    /// What becomes of Secrets that the operator writes.
+    /// Treatment of Secrets that the operator writes.
     pub admission: Admission,
-    /// A policy denies updates of our own objects.
+    /// Whether a policy denies updates of the operator's own objects.
     pub denies_ours: bool,
-    /// Writes that changed something, by the operator.
+    /// Number of the operator's writes that changed something.
     pub writes: usize,
     version: u64,
     uids: u64,
@@ -85,7 +86,8 @@ impl Cluster {
         self.create_in(object, NAMESPACE, now)
     }
 
-    /// What the admission policies make of a Secret that the operator writes, or why it is refused.
+    /// Applies the admission policies to a Secret that the operator writes; fails if they reject
+    /// it.
     pub fn admit(&self, mut secret: Secret, is_new: bool) -> Result<Secret, Refused> {
         match self.admission {
             Admission::Quota if is_new => return Err(Refused::Quota),
@@ -105,7 +107,7 @@ impl Cluster {
         Ok(secret)
     }
 
-    /// How many objects the operator looks after.
+    /// Returns the number of objects that the operator manages.
     pub fn objects(&self) -> usize {
         self.tokens.len()
             + self.identities.len()
@@ -137,7 +139,8 @@ impl Cluster {
         Ok(self.store(object, None))
     }
 
-    /// Changes an object that is still at `version`, if one is given; nothing when nothing changes.
+    /// Updates an object, if it is still at `version` (when given); an update without a change has
+    /// no effect.
     pub fn update<K: Kind>(
         &mut self,
         name: &str,
@@ -156,7 +159,7 @@ impl Cluster {
         Ok((self.store(next, Some(&former)), true))
     }
 
-    /// Deletes an object of this UID, if one is given; one with finalizers is only marked.
+    /// Deletes an object, if it has this UID (when given); one with finalizers is only marked.
     pub fn delete<K: Kind>(
         &mut self,
         name: &str,
@@ -178,14 +181,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a token's object left behind goes with it.
+    /// Deletes what the object of a token left behind.
     pub fn collect_garbage(&mut self) {
         if let Some(name) = self.garbage() {
             let _ = self.delete::<Secret>(&name, None, Timestamp::UNIX_EPOCH);
         }
     }
 
-    /// A Secret whose owner is gone.
+    /// Returns a Secret whose owner does not exist.
     pub fn garbage(&self) -> Option<String> {
         let is_garbage = |secret: &Secret| {
             let mut owners = secret.metadata.owner_references.iter().flatten();
@@ -203,25 +206,25 @@ impl Cluster {
             .map(|(name, _)| name.clone())
     }
 
-    /// A watch of a single Secret begins with what is there now.
+    /// Starts the watch of a single Secret, which first reports the current state.
     pub fn begin_watch(&mut self, name: &str) {
         let found = self.secrets.get(name);
         let version = found.and_then(ResourceExt::resource_version);
         self.unrecorded[NAMED].push_back(Change::Named(name.to_owned(), version));
     }
 
-    /// Whether the watch has told this token's object as it is.
+    /// Whether the watch has reported the current state of this token's object.
     pub fn is_told(&self, object: &AcsToken) -> bool {
         let mut unrecorded = self.unrecorded[AcsToken::WATCH].iter();
         !unrecorded.any(|change| matches!(change, Change::Token(it, _) if it.uid() == object.uid()))
     }
 
-    /// Changes with every write that changes something.
+    /// Returns a number that changes with every write that changes something.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Every watch has to list anew.
+    /// Breaks every watch, so that it must list again.
     pub fn break_watches(&mut self, names: impl IntoIterator<Item = String>) {
         for watch in (0..WATCHES).filter(|watch| *watch != NAMED) {
             self.unrecorded[watch] = [Change::Listed].into();
@@ -281,7 +284,7 @@ impl Kind for Secret {
     fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
         &mut cluster.secrets
     }
-    /// Secrets are watched by our label: one that loses it is gone for the watch.
+    /// Secrets are watched by the operator's label: a Secret that loses it is reported as deleted.
     fn changes(&self, former: Option<&Self>, is_there: bool) -> Option<Change> {
         let is_seen = is_there && is_labelled(self);
         (is_seen || former.is_some_and(is_labelled))
@@ -331,7 +334,7 @@ pub fn without_data(secret: &Secret) -> PartialObjectMeta<Secret> {
     }
 }
 
-/// Kubernetes keeps whole seconds.
+/// Truncates a time to whole seconds, as Kubernetes stores it.
 pub fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The connection that everything uses, and the Secret of its keys.
+//! Connection that all objects use, and the Secret of its keys.
 
 use std::sync::OnceLock;
 
@@ -20,39 +20,40 @@ use crate::{
 
 pub const ENDPOINT: &str = "https://contoso.communication.azure.com";
 
-/// What the cluster says of the connection.
+/// State of the connection in the cluster.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Which of the keys its Secret holds; none when the Secret is gone.
+    /// Index of the key in its Secret; `None` if the Secret does not exist.
     pub key: Option<usize>,
-    /// Which of them is the second one, if any.
+    /// Index of the second key, if any.
     pub spare: Option<usize>,
     pub knows_custom_id: bool,
-    /// It is a `ClusterAcsConnection`.
+    /// Whether it is a `ClusterAcsConnection`.
     pub is_of_cluster: bool,
-    /// Its policy lets the namespace use it.
+    /// Whether its policy allows the namespace.
     pub serves: bool,
     pub is_shared: bool,
     pub allows_adoption: bool,
-    /// What tokens may be asked for.
+    /// Policy for tokens.
     pub policy: TokenPolicy,
-    /// The same as the operator was told last: of more it can't know when it lets a token go.
+    /// Policy as last reported to the operator, which cannot know a newer one when it gives up a
+    /// token.
     pub told: TokenPolicy,
-    /// When its policy was last changed.
+    /// Time of the last change of its policy.
     pub changed_at: Millis,
-    /// The version of the Secret that the operator has read last; `None` before it has read it, or
-    /// that there is none.
+    /// Resource version of the Secret as last read by the operator; `None` before it has read it,
+    /// `Some(None)` if it found none.
     pub read: Option<Option<String>>,
 }
 
-/// Its name.
+/// Name of the connection.
 pub const DEFAULT: &str = "default";
-/// The Secret of its keys.
+/// Name of the Secret of its keys.
 pub const SECRET: &str = "acs";
 const FIRST: &str = "first";
 const SECOND: &str = "second";
 
-/// The keys that the resource can have: fingerprints and what signs.
+/// Returns the possible keys of the resource: their fingerprints and values.
 pub fn keys() -> &'static [(String, &'static str)] {
     static KEYS: OnceLock<Vec<(String, &str)>> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -63,20 +64,21 @@ pub fn keys() -> &'static [(String, &'static str)] {
 }
 
 impl Connection {
-    /// The fingerprint of the credential.
+    /// Returns the fingerprint of the credential.
     pub fn credential(&self) -> Option<&'static str> {
         Some(keys()[self.key?].0.as_str())
     }
 
-    /// The fingerprints of all that may be used: the second one only instead of the first.
+    /// Returns the fingerprints of all usable keys: the second one only as a substitute for the
+    /// first.
     pub fn credentials(&self) -> impl Iterator<Item = &'static str> {
         let spare = self.key.and(self.spare);
         let all = [self.key, spare].into_iter().flatten();
         all.map(|index| keys()[index].0.as_str())
     }
 
-    /// The second key is in use, and the first was refused before it was ever accepted: nothing may
-    /// tell its fingerprint, so the next process tries it again.
+    /// Whether the second key is in use, and the first was rejected before it was ever accepted:
+    /// its fingerprint may not be disclosed, so the next process tries it again.
     pub fn is_first_key_unknown(&self, status: &ConnectionStatus) -> bool {
         let first = self.credential().map(ToOwned::to_owned);
         let is_told = first
@@ -86,7 +88,7 @@ impl Connection {
         self.spare.is_some() && is_spare_in_use && !is_told
     }
 
-    /// The connection as it is created.
+    /// Returns the connection as it is created.
     fn object<K: DeserializeOwned>(&self) -> K {
         let version = if self.knows_custom_id {
             "2025-03-02-preview"
@@ -109,7 +111,7 @@ impl Connection {
         .unwrap()
     }
 
-    /// What it allows, as either kind reads it.
+    /// Returns its policy, in the JSON form of both kinds.
     fn policy(&self) -> serde_json::Value {
         let mut policy = serde_json::to_value(Policy {
             tokens: self.policy.clone(),
@@ -132,7 +134,7 @@ impl Connection {
         policy
     }
 
-    /// How objects name it.
+    /// Returns the reference with which objects name it.
     pub fn reference(&self) -> ConnectionRef {
         ConnectionRef {
             kind: if self.is_of_cluster {
@@ -145,7 +147,7 @@ impl Connection {
     }
 }
 
-/// What the connection's status says.
+/// Returns the connection's status.
 pub fn status(cluster: &Cluster) -> ConnectionStatus {
     let own = cluster.connections.get(DEFAULT);
     let of_cluster = cluster.global_connections.get(DEFAULT);
@@ -154,7 +156,7 @@ pub fn status(cluster: &Cluster) -> ConnectionStatus {
         .unwrap_or_default()
 }
 
-/// Whether a watch has yet to tell how the connection is.
+/// Whether a watch has yet to report the current state of the connection.
 pub fn is_untold(world: &World) -> bool {
     [AcsConnection::WATCH, ClusterAcsConnection::WATCH]
         .into_iter()
@@ -174,7 +176,7 @@ pub fn create(world: &mut World) {
     write_keys(world);
 }
 
-/// It is deleted, whatever it waits for, and made anew with the same Secret.
+/// Deletes the connection, ignoring finalizers, and creates it again with the same Secret.
 pub fn remake(world: &mut World) {
     fn delete<K: Kind>(world: &mut World) {
         let now = world.time();
@@ -190,7 +192,7 @@ pub fn remake(world: &mut World) {
     create(world);
 }
 
-/// Its owner allows other things.
+/// Writes another policy, as the owner of the connection.
 pub fn write_policy(world: &mut World) {
     world.connection.changed_at = world.now;
     macro_rules! write {
@@ -211,7 +213,7 @@ pub fn write_policy(world: &mut World) {
     }
 }
 
-/// Its Secret holds other keys, or goes.
+/// Writes other keys into its Secret, or deletes it.
 pub fn write_keys(world: &mut World) {
     let now = world.time();
     let connection = &world.connection;

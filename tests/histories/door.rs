@@ -1,6 +1,7 @@
-//! The door of a process in this world: each request waits until the history lets it go on.
+//! Implementation of `engine::World` for a process in this world: each request waits until the
+//! history lets it proceed.
 //!
-//! The world is the thread's: the door must be fit to go to another thread, and never does.
+//! The world is thread-local: the implementation must be `Send`, but never moves to another thread.
 
 use std::{
     cell::RefCell,
@@ -41,12 +42,12 @@ thread_local! {
     static BY: RefCell<Option<Key>> = const { RefCell::new(None) };
 }
 
-/// From now on this is the world of the thread.
+/// Makes this the world of the thread.
 pub fn enter(world: &Rc<RefCell<World>>) {
     WORLD.set(Some(Rc::clone(world)));
 }
 
-/// What is done here is done by a run of this object.
+/// Attributes the actions of a closure to the reconcile of this object.
 pub fn on_behalf_of<T>(by: &Key, act: impl FnOnce() -> T) -> T {
     BY.set(Some(by.clone()));
     let done = act();
@@ -58,19 +59,19 @@ fn world() -> Rc<RefCell<World>> {
     WORLD.with_borrow(|world| Rc::clone(world.as_ref().expect("a world was entered")))
 }
 
-/// What one process has of its door.
+/// One process's access to the world.
 #[derive(Clone)]
 pub struct ProcessDoor {
-    /// The number of the process.
+    /// Number of the process.
     pub process: u64,
     pub claim: Claim,
     pub requeue: Requeue,
-    /// What goes on beside the runs.
+    /// Tasks spawned in addition to the reconciles.
     pub spawned: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,
     pub followed: Arc<Mutex<HashMap<String, Followed>>>,
 }
 
-/// A Secret that is watched by its name.
+/// Secret that is watched by its name.
 #[derive(Default)]
 pub struct Followed {
     presence: Presence,
@@ -78,7 +79,7 @@ pub struct Followed {
 }
 
 impl ProcessDoor {
-    /// The watch of a Secret tells.
+    /// Records a message of the watch of a Secret.
     pub fn changed(&self, name: &str, version: Option<String>) {
         let mut followed = self.followed();
         let Some(secret) = followed.get_mut(name) else {
@@ -93,7 +94,7 @@ impl ProcessDoor {
         }
     }
 
-    /// Whether an effect may begin now; one that begins must be the leader's (K2).
+    /// Whether an effect may begin now; only the leader may begin one (K2).
     fn may_begin(&self) -> bool {
         let world = world();
         let mut world = world.borrow_mut();
@@ -105,12 +106,12 @@ impl ProcessDoor {
         is_held
     }
 
-    /// What goes on beside the runs goes on.
+    /// Polls the spawned tasks.
     pub fn poll_spawned(&self) {
         let mut all = std::mem::take(&mut *self.spawned());
         let mut task = Task::from_waker(Waker::noop());
         all.retain_mut(|work| work.as_mut().poll(&mut task).is_pending());
-        // It may have spawned more.
+        // They may have spawned more.
         self.spawned().extend(all);
     }
 

@@ -1,4 +1,4 @@
-//! What a history is made of.
+//! Events of a history.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -9,41 +9,41 @@ use crate::{
     world::Fault,
 };
 
-/// How the world is at the beginning.
+/// Initial state of the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
-    /// The API version makes creation exactly-once.
+    /// Whether the API version makes creation exactly-once.
     pub knows_custom_id: bool,
-    /// Both identities adopt one id, and the policy lets them.
+    /// Whether both identities adopt the same id, and the policy allows it.
     pub is_shared: bool,
-    /// A minute of a token's life lasts a second.
+    /// Whether a minute of token lifetime lasts a second.
     pub is_fast: bool,
-    /// The service grants 2 h at most.
+    /// Whether the service grants at most 2 h.
     pub is_stingy: bool,
-    /// The connection is a `ClusterAcsConnection`.
+    /// Whether the connection is a `ClusterAcsConnection`.
     pub is_of_cluster: bool,
-    /// The operator's clock less the API server's, in seconds.
+    /// Operator's clock minus the API server's, in seconds.
     pub local_offset: i64,
-    /// The service's clock less the API server's, in seconds.
+    /// Service's clock minus the API server's, in seconds.
     pub service_offset: i64,
-    /// `revocation` and `deletionPolicy` of what is made, as the events say it.
+    /// `revocation` and `deletionPolicy` of new objects, encoded as in the events.
     pub policies: u8,
 }
 
-/// One thing that happens.
+/// Event of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Everything that can happen without time happens, in order.
+    /// Everything that can happen without the passing of time happens, in order.
     Settle,
-    /// So many of the things that can happen do, out of order.
+    /// This many of the possible steps happen, out of order.
     Steps(u8, u8),
-    /// Time goes on, so many milliseconds; nothing else does.
+    /// This many milliseconds pass; nothing else happens.
     Pass(i64),
-    /// Time goes on, so many seconds, and everything with it.
+    /// This many seconds pass, and everything that is due happens.
     Wait(i64),
-    /// The process ends; bits say which calls on the wire get there.
+    /// The process crashes; the bits say which calls in flight arrive.
     Crash(u8),
-    /// Another process takes over; bits say which calls of the former one get there.
+    /// Another process takes over; the bits say which calls of the former one arrive.
     TakeOver(Succession, u8),
     /// The operator's clock jumps, in seconds.
     Jump(i64),
@@ -52,48 +52,48 @@ pub enum Event {
     CreateToken(u8),
     DeleteToken(u8),
     Edit(u8, Edit),
-    /// The connection's owner allows other things.
+    /// The owner of the connection changes its policy.
     Policy(u8),
-    /// A user suspends an identity, or lets it go on.
+    /// A user suspends an identity, or resumes it.
     SuspendIdentity(u8, bool),
-    /// A user asks for a renewal of a token.
+    /// A user requests the renewal of a token.
     RequestRenewal(u8),
-    /// A user asks for a revocation of an identity's tokens.
+    /// A user requests the revocation of an identity's tokens.
     RequestRevocation(u8),
-    /// A user orders the tokens of an identity, or of both, to be revoked.
+    /// A user creates a revocation for one identity, or for both.
     Revocation(u8),
     Secret(u8, Meddling),
-    /// Somebody does something to a workload whose pods use tokens.
+    /// Someone changes a workload whose pods use tokens.
     Workload(u8, Deed),
-    /// The API server refuses the operator workloads, or does so no longer.
+    /// The API server starts or stops rejecting the operator's requests for workloads.
     RefuseWorkloads(Refusal),
-    /// An admission policy or a quota for Secrets comes or goes.
+    /// An admission policy or a quota for Secrets is created or deleted.
     Admission(Admission),
     /// A replicator copies a Secret with labels and annotations, without its owner.
     Copy(u8),
-    /// Somebody edits one annotation of a Secret.
+    /// Someone edits one annotation of a Secret.
     Annotate(u8, u8),
     /// Users swap the names of the Secrets of two tokens.
     Swap,
-    /// A policy denies every update of our own objects, or does so no longer.
+    /// A policy starts or stops denying every update of the operator's own objects.
     DenyOurs(bool),
-    /// Somebody takes our finalizer off an object.
+    /// Someone removes the operator's finalizer from an object.
     StripFinalizer(u8),
-    /// For so many seconds no call has its turn: those of other namespaces go first.
+    /// For this many seconds no call gets its turn: calls of other namespaces go first.
     Busy(i64),
     /// The service's clock steps, in seconds.
     Step(i64),
-    /// The connection is deleted and made anew.
+    /// The connection is deleted and created again.
     RemakeConnection,
-    /// Somebody signs the Teams user in, or out.
+    /// Someone signs the Teams user in, or out.
     SignIn(SignIn),
     /// A backup of etcd is taken.
     Backup,
     /// The last backup of etcd is restored.
     Rewind,
-    /// What was lost comes back under new UIDs, with its status or without, with Secrets or without.
+    /// Lost objects are restored with new UIDs, with or without status, with or without Secrets.
     Restore(bool, bool),
-    /// The next call to the service goes wrong.
+    /// The next call to the service fails.
     Fault(Fault),
     /// The next write to the API server gets no answer; done or not.
     ApiFault {
@@ -101,30 +101,30 @@ pub enum Event {
     },
     ServiceDown(bool),
     ApiDown(bool),
-    /// A watch tells nothing for now.
+    /// A watch stops delivering for some time.
     Hold(u8),
-    /// All watches tell.
+    /// All watches deliver again.
     Free,
-    /// Every object is looked at again.
+    /// Every object is reconciled.
     Resync,
-    /// The connection's Secret holds this key, and the service takes it.
+    /// The connection's Secret gets this key, which the service accepts.
     UseKey(u8),
-    /// The connection's Secret holds this key as the second one; the service takes it.
+    /// The connection's Secret gets this key as the second one; the service accepts it.
     AddKey(u8),
     /// The connection's Secret is deleted.
     DropKey,
-    /// The key in use is regenerated: its tokens are dead.
+    /// The key in use is regenerated: its tokens become invalid.
     Regenerate,
-    /// Somebody else revokes the tokens of an identity.
+    /// Another client revokes the tokens of an identity.
     RevokeBehind(u8),
-    /// Somebody else deletes an identity in ACS.
+    /// Another client deletes an identity in ACS.
     DeleteBehind(u8),
     /// The service says that an identity belongs to another resource.
     Disown(u8),
 }
 
 impl Event {
-    /// Whether nothing happens but what the operator does by itself.
+    /// Whether the event only lets time pass or lets the operator act.
     pub fn is_time(self) -> bool {
         matches!(
             self,
@@ -133,7 +133,7 @@ impl Event {
     }
 }
 
-/// A change of an `AcsToken`'s spec.
+/// Change of an `AcsToken`'s spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
     Scopes(u8),
@@ -142,17 +142,17 @@ pub enum Edit {
     Revocation(u8),
     SecretName(u8),
     Label(u8),
-    /// Other names of keys of the Secret.
+    /// Changes the names of the Secret's keys.
     Keys(u8),
-    /// Other workloads to restart.
+    /// Changes the workloads to restart.
     Restarts(u8),
     Suspend(bool),
-    /// A label that the operator's flags forbid.
+    /// Sets a label that the operator's flags forbid.
     Forbidden(bool),
 }
 
 impl Edit {
-    /// Whether the schema refuses it for a token of a Teams user.
+    /// Whether the schema rejects it for a token of a Teams user.
     pub fn is_of_identities_only(self) -> bool {
         matches!(
             self,
@@ -161,44 +161,44 @@ impl Edit {
     }
 }
 
-/// What becomes of the Teams user's Entra token.
+/// Change of the Teams user's Entra token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignIn {
-    /// A new one is there, that lives so many seconds.
+    /// A new token is stored, with this lifetime in seconds.
     For(i64),
-    /// Another user's is there.
+    /// A token of another user is stored.
     AsAnother,
     /// Its Secret is deleted.
     Out,
 }
 
-/// What the API server does with Secrets that are written.
+/// Treatment of written Secrets by the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
-    /// It takes them as they are.
+    /// Writes are accepted unchanged.
     #[default]
     Open,
-    /// A quota is full: none can be created.
+    /// A quota is exceeded: no Secret can be created.
     Quota,
     /// A policy denies every write.
     Denied,
-    /// A policy changes a label that we set.
+    /// A policy changes a label that the operator sets.
     Relabelled,
-    /// A policy takes an annotation of ours away.
+    /// A policy removes an annotation of the operator.
     Stripped,
 }
 
-/// What others do to Secrets.
+/// Change of a Secret by others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meddling {
     Delete,
-    /// Other bytes.
+    /// The token is replaced by other bytes.
     EditToken,
-    /// Another annotation of ours.
+    /// An annotation of the operator is edited.
     EditFacts,
-    /// A label of their own.
+    /// A label of their own is added.
     Label,
-    /// The Secret of this name is theirs now.
+    /// The Secret of this name is replaced by one of theirs.
     Take,
     MakeImmutable,
 }
@@ -239,7 +239,8 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         )
 }
 
-/// Numbers are cheap to make and to shrink: each becomes an event, the simplest ones first.
+/// Returns the strategy for events. Numbers are cheap to generate and to shrink: each maps to an
+/// event, the simplest ones first.
 pub fn events() -> impl Strategy<Value = Vec<Event>> {
     vec(any::<(u8, u8, u8)>().prop_map(event), 1..24)
 }

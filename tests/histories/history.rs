@@ -1,4 +1,4 @@
-//! Lets a history happen: to the world, and to the operator in it.
+//! Execution of a history in the world, with the operator in it.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -26,16 +26,16 @@ use crate::{
 };
 
 pub const IDENTITIES: [&str; 2] = ["alice", "bob"];
-/// The first two share an identity; the last is a Teams user's.
+/// Tokens: the first two share an identity; the last belongs to a Teams user.
 pub const TOKENS: [(&str, Option<&str>); 4] = [
     ("t0", Some("alice")),
     ("t1", Some("alice")),
     ("t2", Some("bob")),
     ("t3", None),
 ];
-/// A watch that tells nothing is begun anew after this.
+/// Time after which a silent watch is restarted.
 const LONGEST_SILENCE: Millis = 210_000;
-/// Without time going on, nothing takes more steps than this.
+/// Maximum number of steps without the passing of time.
 const MOST_STEPS: usize = 3000;
 
 pub struct History {
@@ -44,14 +44,14 @@ pub struct History {
     setup: Setup,
 }
 
-/// What became of it: the steps that were made, or what broke, and the story if it was asked for.
+/// Result of a history: the number of steps, or the violated invariant, and the story if requested.
 pub struct Outcome {
     pub steps: u64,
     pub broken: Option<String>,
     pub story: Vec<String>,
 }
 
-/// Lets everything happen, then lets all faults end and looks at what is left.
+/// Executes all events, then ends all faults and checks the final state.
 pub fn happen(setup: Setup, events: &[Event], with_story: bool) -> Outcome {
     let mut history = History::begin(setup, with_story);
     for event in events {
@@ -73,7 +73,8 @@ pub fn happen(setup: Setup, events: &[Event], with_story: bool) -> Outcome {
 }
 
 impl History {
-    /// A world with a connection, an identity and two tokens, of which nothing is done yet.
+    /// Creates a world with a connection, an identity and two tokens, for which the operator has
+    /// done nothing yet.
     pub fn begin(setup: Setup, with_story: bool) -> Self {
         let minute = if setup.is_fast { 1000 } else { 60_000 };
         let mut service = Service::new(minute, if setup.is_stingy { 120 } else { 1440 });
@@ -133,7 +134,7 @@ impl History {
         self.world.borrow().broken.is_some()
     }
 
-    /// Everything that can happen without time happens, in order.
+    /// Executes everything that can happen without the passing of time, in order.
     pub fn settle(&mut self) {
         for _ in 0..MOST_STEPS {
             if self.is_broken() || !self.operator.step(0) {
@@ -147,7 +148,7 @@ impl History {
         world.break_with(format!("K4: there is no end of steps; last: {running:?}"));
     }
 
-    /// Time goes on, so many milliseconds, and everything with it.
+    /// Lets time pass, in milliseconds, and executes everything that is due.
     pub fn wait(&mut self, span: Millis) {
         self.settle();
         let until = self.world.borrow().now + span;
@@ -160,8 +161,8 @@ impl History {
             if self.is_broken() {
                 return;
             }
-            // Each object: a renewal each third of a life, or a try each 40 s; and while the API server
-            // is away, one of them each 8 s.
+            // Each object: a renewal per third of a lifetime, or a retry per 40 s; and while the
+            // API server is unreachable, a retry of one of them per 8 s.
             let objects = Millis::try_from(self.world.borrow().cluster.objects()).unwrap();
             if moments > 300 + span / 7_500 + span / 40_000 * objects {
                 let mut world = self.world.borrow_mut();
@@ -192,7 +193,7 @@ impl History {
                 world.pass_to(then);
                 world.truth.stood_still = then;
             }
-            // Lives that are a sixtieth need no days.
+            // With lifetimes reduced to a sixtieth, days are not needed.
             Event::Wait(seconds) if self.setup.is_fast => self.wait(seconds.min(1500) * 1000),
             Event::Wait(seconds) => self.wait(seconds * 1000),
             Event::Crash(fates) => self.operator.crash(fates),
@@ -227,7 +228,7 @@ impl History {
 
 fn happen_outside(world: &mut World, setup: Setup, event: Event) {
     happen_to(world, setup, event);
-    // What the policy allows one token may depend on the others.
+    // What the policy allows for one token may depend on the others.
     if world.connection.told.max_tokens_per_identity.is_some() {
         Truth::policy_told(world);
     }
@@ -413,7 +414,7 @@ fn policy(number: u8) -> TokenPolicy {
     }
 }
 
-/// Annotates an object with a request that it has not seen.
+/// Annotates an object with a new request.
 fn request<K: Kind>(world: &mut World, name: &str, what: Option<&str>) {
     let value = world.now.to_string();
     let _ = world.cluster.update::<K>(name, None, |object| {
@@ -461,7 +462,7 @@ fn create_identity(world: &mut World, setup: Setup, number: u8) {
     let _ = world.cluster.create(identity, now);
 }
 
-/// One of the cluster is named; one of the namespace is the default.
+/// A `ClusterAcsConnection` is named; an `AcsConnection` is the default.
 fn named_connection(world: &World) -> Option<ConnectionRef> {
     let connection = &world.connection;
     connection.is_of_cluster.then(|| connection.reference())

@@ -1,4 +1,4 @@
-//! What must hold when something is done: checked as a call or a write gets there.
+//! Invariants of actions, checked when a call or a write arrives.
 
 use std::collections::VecDeque;
 
@@ -25,7 +25,7 @@ use crate::{
 
 type Checked = Result<(), String>;
 
-/// Ends in an error that names the invariant.
+/// Returns an error that names the violated invariant.
 macro_rules! hold {
     ($condition:expr, $($text:tt)*) => {
         if !$condition {
@@ -34,17 +34,17 @@ macro_rules! hold {
     };
 }
 
-/// Whether the watches have told everything, and the connection's Secret has been read since.
+/// Whether the watches have delivered everything, and the connection's Secret has been read since.
 pub fn is_all_told(world: &World) -> bool {
     let secret = world.cluster.secrets.get(SECRET);
     world.cluster.unrecorded.iter().all(VecDeque::is_empty)
         && world.connection.read == Some(secret.and_then(ResourceExt::resource_version))
 }
 
-/// A call to the service has just been decided on.
+/// Checks a call to the service at the moment of its decision.
 pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     if let Request::Revoke { id } = request {
-        // Nothing could take the place of what a change would kill.
+        // There could be no replacement for the tokens that a change would revoke.
         let is_connected = world.connection.credential().is_some() || !is_all_told(world);
         let is_wanted = with_id(world, id).any(|identity| {
             let status = identity.status.clone().unwrap_or_default();
@@ -78,14 +78,14 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
             Message::Api(ApiCall::Status(Object::Identity(other))) => other.uid() == identity.uid(),
             _ => false,
         });
-        // Nor does one whose answer was lost, before the watch tells it.
+        // Nor does an intent whose answer was lost, before the watch reports it.
         let is_untold = world.truth.unanswered.is_some() && !is_all_told(world);
         hold!(
             pending.is_none() || is_being_written || is_untold,
             "R3: {by} issues while a revocation is pending"
         );
     }
-    // A run goes on with what it had seen before a backup was restored.
+    // A reconcile continues with the state from before a backup was restored.
     let is_of_former = (world.truth.rewound).is_some_and(|at| world.now - at < 1_000);
     if !is_all_told(world) || is_of_former {
         return Ok(());
@@ -141,7 +141,7 @@ pub fn on_send(world: &World, by: &Key, request: &Request) -> Checked {
     Ok(())
 }
 
-/// Whether there is whose token it is: a Teams user always is.
+/// Whether the token has an owner: a Teams user always is one.
 fn has_identity(world: &World, object: &AcsToken) -> bool {
     let name = object.identity_name().unwrap_or_default();
     let identity = world.cluster.identities.get(name);
@@ -149,7 +149,7 @@ fn has_identity(world: &World, object: &AcsToken) -> bool {
     stays || object.spec.teams_user.is_some()
 }
 
-/// Whether a Teams user's token is of another Entra token than the one that is there.
+/// Whether a Teams user's token was exchanged for another Entra token than the current one.
 pub fn is_of_former_user_token(world: &World, object: &AcsToken, record: &TokenRecord) -> bool {
     let Some(user) = &object.spec.teams_user else {
         return false;
@@ -161,7 +161,7 @@ pub fn is_of_former_user_token(world: &World, object: &AcsToken, record: &TokenR
     held.is_some_and(|held| exchange.is_none_or(|it| it.user_token != held.fingerprint))
 }
 
-/// Whether a new token is needed, by all that the cluster says.
+/// Whether a new token is needed, according to the whole cluster.
 fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     let ours = |secret: &&Secret| is_ours(&secret.metadata, object);
     let good = |secret: &Secret| facts_in(secret).filter(|record| record.identity_id == id);
@@ -174,7 +174,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
     };
     let held = world.cluster.secrets.get(&object.secret_name());
     let Some(held) = held.filter(ours) else {
-        // T6: what the former Secret holds would do, unless its identity is gone (T8).
+        // T6: the former Secret's token would suffice, unless its identity was deleted (T8).
         let is_gone = world.service.identities[id].is_deleted;
         let mut former = world.cluster.secrets.values().filter(ours).filter_map(good);
         return former.all(|record| {
@@ -196,7 +196,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
             record.issued_at <= until.0 && is_over
         })
     });
-    // What its annotations say may have been edited.
+    // Its annotations may have been edited.
     let text = text_in(held, "token").unwrap_or_default();
     let token = world.service.token(&text);
     let is_revoked = token.is_some_and(|token| token.revoked.is_some());
@@ -213,7 +213,7 @@ fn is_due(world: &World, object: &AcsToken, id: &str) -> bool {
         || has_open_request(object)
 }
 
-/// Whether a user asks for a renewal that is not done.
+/// Whether a user's request for a renewal is open.
 fn has_open_request(object: &AcsToken) -> bool {
     let status = object.status.as_ref();
     let handled = status.and_then(|status| status.last_handled_request.as_ref());
@@ -223,7 +223,7 @@ fn has_open_request(object: &AcsToken) -> bool {
         .is_some_and(|asked| handled != Some(asked))
 }
 
-/// A call gets to the service.
+/// Checks a call when it arrives at the service.
 pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
     let on_the_wire = |wanted: fn(&Request) -> Option<&String>, id: &String| {
         world.calls.iter().any(|call| match &call.message {
@@ -234,14 +234,16 @@ pub fn on_call(world: &World, by: &Key, request: &Request) -> Checked {
     match request {
         Request::Create { uid, custom_id } => {
             let mut objects = world.cluster.identities.values();
-            // Somebody took the finalizer off, and it went while its call was on the way.
+            // The finalizer was removed by someone else, and the object was deleted while its call
+            // was in flight.
             let gone = world.truth.gone.get(uid);
             let object = objects.find(|it| it.uid().as_ref() == Some(uid)).or(gone);
             let status = object.and_then(|object| object.status.as_ref());
             let is_intended = status.is_some_and(|status| status.pending_create.is_some());
             let is_made = status.is_some_and(|status| status.identity_id.is_some());
-            // The same custom id finds what it made, so a view that lags does no harm, be it of the
-            // id or of an intent that was taken back by a write whose answer was lost.
+            // The same custom id finds the created identity, so an outdated view is harmless,
+            // whether it lacks the id or an intent that was withdrawn by a write whose answer was
+            // lost.
             let is_untold = world.truth.unanswered.is_some() && !is_all_told(world);
             let is_again = custom_id.is_some() && (is_made || is_untold);
             hold!(
@@ -336,7 +338,8 @@ fn is_in_circle(world: &World, object: &AcsToken) -> bool {
     false
 }
 
-/// K5: who disagrees with the operator is somebody: a policy, a watch that lags, a lost answer.
+/// K5: only an external cause may undo the operator's writes: a policy, a watch that lags, a lost
+/// answer.
 pub fn on_no_progress(world: &World, by: &Key, step: &str) -> Checked {
     let is_undone = world.cluster.admission != Admission::Open || world.cluster.denies_ours;
     let is_untold = !is_all_told(world) || world.truth.unanswered.is_some();
@@ -347,7 +350,7 @@ pub fn on_no_progress(world: &World, by: &Key, step: &str) -> Checked {
     Ok(())
 }
 
-/// The identity whose tokens the call kills.
+/// Returns the identity whose tokens the call revokes.
 fn ends_tokens(request: &Request) -> Option<&String> {
     match request {
         Request::Revoke { id } | Request::Delete { id } => Some(id),
@@ -355,7 +358,7 @@ fn ends_tokens(request: &Request) -> Option<&String> {
     }
 }
 
-/// The identity that the call makes a token for.
+/// Returns the identity for which the call issues a token.
 fn makes_a_token(request: &Request) -> Option<&String> {
     match request {
         Request::Issue { id, .. } => Some(id),
@@ -367,7 +370,7 @@ fn sole_user(world: &World, id: &str) -> bool {
     with_id(world, id).count() < 2
 }
 
-/// A token that is in hand and would do is written, not issued again (T7).
+/// Whether a suitable token is cached: it must be written, not issued again (T7).
 fn is_in_hand(
     world: &World,
     (id, uid): (&str, &str),
@@ -382,13 +385,13 @@ fn is_in_hand(
         .any(|object| object.uid().as_deref() == Some(uid) && has_open_request(object));
     let credential = world.connection.credential();
     world.service.tokens().any(|token| {
-        // From a third of its life on it may be due for renewal (T2).
+        // After a third of its lifetime it may be due for renewal (T2).
         let is_young = token.expires - now > token.life() / 3 * 2;
         let is_good = world.service.lets_in(token, now) && is_young;
         let is_same = token.parameters.is_same_as(parameters)
             && token.exchanged_for.as_ref().map(|(text, _)| text) == user_token
             && Some(token.key.as_str()) == credential;
-        // One of the second of a revocation is dropped.
+        // A token issued in the second of a revocation is dropped.
         let is_of_revocation = with_id(world, id).any(|identity| {
             let status = identity.status.as_ref();
             let after = status.and_then(|status| status.tokens_valid_after.as_ref());
@@ -399,7 +402,7 @@ fn is_in_hand(
     })
 }
 
-/// Issues of one object keep their distance (T2, T5).
+/// Checks the minimum interval between tokens issued for one object (T2, T5).
 fn paced(world: &World, by: &Key, uid: &str, why: &'static str) -> Checked {
     let Some((last, former, jumped)) = world.truth.issues.get(uid) else {
         return Ok(());
@@ -425,7 +428,7 @@ fn paced(world: &World, by: &Key, uid: &str, why: &'static str) -> Checked {
             "T2: {by} renews a token {age} ms old, of a life of {shortest} ms"
         );
     }
-    // What it repaired is remembered by the process that had the answer.
+    // The process that received the answer remembers what it repaired.
     let is_since = |at: Option<Millis>| at.is_some_and(|at| at >= *last);
     let forgot = is_since(world.truth.restarted) || is_since(world.truth.unanswered);
     if why == "SecretEdited" && *former == "SecretEdited" && !forgot {
@@ -437,7 +440,7 @@ fn paced(world: &World, by: &Key, uid: &str, why: &'static str) -> Checked {
     Ok(())
 }
 
-/// Only Entra tokens of the Teams user are sent, and none a second time in vain.
+/// Checks that only Entra tokens of the Teams user are sent, and none twice without effect.
 fn exchanged_well(
     world: &World,
     by: &Key,
@@ -508,7 +511,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     if intent.reason == "Requested" || intent.reason == "Ordered" {
         return Ok(());
     }
-    // R2, from the first change that asks.
+    // R2, counted from the first change that requests it.
     if let Some((since, jumped)) = world.truth.asked.get(id)
         && *jumped == world.jumped
     {
@@ -521,7 +524,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     Ok(())
 }
 
-/// A write gets to the API server.
+/// Checks a write when it arrives at the API server.
 pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
     match call {
         ApiCall::CreateSecret(secret, false) | ApiCall::ReplaceSecret(secret, false) => {
@@ -559,7 +562,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             if Some(uid) != former.uid().as_ref() {
                 return Ok(());
             }
-            // What came back is told as nobody's by the watch of those who had it.
+            // A watch of objects from before a restore reports what came back as having no owner.
             let is_back = world.truth.rewound.is_some() && !is_all_told(world);
             hold!(
                 !world.truth.copies.contains(uid) || is_back,
@@ -589,7 +592,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
             may_abandon(world, by, &object.metadata, abandoned.as_deref())?;
             let uid = object.uid().unwrap_or_default();
             let mut duties = world.truth.duties.iter().filter(|duty| duty.uid == uid);
-            // What is recorded is done, whoever asked for it.
+            // A recorded revocation is executed, regardless of its cause.
             let is_ordered = |id: &str| {
                 with_id(world, id).any(|identity| {
                     let status = identity.status.as_ref();
@@ -614,7 +617,7 @@ pub fn on_write(world: &World, by: &Key, call: &ApiCall) -> Checked {
     Ok(())
 }
 
-/// Whether a token that must die still works, in an identity of this resource.
+/// Whether a token that must be invalid still works, in an identity of this resource.
 pub fn is_owed(world: &World, text: &str) -> bool {
     let now = world.service_time();
     let ours = world
@@ -625,13 +628,14 @@ pub fn is_owed(world: &World, text: &str) -> bool {
     let mut tokens = ours.flat_map(|identity| &identity.tokens);
     let token = tokens.find(|token| token.text == text);
     token.is_some_and(|token| {
-        // By a clock that has jumped over the rest of its life it has ended (C3).
+        // By a clock that has jumped over the rest of its lifetime it has expired (C3).
         let seems_over = world.jumped - token.jumped >= token.expires - now;
         world.service.lets_in(token, now) && !seems_over
     })
 }
 
-/// Whoever was there when the order was made is found, whatever the watches have told.
+/// Checks that a revocation selects every object that existed when it was created, regardless of
+/// what the watches have delivered.
 fn selects_all(world: &World, revocation: &AcsRevocation) -> Checked {
     let number = |uid: Option<String>| -> Option<u64> { uid?.strip_prefix("uid-")?.parse().ok() };
     let made = number(revocation.uid());
@@ -649,13 +653,13 @@ fn selects_all(world: &World, revocation: &AcsRevocation) -> Checked {
     Ok(())
 }
 
-/// Nothing is left behind in ACS before the time for it is over (I3).
+/// Checks that nothing is left behind in ACS before the deadline (I3).
 fn may_abandon(world: &World, by: &Key, metadata: &ObjectMeta, why: Option<&str>) -> Checked {
     let (Some(why), Some(since)) = (why, &metadata.deletion_timestamp) else {
         return Ok(());
     };
     let age = world.now - since.0.as_millisecond();
-    // A clock that is ahead may shorten the time, but not to less than a minute of trying.
+    // A clock that is ahead may shorten the time, but not below a minute of trying.
     let span = Millis::try_from(DEADLINE.as_millis()).unwrap_or_default();
     let least = (span - world.local_offset).clamp(60_000, span);
     let is_over = age >= least - 1_500;
@@ -668,7 +672,7 @@ fn may_abandon(world: &World, by: &Key, metadata: &ObjectMeta, why: Option<&str>
     Ok(())
 }
 
-/// The Secret under the new name is written before the old one goes (T6).
+/// Checks that the Secret with the new name is written before the old one is deleted (T6).
 fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> Checked {
     let name = object.secret_name();
     let is_leaving = object.metadata.deletion_timestamp.is_some();
@@ -680,7 +684,7 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
         return Ok(());
     }
     if is_in_circle(world, object) {
-        // One of those who want each other's Secret has to let its own go.
+        // Tokens that want each other's Secret: one of them must give up its own.
         return Ok(());
     }
     let new = world.cluster.secrets.get(&name);
@@ -690,11 +694,12 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
     let is_untold = connection::is_untold(world);
     let is_late = is_untold || world.now - world.connection.changed_at < 1000;
     if object.spec.teams_user.is_some() && (is_denied(world, object) || is_late) {
-        // Nobody can revoke it, so its Secret goes at once: by the policy that the watch had told.
+        // It cannot be revoked, so its Secret is deleted at once, by the policy that the watch had
+        // reported.
         return Ok(());
     }
     if is_suspended(world, object) || is_denied(world, object) {
-        // No other comes; it goes when its token has ended.
+        // There is no replacement; the Secret is deleted when its token has expired.
         let text = text_in(former, "token").unwrap_or_default();
         let token = world.service.token(&text);
         // Answers are dated in whole seconds.
@@ -715,7 +720,8 @@ fn moved_before(world: &World, by: &Key, object: &AcsToken, former: &Secret) -> 
     Ok(())
 }
 
-/// Whether nothing may be issued for the object, by its own spec or its identity's.
+/// Whether no token may be issued for the object, because its own spec or its identity's suspends
+/// it.
 pub fn is_suspended(world: &World, object: &AcsToken) -> bool {
     let identity = world
         .cluster
@@ -724,7 +730,7 @@ pub fn is_suspended(world: &World, object: &AcsToken) -> bool {
     object.spec.suspend == Some(true) || identity.is_some_and(|it| it.spec.suspend == Some(true))
 }
 
-/// Whether the policy forbids the object to have a token.
+/// Whether the policy denies the object a token.
 pub fn is_denied(world: &World, object: &AcsToken) -> bool {
     let limits = world.limits(object);
     let identity = world
@@ -742,7 +748,7 @@ pub fn is_denied(world: &World, object: &AcsToken) -> bool {
             .is_some()
 }
 
-/// The objects that have this id.
+/// Returns the objects that have this id.
 pub fn with_id<'a>(world: &'a World, id: &'a str) -> impl Iterator<Item = &'a AcsIdentity> {
     let all = world.cluster.identities.values();
     all.filter(move |identity| {
@@ -756,7 +762,8 @@ fn token_of<'a>(world: &'a World, uid: &str) -> Option<&'a AcsToken> {
     all.find(|token| token.uid().as_deref() == Some(uid))
 }
 
-/// Whose a Secret is, by the contract: its controller's, or with none, its annotation's.
+/// Returns the UID of a Secret's owner, by the contract: its controller, or without one, its
+/// annotation.
 fn owner_uid(metadata: &ObjectMeta) -> Option<String> {
     let mut owners = metadata.owner_references.iter().flatten();
     let controller = owners.find(|owner| owner.controller == Some(true));
@@ -770,7 +777,7 @@ pub fn is_ours(metadata: &ObjectMeta, object: &AcsToken) -> bool {
         && owner_uid(metadata) == object.uid()
 }
 
-/// What a Secret tells of its token, if its bytes are that token.
+/// Returns the record of a Secret's token, if its bytes are that token.
 pub fn facts_in(secret: &Secret) -> Option<TokenRecord> {
     let record = TokenRecord::from_annotations(secret.metadata.annotations.as_ref()?)?;
     let text = SecretString::from(text_in(secret, "token")?);

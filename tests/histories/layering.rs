@@ -1,4 +1,4 @@
-//! What may import what: a shared module knows no slice, and slices don't go round in circles.
+//! Rules for imports: a shared module imports no slice, and slices have no circular imports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// The modules from below to above: each may import those before it only.
+/// Modules from bottom to top: each may import only those before it.
 const LAYERS: [&[&str]; 11] = [
     &["pasted"],
     &["acs"],
@@ -20,14 +20,14 @@ const LAYERS: [&[&str]; 11] = [
     &["connection", "revocation", "token", "identity"],
     &["operator"],
 ];
-/// Which slice may import which others.
+/// Allowed imports between slices.
 const SLICES: [(&str, &[&str]); 4] = [
     ("connection", &[]),
     ("revocation", &[]),
     ("token", &["connection"]),
     ("identity", &["token", "revocation"]),
 ];
-/// What these modules import of those above or beside them, and why.
+/// Exceptions: imports of modules above or in the same layer, and the reason.
 const EXCEPTIONS: [(&str, &str, &str); 2] = [
     (
         "metrics",
@@ -99,7 +99,7 @@ fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// The modules that stand right behind `crate::`: one, or those of a group.
+/// Returns the modules named directly after `crate::`: one, or those of a group.
 fn names_in(text: &str) -> Vec<String> {
     let Some(group) = text.strip_prefix('{') else {
         return vec![first_word(text)];
@@ -128,7 +128,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(is_part).collect()
 }
 
-/// All files of a module, with their text.
+/// Returns all files of a module, with their text.
 fn sources(root: &Path, module: &str) -> Vec<(String, String)> {
     let mut files = vec![root.join(format!("{module}.rs"))];
     let mut folders = vec![root.join(module)];

@@ -1,17 +1,18 @@
-//! The shipped operator driven through random histories: its queue and its runs behind a door
-//! (`engine::World`) whose other side is a model of the API server and of ACS, with crashes between
-//! any two effects, lost answers, stale views, clocks that jump, and users who change their minds.
-//! After each step the invariants of the contract are checked, and at the end that everything has
-//! come right.
+//! Random histories of the shipped operator: its queue and its reconciles run on an `engine::World`
+//! whose implementation is a model of the API server and of ACS, with crashes between any two
+//! effects, lost answers, stale views, clocks that jump, and users who change their minds. The
+//! invariants of the contract are checked after each step, and the final state at the end.
 //!
-//! - `events`: what a history is made of; `history`: lets it happen.
-//! - `small`: small worlds, searched as a whole; `written`: what a search found once.
-//! - `cluster`, `service`, `world`: the API server, ACS, and the wire and the time between.
-//! - `operator`: a process of the operator; `door`: its way to the world; `successor`: another process.
+//! - `events`: events of a history; `history`: executes it.
+//! - `small`: small worlds, searched exhaustively; `written`: regression tests found by a search.
+//! - `cluster`, `service`, `world`: the API server, ACS, and the network and time between them.
+//! - `operator`: a process of the operator; `door`: its access to the world; `successor`: another
+//!   process.
 //! - `connection`: the connection and its keys.
-//! - `teams`: a Teams user and their Entra token; `others`: who else writes Secrets; `backup`: what comes back.
-//! - `workloads`: what is restarted when its token is another.
-//! - `truth`: what is owed to users; `invariants`, `running`, `rest`: what must hold.
+//! - `teams`: a Teams user and their Entra token; `others`: other clients that write Secrets;
+//!   `backup`: restored objects.
+//! - `workloads`: workloads that are restarted when their token changes.
+//! - `truth`: what the contract owes to users; `invariants`, `running`, `rest`: what must hold.
 
 #![allow(
     clippy::expect_used,
@@ -67,12 +68,12 @@ use std::{
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-/// Histories in all, unless `HISTORIES` says another number.
+/// Number of histories, unless `HISTORIES` sets another.
 const HISTORIES: u64 = 50_000;
-/// Where they begin, unless `HISTORIES_SEED` says another number: the same for everybody, so that
-/// what fails is a change and not the day. `make histories` explores.
+/// Seed, unless `HISTORIES_SEED` sets another: the same everywhere, so that a failure is caused by
+/// a change and not by chance. `make histories` explores other seeds.
 const SEED: u64 = 1;
-/// How many run side by side; each has a seed of its own, so the number is part of the seed.
+/// Number of threads; each has a seed of its own, so the number is part of the seed.
 const THREADS: u64 = 2;
 
 #[test]
@@ -101,7 +102,7 @@ fn no_history_breaks_an_invariant() {
     }
 }
 
-/// Runs so many histories; the shrunk one that broke an invariant, and its story.
+/// Runs this many histories; returns the shrunk history that violated an invariant, with its story.
 fn run(seed: u64, histories: u32, steps: &AtomicU64, is_over: &AtomicBool) -> Option<String> {
     let config = Config {
         cases: histories,
@@ -116,7 +117,7 @@ fn run(seed: u64, histories: u32, steps: &AtomicU64, is_over: &AtomicBool) -> Op
     let strategy = (events::setup(), events::events());
     let is_shrinking = Cell::new(false);
     let ran = runner.run(&strategy, |(setup, events)| {
-        // The other thread has found one.
+        // The other thread has found a failure.
         if is_over.load(Ordering::Relaxed) && !is_shrinking.get() {
             return Ok(());
         }
@@ -124,7 +125,7 @@ fn run(seed: u64, histories: u32, steps: &AtomicU64, is_over: &AtomicBool) -> Op
         steps.fetch_add(outcome.steps, Ordering::Relaxed);
         match outcome.broken {
             None => Ok(()),
-            // The same invariant, not any other, is what shrinking must keep.
+            // Shrinking must preserve the violation of the same invariant.
             Some(broken) => {
                 is_shrinking.set(true);
                 is_over.store(true, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! One process of the operator: the shipped queue and runs, with the watches of this world. It ends
-//! with a crash, and another begins.
+//! Process of the operator: the shipped queue and reconciles, with the watches of this world. It
+//! ends with a crash, and another begins.
 
 use std::{
     cell::RefCell,
@@ -46,14 +46,14 @@ use crate::{
     world::{ApiAnswer, ApiCall, BEGIN, Key, Message, Reply, State, TRIP, World},
 };
 
-/// After this long a deletion goes on without ACS (I3).
+/// Time after which a deletion continues without ACS (I3).
 pub const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 type Run = Pin<Box<dyn Future<Output = Result<Rested, cluster::Error>>>>;
 
 pub struct Operator {
     pub context: Arc<Context>,
-    /// Whether it reaches the Lease.
+    /// Whether it can reach the Lease.
     pub renews: bool,
     is_stopping: bool,
     world: Rc<RefCell<World>>,
@@ -61,13 +61,13 @@ pub struct Operator {
     requeued: UnboundedReceiver<ObjectKey>,
     queue: Queue,
     runs: BTreeMap<Key, Run>,
-    /// Until when watches tell nothing.
+    /// Times until which watches deliver nothing.
     pub held: [Millis; WATCHES],
-    /// Runs that were begun.
+    /// Number of started reconciles.
     pub started: usize,
 }
 
-/// What may happen next.
+/// Possible next step.
 #[derive(Clone, Debug)]
 enum Action {
     Return(usize),
@@ -78,7 +78,7 @@ enum Action {
 }
 
 impl Operator {
-    /// A process that has just listed everything.
+    /// Starts a process, which has just listed everything.
     pub fn start(world: &Rc<RefCell<World>>) -> Self {
         let (requeue, requeued) = Requeue::channel();
         let process = {
@@ -163,7 +163,7 @@ impl Operator {
         knows_policy(&mut world);
     }
 
-    /// The process ends; calls on the wire get there or not.
+    /// Ends the process; calls in flight arrive or not.
     pub fn crash(&mut self, fates: u8) {
         self.runs.clear();
         let mut world = self.world.borrow_mut();
@@ -174,18 +174,18 @@ impl Operator {
         *self = Self::start(&Rc::clone(&self.world));
     }
 
-    /// Is asked to stop: no call is begun any more.
+    /// Requests the process to stop: it begins no further call.
     pub fn stop(&mut self) {
         self.is_stopping = true;
         self.context.calls.close();
     }
 
-    /// Whether everything that was begun is recorded.
+    /// Whether the answers of all begun calls are recorded.
     pub fn is_stopped(&self) -> bool {
         self.runs.is_empty() && self.context.calls.is_idle()
     }
 
-    /// While it stops, what was answered is recorded.
+    /// Records answers while the process stops.
     fn record_answers(&mut self) {
         let calls = self.context.calls.clone();
         while let Some((key, attempts)) = self.queue.start_where(|key| calls.has_answer(key)) {
@@ -193,7 +193,7 @@ impl Operator {
         }
     }
 
-    /// Goes on with all that it wants to do, as far as that needs no answer.
+    /// Runs everything that needs no answer.
     pub fn go_on(&mut self) {
         self.drain();
         let keys: Vec<Key> = self.runs.keys().cloned().collect();
@@ -205,7 +205,7 @@ impl Operator {
         }
     }
 
-    /// Has every object looked at.
+    /// Requeues every object.
     pub fn resync(&self) {
         let world = self.world.borrow();
         for identity in world.cluster.identities.values() {
@@ -213,7 +213,7 @@ impl Operator {
         }
     }
 
-    /// Does one of the things that may happen next; false when there is none.
+    /// Executes one of the possible next steps; returns false if there is none.
     pub fn step(&mut self, choice: usize) -> bool {
         if self.renews {
             let mut world = self.world.borrow_mut();
@@ -240,7 +240,7 @@ impl Operator {
         true
     }
 
-    /// How many things may happen next.
+    /// Returns the number of possible next steps.
     pub fn choices(&mut self) -> usize {
         self.drain();
         self.actions().len()
@@ -271,7 +271,7 @@ impl Operator {
         actions
     }
 
-    /// Takes in which objects are to be looked at.
+    /// Takes the objects to reconcile from the channels.
     fn drain(&mut self) {
         self.door.poll_spawned();
         while let Ok(key) = self.requeued.try_recv() {
@@ -279,13 +279,13 @@ impl Operator {
         }
     }
 
-    /// The time by a monotonic clock.
+    /// Returns the monotonic time.
     fn elapsed(&self) -> Duration {
         let millis = self.world.borrow().now - BEGIN;
         Duration::from_millis(millis.cast_unsigned())
     }
 
-    /// When something happens by itself: a timer, or the end of a call that hangs.
+    /// Returns when something happens by itself: a timer, or the end of a hanging call.
     pub fn next_moment(&self) -> Option<Millis> {
         let world = self.world.borrow();
         let calls = world.calls.iter().filter_map(|call| match call.state {
@@ -306,12 +306,12 @@ impl Operator {
             .min()
     }
 
-    /// Whether every run has ended, and well; ACS may be waited for.
+    /// Whether every reconcile has finished successfully; a wait for ACS is allowed.
     pub fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.queue.is_settled()
     }
 
-    /// Which objects run now.
+    /// Returns the objects whose reconcile runs now.
     pub fn running(&self) -> Vec<String> {
         self.runs.keys().map(ToString::to_string).collect()
     }
@@ -353,7 +353,7 @@ impl Operator {
         }
     }
 
-    /// A watch that was broken off lists what is there, and goes on from that.
+    /// Lists the objects of a broken watch, which then continues from there.
     fn list_anew(&self, watch: usize) {
         fn list<K: Packable>(
             view: &View<K>,
@@ -471,7 +471,7 @@ impl Operator {
         drop(world);
         match call.message {
             Message::Api(_) => self.poll(&call.by),
-            // No run waits for it: it requeues its object.
+            // No reconcile waits for it: its completion requeues the object.
             Message::Acs(..) => self.door.poll_spawned(),
         }
     }
@@ -488,7 +488,7 @@ impl Operator {
         let now = self.world.borrow().local();
         let how = ended(&result, now);
         let attempts = self.queue.ended(key, how, self.elapsed());
-        // Once, something may have changed between the two.
+        // The first time, something may have changed between the two.
         if let (Ok(Rested::NoProgress(step)), true) = (&result, attempts > 1) {
             let mut world = self.world.borrow_mut();
             let checked = invariants::on_no_progress(&world, key, step);
@@ -497,7 +497,7 @@ impl Operator {
     }
 }
 
-/// The operator knows the policy as it is now, unless its watch has more to tell.
+/// Records that the operator knows the current policy, unless its watch has more to deliver.
 fn knows_policy(world: &mut World) {
     if !connection::is_untold(world) {
         is_told_policy(world);
@@ -510,7 +510,7 @@ fn is_told_policy(world: &mut World) {
 }
 
 fn context(requeue: Requeue, door: ProcessDoor) -> Context {
-    /// Makes credentials, and calls nobody; made once.
+    /// Real client for credentials, which sends no requests; created once.
     static OUTSIDE: OnceLock<(Acs, Arc<Metrics>, Runtime)> = OnceLock::new();
     let (acs, metrics, _) = OUTSIDE.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,4 +1,4 @@
-//! What others do to Secrets and objects of ours: replicators, people, backups.
+//! Changes to Secrets and the operator's objects by others: replicators, people, backups.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -12,10 +12,10 @@ use crate::{
     world::World,
 };
 
-/// Copies of Secrets end like this: they lie in another namespace, as far as owners go.
+/// Suffix of copied Secrets: for owner references, they are in another namespace.
 pub const COPY: &str = "-copy";
 
-/// A replicator copies a Secret with labels and annotations, without its owner.
+/// Copies a Secret with labels and annotations, without its owner, as a replicator does.
 pub fn copy(world: &mut World, name: &str) {
     let Some(mut copy) = world.cluster.secrets.get(name).cloned() else {
         return;
@@ -29,7 +29,7 @@ pub fn copy(world: &mut World, name: &str) {
     }
 }
 
-/// Somebody edits one annotation of ours: into the past, the future, or nonsense.
+/// Edits one annotation of the operator: to the past, the future, or an invalid value.
 pub fn annotate(world: &mut World, name: &str, how: u8) {
     const KEYS: [&str; 6] = [
         "issued-at",
@@ -57,8 +57,8 @@ pub fn annotate(world: &mut World, name: &str, how: u8) {
     });
 }
 
-/// Somebody takes the finalizers off an object; one that was being deleted is gone, and with it what it
-/// was owed.
+/// Removes the finalizers from an object; if it was being deleted, it is gone together with what
+/// was owed to it.
 pub fn strip_finalizer(world: &mut World, number: u8) {
     let number = usize::from(number);
     if let Some(name) = IDENTITIES.get(number) {

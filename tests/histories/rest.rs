@@ -1,4 +1,4 @@
-//! What must hold when everything has come to rest: for a moment, and at the end.
+//! Invariants at rest: temporarily, and at the end.
 
 use std::collections::BTreeSet;
 
@@ -36,10 +36,11 @@ macro_rules! hold {
     };
 }
 
-/// A wait for ACS that is no longer than this need not be told.
+/// Maximum wait for ACS that need not be reported.
 const QUIET: Millis = 3_100;
 
-/// Nothing more happens without time: what every user may rely on, whatever hangs.
+/// Checks what every user may rely on when nothing more happens without the passing of time,
+/// regardless of hanging calls.
 pub fn check(history: &History) {
     let mut world = history.world.borrow_mut();
     let is_deaf = world.is_api_down || world.cluster.denies_ours;
@@ -57,7 +58,7 @@ fn at_rest(world: &World, operator: &Operator) -> Checked {
             .calls
             .stage(&ObjectRef::from_obj(object).into());
         let local = world.local().as_millisecond();
-        // What lies on both sides of a jump has no length by that clock.
+        // A duration across a jump cannot be measured with that clock.
         let has_jumped = world.jumped_at.is_some_and(|at| world.now - at < QUIET);
         let is_moment = call.since().is_some_and(|since| {
             has_jumped || (0..QUIET).contains(&(local - since.as_millisecond()))
@@ -78,7 +79,7 @@ fn at_rest(world: &World, operator: &Operator) -> Checked {
     Ok(())
 }
 
-/// T1, T5: the Secret of a Ready token holds one that works.
+/// T1, T5: checks that the Secret of a Ready token holds a working token.
 pub fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
     let name = object.name_any();
     let secret = world.cluster.secrets.get(&object.secret_name());
@@ -93,7 +94,7 @@ pub fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
     };
     let now = world.service_time();
     let late = now - token.expires;
-    // Answers are dated in whole seconds, and a clock that jumps is followed as far as it jumps.
+    // Answers are dated in whole seconds, and the estimate of a jumping clock is off by the jump.
     let tolerance = 2_500 + (world.jumped - token.jumped);
     hold!(
         late <= tolerance,
@@ -106,7 +107,7 @@ pub fn is_truly_ready(world: &World, object: &AcsToken) -> Checked {
             ));
         }
         Some(Revoker::Straggler) => {
-            // The next one is due, as long as that takes.
+            // The next token is due, and issuing takes this long.
             let status = object.status.as_ref();
             let is_tried = status.is_some_and(|status| status.last_failure.is_some())
                 || secret.immutable == Some(true)
@@ -142,12 +143,13 @@ fn unsettled_until(world: &World, object: &AcsToken) -> Option<Timestamp> {
     known.max()
 }
 
-/// I3: what is deleted is gone in time.
+/// I3: checks that a deleted object is gone in time.
 fn goes_in_time<K: Resource>(world: &World, object: &K, name: &str) -> Checked {
     let Some(since) = &object.meta().deletion_timestamp else {
         return Ok(());
     };
-    // The time is counted by the operator's clock, from when the process saw it at the latest.
+    // The time counts by the operator's clock, at the latest from when the process saw the
+    // deletion.
     let deleted = since.0.as_millisecond();
     let span = Millis::try_from(DEADLINE.as_millis()).unwrap();
     let again = if world.local_offset < 0 { span } else { 60_000 };
@@ -172,28 +174,28 @@ fn has_forbidden_label(object: &AcsToken) -> bool {
     keys.any(|key| key.contains("argocd"))
 }
 
-/// A first key that never worked is tried once more after a restart: no status may tell it.
+/// A first key that never worked is tried once more after a restart: no status may disclose it.
 fn forgets_a_refusal(world: &World) -> bool {
     let told = connection::status(&world.cluster).refused_credentials;
     let is_told = |first: &str| told.iter().any(|one| one == first);
     let first = world.connection.credential();
     let is_unknown =
         first.is_some_and(|first| !world.service.keys.contains(first) && !is_told(first));
-    // Nor does a restart know of a refusal that nobody has tried since.
+    // After a restart, a rejection is unknown until a call has tried the key.
     let conditions = connection::status(&world.cluster).conditions;
     is_unknown || ready_reason(&conditions) == Some(Reason::CredentialRefused)
 }
 
 fn has_good_credential(world: &World) -> bool {
     let takes = |credential| world.service.keys.contains(credential);
-    // That the second one has to be used instead is found at the next call only.
+    // That the second key must be used instead is only found by the next call.
     let accepted = connection::status(&world.cluster).credential;
     let mut found = world.connection.credentials();
     world.connection.credential().is_some_and(takes)
         || found.any(|one| Some(one) == accepted.as_deref() && takes(one))
 }
 
-/// All faults end. Then everything must come right by itself, and stay so at no cost.
+/// Ends all faults. Then everything must settle by itself, and remain so without further calls.
 pub fn conclude(history: &mut History) {
     {
         let mut world = history.world.borrow_mut();
@@ -216,7 +218,7 @@ pub fn conclude(history: &mut History) {
         let next = (former + 1) % keys().len();
         history.apply(Event::UseKey(u8::try_from(next).unwrap()));
     }
-    // A service's clock that has stepped back costs a pause of as long.
+    // A service's clock that has stepped back causes a pause of the same length.
     let stepped = history.world.borrow().stepped;
     history.wait(30 * 60_000 + stepped);
     if history.is_broken() {
@@ -229,7 +231,7 @@ pub fn conclude(history: &mut History) {
     }
 }
 
-/// T3, K4: a restart and a look at everything cost nothing.
+/// T3, K4: checks that a restart and reconciling everything cause no calls.
 fn stays_at_rest(history: &mut History) {
     const SPAN: Millis = 20_000;
     let costs = |world: &World| (world.cluster.writes, world.truth.calls);
@@ -237,7 +239,7 @@ fn stays_at_rest(history: &mut History) {
     {
         return;
     }
-    // Secrets of others are not watched: what was done to them is found at the next look.
+    // Secrets of others are not watched: changes to them are found by the next reconcile.
     history.operator.resync();
     history.settle();
     let before = costs(&history.world.borrow());
@@ -271,7 +273,7 @@ fn stays_at_rest(history: &mut History) {
     }
 }
 
-/// A renewal or another try falls into the next moments.
+/// Whether a renewal or a retry is due within the span.
 fn is_something_due(world: &World, span: Millis) -> bool {
     let local = world.local().as_millisecond();
     let is_failing = world
@@ -389,7 +391,7 @@ fn at_the_end(world: &World) -> Checked {
     nothing_is_lost(world)
 }
 
-/// The identity in ACS is gone or another's, by no doing of ours.
+/// Whether the identity in ACS was deleted or moved to another resource by others.
 fn is_out_of_reach(world: &World, identity: &AcsIdentity) -> bool {
     let status = identity.status.as_ref();
     let id = status.and_then(|status| status.identity_id.as_ref());
@@ -445,7 +447,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         return Ok(());
     }
     if identity.is_some_and(|identity| !is_suspended && !has_id && !is_ready_identity(identity)) {
-        // The policy does not let it be adopted.
+        // The policy forbids its adoption.
         hold!(
             !ready
                 && matches!(
@@ -475,7 +477,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let is_taken = secret.is_some_and(|secret| !is_ours(&secret.metadata, object));
     let is_forbidden = has_forbidden_label(object);
     let is_denied = is_denied(world, object);
-    // Nobody looks for the Secret of a token that is withheld.
+    // The Secret of a withheld token is not checked.
     let is_withheld = is_suspended && reason == Some(Reason::Suspended)
         || is_denied && reason == Some(Reason::PolicyDenied);
     if is_taken || secret.is_none() && !is_first {
@@ -497,7 +499,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let is_allowed = held
             .is_some_and(|held| world.limits(object).denial(&held.parameters).is_none())
             && world.connection.serves;
-        // What is suspended stays Ready as long as its token works.
+        // A suspended object stays Ready as long as its token works.
         let is_told = reason == Some(expected) && (!ready || is_suspended);
         hold!(
             is_told || ready && is_allowed && !is_suspended,
@@ -506,7 +508,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         let is_denied_identity =
             identity.is_some_and(|identity| world.is_denied_identity(identity));
         let lives = held.is_some_and(|held| world.service.lets_in(held, world.service_time()));
-        // A lost call may have revoked it: nobody can know.
+        // A lost call may have revoked it, which cannot be known.
         let is_unsure = held.is_some_and(|held| {
             unsettled_until(world, object)
                 .is_some_and(|until| held.issued.div_euclid(1000) <= until.as_second())
@@ -589,7 +591,8 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
     let works = |token: &Token| {
         let is_others_doing = token.revoked == Some(Revoker::Stranger)
             || token.revoked == Some(Revoker::Straggler) && world.jumped > 0;
-        // A clock that jumps after an issue is covered up to the renewal margin, not further (C3).
+        // A clock that jumps after a token was issued is tolerated up to the renewal margin, not
+        // further (C3).
         let is_clock = world.service_time() >= token.expires && world.jumped > token.jumped;
         world.service.lets_in(token, world.service_time()) || is_others_doing || is_clock
     };
@@ -597,7 +600,8 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         token.is_some_and(works),
         "R1, T1: Secret {wanted} holds a dead token in the end"
     );
-    // A run comes a moment after what it waits for, and its call is on the way for another.
+    // A reconcile starts a moment after the time it waits for, and its call is in flight for
+    // another.
     let is_late = world.local() > renew_at(object, &record) + SignedDuration::from_secs(1);
     hold!(
         !is_late || world.jumped > 0,
@@ -611,7 +615,7 @@ fn is_ready_identity(identity: &AcsIdentity) -> bool {
     status.is_some_and(|status| is_ready(&status.conditions))
 }
 
-/// I1, I3: what is in ACS is known, or counted.
+/// I1, I3: checks that everything in ACS is known, or counted.
 fn nothing_is_lost(world: &World) -> Checked {
     let live = world.cluster.identities.values();
     for object in live.chain(world.truth.gone.values()) {

@@ -1,5 +1,4 @@
-//! What must hold at every instant while everything goes on: honesty, and that nothing costs more
-//! than it must.
+//! Invariants while everything runs: truthful statuses, and bounded cost.
 
 use acs_identity_operator::crd::is_ready;
 use kube::{Resource, ResourceExt};
@@ -11,19 +10,20 @@ use crate::{
     world::{BEGIN, Key, World},
 };
 
-/// A Ready token may be untrue for so long after the world has changed it.
+/// Maximum time for which a Ready condition may be wrong after the world has changed.
 const UNTRUE: Millis = 10_000;
-/// What was denied is tried again at least this often.
+/// Maximum interval of retries after an admission denial.
 pub const DENIED: Millis = 60_000;
-/// A status may tell of a former generation for so long.
+/// Maximum time for which a status may describe a former generation.
 const STALE: Millis = 30_000;
-/// Calls and writes of one object that come with it, and with each thing that happens.
+/// Calls and writes of one object that are allowed initially, and for each event.
 const AT_FIRST: u64 = 40;
 const PER_EVENT: u64 = 14;
-/// Calls and writes of one object in each span that goes by: a renewal, or a repair, or another try.
+/// Calls and writes of one object that are allowed in each span of time: a renewal, a repair, or a
+/// retry.
 const PER_SPAN: u64 = 4;
 
-/// A statement that is not true now, and how long it may be so.
+/// Statement that is wrong now, and the maximum time that it may be.
 struct Untrue {
     uid: String,
     about: &'static str,
@@ -31,7 +31,7 @@ struct Untrue {
     why: String,
 }
 
-/// Looks at what is told at this instant.
+/// Checks all statuses at this instant.
 pub fn check(history: &History) {
     let mut world = history.world.borrow_mut();
     let now = world.now;
@@ -104,7 +104,7 @@ fn stale<K: Resource<DynamicType = ()>>(object: &K, told: Option<i64>) -> Option
     })
 }
 
-/// K5: another call to ACS or write of the object arrives.
+/// K5: records a call to ACS or a write of the object.
 pub fn spend(world: &mut World, by: &Key) {
     let spent = world.truth.spent.entry(by.clone()).or_default();
     *spent += 1;

@@ -1,4 +1,4 @@
-//! The ACS identity service: identities, tokens, revocations, keys, and its own clock.
+//! ACS identity service: identities, tokens, revocations, keys, and its own clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,13 @@ use acs_identity_operator::{
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
-/// Milliseconds, of whichever clock.
+/// Milliseconds by any of the clocks.
 pub type Millis = i64;
 
-/// What the operator asks the service for.
+/// Request of the operator to the service.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// `uid`: for which object; the service does not see it unless it is the custom id.
+    /// `uid`: UID of the object; the service does not see it unless it is the custom id.
     Create {
         custom_id: Option<String>,
         uid: String,
@@ -25,7 +25,7 @@ pub enum Request {
         parameters: TokenParameters,
         uid: String,
         why: &'static str,
-        /// The Entra token, where it is exchanged.
+        /// Entra token, in case of an exchange.
         user_token: Option<String>,
     },
     Revoke {
@@ -36,7 +36,7 @@ pub enum Request {
     },
 }
 
-/// A success; `date` is the answer's `Date`, in seconds.
+/// Success; `date` is the answer's `Date`, in seconds.
 #[derive(Clone, Debug)]
 pub enum Success {
     Created(String),
@@ -45,7 +45,7 @@ pub enum Success {
     Deleted,
 }
 
-/// A failure, as the client tells it after its own retries.
+/// Failure, as the client reports it after its own retries.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: Kind,
@@ -65,14 +65,14 @@ impl Failure {
     }
 }
 
-/// Who killed a token.
+/// Revoker of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoker {
     /// The operator, by a call that was answered or may still be.
     Operator,
-    /// A call of the operator that came long after its answer was given up.
+    /// A call of the operator that arrived long after the operator gave up its answer.
     Straggler,
-    /// Somebody else.
+    /// Another client.
     Stranger,
 }
 
@@ -80,62 +80,62 @@ pub enum Revoker {
 pub struct Token {
     pub text: String,
     pub fingerprint: String,
-    /// The UID of the object that it was issued for.
+    /// UID of the object that it was issued for.
     pub uid: String,
     pub parameters: TokenParameters,
     pub why: &'static str,
-    /// The Entra token that it was exchanged for, and when that ends, by the service's clock.
+    /// Entra token that it was exchanged for, and its expiry, by the service's clock.
     pub exchanged_for: Option<(String, Millis)>,
     /// Both by the service's clock.
     pub issued: Millis,
     pub expires: Millis,
-    /// The credential that it was made with.
+    /// Credential that it was issued with.
     pub key: String,
     pub revoked: Option<Revoker>,
-    /// The process that lives now has had it as an answer.
+    /// Whether the current process received it as an answer.
     pub is_known: bool,
-    /// It reached a Secret.
+    /// Whether it was written to a Secret.
     pub is_stored: bool,
-    /// It reached a status.
+    /// Whether it was written to a status.
     pub is_told: bool,
-    /// Its Secret was destroyed by someone else before the status told it.
+    /// Whether its Secret was destroyed by others before it was written to the status.
     pub is_lost: bool,
-    /// How far the clocks had jumped in all when it was issued.
+    /// Sum of the clock jumps before it was issued.
     pub jumped: Millis,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     pub custom_id: Option<String>,
-    /// The UID of the object that it was created for; none for one that existed before.
+    /// UID of the object that it was created for; `None` if it existed before.
     pub made_for: Option<String>,
-    /// Tokens of this second or before are dead, and by whom.
+    /// Second up to which all tokens are invalid, and the revoker.
     pub valid_after: Option<(i64, Revoker)>,
     pub tokens: Vec<Token>,
     pub is_deleted: bool,
-    /// It belongs to another resource now.
+    /// Whether it belongs to another resource now.
     pub is_not_owned: bool,
 }
 
 #[derive(Debug)]
 pub struct Service {
     pub identities: BTreeMap<String, Identity>,
-    /// The credentials that it takes.
+    /// Accepted credentials.
     pub keys: BTreeSet<String>,
     pub is_down: bool,
-    /// How long a minute of a token's life lasts.
+    /// Duration of a minute of token lifetime.
     pub minute: Millis,
-    /// It grants no more, in minutes.
+    /// Maximum granted lifetime, in minutes.
     pub most_minutes: u32,
-    /// All Entra tokens of the Teams user, and when they end.
+    /// All Entra tokens of the Teams user, with their expiry.
     pub user_tokens: BTreeMap<String, Millis>,
-    /// A token outlives the Entra token that it was exchanged for by so much.
+    /// Time by which a token outlives the Entra token that it was exchanged for.
     pub exchange_outlives: Option<Millis>,
     made: usize,
 }
 
 impl Token {
-    /// How long it lives.
+    /// Returns the lifetime.
     pub fn life(&self) -> Millis {
         self.expires - self.issued
     }
@@ -155,7 +155,7 @@ impl Service {
         }
     }
 
-    /// An identity, made by us or by someone else.
+    /// Creates an identity, for the operator or for another client.
     pub fn make(&mut self, custom_id: Option<&str>, made_for: Option<&str>) -> String {
         let known = self.identities.iter().find(|(_, identity)| {
             custom_id.is_some() && identity.custom_id.as_deref() == custom_id
@@ -174,7 +174,7 @@ impl Service {
         id
     }
 
-    /// Does what is asked for, at `now` of its clock.
+    /// Executes a request, at `now` by the service's clock.
     pub fn answer(
         &mut self,
         request: &Request,
@@ -228,7 +228,7 @@ impl Service {
                     is_lost: false,
                     jumped,
                 };
-                // The service tells tokens apart by whole seconds only (R3).
+                // The service distinguishes tokens by whole seconds only (R3).
                 let dead = identity
                     .valid_after
                     .filter(|(second, _)| *second >= now.div_euclid(1000));
@@ -254,7 +254,7 @@ impl Service {
         }
     }
 
-    /// Kills every token of the second of `now` and before.
+    /// Revokes every token issued up to and including the second of `now`.
     pub fn revoke(&mut self, id: &str, now: Millis, revoker: Revoker) -> Result<(), Failure> {
         let second = now.div_euclid(1000);
         let identity = self.identity(id)?;
@@ -281,7 +281,7 @@ impl Service {
         }
     }
 
-    /// The token with these bytes.
+    /// Returns the token with these bytes.
     pub fn token(&self, text: &str) -> Option<&Token> {
         self.tokens().find(|token| token.text == text)
     }
@@ -298,7 +298,7 @@ impl Service {
             .flat_map(|identity| &mut identity.tokens)
     }
 
-    /// Whether a client that shows the token gets in at `now` of the service's clock.
+    /// Whether the service accepts the token at `now` by its clock.
     pub fn lets_in(&self, token: &Token, now: Millis) -> bool {
         let is_gone = self.identities.values().any(|identity| {
             identity.is_deleted && identity.tokens.iter().any(|other| other.text == token.text)

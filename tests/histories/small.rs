@@ -1,5 +1,6 @@
-//! Small worlds, searched as a whole: an identity, two tokens and one thing that a user does, in every
-//! order that differs in so many places from the usual one, with every crash and every lost answer.
+//! Exhaustive search of small worlds: an identity, two tokens and one user action, in every order
+//! that differs from the usual one in a limited number of places, with every crash and every lost
+//! answer.
 
 use std::fmt::Write as _;
 
@@ -11,25 +12,25 @@ use crate::{
     world::{BEGIN, Fault},
 };
 
-/// In how many places the order differs, unless `DEVIATIONS` says another number.
+/// Number of places where the order differs, unless `DEVIATIONS` sets another.
 const DEVIATIONS: usize = 1;
-/// What happens later than this is not disturbed: everything has come to rest by then.
+/// Time after which nothing is disturbed: everything has settled by then.
 const HORIZON: Millis = 60_000;
 
-/// How a history differs from the usual one, at one step.
+/// Deviation of a history from the usual one, at one step.
 #[derive(Clone, Copy, Debug)]
 enum Deviation {
-    /// Something else happens first.
+    /// Another step happens first.
     Order(usize),
-    /// The process ends; what it has on the wire gets there, or not.
+    /// The process crashes; its calls in flight arrive or not.
     Crash(u8),
-    /// The next call to ACS is done, and its answer lost.
+    /// The next call to ACS is executed, and its answer is lost.
     LostAnswer,
     /// The next write to the API server gets no answer; done or not.
     LostWrite { done: bool },
 }
 
-/// What was done, and how many things could have happened at each step.
+/// Result of a run: the violated invariant, and the number of possible steps at each step.
 struct Played {
     broken: Option<String>,
     choices: Vec<usize>,
@@ -64,7 +65,7 @@ fn no_small_world_breaks_an_invariant() {
     assert!(played > 100, "nothing was searched: {played}");
 }
 
-/// Plays the plan, and all that differ from it later in so many further places.
+/// Runs the plan, and all variants that deviate later in further places, up to this many.
 fn search(
     setup: Setup,
     scenario: &[Event],
@@ -144,7 +145,7 @@ impl History {
         self.operator.step(0);
     }
 
-    /// Time goes on until something happens by itself, if that is before `latest`.
+    /// Lets time pass until something happens by itself, if that is before `latest`.
     fn pass_to_next_moment(&mut self, latest: Millis) -> bool {
         let next = self.operator.next_moment().filter(|next| *next < latest);
         if let Some(next) = next {

@@ -1,4 +1,4 @@
-//! A history in words, for whoever has to understand a failure.
+//! Description of a history in words, for investigating a failure.
 
 use acs_identity_operator::{
     crd::{Reason, is_ready, ready_reason},
@@ -13,7 +13,7 @@ use crate::{
     world::{ApiCall, Reply, State, text_in},
 };
 
-/// A call to the API server.
+/// Describes a call to the API server.
 pub fn of_call(call: &ApiCall) -> String {
     match call {
         ApiCall::ReadSecret(name) => format!("reads Secret {name}"),
@@ -108,12 +108,12 @@ fn of_conditions(conditions: &[Condition]) -> String {
     format!("{ready} ({reason})")
 }
 
-/// What came of it.
+/// Describes its result.
 pub fn of_refusal(refused: Option<Refused>) -> String {
     refused.map_or("done".to_owned(), |refused| format!("{refused:?}"))
 }
 
-/// A call to the service.
+/// Describes a call to the service.
 pub fn of_request(request: &Request) -> String {
     match request {
         Request::Create { custom_id, .. } => {
@@ -135,7 +135,7 @@ pub fn of_request(request: &Request) -> String {
     }
 }
 
-/// A call to the service and what becomes of it.
+/// Describes a call to the service and its result.
 pub fn of_exchange(request: &Request, state: &State) -> String {
     let what = of_request(request);
     let reply = match state {

@@ -1,5 +1,6 @@
-//! A second process of the operator: it takes over by the Lease, and the former one goes on later, or
-//! ends its calls first. The check of the claim, and the error of a call without it, are the shipped code.
+//! Second process of the operator: it takes over by the Lease, while the former one resumes later,
+//! or finishes its calls first. The check of the claim, and the error of a call without it, are the
+//! shipped code.
 
 use std::{cell::RefCell, rc::Rc, sync::OnceLock, time::Duration, time::Instant};
 
@@ -13,43 +14,43 @@ use crate::{
     world::{BEGIN, Message, Reply, State, World},
 };
 
-/// A leader that can't renew the Lease for so long begins nothing any more.
+/// Time after which a leader that cannot renew the Lease begins no further call.
 const RENEW_DEADLINE: Millis = 10_000;
-/// Another process leads after so long.
+/// Duration of the Lease, after which another process leads.
 const DURATION: Millis = 15_000;
-/// A process that stops ends its calls within this.
+/// Time within which a stopping process finishes its calls.
 const DRAIN: Millis = 30_000;
-/// More steps than what ends needs.
+/// Maximum number of steps; a process needs fewer to finish.
 const MOST_STEPS: usize = 2000;
 
-/// How a process comes to follow another one.
+/// Way in which one process succeeds another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Succession {
-    /// The former one is frozen, and goes on when the next one has begun its work.
+    /// The former process is frozen, and resumes after the next one has begun its work.
     Frozen,
-    /// The former one has lost the API server and not ACS, and does what it still may.
+    /// The former process has lost the API server but not ACS, and does what it still may.
     Cut,
-    /// The former one is asked to stop.
+    /// The former process is asked to stop.
     Stopped,
 }
 
-/// The Lease.
+/// Lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
-    /// The number of the process that holds it.
+    /// Number of the process that holds it.
     pub holder: u64,
-    /// When it was renewed last.
+    /// Time of the last renewal.
     pub renewed: Millis,
 }
 
-/// A moment of the world by a monotonic clock.
+/// Converts a time of the world to a monotonic instant.
 pub fn instant(at: Millis) -> Instant {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let began = *BEGAN.get_or_init(Instant::now);
     began + Duration::from_millis((at - BEGIN).cast_unsigned())
 }
 
-/// The holder renews the Lease, and with it its claim.
+/// Renews the Lease of the holder, and with it its claim.
 pub fn renew(world: &mut World, process: u64, claim: &Claim) {
     if world.lease.holder == process {
         world.lease.renewed = world.now;
@@ -60,7 +61,8 @@ pub fn renew(world: &mut World, process: u64, claim: &Claim) {
     }
 }
 
-/// K2: whether the process may begin an effect now, by what the Lease says and not by what it thinks.
+/// K2: checks that the process may begin an effect now, according to the Lease and not to its own
+/// state.
 pub fn check(world: &World, process: u64) -> Result<(), String> {
     let Lease { holder, renewed } = world.lease;
     if holder == process && world.now < renewed + RENEW_DEADLINE {
@@ -71,7 +73,7 @@ pub fn check(world: &World, process: u64) -> Result<(), String> {
     ))
 }
 
-/// Another process takes over.
+/// Lets another process take over.
 pub fn take_over(history: &mut History, how: Succession, fates: u8) {
     match how {
         Succession::Frozen => pass(&history.world, DURATION),
@@ -94,7 +96,7 @@ pub fn take_over(history: &mut History, how: Succession, fates: u8) {
     go_on(former, outstanding, &history.world);
 }
 
-/// Everything goes on but the API server, as the former process sees it, and the Lease.
+/// Continues everything except the API server, as seen by the former process, and the Lease.
 fn be_cut(history: &mut History) {
     let was_down = std::mem::replace(&mut history.world.borrow_mut().is_api_down, true);
     history.operator.renews = false;
@@ -122,8 +124,8 @@ fn pass(world: &Rc<RefCell<World>>, span: Millis) {
     world.pass_to(then);
 }
 
-/// The calls that the process waits for, and what it will be told of them: the answer that has come
-/// meanwhile, or that none has.
+/// Returns the calls that the process waits for, with their later results: the answer that arrived
+/// meanwhile, or none.
 fn outstanding(world: &Rc<RefCell<World>>) -> Vec<(u64, Reply)> {
     let world = world.borrow();
     let replies = world.calls.iter().map(|call| {
@@ -146,8 +148,8 @@ fn no_answer(to: &Message) -> Reply {
     }
 }
 
-/// The former process goes on as if nothing had happened: it hears its answers, and whatever it wants
-/// to do with them it must not begin.
+/// Resumes the former process as if nothing had happened: it receives its answers, but must not
+/// begin any effect.
 fn go_on(mut former: Operator, outstanding: Vec<(u64, Reply)>, world: &Rc<RefCell<World>>) {
     world
         .borrow_mut()
@@ -158,14 +160,15 @@ fn go_on(mut former: Operator, outstanding: Vec<(u64, Reply)>, world: &Rc<RefCel
         former.go_on();
         let mut world = world.borrow_mut();
         let World { calls, replies, .. } = &mut *world;
-        // What it reads it is not told, as a process that has lost the network.
+        // It receives no answers to its reads, as a process without network.
         for read in calls.extract_if(.., |call| !of_next.contains(&call.id)) {
             replies.insert(read.id, no_answer(&read.message));
         }
     }
 }
 
-/// The former process begins nothing, ends and records its calls, and releases the Lease.
+/// Stops the former process: it begins nothing, finishes and records its calls, and releases the
+/// Lease.
 fn stop(history: &mut History, fates: u8) {
     let until = history.world.borrow().now + DRAIN;
     history.operator.stop();
@@ -185,7 +188,7 @@ fn stop(history: &mut History, fates: u8) {
         history.world.borrow_mut().pass_to(next);
     }
     if !history.operator.is_stopped() {
-        // It is killed, and the Lease runs out.
+        // It is killed, and the Lease expires.
         pass(&history.world, DURATION);
     }
     history.operator.crash(fates);

@@ -1,4 +1,4 @@
-//! The Teams user, and whoever signs them in.
+//! Teams user, and their sign-in.
 
 use acs_identity_operator::crd::{Scope, SecretKeyRef, TeamsUser, TokenParameters};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{events::SignIn, service::Millis, world::World};
 
-/// The Secret of the Entra token.
+/// Name of the Secret of the Entra token.
 pub const ENTRA: &str = "entra";
 const KEY: &str = "token";
 const APPLICATION: &str = "a0000000-1111-2222-3333-444444444444";
@@ -24,7 +24,7 @@ pub fn user() -> TeamsUser {
     }
 }
 
-/// What a token of the user is.
+/// Returns the parameters of the user's token.
 pub fn parameters() -> TokenParameters {
     TokenParameters {
         scopes: [Scope::Chat, Scope::Voip].into(),
@@ -32,7 +32,7 @@ pub fn parameters() -> TokenParameters {
     }
 }
 
-/// Puts another Entra token into its Secret, or takes it away.
+/// Puts another Entra token into its Secret, or deletes the Secret.
 pub fn sign_in(world: &mut World, how: SignIn) {
     let (user, life) = match how {
         SignIn::For(seconds) => (USER, seconds),

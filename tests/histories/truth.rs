@@ -1,4 +1,4 @@
-//! What the contract owes to users, kept beside the world: no part of it is known to the operator.
+//! Obligations of the contract towards users, tracked outside the operator's knowledge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,27 +15,27 @@ use crate::{
     world::{Key, World, text_in},
 };
 
-/// A token that must die, because of a change that asks for it (R1).
+/// Token that must be revoked, because of a change that requires it (R1).
 #[derive(Clone, Debug)]
 pub struct Duty {
-    /// Of which `AcsToken`.
+    /// UID of the `AcsToken`.
     pub uid: String,
-    /// Of which identity in ACS.
+    /// Id of the identity in ACS.
     pub id: String,
-    /// The token.
+    /// Token.
     pub text: String,
-    /// What the object held when it was asked.
+    /// Parameters of the object's token at that time.
     held: TokenParameters,
 }
 
-/// Why it is asked what is owed.
+/// Reason for updating the obligations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A token has got into its Secret.
+    /// A token was written to its Secret.
     Stored,
     /// A user changed or deleted the token's object.
     Edited,
-    /// A user changed `revocation`: of what was changed before, nothing is owed that was not.
+    /// A user changed `revocation`: earlier changes cause no new obligations.
     PolicyChanged,
     /// A user deleted the identity's object.
     IdentityDeleted,
@@ -44,51 +44,52 @@ pub enum Cause {
 #[derive(Debug, Default)]
 pub struct Truth {
     pub duties: Vec<Duty>,
-    /// Tokens that a user asked to be revoked, by identity in ACS.
+    /// Tokens whose revocation a user requested, by identity in ACS.
     pub requested: Vec<(String, String)>,
-    /// Orders whose targets are recorded.
+    /// Revocations whose targets are recorded.
     pub orders: BTreeSet<String>,
-    /// When a revocation of the identity was first asked for since the last one was recorded, and
-    /// how far the operator's clock had jumped by then (R2).
+    /// Time of the first request for a revocation of the identity since the last recorded one, and
+    /// the sum of the jumps of the operator's clock by then (R2).
     pub asked: BTreeMap<String, (Millis, Millis)>,
-    /// Identities made in ACS, by object (I1).
+    /// Number of identities created in ACS, by object (I1).
     pub creates: BTreeMap<String, usize>,
-    /// Identity objects that are gone, as they were last, by UID.
+    /// Deleted identity objects in their last state, by UID.
     pub gone: BTreeMap<String, AcsIdentity>,
-    /// The last token of each object that reached its Secret: when, why, the jumps by then (T2, T5).
+    /// Last token of each object that was written to its Secret: time, reason, sum of the jumps by
+    /// then (T2, T5).
     pub issues: BTreeMap<String, (Millis, &'static str, Millis)>,
-    /// Identities that were let go although ACS was not cleaned up, by object.
+    /// Identities that were released although ACS was not cleaned up, by object.
     pub abandoned: BTreeSet<String>,
-    /// What each process has told to be left behind in ACS, by the UID of its object.
+    /// Identities that each process has reported as left behind in ACS, by the UID of their object.
     pub told_abandoned: BTreeSet<(u64, String)>,
-    /// Identities that were created, as the process that lives now was answered (I6).
+    /// Created identities for which the current process received the answer (I6).
     pub answered: BTreeSet<String>,
-    /// When the process that is running was started, if it is not the first.
+    /// Start time of the current process, if it is not the first.
     pub restarted: Option<Millis>,
-    /// When a write was last done without an answer.
+    /// Time of the last executed write without an answer.
     pub unanswered: Option<Millis>,
-    /// When a watch that had told nothing, or an API server that was away, came back.
+    /// Time at which a silent watch, or the unreachable API server, came back.
     pub came_back: Millis,
-    /// When something was last restored from a backup.
+    /// Time of the last restore from a backup.
     pub rewound: Option<Millis>,
-    /// What a policy has denied is tried again until then at the latest.
+    /// Time by which a write that a policy denied must have been retried.
     pub denied_until: Millis,
-    /// When the process last stood still.
+    /// Time at which the process last stood still.
     pub stood_still: Millis,
-    /// Since when a statement on an object, by its UID, is not true.
+    /// Time since which a statement on an object, by its UID, is wrong.
     pub untrue_since: BTreeMap<(String, &'static str), Millis>,
-    /// Calls to ACS and writes that got there, by object.
+    /// Number of calls to ACS and writes that arrived, by object.
     pub spent: BTreeMap<Key, u64>,
-    /// What has happened, but for the passing of time.
+    /// Number of events, except the passing of time.
     pub events: u64,
-    /// UIDs of copies that others made of Secrets.
+    /// UIDs of copies of Secrets made by others.
     pub copies: BTreeSet<String>,
-    /// Every call to the service that was answered.
+    /// Number of answered calls to the service.
     pub calls: usize,
 }
 
 impl Truth {
-    /// The service has answered a call.
+    /// Records an answered call to the service.
     pub fn called(&mut self, request: &Request, is_done: bool) {
         self.calls += 1;
         if let (Request::Create { uid, .. }, true) = (request, is_done) {
@@ -96,7 +97,7 @@ impl Truth {
         }
     }
 
-    /// A Secret was written with a token in it.
+    /// Records that a Secret was written with a token.
     pub fn stored(world: &mut World, secret: &Secret) {
         let Some(text) = text_in(secret, "token") else {
             return;
@@ -115,7 +116,7 @@ impl Truth {
         }
     }
 
-    /// A status was written.
+    /// Records that a token's status was written.
     pub fn told(world: &mut World, object: &AcsToken) {
         let Some(status) = &object.status else { return };
         let mut tokens = world.service.tokens_mut();
@@ -126,7 +127,8 @@ impl Truth {
         }
     }
 
-    /// An identity's status was written: what was asked for may be done, unless the intent stays.
+    /// Records that an identity's status was written: a request may be completed, unless the intent
+    /// remains.
     pub fn identity_told(&mut self, former: Option<&AcsIdentity>, identity: &AcsIdentity) {
         let after = |identity: &AcsIdentity| identity.status.clone()?.tokens_valid_after;
         let status = identity.status.as_ref();
@@ -139,7 +141,8 @@ impl Truth {
         }
     }
 
-    /// An identity's object goes; what it leaves behind was told.
+    /// Records the deletion of an identity's object, and whether it was reported as left behind in
+    /// ACS.
     pub fn let_go(&mut self, identity: &AcsIdentity, is_abandoned: bool) {
         let uid = identity.uid().unwrap_or_default();
         if is_abandoned {
@@ -153,8 +156,8 @@ impl Truth {
         self.gone.insert(uid, identity.clone());
     }
 
-    /// A user changed a token's object, or its identity's: what is owed now? Only a user takes an
-    /// order back.
+    /// Updates the obligations after a user changed a token's object, or its identity's. Only a
+    /// user can withdraw a demand.
     pub fn reconsider(world: &mut World, uid: &str, why: Cause) {
         let objects = world.cluster.tokens.values();
         let Some(object) = objects
@@ -178,15 +181,15 @@ impl Truth {
             .get(object.identity_name().unwrap_or_default());
         let status = identity.and_then(|identity| identity.status.as_ref());
         if status.and_then(|status| status.identity_id.as_ref()) != Some(id) {
-            // What its end asked for was settled when it ended.
+            // The obligations of its deletion were determined at that time.
             return;
         }
         let stays = identity.is_some_and(|it| it.metadata.deletion_timestamp.is_none());
         let is_leaving = object.metadata.deletion_timestamp.is_some();
         let limits = world.limits_by(&world.connection.told, object);
         let asks = Self::asks(object, held, is_leaving || !stays, &limits);
-        // What an identity's end asks for is settled by what its tokens said then, as far as the
-        // other watch had told that.
+        // The obligations of an identity's deletion depend on its tokens' specs at that time, as
+        // far as the other watch had delivered them.
         let is_told = world.cluster.is_told(object);
         let is_late = !stays
             && match why {
@@ -223,7 +226,7 @@ impl Truth {
         }
     }
 
-    /// The operator knows the policy: what is owed now by those who stay?
+    /// Updates the obligations of the remaining tokens once the operator knows the policy.
     pub fn policy_told(world: &mut World) {
         let tokens = world.cluster.tokens.values();
         let staying = tokens.filter(|token| token.metadata.deletion_timestamp.is_none());
@@ -233,7 +236,7 @@ impl Truth {
         }
     }
 
-    /// Whether the object asks that `held` be revoked, by the contract's words.
+    /// Whether the object requires the revocation of `held`, according to the contract.
     fn asks(object: &AcsToken, held: &Token, ends: bool, limits: &Limits) -> bool {
         let (was, wanted) = (&held.parameters, TokenParameters::wanted(object, limits));
         if limits.denial(was).is_some() {
@@ -257,7 +260,7 @@ impl Truth {
         }
     }
 
-    /// A user asked for a revocation of all that an identity's object has seen come.
+    /// Records a user's request to revoke all tokens that existed for an identity's object.
     pub fn revocation_requested(world: &mut World, name: &str) {
         let Some(identity) = world.cluster.identities.get(name) else {
             return;
@@ -276,14 +279,14 @@ impl Truth {
         world.truth.requested.extend(alive);
     }
 
-    /// An order has recorded its targets: what is alive now must die.
+    /// Records the targets of a revocation: their valid tokens must be revoked.
     pub fn ordered(world: &mut World, revocation: &AcsRevocation) {
         let status = revocation.status.clone().unwrap_or_default();
         let uid = revocation.uid().unwrap_or_default();
         if !world.truth.orders.insert(uid) {
             return;
         }
-        // One that has left its name to another object meanwhile is not selected.
+        // An object that was replaced by another of the same name meanwhile is not selected.
         let objects = &world.cluster.identities;
         let is_there = |uid: &Option<String>| objects.values().any(|it| it.uid() == *uid);
         let targets = status.open_targets().filter(|it| is_there(&it.uid));
@@ -297,8 +300,8 @@ impl Truth {
         }
     }
 
-    /// A Secret is about to be destroyed or edited by someone else: of a token that no status told,
-    /// nobody knows any longer.
+    /// Records that others are about to destroy or edit a Secret: a token that is not in a status
+    /// is unknown from then on.
     pub fn lose(world: &mut World, secret: &str) {
         let found = world.cluster.secrets.get(secret);
         let Some(text) = found.and_then(|secret| text_in(secret, "token")) else {

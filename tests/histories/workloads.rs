@@ -1,4 +1,5 @@
-//! Workloads whose pods use tokens: who restarts them, who undoes it, and what may cause a restart.
+//! Workloads whose pods use tokens: who restarts them, who reverts it, and what may cause a
+//! restart.
 
 use std::collections::BTreeMap;
 
@@ -22,25 +23,25 @@ use crate::{
 type Checked = Result<(), String>;
 
 pub const WORKLOADS: [&str; 2] = ["web", "other"];
-/// Restarts of one workload are at least this far apart.
+/// Minimum interval between restarts of one workload.
 const INTERVAL: Millis = 300_000;
 
-/// What somebody else does to a workload.
+/// Change of a workload by others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
     Delete,
     Create,
-    /// Puts back the pod template that was deployed.
+    /// Restores the deployed pod template.
     Undo,
-    /// Writes another time into our annotation: of the future, or nonsense.
+    /// Writes another time into the operator's annotation: in the future, or invalid.
     Edit(bool),
-    /// Says in the pod template that the pods read the Secret again, or no longer.
+    /// States in the pod template that the pods read the Secret again, or no longer do.
     Rereads(bool),
     /// Writes its status, as its controller does.
     Touch,
 }
 
-/// What the API server refuses to the operator.
+/// Operator's request that the API server rejects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusal {
     #[default]
@@ -49,41 +50,41 @@ pub enum Refusal {
     Reads,
 }
 
-/// What was stored for an object: tokens in order, and what its workloads have to do with them.
+/// Tokens stored for an object, in order, and their effects on its workloads.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     texts: Vec<String>,
     known: BTreeMap<String, Known>,
-    /// The restarts that are told to be due, and since when.
+    /// Restarts that the status reports as pending, and since when.
     pending: BTreeMap<String, (PendingRestart, Millis)>,
-    /// Workloads that have to be restarted, since a token took the place of one that we revoked.
+    /// Workloads that must be restarted, since a token replaced a revoked one.
     owed: BTreeMap<String, Millis>,
 }
 
-/// What there was when a workload was first named or last dealt with.
+/// State when a workload was first named or last restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
-    /// What the status says of that time.
+    /// Content of the status at that time.
     told: (i64, String),
     tokens: usize,
-    /// The names of the Secret.
+    /// Names in the Secret.
     names: String,
 }
 
-/// The workloads, and what is true of them.
+/// Workloads, and what is true of them.
 #[derive(Debug, Default)]
 pub struct Workloads {
     all: BTreeMap<String, Workload>,
     pub refusal: Refusal,
     version: u64,
-    /// When each was last restarted, and how far the operator's clock had jumped by then.
+    /// Time of the last restart of each, and the sum of the jumps of the operator's clock by then.
     restarted: BTreeMap<String, (Millis, Millis)>,
-    /// When somebody else last changed our annotation, or made the workload anew.
+    /// Time at which others last changed the operator's annotation, or recreated the workload.
     meddled: BTreeMap<String, Millis>,
     pub stored: BTreeMap<String, Stored>,
 }
 
-/// The workloads that a token names, by number.
+/// Returns the workloads that a token names, by number.
 pub fn targets(number: u8) -> Option<Vec<RolloutRestart>> {
     let target = |name: &str, after| RolloutRestart {
         kind: WorkloadKind::Deployment,
@@ -102,7 +103,7 @@ pub fn targets(number: u8) -> Option<Vec<RolloutRestart>> {
     }
 }
 
-/// Other names for keys; that of the token stays, since others look for it.
+/// Returns other names for keys; that of the token stays, since others read it.
 pub fn keys(number: u8) -> Option<SecretKeys> {
     (number % 2 == 1).then(|| SecretKeys {
         scopes: Some("SCOPES".to_owned()),
@@ -110,7 +111,7 @@ pub fn keys(number: u8) -> Option<SecretKeys> {
     })
 }
 
-/// The names that a pod spec needs: of the Secret and of the key that may change.
+/// Returns the names that a pod spec needs: of the Secret and of the key that may change.
 fn names(object: &AcsToken) -> String {
     let keys = object.spec.secret.as_ref().and_then(|it| it.keys.clone());
     format!(
@@ -164,7 +165,7 @@ pub fn happen(world: &mut World, number: u8, deed: Deed) {
     workloads.meddled.insert(name, now);
 }
 
-/// The operator reads a workload.
+/// Reads a workload for the operator.
 pub fn read(world: &mut World, by: &Key, name: &str) -> Result<Option<Workload>, Refused> {
     if world.workloads.refusal == Refusal::Reads {
         waive(world, by, name);
@@ -178,7 +179,7 @@ pub fn read(world: &mut World, by: &Key, name: &str) -> Result<Option<Workload>,
     Ok(found)
 }
 
-/// The operator restarts a workload.
+/// Restarts a workload for the operator.
 pub fn restart(
     world: &mut World,
     by: &Key,
@@ -218,7 +219,7 @@ fn token_of<'a>(world: &'a World, by: &Key) -> Option<&'a AcsToken> {
     world.cluster.tokens.get(&by.name)
 }
 
-/// It can't be restarted for the token, and that is told.
+/// Records that a workload cannot be restarted for the token, which the status reports.
 fn waive(world: &mut World, by: &Key, name: &str) {
     if let Some(uid) = token_of(world, by).and_then(ResourceExt::uid)
         && let Some(stored) = world.workloads.stored.get_mut(&uid)
@@ -227,7 +228,8 @@ fn waive(world: &mut World, by: &Key, name: &str) {
     }
 }
 
-/// K5: no restart within five minutes of another, none without a cause, none that the pods don't need.
+/// K5: checks that a restart is at least five minutes after another, has a cause, and is needed by
+/// the pods.
 fn may_restart(world: &World, by: &Key, name: &str, found: &Workload) -> Checked {
     let workloads = &world.workloads;
     let rereads = found
@@ -243,7 +245,7 @@ fn may_restart(world: &World, by: &Key, name: &str, found: &Workload) -> Checked
         let meddled = workloads.meddled.get(name).is_some_and(|it| it >= at);
         let forgot = world.truth.restarted.is_some_and(|it| it >= *at);
         let is_known = world.jumped == *jumped && !(meddled && forgot);
-        // The annotation is of whole seconds.
+        // The annotation has whole seconds.
         if is_known && world.now - at < INTERVAL - 1000 {
             let ago = world.now - at;
             return Err(format!("K5: {by} restarts {name} again after {ago} ms"));
@@ -253,7 +255,7 @@ fn may_restart(world: &World, by: &Key, name: &str, found: &Workload) -> Checked
     let stored = uid.and_then(|uid| workloads.stored.get(&uid));
     let due = stored.and_then(|stored| stored.pending.get(name));
     if let (Some((_, told)), Some((at, jumped))) = (due, workloads.restarted.get(name)) {
-        // It lies in a later second.
+        // The restart is in a later second.
         let is_done = *at >= told + 1000 && world.jumped == *jumped;
         let meddled = workloads.meddled.get(name).is_some_and(|it| it >= at);
         if is_done && !meddled {
@@ -273,7 +275,7 @@ fn may_restart(world: &World, by: &Key, name: &str, found: &Workload) -> Checked
     ))
 }
 
-/// K5: a restart is due only for a change that the pods cannot see themselves.
+/// K5: checks that a pending restart has a cause that the pods cannot see themselves.
 fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
     let target = object.rollout_restarts().find(|target| target.name == name);
     let Some(target) = target else {
@@ -286,11 +288,12 @@ fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
     let Some((stored, known)) = stored.and_then(|it| Some((it, it.known.get(name)?))) else {
         return Err(format!("a restart of {name} is due for the first token"));
     };
-    // Told before it knew that etcd was restored: of a token that is no longer in the Secret.
+    // Reported before the operator knew that etcd was restored: about a token that is no longer in
+    // the Secret.
     if known.tokens == 0 && world.truth.rewound.is_some() {
         return Ok(());
     }
-    // The one that was there before, and all that came since.
+    // The token that existed before, and all later ones.
     let since = stored.texts.get(known.tokens.saturating_sub(1)..);
     let since = since.unwrap_or_default();
     let may_be_dead = |text: &String| {
@@ -300,7 +303,8 @@ fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
     let replaces_one = |text: &String| {
         let mut all = world.service.tokens();
         let found = all.find(|token| token.text == *text);
-        // After the identity was gone, nothing tells whether the former token was of the same.
+        // After the identity was deleted, nothing shows whether the former token belonged to the
+        // same one.
         let reasons = ["Unsettled", "CredentialRefused", "First"];
         found.is_some_and(|token| reasons.contains(&token.why))
     };
@@ -317,7 +321,7 @@ fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
     Err(format!("K5: a restart of {name} is due without a cause"))
 }
 
-/// What a backup holds of it: nobody is owed what came after.
+/// Restores the state of a backup: nothing is owed for what came after.
 pub fn rewind(world: &mut World, stored: BTreeMap<String, Stored>) {
     world.workloads.stored = stored;
     for stored in world.workloads.stored.values_mut() {
@@ -325,7 +329,7 @@ pub fn rewind(world: &mut World, stored: BTreeMap<String, Stored>) {
     }
 }
 
-/// A token came back under another UID, with what its status told.
+/// Records that a token was restored with another UID, with its status.
 pub fn came_back(world: &mut World, lost: &str, back: &str) {
     if let Some(mut stored) = world.workloads.stored.remove(lost) {
         stored.owed.clear();
@@ -333,7 +337,7 @@ pub fn came_back(world: &mut World, lost: &str, back: &str) {
     }
 }
 
-/// A token got into a Secret: what is owed to the workloads from now on.
+/// Records a token written to a Secret, and the resulting obligations to the workloads.
 pub fn stored(world: &mut World, uid: &str, text: &str) {
     let now = world.now;
     let stored = world.workloads.stored.entry(uid.to_owned()).or_default();
@@ -359,7 +363,7 @@ pub fn stored(world: &mut World, uid: &str, text: &str) {
     }
 }
 
-/// The status of a token was written.
+/// Records that the status of a token was written.
 pub fn told(world: &mut World, former: Option<&AcsToken>, object: &AcsToken) {
     let restarts = |object: &AcsToken| -> Vec<RolloutRestartStatus> {
         let status = object.status.clone().unwrap_or_default();
@@ -407,7 +411,7 @@ pub fn told(world: &mut World, former: Option<&AcsToken>, object: &AcsToken) {
     }
 }
 
-/// Whether a restart waits.
+/// Whether a restart is pending.
 pub fn is_one_due(status: &AcsTokenStatus) -> bool {
     status
         .rollout_restarts
@@ -415,12 +419,12 @@ pub fn is_one_due(status: &AcsTokenStatus) -> bool {
         .any(|it| it.pending.is_some())
 }
 
-/// What must be so in the end: nothing is owed, nothing waits for ever.
+/// Checks the final state: nothing is owed, and nothing waits forever.
 pub fn at_the_end(world: &World, object: &AcsToken) -> Checked {
     let name = object.name_any();
     let secret = world.cluster.secrets.get(&object.secret_name());
     if secret.is_some_and(|secret| secret.immutable == Some(true)) {
-        // It can't become what it should be, and nothing is restarted before.
+        // The token cannot be issued as specified, and nothing is restarted before.
         return Ok(());
     }
     let status = object.status.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The world around the operator: the API server, the service, the wire between, and time.
+//! World around the operator: the API server, the service, the network between, and time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -28,40 +28,42 @@ use crate::{
     workloads::{self, Workloads},
 };
 
-/// When the history begins, by the API server's clock.
+/// Start of the history, by the API server's clock.
 pub const BEGIN: Millis = 1_800_000_000_250;
-/// How long the operator waits for an answer of the service.
+/// Time that the operator waits for an answer of the service.
 const PATIENCE: Millis = 20_000;
-/// A call takes effect no later than this after it was begun: the client's total timeout.
+/// Time after its begin within which a call takes effect: the client's total timeout.
 const LATEST: Millis = 30_000;
-/// How long an answer takes, there and back.
+/// Round-trip time of a call.
 pub const TRIP: Millis = 17;
 
-/// Names an object that runs.
+/// Key of a reconciled object.
 pub use acs_identity_operator::cluster::ObjectKey as Key;
 
-/// What may go wrong with the next call to the service.
+/// Fault of the next call to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No connection: it never gets there.
+    /// No connection: the call never arrives.
     Unreachable,
-    /// No answer. It was not done; it may be, so long after the operator has given up.
+    /// No answer. The call was not executed, but may be, at this time after the operator has given
+    /// up.
     Silence { lands_after: Option<Millis> },
-    /// It was done, and the answer was lost.
+    /// The call was executed, and the answer was lost.
     LostAnswer,
-    /// 503, done or not.
+    /// 503, executed or not.
     Unavailable { done: bool },
     /// 429.
     Throttled { seconds: i64 },
-    /// The client's first attempt got no answer (and lands that late, if at all), the second did.
+    /// The client's first attempt got no answer (and arrives this much later, if at all), the
+    /// second did.
     SecondAttempt { lands_after: Option<Millis> },
 }
 
-/// A call to the API server.
+/// Call to the API server.
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     ReadSecret(String),
-    /// Whether the API server only says if it would.
+    /// The flag is set for a dry run.
     CreateSecret(Box<Secret>, bool),
     ReplaceSecret(Box<Secret>, bool),
     DeleteSecret(String, String),
@@ -70,9 +72,9 @@ pub enum ApiCall {
     ListIdentities,
     Status(Object),
     ReadWorkload(String),
-    /// Its resource version, and the time that it is marked with.
+    /// Name, resource version, and the time to write into the annotation.
     Restart(String, String, Timestamp),
-    /// The object as it was read, what is left, and why something is left behind in ACS.
+    /// Object as it was read, remaining finalizers, and why something is left behind in ACS.
     Finalizers(Object, Vec<String>, Option<String>),
 }
 
@@ -92,7 +94,7 @@ impl ApiCall {
     }
 }
 
-/// What the API server answers.
+/// Answer of the API server.
 #[derive(Clone, Debug)]
 pub enum ApiAnswer {
     Secret(Option<Box<Secret>>),
@@ -100,96 +102,97 @@ pub enum ApiAnswer {
     Done,
 }
 
-/// What is on the wire.
+/// Call in flight.
 #[derive(Clone, Debug)]
 pub enum Message {
     Api(ApiCall),
-    /// With the credential that signs it.
+    /// Request, and the credential that signs it.
     Acs(Request, String),
 }
 
-/// What comes back; of the service with its `Date` in seconds, unless nothing came.
+/// Reply; from the service with its `Date` in seconds, unless there was no answer.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Api(Result<ApiAnswer, Refused>),
     Acs(Result<Success, Failure>, Option<i64>),
 }
 
-/// Where a call is.
+/// State of a call.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// On its way there.
+    /// In flight to the server.
     Sent,
-    /// It hangs until then.
+    /// Hanging until this time, then answered.
     Hung(Millis, Reply),
-    /// On its way back.
+    /// Answer in flight.
     Answered(Reply),
 }
 
-/// A call of the process that lives now.
+/// Call of the current process.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub id: u64,
     pub by: Key,
     pub sent_at: Millis,
-    /// If the service's clock was known then: how far it had stepped back.
+    /// If the service's clock was known at that time: how far it had stepped back.
     pub knew_clock: Option<Millis>,
     pub message: Message,
     pub state: State,
 }
 
-/// A call whose answer was given up.
+/// Call whose answer the operator gave up.
 #[derive(Clone, Debug)]
 pub struct Straggler {
-    /// When it takes effect.
+    /// Time at which it takes effect.
     pub at: Millis,
     pub request: Request,
-    /// The credential that signs it.
+    /// Credential that signs it.
     key: String,
     sent_at: Millis,
 }
 
 pub struct World {
-    /// The API server's clock, which never jumps.
+    /// API server's clock, which never jumps.
     pub now: Millis,
-    /// The operator's clock less the API server's.
+    /// Operator's clock minus the API server's.
     pub local_offset: Millis,
-    /// The service's clock less the API server's.
+    /// Service's clock minus the API server's.
     pub service_offset: Millis,
-    /// How far the operator's clock has jumped, and the service's has stepped, in all.
+    /// Sum of the jumps of the operator's clock and the steps of the service's.
     pub jumped: Millis,
-    /// When the operator's clock last jumped.
+    /// Time of the last jump of the operator's clock.
     pub jumped_at: Option<Millis>,
-    /// The service's clock has stepped since its last answer: nobody can know.
+    /// Whether the service's clock has stepped since its last answer, so that the operator cannot
+    /// know it.
     pub has_stepped_unseen: bool,
-    /// How far the service's clock has stepped back, in all.
+    /// Sum of the backward steps of the service's clock.
     pub stepped: Millis,
-    /// The `Date` of the last answer that the process has had, and when that was.
+    /// `Date` of the last answer that the process received, and its time.
     pub learned: Option<(Millis, Millis)>,
     pub lease: Lease,
     pub cluster: Cluster,
     pub connection: Connection,
     pub service: Service,
-    /// A minute of a token's life lasts a second.
+    /// Whether a minute of token lifetime lasts a second.
     pub is_fast: bool,
     pub is_api_down: bool,
-    /// Until when no call has its turn, for others go first.
+    /// Time until which no call gets its turn, because others go first.
     pub busy_until: Millis,
     pub faults: VecDeque<Fault>,
-    /// The next writes get no answer; done or not.
+    /// Next writes that get no answer; done or not.
     pub api_faults: VecDeque<bool>,
     pub calls: Vec<Call>,
     pub replies: HashMap<u64, Reply>,
     pub stragglers: Vec<Straggler>,
-    /// What the last backup of the cluster holds.
+    /// Last backup of the cluster.
     pub backup: Option<Backup>,
     pub truth: Truth,
     pub workloads: Workloads,
-    /// The first broken invariant.
+    /// First violated invariant.
     pub broken: Option<String>,
-    /// What happened, if someone will read it.
+    /// Story, if it was requested.
     pub story: Option<Vec<String>>,
-    /// Everything that was done, for the count.
+    /// Number of steps.
     pub steps: u64,
     sent: u64,
 }
@@ -235,28 +238,28 @@ impl World {
         self.busy_until > self.now
     }
 
-    /// The API server's clock.
+    /// Returns the time by the API server's clock.
     pub fn time(&self) -> Timestamp {
         timestamp(self.now)
     }
 
-    /// The operator's clock.
+    /// Returns the time by the operator's clock.
     pub fn local(&self) -> Timestamp {
         timestamp(self.now + self.local_offset)
     }
 
-    /// The service's clock.
+    /// Returns the time by the service's clock.
     pub fn service_time(&self) -> Millis {
         self.now + self.service_offset
     }
 
-    /// The service's clock as the operator believes it to be.
+    /// Returns the service's time as the operator estimates it.
     pub fn believed_service_time(&self) -> Option<Timestamp> {
         let (date, at) = self.learned?;
         Some(timestamp(date + self.now - at))
     }
 
-    /// What the policy lets a token be, by all that the cluster says.
+    /// Returns the limits of the policy for a token, according to the whole cluster.
     pub fn limits(&self, object: &AcsToken) -> Limits {
         self.limits_by(&self.connection.policy, object)
     }
@@ -278,7 +281,7 @@ impl World {
             is_of_it && stays && rank(other) < rank(object)
         });
         let most = policy.max_tokens_per_identity;
-        // Its life is not asked for.
+        // The lifetime of an exchanged token is not requested.
         let is_of_user = object.spec.teams_user.is_some();
         let longest = policy.max_expires_in.clone().filter(|_| !is_of_user);
         Limits {
@@ -291,7 +294,7 @@ impl World {
         }
     }
 
-    /// Whether the policy has ceased to allow the identity.
+    /// Whether the policy no longer allows the identity.
     pub fn is_denied_identity(&self, identity: &AcsIdentity) -> bool {
         let status = identity.status.clone().unwrap_or_default();
         let Some(id) = status.identity_id else {
@@ -308,13 +311,13 @@ impl World {
             || !self.connection.is_shared && !is_first
     }
 
-    /// An answer with this `Date` has arrived.
+    /// Records the arrival of an answer with this `Date`.
     pub fn learn(&mut self, date: i64) {
         self.learned = Some((date * 1000, self.now));
         self.has_stepped_unseen = false;
     }
 
-    /// An invariant does not hold.
+    /// Records the violation of an invariant.
     pub fn break_with(&mut self, what: String) {
         self.tell(|| format!("BROKEN {what}"));
         self.broken.get_or_insert(what);
@@ -326,7 +329,7 @@ impl World {
         }
     }
 
-    /// Adds to the story, if someone will read it.
+    /// Adds a line to the story, if it was requested.
     pub fn tell(&mut self, what: impl FnOnce() -> String) {
         if let Some(story) = &mut self.story {
             let seconds = (self.now - BEGIN) as f64 / 1000.0;
@@ -352,7 +355,7 @@ impl World {
         self.sent
     }
 
-    /// The process ends: what it has sent gets there, late perhaps, or not.
+    /// Ends the process; its calls in flight arrive, possibly late, or not.
     pub fn lose_calls(&mut self, fates: u8) {
         let calls = std::mem::take(&mut self.calls);
         for (number, call) in calls.into_iter().enumerate() {
@@ -382,11 +385,11 @@ impl World {
         self.replies.clear();
     }
 
-    /// The call gets there.
+    /// Lets a call arrive.
     pub fn arrive(&mut self, index: usize) {
         let call = self.calls[index].clone();
         let is_effect = match &call.message {
-            // What is read of workloads is what a loop would cost.
+            // Reads of workloads are counted: a loop would cause many of them.
             Message::Api(ApiCall::ReadWorkload(_)) | Message::Acs(..) => true,
             Message::Api(call) => call.is_write() && !self.is_api_down,
         };
@@ -459,7 +462,8 @@ impl World {
                     Ok(Success::Revoked { .. }) => Ok(Success::Revoked {
                         earlier_attempt_lost: true,
                     }),
-                    // As the client has it: whatever came last, an earlier attempt may still act.
+                    // As in the client: regardless of the last result, an earlier attempt may still
+                    // take effect.
                     Err(failure) if is_revoke => Err(Failure {
                         outcome: Outcome::Unknown,
                         is_lost: true,
@@ -472,7 +476,7 @@ impl World {
         }
     }
 
-    /// The service does what it is asked for; before that, whether it should have been asked.
+    /// Executes a request at the service, after checking whether it was allowed.
     fn take_effect(&mut self, by: &Key, request: &Request, key: &str) -> Result<Success, Failure> {
         if !self.is_forgotten(by) {
             let checked = invariants::on_call(self, by, request);
@@ -481,7 +485,7 @@ impl World {
         let (now, jumped) = (self.service_time(), self.jumped);
         let answer = self.service.answer(request, key, now, jumped);
         if let (Request::Issue { id, .. }, Ok(Success::Issued { text, .. })) = (request, &answer) {
-            // The object that revoked in this second may be gone, and its knowledge with it.
+            // The object that revoked in this second may be deleted, together with its status.
             let is_known = invariants::with_id(self, id)
                 .filter_map(|it| it.status.as_ref())
                 .any(|status| status.tokens_valid_after.is_some());
@@ -496,21 +500,22 @@ impl World {
         answer
     }
 
-    /// The call on the wire of this object.
+    /// Returns the call of this object in flight.
     fn call_of(&self, by: &Key) -> Option<&Call> {
         let is_of_it = |call: &&Call| call.by == *by && matches!(call.message, Message::Acs(..));
         self.calls.iter().find(is_of_it)
     }
 
-    /// Whether what the call was decided by is lost, for a restored backup does not hold it.
+    /// Whether the state that the call was based on is lost, because a restored backup does not
+    /// contain it.
     fn is_forgotten(&self, by: &Key) -> bool {
-        // A run that had begun goes on with what it had seen.
+        // A reconcile that had begun continues with the state that it had read.
         let until = self.truth.rewound.map(|at| at + 1_000);
         let call = self.call_of(by);
         call.is_some_and(|call| Some(call.sent_at) <= until)
     }
 
-    /// The call takes effect later than its answer is waited for.
+    /// Schedules a call that takes effect after the operator stopped waiting for its answer.
     fn lands(&mut self, by: &Key, at: Millis, request: &Request, key: &str) {
         self.stragglers.push(Straggler {
             at,
@@ -520,7 +525,7 @@ impl World {
         });
     }
 
-    /// Time goes on to `then`; what is given up lands, what hangs ends.
+    /// Lets time pass until `then`; late calls take effect, hanging calls end.
     pub fn pass_to(&mut self, then: Millis) {
         loop {
             let due = self.stragglers.iter().filter(|late| late.at <= then);
@@ -533,7 +538,7 @@ impl World {
             self.tell(|| format!("a straggler lands: {}", story::of_request(&late.request)));
             let now = self.service_time();
             if let Request::Revoke { id } = &late.request {
-                // What a restored backup does not hold, nobody could wait for.
+                // If a restored backup does not contain a call, the operator could not wait for it.
                 let is_forgotten = Some(late.sent_at) <= self.truth.rewound;
                 let revoker = if is_forgotten {
                     Revoker::Stranger
@@ -595,7 +600,7 @@ impl World {
         }
         let now = self.time();
         let former = self.cluster.version();
-        // A write whose answer was lost is repeated, as long as no watch tells it.
+        // A write whose answer was lost is repeated as long as no watch reports it.
         let is_sure = self
             .truth
             .unanswered
@@ -724,9 +729,9 @@ impl World {
                 other => unreachable!("{} has no finalizer", other.named()),
             }?),
         };
-        // Only what was done can have been wrong.
+        // Only an executed call can violate an invariant.
         self.check(checked);
-        // What a policy undoes is tried again from time to time (T5).
+        // A change that a policy reverts is retried from time to time (T5).
         let is_undone = self.cluster.admission != Admission::Open;
         if is_known && !is_undone && self.cluster.version() == former {
             self.break_with(format!("K4: {by} made a write that changes nothing"));
@@ -776,7 +781,7 @@ impl World {
                 self.truth.identity_told(former, identity);
             }
             ApiCall::Finalizers(Object::Token(_), left, Some(_)) if left.is_empty() => {
-                // Found by its name before the write; what it owed is written off.
+                // Looked up by its name before the write; its obligations are written off.
                 let objects = &self.cluster.tokens;
                 let is_gone =
                     |uid: &String| objects.values().all(|it| it.uid().as_ref() != Some(uid));
@@ -792,14 +797,14 @@ impl World {
     }
 }
 
-/// The object of this name as it is now.
+/// Returns the current object of this name.
 fn again<K: Kind + Stored>(all: &BTreeMap<String, K>, object: &K) -> Option<Object> {
     all.get(&object.name_any())
         .cloned()
         .map(Stored::into_object)
 }
 
-/// Times of a status as they come back from the API server.
+/// Truncates the times of a status as the API server does.
 fn in_seconds(
     mut status: acs_identity_operator::crd::AcsIdentityStatus,
 ) -> acs_identity_operator::crd::AcsIdentityStatus {
@@ -814,7 +819,7 @@ pub fn timestamp(millis: Millis) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap()
 }
 
-/// The data of a Secret by name, as text.
+/// Returns the value of a Secret's key, as text.
 pub fn text_in(secret: &Secret, key: &str) -> Option<String> {
     let bytes = secret.data.as_ref()?.get(key)?;
     String::from_utf8(bytes.0.clone()).ok()

@@ -1,4 +1,4 @@
-//! Histories that a search found once, written down: what they break is mended, and stays so.
+//! Regression tests: histories that a search found, whose violations are fixed.
 
 use crate::{
     events::{
@@ -17,7 +17,7 @@ fn holds(setup: Setup, events: &[Event]) {
     assert_eq!(broken, None, "{setup:?} {events:?}");
 }
 
-/// With a token of a Teams user, who is signed in.
+/// Setup with a token of a Teams user, who is signed in.
 const TEAMS: Setup = Setup {
     knows_custom_id: false,
     is_shared: false,
@@ -29,8 +29,8 @@ const TEAMS: Setup = Setup {
     policies: 128,
 };
 
-/// K5: the answers say different things of one credential, are kept because no status can be written,
-/// and were taken for news at each run.
+/// K5: the answers for one credential contradict each other, are cached because no status can be
+/// written, and were treated as changes by each reconcile.
 #[test]
 fn answers_that_cannot_be_recorded_do_not_wake_each_other() {
     holds(
@@ -46,8 +46,7 @@ fn answers_that_cannot_be_recorded_do_not_wake_each_other() {
     );
 }
 
-/// K4: a suspended token ends, of a credential that is no longer in use; its connection did not count
-/// anew.
+/// K4: a suspended token of a former credential expires; its connection did not count again.
 #[test]
 fn a_connection_counts_anew_when_a_token_of_a_former_credential_ends() {
     let setup = Setup {
@@ -67,7 +66,8 @@ fn a_connection_counts_anew_when_a_token_of_a_former_credential_ends() {
     );
 }
 
-/// R3: the service's clock steps back after a revocation, and all is revoked again by the former time.
+/// R3: the service's clock steps back after a revocation, and everything is revoked again with the
+/// earlier time.
 #[test]
 fn a_revocation_after_the_clock_stepped_back_forgets_none_before() {
     holds(
@@ -85,7 +85,7 @@ fn a_revocation_after_the_clock_stepped_back_forgets_none_before() {
     );
 }
 
-/// I6: somebody takes the finalizer off, and the object goes at any moment of its creation.
+/// I6: someone removes the finalizer, and the object is deleted at any moment of its creation.
 #[test]
 fn an_identity_whose_object_goes_while_it_is_created_is_deleted() {
     for steps in 1..24 {
@@ -101,7 +101,7 @@ fn an_identity_whose_object_goes_while_it_is_created_is_deleted() {
     }
 }
 
-/// Honesty: a token that failed once waits for its turn with another spec.
+/// Honesty: the spec of a token that failed once changes while it waits for its turn.
 #[test]
 fn a_token_that_waits_tells_that_it_has_seen_its_spec() {
     let setup = Setup {
@@ -121,7 +121,7 @@ fn a_token_that_waits_tells_that_it_has_seen_its_spec() {
     );
 }
 
-/// Honesty: the same of an identity that waits to revoke.
+/// Honesty: the same for an identity that waits to revoke.
 #[test]
 fn an_identity_that_waits_to_revoke_tells_that_it_has_seen_its_spec() {
     holds(

@@ -8,7 +8,7 @@ use crate::support::{
     world::{World, condition, spec},
 };
 
-/// A world with an identity in ACS that nobody manages.
+/// Creates a world with an unmanaged identity in ACS.
 async fn world_with_a_stray() -> (World, String) {
     let world = World::new().await;
     let id = world.stray().await;
@@ -123,7 +123,7 @@ async fn who_came_later_and_may_no_longer_share_an_identity_does_not_delete_it()
         world.identity_says(name, "IdentityReady").await;
     }
     world.patch::<AcsConnection>("default", shares(false)).await;
-    // Of one second, the UID decides.
+    // Within one second, the UID decides.
     let later = eventually("one of them may not share it", || async {
         for name in ["alice", "bob"] {
             let status = world.api::<AcsIdentity>().get(name).await.ok()?.status?;

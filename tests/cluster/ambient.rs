@@ -1,5 +1,5 @@
-//! Identities of Microsoft Entra ID without any secret: by the token of a `ServiceAccount`, or of the
-//! machine; and whose they are.
+//! Identities of Microsoft Entra ID without any secret: with the token of a `ServiceAccount`, or of
+//! the machine; and which connections may use them.
 
 use acs_identity_operator::crd::AcsConnection;
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ use crate::{
     support::{helm::Release, world::World},
 };
 
-/// Uses the connection of the cluster that is named as the namespace. Its status is no witness: the
-/// operators of other tests look at it too.
+/// Uses the cluster-scoped connection named like the namespace. Its status proves nothing, because
+/// the operators of other tests also reconcile it.
 fn of_cluster(world: &World) -> String {
     format!(
         "connectionRef: {{kind: ClusterAcsConnection, name: {}}}",
@@ -30,7 +30,7 @@ fn disconnect_cluster(world: &World) {
         .kubectl(&["delete", "clusteracsconnection", name, "--wait=false"]);
 }
 
-/// The chart's release, in a namespace of its own, with the values that the emulator needs and more.
+/// Installs the chart, in a namespace of its own, with the values that the emulator needs and more.
 fn release<'a>(world: &'a World, home: &'a str, more: &Value) -> Release<'a> {
     world.cluster.kubectl(&["create", "namespace", home]);
     let mut values = json!({
@@ -75,7 +75,7 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
         .cluster
         .kubectl(&["create", "serviceaccount", "other", "-n", &namespace]);
 
-    // Entra ID trusts the one of the connection's namespace alone.
+    // Entra ID trusts only the `ServiceAccount` of the connection's namespace.
     trust(&world, &[format!("system:serviceaccount:{namespace}:acs")]).await;
     world.apply(&page(&world, "A ServiceAccount, no secret")[0]);
     world.identity("alice", "");
@@ -83,7 +83,7 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
     world.ready("web").await;
     world.live_token("web", &[]).await;
 
-    // One of whom the operator may create no token.
+    // A `ServiceAccount` for which the operator may not create tokens.
     connect_as(&world, "other", &workload_identity("other"));
     world.identity("bob", "connectionRef: {kind: AcsConnection, name: other}");
     let said = world
@@ -100,7 +100,7 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
         "{said}"
     );
 
-    // One that does not exist yet, and is not trusted yet.
+    // A `ServiceAccount` that does not exist yet, and is not trusted yet.
     connect_as(&world, "late", &workload_identity("late"));
     world.identity("carol", "connectionRef: {kind: AcsConnection, name: late}");
     let said = world
@@ -125,7 +125,7 @@ async fn a_service_account_proves_the_identity_by_exactly_the_rights_that_the_ch
         assert!(said.contains(part), "{part}: {said}");
     }
 
-    // A connection of the cluster takes the one beside the operator.
+    // A `ClusterAcsConnection` uses the `ServiceAccount` in the operator's namespace.
     world
         .cluster
         .kubectl(&["create", "serviceaccount", "acs", "-n", &home]);

@@ -1,4 +1,4 @@
-//! What `kubectl apply` refuses, with the sentence that says what is right.
+//! Manifests that `kubectl apply` rejects, with the message that says what is valid.
 
 use crate::support::world::{World, token_manifest};
 

@@ -1,4 +1,4 @@
-//! What the schema can't see: each wrong thing ends in a sentence, and nothing is lost.
+//! Errors that the schema cannot detect: each is reported as a sentence, and nothing is lost.
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
@@ -298,7 +298,7 @@ async fn one_connection_that_is_down_leaves_the_others_at_full_speed() {
     }
 }
 
-/// A world whose operator may only read Secrets.
+/// Creates a world whose operator may only read Secrets.
 async fn poor_world(operator: &[&str]) -> World {
     let mut world = World::bare(&[], operator).await;
     let namespace = world.namespace.clone();

@@ -1,4 +1,4 @@
-//! The break-glass: orders to revoke, of a namespace and of the cluster.
+//! Break-glass: revocations, namespaced and cluster-scoped.
 
 use std::{collections::BTreeMap, pin::pin};
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// The manifest of an order of the test's namespace, or of the cluster.
+/// Returns the manifest of a revocation of the test's namespace, or of the cluster.
 fn order(kind: &str, name: &str, spec: &str) -> String {
     format!(
         "apiVersion: acs-identity.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
@@ -33,13 +33,14 @@ fn revoke(world: &World, name: &str, spec: &str) {
     world.apply(&order("AcsRevocation", name, spec));
 }
 
-/// Orders of the cluster are seen by every operator of this test binary: only the one that finds
-/// somebody takes them up. They are called after the test's namespace, since they outlive it.
+/// Creates a cluster-scoped revocation. Every operator of this test binary sees it, but only the
+/// one with matching identities handles it. It is named after the test's namespace, since it
+/// outlives that.
 fn revoke_in_cluster(world: &World, spec: &str) {
     world.apply(&order("ClusterAcsRevocation", &world.namespace, spec));
 }
 
-/// Waits until the Ready condition of an order has this reason.
+/// Waits until the Ready condition of a revocation has this reason.
 async fn says(
     what: &str,
     reason: &str,
@@ -76,7 +77,8 @@ fn names(targets: &[RevocationTarget]) -> Vec<&str> {
     targets.iter().map(|target| target.name.as_str()).collect()
 }
 
-/// Identities with one token each, of the same name, that are alive; by name.
+/// Creates identities with one token each, of the same name, and waits for the tokens; returns them
+/// by name.
 async fn alive(world: &World, identities: &[(&str, &str, &str)]) -> BTreeMap<String, String> {
     for (name, labels, spec) in identities {
         world.apply(&format!(
@@ -92,7 +94,7 @@ async fn alive(world: &World, identities: &[(&str, &str, &str)]) -> BTreeMap<Str
     tokens
 }
 
-/// Deletes a connection's Secret, and restarts the operator, which would remember what was in it.
+/// Deletes a connection's Secret, and restarts the operator, which would have its content cached.
 async fn forget_credential(world: &mut World, connection: &str) {
     world.kill_operator();
     world.delete::<Secret>(&format!("{connection}-acs")).await;
@@ -100,7 +102,7 @@ async fn forget_credential(world: &mut World, connection: &str) {
     world.connection_says(connection, "SecretNotFound").await;
 }
 
-/// How often the service answered a revoke, by identity.
+/// Returns the number of answered revoke requests, by identity.
 async fn revocations(world: &World) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for request in world.emulator.requests().await {
@@ -117,7 +119,8 @@ async fn revocations(world: &World) -> BTreeMap<String, usize> {
 async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record() {
     let mut world = World::new().await;
     let former = alive(&world, &[("alice", "", ""), ("bob", "", "")]).await;
-    // Longer than its start is news: who is revoked must wake the order.
+    // Longer than the start of the operator: the completion of the call must requeue the
+    // revocation.
     let slow = json!([{"operation": "revokeTokens", "effect": "delay", "delay": 4, "count": 1}]);
     world.emulator.faults(slow).await;
     revoke(
@@ -189,7 +192,7 @@ async fn an_order_by_label_fixes_its_targets_when_it_is_first_seen() {
     for (name, token) in &former {
         assert_eq!(world.emulator.check(token).await.valid, name != "bob");
     }
-    // Who is selected later is none of its targets, after a restart neither.
+    // An identity that is selected later is not a target, not even after a restart.
     let label = json!({"metadata": {"labels": {"team": "red", "tier": null}}});
     world.patch::<AcsIdentity>("alice", label.clone()).await;
     world.patch::<AcsIdentity>("carol", label).await;
@@ -293,7 +296,7 @@ async fn an_order_takes_more_than_an_object_can_hold_in_full() {
     const MANY: usize = 4050;
     let world = World::new().await;
     let api = world.api::<AcsIdentity>();
-    // They have no identity in ACS: what is tried is the record.
+    // They have no identity in ACS: the record is what is tested.
     let made = futures::stream::iter(0..MANY).map(|number| {
         let spec = AcsIdentitySpec {
             suspend: Some(true),
@@ -306,7 +309,7 @@ async fn an_order_takes_more_than_an_object_can_hold_in_full() {
     });
     let made: Vec<_> = made.buffer_unordered(16).try_collect().await.expect("room");
     assert_eq!(made.len(), MANY);
-    // The last of them were made a moment ago.
+    // The last of them were created a moment ago.
     revoke(&world, "red", "selector: {matchLabels: {team: red}}");
     let (status, message) = order_says(&world, "red", "Revoked").await;
     assert_eq!((status.total, status.revoked), (Some(4050), Some(0)));
@@ -397,7 +400,7 @@ async fn what_a_person_orders_is_done_although_the_credential_is_deleted() {
     })
     .await;
     assert!(!world.emulator.check(&former["bob"]).await.valid);
-    // A change waits: nothing could take the place of what it would kill.
+    // A change waits: there could be no replacement for the tokens that it would revoke.
     let change = spec(&json!({"revocation": "OnChange", "scopes": ["voip"]}));
     world.patch::<AcsToken>("carol", change).await;
     world.settled().await;
@@ -431,7 +434,7 @@ async fn where_an_identity_is_shared_all_its_objects_lose_their_tokens_and_get_n
     world.live_token("web", &[&web]).await;
     let bob = world.live_token("bob", &[&former["bob"]]).await;
     assert_eq!(world.emulator.count("revokeTokens").await, 1);
-    // An order of both is obeyed for both.
+    // A revocation with two names revokes both.
     revoke(&world, "both", "names: [alice, bob]");
     let (status, _) = order_says(&world, "both", "Revoked").await;
     assert_eq!(status.revoked, Some(2));
@@ -555,7 +558,7 @@ async fn the_progress_of_an_order_is_told_now_and_then_and_its_end_at_once() {
     };
     let took = status.completed_at.expect("a time").0;
     let took = took.duration_since(status.started_at.expect("a time").0);
-    // The beginning, the end, and what is told between, in whole seconds.
+    // The beginning, the end, and what is reported between, in whole seconds.
     let most = 2 + i64::midpoint(took.as_secs(), 1);
     assert!((2..=most).contains(&writes), "{writes} writes in {took}");
     assert_eq!(revocations(&world).await.len(), many.len());
@@ -648,7 +651,7 @@ async fn an_order_is_immutable_and_nonsense_is_refused_with_a_sentence() {
     world.cluster.kubectl(&["delete", "cacsrev", &name]);
 }
 
-/// Every block of the page, in its order; the test's namespace takes the place of the page's.
+/// Runs every block of the page, in its order; the test's namespace replaces that of the page.
 #[tokio::test]
 async fn the_page_on_emergencies_is_true_word_for_word() {
     let world = World::new().await;

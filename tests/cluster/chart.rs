@@ -1,4 +1,4 @@
-//! The chart: a real API server accepts its objects, and it names the values that it refuses.
+//! Chart: a real API server accepts its objects, and its errors name the rejected values.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
@@ -12,7 +12,7 @@ use crate::support::{
 
 const CHARTS: [&str; 2] = ["charts/acs-identity-operator", "charts/acs-emulator"];
 
-/// Nothing but defaults, everything at once, and an account that somebody else made.
+/// Returns only defaults, everything at once, and an existing account.
 pub fn value_sets(namespace: &str) -> [Value; 3] {
     let digest = format!("sha256:{}", "0f".repeat(32));
     [
@@ -98,14 +98,14 @@ fn helm_finds_no_fault_and_the_api_server_takes_what_it_renders() {
     let cluster = cluster();
     let namespace = format!("chart-{}", std::process::id());
     cluster.kubectl(&["create", "namespace", &namespace]);
-    // Of a Deployment's pods the admission only warns; the installation below is the proof.
+    // For a Deployment's pods, admission only warns; the installation below is the proof.
     let warn = "pod-security.kubernetes.io/warn=restricted";
     cluster.kubectl(&["label", "namespace", &namespace, warn]);
     for values in value_sets(&namespace) {
         let said = helm(None, &["lint", "--strict", &chart()], &with_image(&values));
         assert!(said.is_ok(), "{said:?}");
         let mut objects = objects(&template(&namespace, &values).expect("rendered"));
-        // Kinds of the Prometheus operator, which is not there.
+        // Kinds of the Prometheus operator, which is not installed.
         objects.retain(|object| object["apiVersion"] != "monitoring.coreos.com/v1");
         let list: Vec<_> = objects.iter().map(Value::to_string).collect();
         let list = list.join("\n---\n");
@@ -210,7 +210,7 @@ fn the_program_understands_everything_that_the_chart_tells_it() {
             .output()
             .expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);
-        // It got as far as it can without a cluster.
+        // It progressed as far as possible without a cluster.
         assert!(
             said.contains("no configuration for the API server"),
             "{said}"
@@ -280,7 +280,7 @@ fn chart_image_and_program_are_of_one_version() {
     assert!(grace.expect("seconds") > operator::DRAIN.as_secs());
 }
 
-/// A value in which 1 and 1.0 are the same.
+/// Normalizes a value so that 1 and 1.0 are the same.
 fn without_integers(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),
@@ -295,7 +295,7 @@ fn without_integers(value: &Value) -> Value {
     }
 }
 
-/// Values by their path, and the paths that a schema knows.
+/// Collects the values by their path, and the paths that a schema contains.
 fn leaves(values: &Value, schema: &Value, path: &str, found: &mut BTreeMap<String, Value>) {
     for (name, value) in values.as_object().expect("values") {
         let path = format!("{path}{name}");

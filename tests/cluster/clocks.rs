@@ -1,4 +1,4 @@
-//! Clocks that disagree change nothing (C3).
+//! Clocks that disagree have no effect (C3).
 
 use std::time::Instant;
 
@@ -90,7 +90,7 @@ async fn a_token_that_lives_for_no_time_is_told_and_is_not_asked_for_again_and_a
         (issued >= 4).then_some(issued)
     })
     .await;
-    // Where a second begins between, one lives for that second, and the next comes at its end.
+    // If a new second begins in between, one token expires with it, and the next comes at its end.
     let seconds = began.elapsed().as_secs() + 1;
     let most = usize::try_from(3 * seconds).unwrap();
     assert!(issued <= most, "{issued} in {seconds} s");

@@ -1,4 +1,5 @@
-//! A `ClusterAcsConnection` serves the namespaces of its policy, from a Secret in the operator's own.
+//! `ClusterAcsConnection`: serves the namespaces of its policy, with a Secret in the operator's
+//! namespace.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, ClusterAcsConnection, ConnectionKind};
 use kube::{
@@ -12,8 +13,8 @@ use crate::support::{
     world::{World, spec},
 };
 
-/// The name is the test's own: every operator of this test binary sees cluster-wide objects, but
-/// only this one has the Secret.
+/// The name is specific to the test: every operator of this test binary sees cluster-scoped
+/// objects, but only this one has the Secret.
 async fn world_with_a_cluster_connection(policy: &str) -> (World, String) {
     let mut world = World::bare(&[], &[]).await;
     let name = world.namespace.clone();
@@ -39,7 +40,7 @@ async fn set_policy(world: &World, name: &str, policy: serde_json::Value) {
         .expect("patched");
 }
 
-/// Objects without a namespace outlive it.
+/// Deletes cluster-scoped objects, which outlive the namespace.
 pub async fn clean_up(world: &World, name: &str) {
     let api: Api<ClusterAcsConnection> = Api::all(world.client.clone());
     let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -133,7 +134,7 @@ async fn kind_of_connection(world: &World, identity: &str) -> ConnectionKind {
 
 #[tokio::test]
 async fn a_default_of_the_namespace_may_come_last_and_one_that_comes_too_late_is_told() {
-    // No other test may see a ClusterAcsConnection of this name.
+    // No other test may see a `ClusterAcsConnection` of this name.
     let mut world = World::bare_in(kubernetes::another(), &[], &[]).await;
     world.apply(&format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: shared}}\nstringData: {{text: \"{}\"}}\n---\n\

@@ -1,5 +1,5 @@
-//! The real process is killed at random moments of create, issue, rotate, revoke and delete; what
-//! the emulator knows afterwards is counted.
+//! Crashes: the real process is killed at random moments of create, issue, rotate, revoke and
+//! delete; afterwards the state of the emulator is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::world::{World, spec};
 
-/// How often the process is killed.
+/// Number of times that the process is killed.
 const CRASHES: u32 = 50;
 const IDENTITIES: u32 = 4;
 
@@ -81,7 +81,7 @@ async fn fifty_crashes_lose_no_identity_and_leave_no_token_alive_that_was_given_
     );
 }
 
-/// One change of the desired state.
+/// Makes one change of the desired state.
 async fn disturb(world: &World, round: u32, dice: &mut Dice) {
     let name = format!("user-{}", dice.roll(u64::from(IDENTITIES)));
     let identity = world
@@ -154,7 +154,7 @@ async fn tokens(world: &World) -> Vec<AcsToken> {
         .collect()
 }
 
-/// Notes what the Secrets hold and how many creates are unknown.
+/// Records the tokens in the Secrets, and the number of creates with an unknown outcome.
 async fn note(
     world: &World,
     held: &mut BTreeMap<String, (String, String)>,
@@ -171,7 +171,7 @@ async fn note(
             .as_ref()
             .and_then(|status| status.unknown_creates)
             .unwrap_or(0);
-        // A create that is recorded and not answered counts as soon as its object goes.
+        // A create that is recorded and not answered counts as soon as its object is deleted.
         let pending = identity
             .status
             .as_ref()
@@ -198,7 +198,7 @@ async fn note(
     }
 }
 
-/// Numbers that look random; the same for the same seed.
+/// Pseudorandom numbers, the same for the same seed.
 struct Dice(u64);
 
 impl Dice {

@@ -172,7 +172,7 @@ async fn counts_of_users_are_right_after_deletions_and_moves() {
     world.connect("other", &world.emulator.connection_string.clone());
     world.identity("bob", "");
     for (token, identity) in [("app", "alice"), ("bot", "bob"), ("old", "bob")] {
-        // Whose end changes nothing else.
+        // Its deletion changes nothing else.
         world.token(token, identity, "scopes: [chat], revocation: Never");
         world.ready(token).await;
     }
@@ -185,7 +185,7 @@ async fn counts_of_users_are_right_after_deletions_and_moves() {
         .await;
     };
     counts("default", (2, 4)).await;
-    // Until it does not look again by itself.
+    // Until it does not retry by itself.
     tokio::time::sleep(std::time::Duration::from_secs(12)).await;
     world.delete::<AcsToken>("old").await;
     world.gone::<AcsToken>("old").await;
@@ -195,7 +195,7 @@ async fn counts_of_users_are_right_after_deletions_and_moves() {
     world.patch::<AcsIdentity>("alice", to("other")).await;
     counts("default", (1, 1)).await;
     counts("other", (1, 2)).await;
-    // Of another resource, from which none of its tokens is.
+    // Of another resource, which issued none of its tokens.
     let elsewhere = crate::support::emulator::Emulator::start(&[]);
     world.connect("elsewhere", &elsewhere.connection_string);
     world.patch::<AcsIdentity>("bob", to("elsewhere")).await;

@@ -1,4 +1,4 @@
-//! Deletion always ends, and cleans up in ACS wherever that is possible (I3, I4, I5).
+//! Deletion: always completes, and cleans up in ACS whenever that is possible (I3, I4, I5).
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -130,7 +130,7 @@ async fn a_connection_stays_until_the_identities_that_need_it_are_gone() {
 async fn a_namespace_can_be_deleted_with_everything_in_it_and_acs_is_cleaned_up() {
     let world = world_with_a_token(&[]).await;
     let token = world.live_token("web", &[]).await;
-    // The worst order: what the clean-up needs goes first.
+    // The worst sequence: what the cleanup needs is deleted first.
     world.delete::<Secret>("default-acs").await;
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
     namespaces

@@ -1,4 +1,4 @@
-//! Credentials of Microsoft Entra ID, end to end: no key of the resource anywhere.
+//! Credentials of Microsoft Entra ID, end to end, without any key of the resource.
 
 use acs_identity_operator::crd::{AcsConnection, AcsToken, is_ready};
 use k8s_openapi::api::core::v1::Secret;
@@ -11,8 +11,8 @@ pub const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 pub const SECRET: &str = "Zq8~the-client-secret-of-the-story_x";
 const OTHER_CLIENT: &str = "99999999-2222-3333-4444-555555555555";
 
-/// A world whose operator asks the emulator for tokens of Entra ID, not yet running. Its data plane
-/// takes no token that the emulator has not signed.
+/// Creates a world whose operator requests tokens of Entra ID from the emulator, without starting
+/// it. Its data plane accepts only tokens that the emulator has signed.
 pub async fn world_of_entra(operator: &[&str]) -> World {
     let mut world = World::bare(&[], operator).await;
     let authority = world.emulator.told("entra-authority");
@@ -31,8 +31,8 @@ pub async fn world_of_entra(operator: &[&str]) -> World {
     world
 }
 
-/// The manifests in docs/credentials.md after a heading, for this world: its endpoint, and its
-/// namespace as the one that is served and as the name of what has no namespace.
+/// Returns the manifests in docs/credentials.md after a heading, adapted to this world: its
+/// endpoint, and its namespace as the allowed namespace and as the name of cluster-scoped objects.
 pub fn page(world: &World, heading: &str) -> Vec<String> {
     let page = std::fs::read_to_string(root("docs/credentials.md")).expect("readable");
     let (_, section) = page
@@ -58,7 +58,7 @@ pub fn page(world: &World, heading: &str) -> Vec<String> {
         .collect()
 }
 
-/// A connection with `auth` (flow-style YAML).
+/// Creates a connection with `auth` (flow-style YAML).
 pub fn connect_as(world: &World, name: &str, auth: &str) {
     world.apply(&format!(
         "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: {name}}}\n\
@@ -67,7 +67,7 @@ pub fn connect_as(world: &World, name: &str, auth: &str) {
     ));
 }
 
-/// A connection called `default` by client secret.
+/// Creates a connection named `default` with a client secret.
 pub fn connect(world: &World, client_id: &str) {
     let auth = format!(
         "clientSecret: {{tenantId: {TENANT}, clientId: {client_id}, secretRef: {{name: entra, key: secret}}}}"
@@ -89,7 +89,7 @@ async fn fingerprint(world: &World) -> Option<String> {
 #[tokio::test]
 async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() {
     let mut world = world_of_entra(&[]).await;
-    // As an editor leaves it.
+    // As an editor saves it.
     put_secret(&world, &format!("{SECRET}\\n"));
     world.apply(&page(&world, "A client secret")[0]);
     world.start_operator();
@@ -103,7 +103,7 @@ async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() 
     }
     world.connection_says("default", "ConnectionReady").await;
     assert_eq!(world.emulator.count("entraToken").await, 1);
-    // After a restart nothing is asked for before it is needed.
+    // After a restart no token is requested before it is needed.
     world.operator().process.terminate();
     world.start_operator();
     world.settled().await;
@@ -112,7 +112,7 @@ async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() 
     world.token("four", "alice", "scopes: [chat]");
     world.ready("four").await;
     assert_eq!(world.emulator.count("entraToken").await, 2);
-    // And everything can be undone.
+    // Everything can be undone.
     world
         .delete::<acs_identity_operator::crd::AcsIdentity>("alice")
         .await;
@@ -200,7 +200,7 @@ async fn what_entra_refuses_is_told_with_what_to_do_and_heals_at_once_when_it_is
     assert_eq!(fingerprint(&world).await, None);
     let said = world.identity_says("alice", "TokenRefused").await;
     assert!(said.contains("The client secret has expired"), "{said}");
-    // One try is enough for everybody.
+    // One attempt serves all callers.
     let tries = world.emulator.count("entraToken").await;
     for name in ["bob", "carol", "dave"] {
         world.identity(name, "");

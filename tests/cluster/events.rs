@@ -1,4 +1,4 @@
-//! Events, as the API server takes them.
+//! Events, as the API server stores them.
 
 use acs_identity_operator::{
     cluster::{
@@ -15,7 +15,7 @@ use kube::{
 
 use crate::support::world::World;
 
-/// An object with the longest name that there is.
+/// Creates an object with the longest possible name.
 async fn object(world: &World) -> AcsIdentity {
     let name = format!("a.{}", "b".repeat(251));
     let object = AcsIdentity::new(&name, AcsIdentitySpec::default());
@@ -32,7 +32,7 @@ fn notice<K: Resource<DynamicType = ()>>(about: &K, note: &str) -> Notice {
     }
 }
 
-/// The notes of the Events and how often each was seen, in the order of the notes.
+/// Returns the notes of the Events and how often each occurred, sorted by note.
 async fn notes(api: &Api<Event>) -> Vec<(String, i32)> {
     let events = api.list(&ListParams::default()).await.expect("readable");
     let mut notes: Vec<_> = events

@@ -1,5 +1,5 @@
-//! What GitOps tools see: health as Argo CD and Flux tell it, objects that stay as they were applied,
-//! and names that Kustomize changes.
+//! GitOps tools: health in Argo CD and Flux, objects that stay as they were applied, and names that
+//! Kustomize changes.
 
 use std::{
     fs,
@@ -20,13 +20,13 @@ const IN_PROGRESS: [&str; 2] = ["InProgress", "Progressing"];
 const HEALTHY: [&str; 2] = ["Current", "Healthy"];
 
 impl World {
-    /// An object as the API server has it.
+    /// Returns an object as stored in the API server.
     fn object(&self, object: &str) -> Value {
         let get = ["get", object, "-n", &self.namespace, "-o", "json"];
         serde_json::from_str(&self.cluster.kubectl(&get)).expect("JSON")
     }
 
-    /// What Flux and Argo CD say of an object.
+    /// Returns the health of an object in Flux and Argo CD.
     fn health(&self, object: &str) -> [String; 2] {
         let judged = judge(&self.object(object), &[]);
         [&judged["kstatus"], &judged["health"]["status"]]
@@ -40,7 +40,7 @@ impl World {
         .await;
     }
 
-    /// Does with an object what an action of Argo CD does.
+    /// Runs an action of Argo CD on an object.
     fn act(&self, object: &str, action: &str) {
         let judged = judge(&self.object(object), &[action]);
         assert_eq!(judged["actions"][action]["disabled"], false);
@@ -51,7 +51,7 @@ impl World {
             .kubectl(&[&patch[..], &["-n", &self.namespace]].concat());
     }
 
-    /// What `kubectl diff` would change, by server-side apply as GitOps tools do it.
+    /// Returns what `kubectl diff` would change, with server-side apply as GitOps tools use it.
     fn differs(&self, manifest: &str) -> Option<String> {
         let diff = ["diff", "--server-side", "-n", &self.namespace, "-f", "-"];
         let (same, said) = self.cluster.pipe(&diff, manifest);
@@ -59,7 +59,8 @@ impl World {
     }
 }
 
-/// What the tools make of an object, with the settings that users of Argo CD get from us.
+/// Returns what the tools derive from an object, with the settings that the project provides for
+/// Argo CD.
 fn judge(object: &Value, action: &[&str]) -> Value {
     let mut child = Command::new(built("gitops").join("gitops"))
         .arg(root("examples/gitops/argocd-cm.yaml"))
@@ -87,18 +88,18 @@ async fn flux_and_argo_cd_see_what_is_healthy_what_is_on_its_way_and_what_needs_
     for object in ["acsconnection/default", "acsidentity/alice", "acstoken/web"] {
         world.becomes(object, HEALTHY).await;
     }
-    // What is missing may come.
+    // A missing object may appear later.
     world.token("early", "nobody", "scopes: [chat]");
     world.token_says("early", "IdentityNotFound").await;
     world.becomes("acstoken/early", IN_PROGRESS).await;
-    // What only a human can settle.
+    // Only a person can resolve this.
     world.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: taken}\n");
     world.token("taken", "alice", "scopes: [chat]");
     world.token_says("taken", "SecretConflict").await;
     world
         .becomes("acstoken/taken", ["Failed", "Degraded"])
         .await;
-    // A pause holds up nobody who waits for health.
+    // A suspension does not block tools that wait for health.
     world
         .patch::<AcsToken>("web", spec(&json!({"suspend": true})))
         .await;
@@ -107,14 +108,14 @@ async fn flux_and_argo_cd_see_what_is_healthy_what_is_on_its_way_and_what_needs_
     let order = "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsRevocation\nmetadata: {name: leak}\nspec: {names: [alice]}\n";
     world.apply(order);
     world.becomes("acsrevocation/leak", HEALTHY).await;
-    // Paused before it had a token, or after that has ended.
+    // Suspended before it had a token, or after that has expired.
     world.token("paused", "alice", "scopes: [chat], suspend: true");
     world.token_says("paused", "Suspended").await;
     world
         .becomes("acstoken/paused", ["InProgress", "Suspended"])
         .await;
 
-    // Changes that no operator has seen yet count as unfinished.
+    // Changes that the operator has not observed yet count as in progress.
     world.kill_operator();
     world
         .patch::<AcsToken>("web", spec(&json!({"suspend": false})))

@@ -1,4 +1,5 @@
-//! From an `AcsToken` in git to a live Secret that never expires (T2, T4, I1, I2).
+//! Issuing: from an `AcsToken` in git to a Secret with a token that is always valid (T2, T4, I1,
+//! I2).
 
 use acs_identity_operator::crd::AcsToken;
 use k8s_openapi::api::core::v1::Secret;

@@ -1,4 +1,4 @@
-//! No token and no key is anywhere but where it belongs (C2).
+//! Leaks: no token and no key is anywhere but where it belongs (C2).
 
 use acs_identity_operator::crd::{AcsConnection, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
@@ -18,7 +18,8 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
     world.token("web", "alice", "scopes: [chat, voip]");
     world.ready("web").await;
     let first = world.live_token("web", &[]).await;
-    // Everything that makes noise: an edit, a revocation, refused calls, a broken connection string.
+    // Everything that causes output: an edit, a revocation, failed calls, an invalid connection
+    // string.
     world
         .patch::<Secret>(
             "web",
@@ -86,7 +87,7 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
     for (what, output) in outputs(&mut world).await {
         for secret in &secrets {
             assert!(!output.contains(secret.as_str()), "{what} holds a secret");
-            // The part that is not the same in every token: its signature.
+            // The part that differs in every token: its signature.
             let signature = secret.rsplit('.').next().expect("a part");
             assert!(
                 !output.contains(signature),
@@ -104,7 +105,7 @@ async fn no_output_of_the_operator_holds_the_bytes_of_a_token_or_key() {
 #[tokio::test]
 async fn no_output_of_the_operator_holds_a_client_secret_or_a_token_of_entra() {
     let mut world = entra::world_of_entra(&[]).await;
-    // The crates between us and the wire, as talkative as they can be.
+    // The crates between the operator and the network, with the most verbose logging.
     let filter = "info,acs_identity_operator=trace,azure_core=trace,azure_identity=trace,typespec_client_core=trace,reqwest=trace,hyper_util=trace";
     world
         .environment
@@ -135,7 +136,7 @@ async fn no_output_of_the_operator_holds_a_client_secret_or_a_token_of_entra() {
         for secret in ["a-mistyped-client-secret", "the-client-secret-of"] {
             assert!(!output.contains(secret), "{what} holds a client secret");
         }
-        // So every JSON Web Token begins: those of Entra ID, of ServiceAccounts and of ACS.
+        // Every JSON Web Token begins like this: those of Entra ID, of ServiceAccounts and of ACS.
         assert!(!output.contains("eyJ"), "{what} holds a token");
     }
     let log = world.operator().process.output();
@@ -145,7 +146,7 @@ async fn no_output_of_the_operator_holds_a_client_secret_or_a_token_of_entra() {
     );
 }
 
-/// Everything that the operator lets others see, and what each is called.
+/// Returns everything that the operator exposes, with a name for each.
 async fn outputs(world: &mut World) -> Vec<(&'static str, String)> {
     let namespace = world.namespace.clone();
     let (_, metrics) = world.operator().get("/metrics").await;
@@ -189,7 +190,7 @@ async fn annotations(world: &World) -> String {
         .iter()
         .filter_map(|secret| secret.metadata.annotations.as_ref())
     {
-        // What kubectl itself keeps of a Secret that a person applied is not ours.
+        // The annotation in which kubectl stores an applied Secret is not written by the operator.
         for (key, value) in all
             .iter()
             .filter(|(key, _)| key.starts_with("acs-identity.dev/"))

@@ -1,5 +1,5 @@
-//! The operator as a user meets it: a real API server, the emulator over HTTP, the real program.
-//! One module per story; every name is a sentence.
+//! End-to-end tests of the operator: a real API server, the emulator over HTTP, the real program.
+//! One module per topic; every test's name is a sentence.
 
 // For a large `json!`.
 #![recursion_limit = "256"]

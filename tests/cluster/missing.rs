@@ -1,4 +1,4 @@
-//! A kind that the API server does not know holds up only what needs it.
+//! Missing CRDs: a kind that the API server does not know affects only what needs it.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::{
     world::World,
 };
 
-/// The CRDs, those of `kinds` or all others.
+/// Returns the CRDs of `kinds`, or all others.
 fn crds(kinds: &[&str], are_these: bool) -> String {
     let all = fs::read_to_string(root("crds/acs-identity.dev.yaml")).expect("the CRDs");
     let is_one = |crd: &str| {
@@ -43,7 +43,7 @@ async fn a_missing_kind_holds_up_only_what_needs_it_until_it_comes() {
     world.start_operator();
     world.identity("alice", "connectionRef: {kind: AcsConnection, name: main}");
     world.token("web", "alice", "scopes: [chat]");
-    // May be meant for a ClusterAcsConnection called default.
+    // It may be meant for a ClusterAcsConnection named default.
     world.identity("bob", "");
     let former = world.live_token("web", &[]).await;
     let (status, body) = world.operator().get("/readyz").await;

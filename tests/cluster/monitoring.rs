@@ -1,4 +1,4 @@
-//! Metrics, and the alerts and the dashboard that are made of them.
+//! Metrics, and the alerts and the dashboard that use them.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -18,7 +18,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The names of metrics in a text.
+/// Returns the names of metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|character: char| !(character.is_alphanumeric() || character == '_'));
     words
@@ -27,7 +27,7 @@ fn names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of the samples that are served.
+/// Returns the names of the served samples.
 fn samples(served: &str) -> BTreeSet<String> {
     let lines = served.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -82,7 +82,7 @@ async fn every_metric_of_the_alerts_and_the_dashboard_is_served() {
             "{file}: {missing:?} are not in {served:?}"
         );
     }
-    // The page lists them all.
+    // The page lists all of them.
     let page = names(&read("docs/monitoring.md"));
     let is_part = |name: &&String| name.ends_with("_bucket") || name.ends_with("_sum");
     let served: BTreeSet<_> = served.iter().filter(|name| !is_part(name)).collect();
@@ -178,7 +178,7 @@ fn a_pod_is_scraped_once() {
     assert_eq!(&monitor["podMetricsEndpoints"][0]["port"], port);
 }
 
-/// Runs promtool in a folder.
+/// Runs promtool in a directory.
 fn promtool(folder: &Path, arguments: &[&str]) {
     let output = Command::new(built("promtool").join("promtool"))
         .args(arguments)
@@ -196,7 +196,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
     let objects = objects(&template("acs", &values).expect("rendered"));
     let rules = &only(&objects, "PrometheusRule")["spec"];
     let folder = tempfile::tempdir().expect("a folder");
-    // JSON is YAML.
+    // JSON is valid YAML.
     fs::write(folder.path().join("rules.yaml"), rules.to_string()).expect("written");
     let tests = read("tests/cluster/alerts.yaml");
     fs::write(folder.path().join("tests.yaml"), &tests).expect("written");
@@ -211,7 +211,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
     }
 }
 
-/// Grafana's variables are given values; the panels don't cover each other.
+/// Grafana's variables are replaced by values; the panels must not overlap.
 #[test]
 fn the_queries_of_the_dashboard_are_promql_and_its_panels_have_places_of_their_own() {
     let text = read("charts/acs-identity-operator/files/dashboard.json");
@@ -242,7 +242,7 @@ fn the_queries_of_the_dashboard_are_promql_and_its_panels_have_places_of_their_o
     promtool(folder.path(), &["check", "rules", "rules.yaml"]);
 }
 
-/// Logs are for clusters with nodes; everything else is tried as it stands.
+/// Logs require clusters with nodes; everything else is run as documented.
 #[tokio::test]
 async fn the_commands_of_the_runbooks_are_commands() {
     let world = World::bare(&[], &[]).await;

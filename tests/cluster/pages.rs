@@ -1,4 +1,4 @@
-//! Pages of the docs about one task each, tried word for word.
+//! Pages of the docs about one task each, run word for word.
 
 use crate::support::{
     kubernetes::root,
@@ -6,7 +6,7 @@ use crate::support::{
     world::World,
 };
 
-/// The commands of a page of the docs, block by block.
+/// Returns the commands of a page of the docs, block by block.
 pub fn commands(page: &str) -> Vec<String> {
     let page = std::fs::read_to_string(root(page)).expect("the page");
     let blocks = page.split("```sh\n").skip(1);

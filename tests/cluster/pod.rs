@@ -1,4 +1,4 @@
-//! The operator's pod as the chart describes it: image, environment and volumes.
+//! The operator's pod as the chart defines it: image, environment and volumes.
 
 use acs_identity_operator::crd::AcsIdentity;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The pod's spec.
+/// Returns the pod's spec.
 fn pod(values: &Value) -> Value {
     let objects = objects(&template("a", values).expect("rendered"));
     only(&objects, "Deployment")["spec"]["template"]["spec"].clone()
@@ -90,7 +90,7 @@ fn the_api_server_and_the_metadata_service_never_take_the_proxy() {
     assert!(!pod.to_string().contains("\"HTTP_PROXY\""), "{pod}");
 }
 
-/// No name server knows the host, so only the proxy reaches it; the emulator itself is the proxy.
+/// No DNS server knows the host, so only the proxy reaches it; the emulator itself is the proxy.
 #[tokio::test]
 async fn requests_to_the_service_take_the_proxy() {
     let flags = ["--allow-insecure-endpoint", "acs.example"];
@@ -131,7 +131,7 @@ fn openshift_chooses_the_users_itself() {
     assert!(users(true, "disabled"));
 }
 
-/// The public authorities stay trusted, so that ACS can be reached, too.
+/// The public certificate authorities remain trusted, so that ACS can be reached, too.
 #[tokio::test]
 async fn an_authority_of_the_bundle_is_trusted() {
     let mut world = World::bare(&[], &["--allow-endpoint", "127.0.0.1"]).await;
@@ -140,7 +140,7 @@ async fn an_authority_of_the_bundle_is_trusted() {
     let item = by_name(&pod["volumes"], "ca-bundle")["configMap"]["items"][0].clone();
     assert_eq!(item["key"], "bundle.pem");
     assert_eq!(mount["mountPath"], variable(&pod, "SSL_CERT_DIR"));
-    // The folder of the pod, in a place that this test may write.
+    // The directory of the pod, at a path that this test may write.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(item["path"].as_str().expect("a path"));
     std::fs::copy(world.emulator.told("ca-file"), file).expect("copied");

@@ -1,4 +1,4 @@
-//! What a connection's owner allows, and what becomes of the rest.
+//! Policy of a connection, and the treatment of what it denies.
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +11,7 @@ use crate::support::{
     world::{World, spec},
 };
 
-/// A world whose connection has this policy.
+/// Creates a world whose connection has this policy.
 async fn world_with(policy: &Value) -> World {
     let world = World::new().await;
     set_policy(&world, policy).await;
@@ -55,7 +55,7 @@ async fn a_life_beyond_the_policy_is_denied_and_none_asked_for_gets_the_longest(
     let life = status.expires_at.expect("an end").0.duration_since(issued);
     assert!((119..=121).contains(&life.as_mins()), "{life:?}");
 
-    // A policy that grows costs no token.
+    // Extending a policy revokes no token.
     set_policy(&world, &json!({"maxExpiresIn": "12h"})).await;
     world.ready("long").await;
     world.settled().await;
@@ -78,7 +78,7 @@ async fn a_narrowed_policy_revokes_what_it_no_longer_allows_whatever_the_token_s
     world.token_says("web", "PolicyDenied").await;
     world.gone::<Secret>("web").await;
     assert!(!world.emulator.check(&web).await.valid);
-    // The sibling lost its token with it, and has a new one.
+    // The sibling's token was revoked with it, and the sibling has a new one.
     world.live_token("app", &[&app]).await;
 
     set_policy(&world, &json!({"scopes": null})).await;
@@ -102,7 +102,7 @@ async fn a_spec_that_is_denied_keeps_nothing_that_it_gave_up() {
 #[tokio::test]
 async fn of_too_many_tokens_the_oldest_keeps_its_place_and_leaves_it_to_the_next() {
     let world = world_with(&json!({"maxTokensPerIdentity": 1})).await;
-    // Of one second, the name decides.
+    // Within one second, the name decides.
     world.token("a", "alice", "scopes: [chat]");
     world.ready("a").await;
     world.token("b", "alice", "scopes: [chat]");
@@ -131,14 +131,14 @@ async fn an_identity_that_falls_out_of_the_policy_loses_renewal_at_once_and_its_
         "{note}"
     );
     world.identity_says("alice", "PolicyDenied").await;
-    // Asked for, and not renewed; but alive.
+    // A renewal is requested but not performed; the token is still valid.
     let request = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "1"}}});
     world.patch::<AcsToken>("web", request).await;
     world.settled().await;
     assert_eq!(world.issued().await, 1);
     assert_eq!(world.live_token("web", &[]).await, held);
 
-    // As if it had been so for five minutes.
+    // As if it had been in this state for five minutes.
     let api = world.api::<AcsIdentity>();
     let since = Timestamp::now() - SignedDuration::from_mins(5);
     let since = since.round(jiff::Unit::Second).expect("a time");

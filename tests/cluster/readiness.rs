@@ -1,4 +1,4 @@
-//! What `/readyz` says when the network between the operator and the API server breaks.
+//! `/readyz` when the network between the operator and the API server breaks.
 
 use std::time::Instant;
 
@@ -8,10 +8,10 @@ use crate::support::{
     world::World,
 };
 
-/// How long `/readyz` may say something else than what is.
+/// Maximum time for which `/readyz` may be wrong.
 const TRUTH: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Waits until `/readyz` answers with `status`; its body.
+/// Waits until `/readyz` answers with `status`; returns its body.
 async fn ready_is(world: &mut World, status: u16) -> String {
     let began = Instant::now();
     let operator = world.operator();
@@ -24,7 +24,7 @@ async fn ready_is(world: &mut World, status: u16) -> String {
     body
 }
 
-/// A world whose operator reaches the API server through a proxy.
+/// Creates a world whose operator reaches the API server through a proxy.
 async fn behind_a_proxy() -> (World, Proxy) {
     let mut world = World::bare(&[], &[]).await;
     let (proxy, file) = api_server(world.cluster, &world.namespace).await;
@@ -52,7 +52,7 @@ async fn a_silent_network_shows_and_no_watch_is_left_on_a_dead_connection() {
     proxy.set(Network::Silent);
     let body = ready_is(&mut world, 503).await;
     assert!(body.contains("the API server does not answer"), "{body}");
-    // What was open stays dead: only what is opened anew works.
+    // Existing connections stay dead: only new ones work.
     proxy.set(Network::Works);
     ready_is(&mut world, 200).await;
     world.identity("alice", "");

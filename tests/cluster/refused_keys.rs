@@ -1,4 +1,4 @@
-//! Keys that the service refuses, and the second key that takes their place (C1).
+//! Rejected keys, and the second key that replaces them (C1).
 
 use kube::ResourceExt;
 use serde_json::json;
@@ -16,12 +16,13 @@ async fn a_key_regenerated_without_notice_is_replaced_by_the_second_one() {
     fall_back_to(&world, "secondary").await;
     make_tokens(&world, count).await;
     world.emulator.regenerate("primary").await;
-    // Longer than a wait may last untold.
+    // Longer than a wait may remain unreported.
     let slow =
         json!([{"operation": "issueToken", "effect": "delay", "delay": "8s", "probability": 1.0}]);
     world.emulator.faults(slow).await;
     world.token("new", "user-0", "scopes: [voip]");
-    // Any former token: the one whose call tries the second key has its new token before it says so.
+    // Any former token: the token whose call tries the second key has been replaced before it
+    // reports this.
     let message = eventually("a former token says CredentialRefused", || async {
         let all = tokens(&world).await.into_iter();
         let former = all.filter(|token| token.name_any() != "new");
@@ -46,7 +47,7 @@ async fn a_key_regenerated_without_notice_is_replaced_by_the_second_one() {
     let (_, former) = safe_to_regenerate(&world, "True", "NoFormerTokens").await;
     assert_eq!(former.expire_at, None, "dead tokens are nobody's loss");
 
-    // A restart goes on with the second key, and asks the first one nothing.
+    // After a restart the operator continues with the second key, without a call with the first.
     let calls = world.emulator.requests().await.len();
     world.kill_operator();
     world.start_operator();

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The release of docs/install.md, and its namespace.
+/// Release name of docs/install.md, and its namespace.
 const NAME: &str = "acs-identity-operator";
 const CRD: &str = "crd/acsidentities.acs-identity.dev";
 
@@ -30,7 +30,7 @@ metadata: {name: alice}
 spec: {}
 ";
 
-/// The story of one release, in a cluster that knows nothing of us yet.
+/// Lifecycle of one release, in a cluster without the operator's CRDs.
 #[tokio::test]
 async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_every_identity() {
     let cluster = kubernetes::start();
@@ -76,7 +76,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
     })
     .await;
 
-    // With the release's rights, in a namespace that no value names.
+    // With the release's permissions, in a namespace that no value names.
     let mut operator = release.start_operator();
     cluster.kubectl(&["create", "namespace", "team"]);
     connect_by_the_notes(&cluster, &release, &emulator.connection_string);
@@ -133,7 +133,7 @@ fn connect_by_the_notes(cluster: &Cluster, release: &Release<'_>, connection_str
     assert!(bash.wait().expect("it ends").success(), "{notes}");
 }
 
-/// A copy of the chart, in which a test changes something.
+/// Copies the chart, so that a test can change it.
 fn copy_of_the_chart(to: &Path, name: &str) -> PathBuf {
     let copy = to.join(name);
     let copied = Command::new("cp")
@@ -150,8 +150,8 @@ fn run(cluster: &Cluster, command: &[&str], values: &Value) {
     helm(Some(cluster), &arguments, values).expect("done");
 }
 
-/// Runs the block of docs/install.md or docs/monitoring.md that holds `words`, with the chart in
-/// folder `chart`.
+/// Runs the block of docs/install.md or docs/monitoring.md that contains `words`, with the chart in
+/// the directory `chart`.
 fn follow_the_page(cluster: &Cluster, words: &str, chart: &str) {
     let mut blocks = commands("docs/install.md");
     blocks.extend(commands("docs/monitoring.md"));
@@ -172,7 +172,7 @@ fn follow_the_page(cluster: &Cluster, words: &str, chart: &str) {
     assert!(output.status.success(), "{block}\n{said}");
 }
 
-/// The CRDs and the objects are as they were: none was deleted and made anew.
+/// Checks that the CRDs and the objects are the same: none was deleted and created again.
 fn nothing_is_lost(cluster: &Cluster, uids: &str, when: &str) {
     assert_eq!(ids(cluster), uids, "after {when}");
 }
@@ -185,7 +185,8 @@ fn ids(cluster: &Cluster) -> String {
     format!("{crds} {objects}")
 }
 
-/// Installs a chart with the CRDs in the folder that Helm installs once, and applies them by kubectl.
+/// Installs a chart with the CRDs in the directory that Helm installs only once, and applies them
+/// with kubectl.
 fn install_the_former_layout(cluster: &Cluster, place: &Path) {
     let former = copy_of_the_chart(place, "former");
     fs::create_dir(former.join("crds")).expect("a folder");
@@ -205,7 +206,8 @@ fn install_the_former_layout(cluster: &Cluster, place: &Path) {
     cluster.kubectl(&[&apply[..], &[&root("crds")]].concat());
 }
 
-/// Follows docs/monitoring.md where the kinds of the Prometheus operator exist, with any schema.
+/// Follows docs/monitoring.md in a cluster with the kinds of the Prometheus operator, with any
+/// schema.
 fn monitor_by_the_page(cluster: &Cluster, chart: &str) {
     for kind in ["ServiceMonitor", "PrometheusRule"] {
         let (plural, group) = (format!("{}s", kind.to_lowercase()), "monitoring.coreos.com");
@@ -277,7 +279,7 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
 
     monitor_by_the_page(&cluster, &chart);
 
-    // Another release leaves the CRDs alone.
+    // Another release does not change the CRDs.
     cluster.kubectl(&["create", "namespace", "other"]);
     let other = json!({"crds": {"enabled": false}, "watchNamespaces": ["team"]});
     Release::install(&cluster, "second", "other", &other).uninstall();
@@ -318,7 +320,7 @@ fn upgrades_and_rollbacks_change_the_crds_and_lose_no_object() {
     assert_eq!(image, "registry.example/acs-identity-operator:0.1.0");
 }
 
-/// Adds field `nickname` to every kind in a file of CRDs.
+/// Adds the field `nickname` to every kind in a file of CRDs.
 fn add_a_field(file: &Path) {
     let text = fs::read_to_string(file).expect("readable");
     let mut crds: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");

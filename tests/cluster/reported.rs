@@ -1,5 +1,6 @@
-//! What strangers report of such operators, on the real API server: copied Secrets, policies that
-//! change or deny, full quotas, connections and users that go and come back, edited annotations.
+//! Problems that users reported of similar operators, on the real API server: copied Secrets,
+//! policies that change or deny, exceeded quotas, connections and users that disappear and return,
+//! edited annotations.
 
 use acs_identity_operator::{
     acs::{AccessKey, ApiVersion, Endpoint, Service, ServiceConfig},
@@ -25,7 +26,8 @@ async fn world_with_a_token() -> World {
     world
 }
 
-/// A policy for the Secrets of the world's namespace. Ends with the world's control plane.
+/// Creates a policy for the Secrets of the world's namespace. It ends with the world's control
+/// plane.
 fn policy(world: &World, kind: &str, name: &str, body: &str) {
     let namespace = &world.namespace;
     let actions = if kind == "ValidatingAdmissionPolicy" {
@@ -57,7 +59,7 @@ spec: {{policyName: {namespace}-{name}{actions}}}
     );
 }
 
-/// Waits until the policy is enforced: a Secret of the kind that it denies is refused.
+/// Waits until the policy is enforced: a Secret of the kind that it denies is rejected.
 async fn enforced(world: &World, labels: &str) {
     eventually("the policy is enforced", || async {
         let probe =
@@ -73,7 +75,7 @@ async fn a_copied_secret_neither_holds_an_identity_nor_is_touched() {
     let mut world = World::bare(&[], &[]).await;
     let other = format!("{}-copies", world.namespace);
     world.cluster.kubectl(&["create", "namespace", &other]);
-    // The operator sees the copy, too.
+    // The operator also sees the copy.
     let watched = ["--watch-namespace", &other].map(ToOwned::to_owned);
     world.arguments.extend(watched);
     world.connect("default", &world.emulator.connection_string.clone());
@@ -131,7 +133,7 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
         assert!(message.contains(part), "{message}");
     }
     assert!(!message.contains("Status {"), "{message}");
-    // Several tries, and a restart, cost no other token.
+    // Several attempts, and a restart, cause no further token.
     let tries = |token: AcsToken| token.status.unwrap().failed_attempts.unwrap_or(0);
     eventually("it was tried again", || async {
         let token = world.api::<AcsToken>().get("web").await.unwrap();
@@ -152,7 +154,7 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
         .cluster
         .kubectl(&["-n", &world.namespace, "delete", "quota", "q"]);
     world.ready("web").await;
-    // The token that was in hand is gone with its process.
+    // The cached token is lost with its process.
     assert_eq!(world.issued().await, 2);
 }
 
@@ -199,7 +201,7 @@ async fn a_policy_that_denies_is_told_in_its_own_words_and_costs_one_token() {
     let message = world.token_says("web", "AdmissionDenied").await;
     assert!(message.contains("every Secret needs a team"), "{message}");
     assert_eq!(world.issued().await, 1);
-    // The token that is in hand is written as soon as the spec satisfies the policy.
+    // The cached token is written as soon as the spec satisfies the policy.
     world
         .patch::<AcsToken>("web", spec(&json!({"secret": {"labels": {"team": "a"}}})))
         .await;
@@ -280,7 +282,7 @@ async fn who_else_sets_a_label_of_the_template_is_told_and_the_status_goes_on() 
         "scopes: [chat], secret: {labels: {team: a}}",
     );
     world.ready("web").await;
-    // As a labeller does, once for each of our writes.
+    // As a labeller does, once for each write of the operator.
     for round in 0..3 {
         let label = json!({"metadata": {"labels": {"team": format!("theirs-{round}")}}});
         world.patch::<Secret>("web", label).await;
@@ -310,7 +312,7 @@ async fn who_else_sets_a_label_of_the_template_is_told_and_the_status_goes_on() 
     assert_eq!(world.issued().await, 1);
 }
 
-/// How often the operator wrote Secrets.
+/// Returns the number of the operator's writes of Secrets.
 fn writes(world: &World) -> usize {
     let user = format!("system:serviceaccount:{}:operator", world.namespace);
     let events = world.cluster.audited(&user);
@@ -375,7 +377,7 @@ async fn a_policy_that_changes_what_is_written_costs_a_few_writes_and_the_status
             world.ready("web").await;
         }
         world.settled().await;
-        // Each change of the spec is worth a try; nothing else is.
+        // Each change of the spec causes one attempt; nothing else does.
         let more = writes(&world) - before;
         assert!(more <= 3, "{more} more writes");
         assert_eq!(world.issued().await, 1);
@@ -412,7 +414,7 @@ async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() 
             "{key}: {told:?}"
         );
         if key == "expires-at" {
-            // Around the same token.
+            // With the same token.
             eventually("the annotation is put right", || async {
                 let secret = world.api::<Secret>().get("web").await.unwrap();
                 let told = secret.annotations().get("acs-identity.dev/expires-at");

@@ -1,4 +1,4 @@
-//! What a person asks for at three in the morning: a renewal, a revocation, a halt.
+//! Manual requests in an emergency: a renewal, a revocation, a suspension.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
@@ -9,7 +9,7 @@ use crate::support::{
     world::{World, spec},
 };
 
-/// A patch that annotates an object with a request.
+/// Returns a patch that annotates an object with a request.
 fn request(value: &str, what: Option<&str>) -> serde_json::Value {
     json!({"metadata": {"annotations": {
         "acs-identity.dev/requested-at": value,
@@ -39,7 +39,7 @@ async fn a_request_renews_a_token_once_and_is_echoed() {
     let bytes = world.secret_value("web", "token").await.expect("a token");
     assert!(world.emulator.check(&bytes).await.valid);
 
-    // Taking it back is no request.
+    // Removing it is not a request.
     let none = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": null}}});
     world.patch::<AcsToken>("web", none).await;
     world.settled().await;
@@ -120,7 +120,7 @@ async fn a_request_for_what_nobody_can_do_is_told_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_suspended_token_keeps_its_secret_until_its_token_ends_and_heals_when_it_goes_on() {
-    // A minute of life lasts a tenth of a second: an hour is 6 s.
+    // A minute of lifetime lasts a tenth of a second: an hour is 6 s.
     let world = World::with(&["--minute", "100ms"], &[]).await;
     world.identity("alice", "");
     world.token(
@@ -181,7 +181,7 @@ async fn a_suspended_identity_is_not_created_and_stops_its_tokens() {
     world.patch::<AcsIdentity>("alice", halt).await;
     let message = world.token_says("web", "Suspended").await;
     assert!(message.contains("AcsIdentity alice"), "{message}");
-    // Revoked, and nothing in its place: the break-glass.
+    // Revoked without a replacement: the break-glass.
     world.gone::<Secret>("web").await;
     assert!(!world.emulator.check(&held).await.valid);
     assert_eq!(world.issued().await, 1);

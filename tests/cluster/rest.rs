@@ -1,4 +1,4 @@
-//! At rest nothing happens (K4), and foreign Secrets are nobody's business (K1).
+//! At rest nothing happens (K4), and foreign Secrets are ignored (K1).
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn a_settled_world_costs_neither_calls_nor_writes() {
         .await
         .expect("one")
         .resource_version();
-    // A resync: every watch begins anew, every object is looked at again.
+    // A resync: every watch begins again, every object is reconciled again.
     world.kill_operator();
     world.start_operator();
     world.settled().await;

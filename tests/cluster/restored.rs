@@ -1,4 +1,4 @@
-//! Objects that come back from a backup, with new UIDs: with their status and without.
+//! Objects that are restored from a backup, with new UIDs: with their status and without.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::world::World;
 
-/// What a backup keeps of an object, and brings back under a new UID.
+/// Deletes an object, and restores what a backup contains of it with a new UID.
 async fn lose_and_restore<K>(world: &World, name: &str, with_status: bool)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -50,7 +50,8 @@ async fn id(world: &World) -> Option<String> {
     identity.status.and_then(|status| status.identity_id)
 }
 
-/// A world that has lost all its objects and has them back, the operator stopped meanwhile.
+/// Creates a world that has lost all its objects and has them restored, with the operator stopped
+/// meanwhile.
 async fn restored(with_status: bool) -> (World, String) {
     let mut world = World::new().await;
     world.identity("alice", "");
@@ -58,7 +59,7 @@ async fn restored(with_status: bool) -> (World, String) {
     world.ready("web").await;
     let former = id(&world).await.expect("an id");
     world.kill_operator();
-    // A backup does not hold the Secret: it has the label that keeps it out.
+    // A backup does not contain the Secret: it has the label that excludes it.
     let secret = world.api::<Secret>().get("web").await.unwrap();
     assert_eq!(secret.labels()["velero.io/exclude-from-backup"], "true");
     world.delete::<Secret>("web").await;
@@ -71,7 +72,7 @@ async fn restored(with_status: bool) -> (World, String) {
 #[tokio::test]
 async fn objects_restored_with_their_status_keep_the_users_id() {
     let (world, former) = restored(true).await;
-    // The status that came back says Ready of a Secret that did not.
+    // The restored status says Ready about a Secret that was not restored.
     world.live_token("web", &[]).await;
     world.ready("web").await;
     assert_eq!(id(&world).await.as_ref(), Some(&former));
@@ -87,6 +88,6 @@ async fn objects_restored_without_their_status_are_another_user() {
     let (world, former) = restored(false).await;
     world.ready("web").await;
     assert_ne!(id(&world).await.as_ref(), Some(&former));
-    // As `docs/backup-and-restore.md` says: the former user stays in ACS.
+    // As `docs/backup-and-restore.md` says: the former user remains in ACS.
     assert_eq!(world.emulator.living().await.len(), 2);
 }

@@ -1,4 +1,4 @@
-//! What is given up stops working, and siblings go on (R1 to R4).
+//! Tokens that are no longer wanted become invalid, and siblings remain available (R1 to R4).
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;

@@ -1,5 +1,5 @@
-//! The operator under exactly the rights that the chart gives it: they suffice, none is too many,
-//! and they follow the watched namespaces (K1).
+//! Permissions that the chart gives the operator: they suffice, none is unnecessary, and they
+//! follow the watched namespaces (K1).
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,12 @@ use crate::support::{
     world::{World, spec},
 };
 
-/// What may be done, or was: in which namespace (none: in all, or to what has none), to which
-/// resource, and the verb.
+/// Permission that is granted, or was used: the namespace (`None` for all, or for cluster-scoped
+/// resources), the resource, and the verb.
 type Right = (Option<String>, String, String);
 
-/// The rights that the roles in a manifest give to the operator: those that a binding refers to.
+/// Returns the permissions that the roles in a manifest give to the operator: those that a binding
+/// refers to.
 fn granted(objects: &[Value]) -> BTreeSet<Right> {
     let references = objects.iter().map(|object| &object["roleRef"]["name"]);
     let bound: Vec<_> = references.filter(|name| !name.is_null()).collect();
@@ -74,7 +75,7 @@ fn text_of(value: &Value) -> &str {
     value.as_str().expect("text")
 }
 
-/// What an account has asked of the API server: what it was allowed to do, and what it was not.
+/// Returns an account's requests to the API server: the allowed ones, and the forbidden ones.
 fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
     let mut rights = BTreeSet::new();
     let mut denied = Vec::new();
@@ -85,7 +86,7 @@ fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
         }
         let object = &event["objectRef"];
         if object.is_null() {
-            // Every account may ask for the version, by a default role of Kubernetes.
+            // Every account may request the version, by a default role of Kubernetes.
             assert_eq!(event["requestURI"], "/version");
             continue;
         }
@@ -106,7 +107,8 @@ fn asked(world: &World, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
     (rights, denied)
 }
 
-/// Orders to revoke, of the namespace and of the cluster; the new token of the former's Secret.
+/// Creates revocations, namespaced and cluster-scoped; returns the new token of the Secret that
+/// held `former`.
 async fn break_the_glass(world: &World, former: &str) -> String {
     let namespace = &world.namespace;
     let bot = world.live_token("bot", &[]).await;
@@ -134,7 +136,7 @@ async fn break_the_glass(world: &World, former: &str) -> String {
     web
 }
 
-/// A workload of each kind that an `AcsToken` may have restarted.
+/// Creates a workload of each kind that an `AcsToken` may restart.
 fn workloads(world: &World) {
     for (kind, service) in [
         ("Deployment", ""),
@@ -164,7 +166,8 @@ async fn are_restarted(world: &World) {
 async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let mut world = World::bare(&[], &[]).await;
     let namespace = world.namespace.clone();
-    // Before the Leases of other tests: the first release writes the status of ClusterAcsConnections.
+    // Before the Leases of other tests: the first release writes the status of
+    // ClusterAcsConnections.
     let home = format!("a-{namespace}-operator");
     world.cluster.kubectl(&["create", "namespace", &home]);
     let values = json!({
@@ -225,7 +228,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let former = tokens.last().expect("one").clone();
     tokens.push(break_the_glass(&world, &former).await);
     are_restarted(&world).await;
-    // An identity goes, and one that went while nobody looked.
+    // An identity is deleted, and one was deleted while the operator did not run.
     world.delete::<AcsIdentity>("bob").await;
     world.gone::<AcsIdentity>("bob").await;
     world.gone::<Secret>("bot").await;
@@ -253,7 +256,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     let (used, denied) = asked(&world, &release.user());
     assert_eq!(denied, Vec::<Value>::new());
     let mut granted = granted(&release.objects);
-    // The next story is about those.
+    // The next test is about those.
     granted.retain(|(namespace, ..)| namespace.as_deref() != Some("default"));
     let used = used.into_iter().map(|(namespace, what, verb)| {
         let everywhere = (None, what, verb);
@@ -272,7 +275,7 @@ async fn the_main_job_needs_every_right_that_the_chart_gives_and_no_other() {
     release.uninstall();
 }
 
-/// The Role that lets the operator work in a namespace goes first when that is deleted.
+/// The Role of the operator in a namespace is deleted first when the namespace is.
 #[tokio::test]
 async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it_does_not() {
     let mut world = World::bare(&[], &[]).await;
@@ -318,7 +321,7 @@ async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it
     world.ready("bot").await;
     world.identity_says("carol", "IdentityReady").await;
     world.kill_operator();
-    // Without a credential in memory, what is left behind in ACS can only be told.
+    // Without a cached credential, what is left behind in ACS can only be reported.
     world.delete::<Secret>("default-acs").await;
     delete(&other).await;
     let bindings: Api<RoleBinding> = world.api();
@@ -337,7 +340,7 @@ async fn a_watched_namespace_can_be_deleted_while_the_operator_runs_and_while_it
     };
     let mut used = in_default(asked(&world, &release.user()).0);
     let mut expected = in_default(granted(&release.objects));
-    // For Events that repeat: those of other tests' objects may.
+    // For repeated Events: those of other tests' objects may occur.
     let count = (
         Some("default".to_owned()),
         "events.events.k8s.io".to_owned(),
@@ -379,7 +382,7 @@ fn no_right_is_a_wildcard_and_secrets_elsewhere_are_not_even_read() {
         let every = ["create", "delete", "get", "list", "update", "watch"];
         assert_eq!(of_secrets(Some(watched)), every);
     }
-    // The Lease is in the release's namespace, whatever is watched.
+    // The Lease is in the release's namespace, regardless of the watched ones.
     let is_of_lease = |(namespace, what, _): &Right| {
         namespace.as_deref() == Some("home") && what.starts_with("leases")
     };
@@ -398,7 +401,7 @@ fn no_right_is_a_wildcard_and_secrets_elsewhere_are_not_even_read() {
     assert_eq!(of_lease(&listed), expected);
     assert_eq!(of_lease(&all), expected);
     all.retain(|right| !is_of_lease(right));
-    // To watch all namespaces takes the same rights, everywhere.
+    // Watching all namespaces requires the same permissions, cluster-wide.
     let listed = listed.into_iter().filter(|right| !is_of_lease(right));
     let everywhere = listed.map(|(_, what, verb)| {
         let what = what.split(' ').next().expect("a resource").to_owned();

@@ -1,5 +1,5 @@
-//! A key is rotated and nobody notices (C1): what is told meanwhile, and when it is safe to
-//! regenerate the former one.
+//! Key rotation without interruption (C1): what is reported meanwhile, and when it is safe to
+//! regenerate the former key.
 
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -20,7 +20,7 @@ use crate::support::{
     world::{World, condition, spec, token_manifest},
 };
 
-/// A world with both keys of the emulator in one Secret; the first is in use.
+/// Creates a world with both keys of the emulator in one Secret; the first is in use.
 pub async fn world_with_two_keys(operator: &[&str], emulator: &[&str]) -> World {
     let mut world = World::bare(emulator, operator).await;
     let secondary = world.emulator.regenerate("secondary").await;
@@ -36,26 +36,26 @@ pub async fn world_with_two_keys(operator: &[&str], emulator: &[&str]) -> World 
     world
 }
 
-/// Uses the key that the Secret has under this name.
+/// Switches to the key with this name in the Secret.
 async fn use_key(world: &World, key: &str) {
     let change = json!({"spec": {"auth": {"accessKey": {"secretRef": {"key": key}}}}});
     world.patch::<AcsConnection>("default", change).await;
 }
 
-/// Names the key of the Secret that is tried when the other is refused.
+/// Sets the key of the Secret that is tried when the other is rejected.
 pub async fn fall_back_to(world: &World, key: &str) {
     let second = json!({"secondarySecretRef": {"name": "acs-keys", "key": key}});
     let change = json!({"spec": {"auth": {"accessKey": second}}});
     world.patch::<AcsConnection>("default", change).await;
 }
 
-/// Puts a key into the Secret.
+/// Stores a key in the Secret.
 pub async fn store_key(world: &World, name: &str, key: &str) {
     let change = json!({"stringData": {name: key}});
     world.patch::<Secret>("acs-keys", change).await;
 }
 
-/// Makes so many tokens, ten to an identity, and waits until all are Ready.
+/// Creates this many tokens, ten per identity, and waits until all are Ready.
 pub async fn make_tokens(world: &World, count: usize) {
     let mut manifests = String::new();
     for number in 0..count {
@@ -87,7 +87,7 @@ pub async fn ready_tokens(world: &World) -> usize {
         .count()
 }
 
-/// The tokens in all Secrets of ours.
+/// Returns the tokens in all Secrets of the operator.
 pub async fn secrets(world: &World) -> BTreeMap<String, String> {
     let ours = ListParams::default().labels("acs-identity.dev/token-uid");
     let all = world.api::<Secret>().list(&ours).await.expect("readable");
@@ -99,7 +99,7 @@ pub async fn secrets(world: &World) -> BTreeMap<String, String> {
     all.items.iter().map(named).collect()
 }
 
-/// Those of these tokens that the service would not take, and why.
+/// Returns those of these tokens that ACS would reject, and why.
 async fn dead(world: &World, tokens: &BTreeMap<String, String>) -> Vec<String> {
     stream::iter(tokens)
         .map(|(name, token)| async move {
@@ -112,8 +112,8 @@ async fn dead(world: &World, tokens: &BTreeMap<String, String>) -> Vec<String> {
         .await
 }
 
-/// As a kubelet has it: Secrets are read again and again, and what pods see is one reading old.
-/// Tells what pods saw that was dead, and how many times they looked.
+/// Simulates the kubelet: Secrets are read repeatedly, and pods see the previous reading. Returns
+/// the invalid tokens that pods saw, and the number of readings.
 async fn watch_mounts(world: &World, is_over: &Cell<bool>) -> (Vec<String>, usize) {
     let (mut seen, mut looks) = (Vec::new(), 0);
     let mut mounted = secrets(world).await;
@@ -127,7 +127,7 @@ async fn watch_mounts(world: &World, is_over: &Cell<bool>) -> (Vec<String>, usiz
     (seen, looks)
 }
 
-/// How many calls the service refused for their signature.
+/// Returns the number of calls that ACS rejected for their signature.
 pub async fn refusals(world: &World) -> usize {
     let requests = world.emulator.requests().await;
     requests
@@ -136,7 +136,7 @@ pub async fn refusals(world: &World) -> usize {
         .count()
 }
 
-/// Waits until every Secret holds a live token of this key, and every token is Ready.
+/// Waits until every Secret holds a valid token of this key, and every token is Ready.
 pub async fn all_are_made_with(world: &World, key: &str, count: usize) {
     eventually(&format!("all tokens are made with {key}"), || async {
         let secrets = secrets(world).await;
@@ -173,7 +173,7 @@ pub async fn safe_to_regenerate(world: &World, safe: &str, reason: &str) -> (Str
 
 #[tokio::test]
 async fn what_is_left_of_a_former_key_is_told_until_it_has_run_out() {
-    // An hour of token life lasts 48 s.
+    // An hour of token lifetime lasts 48 s.
     let arguments = ["--pods-reread-within", "15s"];
     let mut world = world_with_two_keys(&arguments, &["--minute", "800ms"]).await;
     world.identity("alice", "");
@@ -212,7 +212,7 @@ async fn what_is_left_of_a_former_key_is_told_until_it_has_run_out() {
     let tokens = world.emulator.identities().await.remove(0).tokens;
     assert!(tokens.iter().any(|token| token.key == "primary"));
 
-    // A restart finds all of that in the cluster.
+    // After a restart all of that is read from the cluster.
     world.kill_operator();
     world
         .patch_status("default", json!({"formerTokens": null, "conditions": []}))
@@ -242,7 +242,7 @@ async fn tokens_of_an_identity_that_names_another_resource_now_count_for_the_one
     world.patch::<AcsIdentity>("alice", spec(&elsewhere)).await;
     world.identity_says("alice", "EndpointChanged").await;
     use_key(&world, "secondary").await;
-    // Somebody has to show the service the new key.
+    // A call with the new key is needed.
     world.identity("bob", "");
     world.identity_says("bob", "IdentityReady").await;
     let (_, former) = safe_to_regenerate(&world, "False", "FormerTokensLeft").await;
@@ -270,7 +270,7 @@ async fn a_key_is_rotated_and_no_mounted_secret_ever_holds_a_dead_token() {
         assert_eq!(former.left, 0);
         let fresh = world.emulator.regenerate("primary").await;
         let before = secrets(&world).await;
-        // The new one is for the next time; until then it changes nothing.
+        // The new key is for the next rotation; until then it changes nothing.
         store_key(&world, "primary", &fresh).await;
         world.settled().await;
         assert_eq!(secrets(&world).await, before);
@@ -289,7 +289,7 @@ async fn a_key_is_rotated_and_no_mounted_secret_ever_holds_a_dead_token() {
     assert_eq!(refusals(&world).await, 0);
 }
 
-/// `az` as far as the page needs it: what it would say of the emulator's keys.
+/// Replacement for `az` with the commands of the page: it returns the emulator's keys.
 const AZ: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 [[ "$1 $3 $4 $5 $6" == "communication --name contoso --resource-group apps" && "$*" == *"--output tsv" ]]
@@ -324,14 +324,14 @@ async fn the_page_on_rotating_a_key_works_word_for_word() {
         }
         assert_eq!(language, "sh");
         if text.contains("list-key") {
-            // Keys that nobody has given the operator yet.
+            // Keys that the operator has not seen yet.
             let secondary = world.emulator.regenerate("secondary").await;
             std::fs::write(programs.join("secondary"), secondary).expect("writable");
             std::fs::write(programs.join("primary"), world.emulator.access_key())
                 .expect("writable");
         }
         if run == 4 {
-            // The last one is about a key that is refused; someone has to find out.
+            // The last block is about a rejected key; a call has to detect it.
             world.token("new", "user-0", "scopes: [voip]");
             world.connection_says("default", "SecondaryKeyInUse").await;
         }
@@ -341,7 +341,7 @@ async fn the_page_on_rotating_a_key_works_word_for_word() {
             world.cluster.programs.display(),
             std::env::var("PATH").expect("a PATH")
         );
-        // The page has patience for hours; here minutes are a failure.
+        // The page waits for hours; here minutes are a failure.
         let mut script = std::process::Command::new("timeout");
         script
             .args(["2m", "bash", "-euo", "pipefail", "-c", text])
@@ -408,7 +408,7 @@ async fn while_a_key_rolls_the_most_urgent_go_first_and_a_new_token_finds_room()
     let roll = roll.split_off(before);
     assert_eq!(roll.len(), late + soon + 1);
     let last_of = |id: &Option<String>| roll.iter().rposition(|request| request.identity_id == *id);
-    // One tries the key; 32 calls are on their way before the queue has an order.
+    // One call tries the key; 32 calls are in flight before the queue is sorted.
     let last = last_of(&soon_id).expect("made anew");
     assert!(
         last < 1 + 2 * 32 + soon,

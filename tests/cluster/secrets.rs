@@ -1,4 +1,4 @@
-//! The Secret: deleted, edited, renamed, someone else's (T5, T6).
+//! Secret of a token: deleted, edited, renamed, owned by others (T5, T6).
 
 use acs_identity_operator::crd::AcsToken;
 use k8s_openapi::{ByteString, api::core::v1::Secret};

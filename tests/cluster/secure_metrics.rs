@@ -1,4 +1,4 @@
-//! Metrics over TLS, for callers that may read them.
+//! Metrics over TLS, for callers with permission to read them.
 
 use std::{fs, path::Path};
 
@@ -12,8 +12,8 @@ use crate::support::{
     world::World,
 };
 
-/// Writes a new certificate for 127.0.0.1 into a folder, as the kubelet does from a Secret; returns a
-/// client that trusts only that one.
+/// Writes a new certificate for 127.0.0.1 to a directory, as the kubelet does from a Secret;
+/// returns a client that trusts only that certificate.
 fn certify(folder: &Path) -> Client {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
@@ -91,7 +91,7 @@ async fn only_who_may_read_metrics_gets_them_and_a_renewed_certificate_is_used()
     );
     let (status, _) = get(&client, &url.replace("/metrics", "/readyz"), token).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    // Nobody gets them without TLS.
+    // They are not available without TLS.
     let plain = reqwest::get(format!("{}/metrics", operator.url)).await;
     assert_eq!(plain.expect("an answer").status(), StatusCode::NOT_FOUND);
 

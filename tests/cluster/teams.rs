@@ -1,4 +1,5 @@
-//! Tokens of Teams users: exchanged for an Entra token that others keep fresh (T1 to T6, C1, policy).
+//! Tokens of Teams users: exchanged for an Entra token that an external process keeps fresh (T1 to
+//! T6, C1, policy).
 
 use acs_identity_operator::crd::{AcsConnection, AcsToken};
 use jiff::{SignedDuration, Timestamp};
@@ -14,19 +15,19 @@ use crate::support::{
     world::{World, spec},
 };
 
-/// Puts a text where the Entra token is looked for.
+/// Stores a text in the Secret of the Entra token.
 pub fn sign_in(world: &World, text: &str) {
     world.apply(&format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: bob-entra}}\nstringData: {{token: \"{text}\"}}\n"
     ));
 }
 
-/// An Entra token that ends in so many seconds.
+/// Returns an Entra token that expires in this many seconds.
 pub fn ending_in(seconds: i64) -> String {
     entra_token(&json!({"exp": Timestamp::now().as_second() + seconds}))
 }
 
-/// Makes the token of a Teams user with more in its `spec` (flow-style YAML without braces).
+/// Creates the token of a Teams user with more in its `spec` (flow-style YAML without braces).
 pub fn teams_token(world: &World, name: &str, more: &str) {
     world.apply(&manifest(name, more));
 }
@@ -69,7 +70,7 @@ async fn an_entra_token_becomes_a_secret_with_a_live_token_of_the_teams_user() {
     assert_eq!(status.expires_in.as_deref(), Some("60m"));
     let message = world.token_says("bob", "TokenIssued").await;
     assert!(message.contains("ACS cannot revoke it"), "{message}");
-    // No identity is made for it, and one call is enough.
+    // No identity is created for it, and one call is enough.
     assert_eq!(exchanged(&world).await, 1);
     assert_eq!(world.emulator.requests().await.len(), 1);
     eventually("the connection counts it", || async {
@@ -86,7 +87,7 @@ async fn a_new_entra_token_is_exchanged_at_once_and_nothing_else_costs_a_call() 
     teams_token(&world, "bob", "");
     world.ready("bob").await;
     let first = world.live_token("bob", &[]).await;
-    // The same token again beside another key, labels, another margin, a restart: no call.
+    // The same token next to another key, other labels, another margin, a restart: no call.
     world
         .patch::<Secret>("bob-entra", json!({"stringData": {"other": "thing"}}))
         .await;
@@ -104,7 +105,7 @@ async fn a_new_entra_token_is_exchanged_at_once_and_nothing_else_costs_a_call() 
 
     sign_in(&world, &ending_in(3500));
     let second = world.live_token("bob", &[&first]).await;
-    // A deleted Secret comes back, an edited one is repaired, a renamed one moves.
+    // A deleted Secret is restored, an edited one is repaired, a renamed one moves.
     world.delete::<Secret>("bob").await;
     let third = world.live_token("bob", &[&first, &second]).await;
     let edit = json!({"stringData": {"token": "edited"}});
@@ -134,7 +135,7 @@ async fn it_waits_for_the_entra_token_and_says_for_what() {
     assert!(message.contains("waiting for key token"), "{message}");
     sign_in(&world, &entra_token(&json!({})));
     world.ready("bob").await;
-    // It is needed again only for the next one.
+    // It is needed again only for the next exchange.
     world.delete::<Secret>("bob-entra").await;
     world.settled().await;
     world.ready("bob").await;
@@ -194,7 +195,7 @@ async fn an_entra_token_that_nobody_refreshes_is_told_before_the_token_ends_and_
         message.contains("sign the Teams user in again"),
         "{message}"
     );
-    // Nothing was sent in vain.
+    // No unnecessary call was sent.
     assert_eq!(exchanged(&world).await, 1);
     sign_in(&world, &entra_token(&json!({})));
     world.live_token("bob", &[&first]).await;
@@ -223,7 +224,8 @@ async fn a_refused_entra_token_is_no_fault_of_the_connection_and_the_next_is_tri
     world.connection_says("default", "ConnectionReady").await;
     world.ready("bob").await;
 
-    // As if it had failed for long: the pause before the next try is longer than a test's patience.
+    // As if it had failed for long: the pause before the next attempt is longer than a test's
+    // timeout.
     let now = Timestamp::now().round(jiff::Unit::Second);
     let now = now.expect("a time").to_string();
     let failure = json!({"reason": "InvalidUserToken", "message": note, "time": now});
@@ -286,7 +288,7 @@ async fn a_key_that_takes_the_place_of_another_makes_it_anew() {
     let secondary = world.emulator.regenerate("secondary").await;
     world.connect("default", &with(secondary));
     let second = world.live_token("bob", &[&first]).await;
-    // The rude way.
+    // The disruptive way.
     let fresh = world.emulator.regenerate("secondary").await;
     teams_token(&world, "other", "");
     world.connection_says("default", "CredentialRefused").await;
@@ -327,7 +329,7 @@ async fn the_policy_holds_for_it_and_what_it_forbids_loses_its_secret() {
         let change = spec(&json!({"policy": policy}));
         world.patch::<AcsConnection>("default", change).await;
     };
-    // Its life is Entra's to bound.
+    // Its lifetime is limited by Entra, not by the policy.
     policy(json!({"maxExpiresIn": "1h"})).await;
     sign_in(&world, &ending_in(7200));
     teams_token(&world, "bob", "");
@@ -383,7 +385,7 @@ async fn a_namespace_that_falls_out_of_the_policy_loses_renewal_at_once_and_the_
     assert_eq!(exchanged(&world).await, 1);
     assert_eq!(world.live_token("bob", &[]).await, first);
 
-    // As if it had been so for five minutes.
+    // As if it had been in this state for five minutes.
     let since = Timestamp::now() - SignedDuration::from_mins(5);
     let since = since.round(jiff::Unit::Second).expect("a time");
     let status = json!({"status": {"deniedSince": since.to_string()}});

@@ -1,4 +1,4 @@
-//! The charts for a first try: `helm test`, and the emulator in the cluster.
+//! Charts for evaluation: `helm test`, and the emulator in the cluster.
 
 use std::{process::Command, thread};
 
@@ -13,8 +13,8 @@ use crate::support::{
     world::World,
 };
 
-/// Helm's test of a release, while this process does what a kubelet would: it runs the pod's command
-/// with the pod's account until it succeeds, and says so in the pod's status.
+/// Runs Helm's test of a release, while this process acts as the kubelet: it runs the pod's command
+/// with the pod's account until it succeeds, and reports that in the pod's status.
 async fn helm_test(world: &World, release: &str) -> String {
     let (cluster, namespace) = (world.cluster, world.namespace.clone());
     let name = release.to_owned();
@@ -22,7 +22,7 @@ async fn helm_test(world: &World, release: &str) -> String {
         let test = ["test", &name, "--namespace", &namespace, "--timeout", "90s"];
         helm(Some(cluster), &test, &Value::Null)
     });
-    // Not the one of the Deployment.
+    // Not the label of the Deployment.
     let label = format!("app.kubernetes.io/name={release}-acs-identity-operator-test");
     let pods = [
         "get",
@@ -88,7 +88,7 @@ async fn helm_test_makes_an_identity_and_a_token_and_takes_them_away() {
     release.uninstall();
 }
 
-/// The emulator's chart, rendered.
+/// Returns the objects of the emulator's chart.
 fn emulator(namespace: &str, values: &Value) -> Vec<Value> {
     let chart = root("charts/acs-emulator");
     let template = ["template", "try", &chart, "--namespace", namespace];
@@ -113,7 +113,8 @@ async fn the_emulators_chart_runs_the_emulator_and_its_notes_connect_to_it() {
     let (fine, said) = cluster.pipe(&apply, &list.join("\n---\n"));
     assert!(fine && !said.contains("would violate"), "{said}");
 
-    // The program takes the Deployment's arguments; only addresses and folder are the pod's own.
+    // The program gets the Deployment's arguments, except for addresses and directory, which are
+    // specific to the pod.
     let given = arguments(only(&objects, "Deployment"));
     let minute = given.last().expect("arguments").as_str();
     assert_eq!(minute, "--minute=1s");

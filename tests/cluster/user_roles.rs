@@ -1,4 +1,4 @@
-//! Rights on our kinds that the chart adds to the roles of Kubernetes.
+//! Permissions on the operator's kinds that the chart aggregates to the roles of Kubernetes.
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -39,7 +39,7 @@ async fn may(client: &Client, role: &str, verb: &str, what: &str) -> bool {
     answer.expect("an answer").status.expect("a status").allowed
 }
 
-/// The table in docs/security.md.
+/// Whether the table in docs/security.md grants the permission.
 fn promised(role: &str, verb: &str, what: &str) -> bool {
     let objects = ["acsidentities", "acstokens", "acsrevocations"].contains(&what);
     let connections = what == "acsconnections";

@@ -1,5 +1,4 @@
-//! Nothing waits inside a call: what hangs or is slow at ACS holds up no deletion, no revocation, and
-//! nothing that is to be told.
+//! Waiting calls: a hanging or slow ACS delays no deletion, no revocation, and no status.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken, is_ready};
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +9,7 @@ use crate::support::{
     world::{World, spec},
 };
 
-/// What the operator may take to tell that a token has ended, on a machine that is busy.
+/// Maximum time for the operator to report that a token has expired, on a busy machine.
 const TELLING: SignedDuration = SignedDuration::from_secs(3);
 
 #[tokio::test]
@@ -46,7 +45,7 @@ async fn a_first_token_that_waits_says_what_for() {
     world.token("web", "alice", "scopes: [chat]");
     let message = world.token_says("web", "WaitingForService").await;
     assert!(message.contains("waiting for ACS"), "{message}");
-    // And it can be suspended, and deleted, while its call hangs.
+    // It can also be suspended, and deleted, while its call hangs.
     let suspended = spec(&json!({"suspend": true}));
     world.patch::<AcsToken>("web", suspended).await;
     world.token_says("web", "Suspended").await;

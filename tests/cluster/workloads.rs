@@ -1,5 +1,5 @@
-//! Workloads that are restarted when their pods can't see by themselves that the token is another. No
-//! controller runs here: a restart is another annotation of the pod template.
+//! Restarts of workloads whose pods cannot see a new token by themselves. No workload controller
+//! runs here: a restart is a changed annotation of the pod template.
 
 use acs_identity_operator::crd::{AcsToken, NUDGED_AT, RESTARTED_AT};
 use k8s_openapi::api::{
@@ -34,14 +34,14 @@ fn workload(kind: &str, name: &str, annotations: &str) -> String {
 }
 
 impl World {
-    /// A world whose operator restarts workloads, with an identity.
+    /// Creates a world with an identity, whose operator restarts workloads.
     async fn with_restarts() -> Self {
         let world = Self::with(&[], &["--allow-rollout-restart"]).await;
         world.identity("alice", "");
         world
     }
 
-    /// When a Deployment was restarted, and the generation of its spec.
+    /// Returns when a Deployment was restarted, and the generation of its spec.
     async fn restarted(&self, name: &str) -> (Option<String>, Option<i64>) {
         let found = self.api::<Deployment>().get(name).await.expect("there");
         let template = found.spec.expect("a spec").template.metadata;
@@ -93,7 +93,7 @@ async fn a_workload_is_restarted_after_a_revocation_and_not_for_the_first_token_
     assert_eq!(world.restarted("web").await, (None, Some(1)));
 
     world.revoke("leak").await;
-    // The process ends after the restart, perhaps before it is recorded.
+    // The process is killed after the restart, perhaps before it is recorded.
     let at = world.becomes_restarted("web").await;
     world.kill_operator();
     world.start_operator();
@@ -181,10 +181,10 @@ async fn a_workload_that_is_missing_or_refused_is_told_once_and_costs_the_token_
     );
     let note = world.event("web", "WorkloadNotRestarted").await;
     assert!(note.contains("does not exist"), "{note}");
-    // It comes later: nothing is made up for.
+    // The workload is created later: no missed restart is performed.
     world.apply(&workload("Deployment", "web", ""));
 
-    // An account without the right.
+    // An account without the permission.
     world.kill_operator();
     let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: operator}\n";
     world.apply(account);
@@ -237,7 +237,7 @@ async fn without_the_flag_nothing_is_restarted_and_the_token_says_what_to_switch
     assert_eq!(world.restarted("web").await, (None, Some(1)));
 }
 
-/// A pod, with the rest of its spec.
+/// Returns the manifest of a pod, with the rest of its spec.
 fn pod(name: &str, more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, annotations: {{note: theirs}}}}\n\
@@ -254,7 +254,7 @@ async fn after_a_revocation_the_pods_that_mount_the_secret_are_nudged_and_no_oth
         "watchNamespaces": [world.namespace], "allowInsecureEndpoints": ["127.0.0.1"],
         "logFormat": "text", "consumers": {"nudge": true},
     });
-    // With exactly the rights of the chart, and its admission policies.
+    // With exactly the permissions of the chart, and its admission policies.
     let release = Release::install(world.cluster, &world.namespace, &home, &values);
     let operator = release.start_operator();
     world.connect("default", &world.emulator.connection_string.clone());
@@ -285,7 +285,7 @@ async fn after_a_revocation_the_pods_that_mount_the_secret_are_nudged_and_no_oth
             .annotations
             .and_then(|mut all| all.remove(NUDGED_AT))
     };
-    // A renewal is not worth it.
+    // A renewal does not justify a restart.
     let renew = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "now"}}});
     world.patch::<AcsToken>("web", renew).await;
     let renewed = |token: &AcsToken| json!(token.status)["revision"] == 2;
@@ -308,7 +308,7 @@ async fn after_a_revocation_the_pods_that_mount_the_secret_are_nudged_and_no_oth
     );
     assert!(!operator.process.output().contains("forbidden"));
 
-    // By the same right, the operator's account replaces no image.
+    // With the same permission, the operator's account cannot replace an image.
     let client = release.as_operator().client().await;
     let pods: Api<Pod> = Api::namespaced(client, &world.namespace);
     let image = json!({"spec": {"containers": [{"name": "main", "image": "miner"}]}});
@@ -325,7 +325,7 @@ async fn a_nudge_that_is_refused_is_told_and_costs_the_token_nothing() {
     let namespace = world.namespace.clone();
     let home = format!("{namespace}-operator");
     world.cluster.kubectl(&["create", "namespace", &home]);
-    // The chart gives no right on pods unless that is switched on.
+    // The chart grants no permission on pods unless that is enabled.
     let values = json!({
         "watchNamespaces": [namespace], "allowInsecureEndpoints": ["127.0.0.1"], "logFormat": "text",
     });

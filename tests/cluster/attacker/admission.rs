@@ -1,5 +1,5 @@
-//! Attacks with the operator's own rights, with a right on status, or by a reference to a connection.
-//! Each succeeds without the chart's admission policy and is refused with it.
+//! Attacks with the operator's own permissions, with a permission on status, or by a reference to a
+//! connection. Each succeeds without the chart's admission policy and is rejected with it.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::{
     world::World,
 };
 
-/// An account whose token is worth stealing, and a Secret of somebody else.
+/// `ServiceAccount` whose token is worth stealing, and a foreign Secret.
 const VICTIMS: &str = "apiVersion: v1
 kind: ServiceAccount
 metadata: {name: boss}
@@ -27,7 +27,7 @@ metadata: {name: database}
 stringData: {password: hunter2}
 ";
 
-/// A Secret that the control plane fills with a token of `boss`, with more metadata.
+/// Returns a Secret that the control plane fills with a token of `boss`, with additional metadata.
 fn token_secret(more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
@@ -35,11 +35,11 @@ fn token_secret(more: &str) -> String {
     )
 }
 
-/// The marks of a Secret that the operator writes.
+/// Labels and annotations of a Secret that the operator writes.
 const MARKS: &str = "labels: {app.kubernetes.io/managed-by: acs-identity-operator, acs-identity.dev/token-uid: u}, \
     ownerReferences: [{apiVersion: acs-identity.dev/v1alpha1, kind: AcsToken, name: web, uid: u, controller: true}]";
 
-/// A world with victims, and a namespace for a release.
+/// Creates a world with victims, and a namespace for a release.
 async fn world() -> World {
     let world = World::bare(&[], &[]).await;
     world.apply(VICTIMS);
@@ -52,7 +52,8 @@ fn home(world: &World) -> String {
     format!("{}-operator", world.namespace)
 }
 
-/// A release that watches the namespace of `world`, without admission policies but for `more`.
+/// Installs a release that watches the namespace of `world`, with no admission policies except
+/// `more`.
 fn release<'a>(world: &'a World, home: &'a str, more: &Value) -> Release<'a> {
     let values = json!({
         "watchNamespaces": [world.namespace],
@@ -69,7 +70,7 @@ fn try_out(account: &Cluster, namespace: &str, verb: &str, manifest: &str) -> (b
     account.pipe(&arguments, manifest)
 }
 
-/// Waits until the API server refuses an attempt; returns its message.
+/// Waits until the API server rejects an attempt; returns its message.
 async fn refused(attack: &str, attempt: impl Fn() -> (bool, String)) -> String {
     eventually(&format!("{attack} is refused"), || async {
         let (taken, said) = attempt();
@@ -86,7 +87,7 @@ async fn the_operators_account_gets_nobodys_token_and_no_foreign_secret_by_its_r
     let operator = release.as_operator();
     let namespace = world.namespace.as_str();
 
-    // Two calls make the operator's account a cluster-admin of the namespace.
+    // With two calls, the operator's account becomes admin of the namespace.
     let create = ["create", "-n", namespace, "-f", "-"];
     let (is_created, said) = operator.pipe(&create, &token_secret(""));
     assert!(is_created, "{said}");
@@ -133,7 +134,8 @@ async fn the_operators_account_gets_nobodys_token_and_no_foreign_secret_by_its_r
     );
     let (taken, said) = opaque(&format!(", {MARKS}"));
     assert!(taken, "{said}");
-    // It may not make a foreign Secret its own by writing its marks on it.
+    // The operator's account must not take over a foreign Secret by writing its labels and
+    // annotations to it.
     let adopt = change.replace("{name: database}", &format!("{{name: database, {MARKS}}}"));
     let (taken, said) = try_out(&operator, namespace, "replace", &adopt);
     assert!(
@@ -264,7 +266,7 @@ async fn a_user_with_every_right_on_our_group_writes_no_status() {
     assert!(said.contains("admissionPolicies.statusWriters"), "{said}");
     assert!(said.contains(&release.user()), "{said}");
     assert!(!claim(world.cluster).0, "not even an administrator does");
-    // The operator does, with its right to `update`.
+    // The operator can, with its permission to `update`.
     let mut operator = release.start_operator();
     let says = world.identity_says("alice", "ConnectionNotFound").await;
     assert!(says.contains("default"), "{says}");
@@ -321,7 +323,7 @@ async fn a_tenant_uses_only_the_connections_that_rbac_lets_it_use() {
     let other = identity("old", "ClusterAcsConnection");
     assert!(!mallory.try_apply(namespace, &other).0);
 
-    // The page's example, for the group of the namespace's accounts.
+    // The example of the page, for the group of the namespace's accounts.
     let page = std::fs::read_to_string(root("docs/security.md")).expect("the page");
     let example = page.split("```yaml\n").nth(1).expect("an example");
     let example = example.split("```").next().expect("its end");

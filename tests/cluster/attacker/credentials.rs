@@ -1,11 +1,11 @@
-//! Ways to a Secret, key or token of others by a connection.
+//! Attacks on foreign Secrets, keys or tokens by a connection.
 
 use acs_identity_operator::crd::{AcsConnection, is_ready};
 
 use super::{Attack, made_up};
 use crate::entra::{CLIENT, SECRET, TENANT, connect_as, put_secret};
 
-/// What others keep in the attacker's namespace.
+/// Foreign objects in the attacker's namespace.
 const OTHERS: &str = "apiVersion: v1
 kind: Secret
 metadata: {name: database}
@@ -156,7 +156,7 @@ async fn a_token_of_entra_is_for_who_proved_the_identity_only() {
     attack.world.identity("alice", "");
     attack.world.token("web", "alice", "scopes: [chat]");
     attack.world.ready("web").await;
-    // The same application of the same directory, while the operator has a token of it.
+    // The same application of the same tenant, while the operator caches a token of it.
     attack
         .connection(
             "mine",

@@ -1,4 +1,4 @@
-//! Ways to have a credential sent somewhere new.
+//! Attacks that make the operator send a credential to a new endpoint.
 
 use std::{io::ErrorKind, net::TcpListener};
 

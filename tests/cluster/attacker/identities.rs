@@ -1,4 +1,4 @@
-//! Ways to another tenant's identity.
+//! Attacks on another tenant's identity.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection};
 use kube::{Api, api::DeleteParams};
@@ -29,7 +29,7 @@ async fn an_identity_is_not_shared_by_the_say_so_of_who_wants_a_share() {
         ),
         "{said}"
     );
-    // A revocation that never ends would keep the victim from new tokens.
+    // A revocation that never ends would prevent new tokens for the victim.
     let revoke = json!({"metadata": {"annotations": {
         "acs-identity.dev/requested-at": "1", "acs-identity.dev/request": "revoke",
     }}});
@@ -67,7 +67,7 @@ async fn an_identity_adopted_by_a_made_up_credential_is_not_deleted_by_the_clust
          policy: {{namespaces: {{names: [{cluster}, {}]}}}}}}\n",
         attack.namespace
     ));
-    // One that nobody in the cluster manages.
+    // An identity that is not managed in the cluster.
     let of_cluster = format!("connectionRef: {{kind: ClusterAcsConnection, name: {cluster}}}");
     world.identity("stray", &format!("{of_cluster}, deletionPolicy: Orphan"));
     world.identity_says("stray", "IdentityReady").await;
@@ -97,7 +97,7 @@ async fn an_identity_adopted_by_a_made_up_credential_is_not_deleted_by_the_clust
     let api = Api::<AcsIdentity>::namespaced(attack.client.clone(), &attack.namespace);
     let deletion = api.delete("taken", &DeleteParams::default()).await;
     deletion.expect("a deletion");
-    // By its own credential only.
+    // With its own credential only.
     attack.identity_says("taken", "TokenRefused").await;
     world.settled().await;
     let living = world.emulator.living().await;

@@ -1,73 +1,82 @@
-//! Tried as an attacker would: a tenant who writes any of our kinds but no Secrets can't reach another
-//! tenant's identity, key, Secret or token, nor make the operator send a credential anywhere new.
+//! Attacks by a tenant who may write all of the operator's kinds but no Secrets: the tenant cannot
+//! reach another tenant's identity, key, Secret or token, nor make the operator send a credential
+//! to a new endpoint.
 //!
-//! All ways that anybody has thought of, and the test that closes each.
+//! All known attacks, and the test that covers each.
 //!
-//! Rights
-//! - Secrets, the kinds of the cluster, other namespaces, status: [`rights`], at the beginning
-//! - a status that comes with an object, or by a patch: [`rights`]
-//! - a rule on all resources of our group has their status too: [`admission`]
-//! - the operator's own rights, by whoever takes it over: tokens of others by its right on Secrets or
-//!   on tokens of `ServiceAccounts`: [`admission`]
-//! - a connection that a tenant was not meant to use: [`admission`], where the chart is told so
-//! - our finalizers, taken off or put on: they hold the attacker's own objects only
-//! - our labels on a Secret or `ConfigMap`: it can write none, and `AcsToken`s put none on ([`secrets`])
+//! Permissions
+//! - Secrets, the cluster-scoped kinds, other namespaces, status: [`rights`], at the beginning
+//! - a status in a created object, or in a patch: [`rights`]
+//! - a rule on all resources of the operator's API group includes their status: [`admission`]
+//! - the operator's own permissions, after a takeover of the operator: foreign tokens by its
+//!   permission on Secrets or on tokens of `ServiceAccounts`: [`admission`]
+//! - a connection that a tenant is not supposed to use: [`admission`], if the chart is configured
+//!   accordingly
+//! - the operator's finalizers, removed or added: they affect only the attacker's own objects
+//! - the operator's labels on a Secret or `ConfigMap`: the attacker can write none, and `AcsToken`s
+//!   add none ([`secrets`])
 //!
 //! Identities
-//! - adopt one that its owner uses, by a connection of one's own that shares: [`identities`]
-//! - the same by another letter case: [`identities`]
-//! - the same by a connection of the cluster: `cluster_connection::adoption_is_denied...`, and where
-//!   it isn't, `adoption::an_identity_that_another_object_uses...`
-//! - keep its tokens from being issued by a revocation that never ends: [`identities`]
-//! - adopt one by a made-up credential, then let the cluster's connection delete it: [`identities`]
-//! - delete one that is no longer shared: `adoption::who_came_later...`
+//! - adopt an identity in use, with an own connection that allows sharing: [`identities`]
+//! - the same with another letter case: [`identities`]
+//! - the same with a `ClusterAcsConnection`: `cluster_connection::adoption_is_denied...`, and if it
+//!   is not, `adoption::an_identity_that_another_object_uses...`
+//! - prevent its tokens from being issued with a revocation that never ends: [`identities`]
+//! - adopt an identity with a made-up credential, then let the `ClusterAcsConnection` delete it:
+//!   [`identities`]
+//! - delete an identity that is no longer shared: `adoption::who_came_later...`
 //! - delete the id that another object still uses: `adoption::where_it_is_shared...`
-//! - another id later: `bad_input::what_is_immutable...`
-//! - use a connection of the cluster that doesn't serve the namespace:
+//! - change the id later: `bad_input::what_is_immutable...`
+//! - use a `ClusterAcsConnection` that does not allow the namespace:
 //!   `cluster_connection::without_namespaces...`, `cluster_connection::a_selector_follows...`
-//! - an order that names, or selects, identities of others: [`identities`]; one whose target was made
-//!   anew: `break_glass::another_identity_of_a_targets_name...`
-//! - an order on an id that is shared: it covers those who share it, `break_glass::where_an_identity...`;
-//!   who may share is the first way
-//! - an object made anew under a name: `deletion::a_new_object_of_the_same_name...`
-//! - an id that nobody in the cluster uses, by a connection that works and allows adoption: that is
-//!   what adoption is; docs/adopt-an-identity.md warns. So is being first: the later one is told
-//!   `IdentityInUse`
+//! - a revocation that names, or selects, foreign identities: [`identities`]; one whose target was
+//!   created again: `break_glass::another_identity_of_a_targets_name...`
+//! - a revocation of a shared id: it affects those who share it,
+//!   `break_glass::where_an_identity...`; the first attack covers who may share
+//! - an object that is created again with the same name:
+//!   `deletion::a_new_object_of_the_same_name...`
+//! - an id that is not used in the cluster, with a working connection that allows adoption: this is
+//!   what adoption is for; docs/adopt-an-identity.md warns. So is being first: the later object
+//!   gets `IdentityInUse`
 //! - references to other namespaces, by unknown fields, `/` or `..`: [`rights`]
 //! - paths and queries in `identityId`: [`rights`], `bad_input::nonsense...`
 //!
-//! Where credentials are sent
-//! - spellings of endpoints: [`endpoints`]; all of them in the units of `acs::endpoint` and `acs::allowed`
+//! Destinations of credentials
+//! - spellings of endpoints: [`endpoints`]; all of them in the unit tests of `acs::endpoint` and
+//!   `acs::endpoint_policy`
 //! - the same in a connection string: `bad_world::an_endpoint_that_is_not_allowed...`,
 //!   `bad_world::an_endpoint_without_tls...`
 //! - the same with a token of Entra ID: `entra::an_endpoint_that_no_flag_allows...`
-//! - an endpoint beside a connection string: `bad_world::an_endpoint_and_a_connection_string...`
-//! - a redirect: `faults::a_redirect_is_not_followed` of the tests of the ACS client
+//! - an endpoint next to a connection string: `bad_world::an_endpoint_and_a_connection_string...`
+//! - a redirect: `faults::a_redirect_is_not_followed` of the ACS client's tests
 //! - another endpoint later: `credentials::a_connection_that_leads_elsewhere...`,
-//!   `teams::another_resource_is_never_called...`; with a connection
-//!   made anew, and to clean up: [`endpoints`]
-//! - `tenantId`, `clientId` and `apiVersion` that reach into a request: [`rights`]
+//!   `teams::another_resource_is_never_called...`; with a connection that is created again, and for
+//!   cleanup: [`endpoints`]
+//! - `tenantId`, `clientId` and `apiVersion` that inject into a request: [`rights`]
 //! - another authority or audience: there is no such field, `bad_input::nonsense...`
 //!
 //! Secrets as input
-//! - a Secret of others tried as a credential: what is in it gets nowhere ([`credentials`])
-//! - one of a type of Kubernetes or Helm, or an `AcsToken`'s, as a client secret: not even tried ([`credentials`])
-//! - one of others, or another user's, as a Teams user's: `teams::nothing_but_the_entra_token...`
-//! - a name that makes the operator ask for another one, or for all: [`rights`]; what is answered to
-//!   such a question stays out of the log: the unit in `main`
+//! - a foreign Secret used as a credential: its content is disclosed to nobody ([`credentials`])
+//! - a Secret of a type of Kubernetes or Helm, or an `AcsToken`'s, as a client secret: never sent
+//!   ([`credentials`])
+//! - a foreign Secret, or another user's, as a Teams user's:
+//!   `teams::nothing_but_the_entra_token...`
+//! - a name that makes the operator read another Secret, or all: [`rights`]; the answer to such a
+//!   request is not logged: the unit test in `main`
 //! - the fingerprint as an oracle: `credentials::a_wrong_key_is_told_and_its_fingerprint_is_not`
-//! - the token of Entra ID that somebody else has proven to be entitled to: [`credentials`]
+//! - an Entra ID token that was issued for another tenant's proof: [`credentials`]
 //!
 //! Secrets as output
-//! - a name that another Secret has, of whatever type: [`secrets`], `secrets::a_foreign_secret...`
-//! - that of another `AcsToken`: `secrets::of_two_tokens...`; of a former one of the same name: [`secrets`]
-//! - type, owner and namespace of the Secret, and metadata that others obey: [`secrets`],
-//!   `issuing`, `bad_world::metadata_that_other_controllers_obey...`
+//! - the name of an existing Secret, of any type: [`secrets`], `secrets::a_foreign_secret...`
+//! - the name of another `AcsToken`'s Secret: `secrets::of_two_tokens...`; of a former one of the
+//!   same name: [`secrets`]
+//! - type, owner and namespace of the Secret, and metadata that other controllers act on:
+//!   [`secrets`], `issuing`, `bad_world::metadata_that_other_controllers_obey...`
 //!
 //! Credentials of the operator itself
-//! - its managed identity, its `ServiceAccount`, the local token endpoint: `ambient`, all of it
-//! - a `ServiceAccount` that it may not prove: `ambient::a_service_account_proves...`
-//! - one beside the operator, by a path: [`rights`]
+//! - its managed identity, its `ServiceAccount`, the local token endpoint: `ambient`, all tests
+//! - a `ServiceAccount` for which it may not create tokens: `ambient::a_service_account_proves...`
+//! - a `ServiceAccount` in the operator's namespace, by a path: [`rights`]
 
 mod admission;
 mod credentials;
@@ -90,7 +99,8 @@ use crate::{
     support::{eventually, world::World},
 };
 
-/// What our kinds are written with, and nothing else: no Secret, no status, no other namespace.
+/// Permissions to write the operator's kinds, and nothing else: no Secret, no status, no other
+/// namespace.
 const RIGHTS: &str = "apiVersion: v1
 kind: ServiceAccount
 metadata: {name: mallory}
@@ -110,19 +120,20 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
 subjects: [{kind: ServiceAccount, name: mallory}]
 ";
 
-/// A victim, and an attacker with a namespace of its own.
+/// Victim, and an attacker with a separate namespace.
 struct Attack {
-    /// The victim's world. Its namespace is the one where `ClusterAcsConnection`s find their Secrets,
-    /// too.
+    /// World of the victim. Its namespace is also the one where `ClusterAcsConnection`s look up
+    /// their Secrets.
     world: World,
-    /// A client with the attacker's rights.
+    /// Client with the attacker's permissions.
     client: Client,
-    /// The attacker's namespace.
+    /// Namespace of the attacker.
     namespace: String,
 }
 
 impl Attack {
-    /// The victim has a connection, identity `alice` and its token `web`; the attacker has nothing.
+    /// Creates a victim with a connection, an identity `alice` and its token `web`, and an attacker
+    /// without objects.
     async fn new() -> Self {
         let mut attack = Self::prepared().await;
         attack.world.start_operator();
@@ -132,7 +143,7 @@ impl Attack {
         attack
     }
 
-    /// The same before the operator runs, with the connection only.
+    /// Creates the same before the operator runs, with the connection only.
     async fn prepared() -> Self {
         let mut world = world_of_entra(&[]).await;
         world.connect("default", &world.emulator.connection_string.clone());
@@ -150,7 +161,8 @@ impl Attack {
         }
     }
 
-    /// The attacker has a connection that works, identity `bob` and its token `bob`.
+    /// Creates the same, with an attacker who has a working connection, an identity `bob` and its
+    /// token `bob`.
     async fn with_a_token() -> Self {
         let attack = Self::new().await;
         attack.give_a_key();
@@ -163,7 +175,8 @@ impl Attack {
         attack
     }
 
-    /// Makes an object with `spec`, flow-style YAML, as any program may: unknown fields are dropped.
+    /// Creates an object with `spec`, flow-style YAML, as any API client may: unknown fields are
+    /// dropped.
     async fn try_create(&self, kind: &str, name: &str, spec: &str) -> Result<(), String> {
         let spec: Value = serde_saphyr::from_str(&format!("{{{spec}}}")).expect("YAML");
         self.try_write(kind, name, json!({"spec": spec})).await
@@ -183,18 +196,19 @@ impl Attack {
         made.expect("the API server takes it");
     }
 
-    /// What the API server says of an object that it does not take.
+    /// Returns the API server's error for an object that it rejects.
     async fn refused(&self, kind: &str, spec: &str) -> String {
         let made = self.try_create(kind, "refused", spec).await;
         made.expect_err(spec)
     }
 
-    /// A connection with `spec`, flow-style YAML.
+    /// Creates a connection with `spec`, flow-style YAML.
     async fn connection(&self, name: &str, spec: &str) {
         self.create("AcsConnection", name, spec).await;
     }
 
-    /// A connection to the victim's resource whose credential needs no Secret, and is worth nothing.
+    /// Creates a connection to the victim's resource whose credential needs no Secret, and is
+    /// worthless.
     async fn made_up_connection(&self, name: &str, policy: &str) {
         let spec = format!(
             "endpoint: \"{}\", auth: {{{}}}, policy: {{{policy}}}",
@@ -226,7 +240,7 @@ impl Attack {
         patched.expect("a patch that is fine");
     }
 
-    /// Someone puts a key of the victim's resource into Secret `acs` of the attacker's namespace.
+    /// Stores a key of the victim's resource in the Secret `acs` of the attacker's namespace.
     fn give_a_key(&self) {
         let key = self.world.emulator.access_key();
         self.world.cluster.apply(
@@ -237,14 +251,14 @@ impl Attack {
         );
     }
 
-    /// A connection that uses it at `endpoint`.
+    /// Creates a connection that uses it at `endpoint`.
     async fn connect_by_key(&self, name: &str, endpoint: &str) {
         let auth = "accessKey: {secretRef: {name: acs, key: key}}";
         let spec = format!("endpoint: \"{endpoint}\", auth: {{{auth}}}");
         self.connection(name, &spec).await;
     }
 
-    /// Waits until the Ready condition of an object of the attacker has this reason; tells its
+    /// Waits until the Ready condition of an object of the attacker has this reason; returns its
     /// message.
     async fn says<K>(&self, name: &str, reason: &str) -> String
     where
@@ -284,7 +298,7 @@ impl Attack {
         self.says::<AcsIdentity>(name, reason).await
     }
 
-    /// Waits until an object of the attacker is gone.
+    /// Deletes an object of the attacker, and waits until it does not exist.
     async fn delete<K>(&self, name: &str)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -303,14 +317,14 @@ impl Attack {
         .await;
     }
 
-    /// The id of the victim's identity `alice`.
+    /// Returns the id of the victim's identity `alice`.
     async fn victims_id(&self) -> String {
         let api = self.world.api::<AcsIdentity>();
         let status = api.get("alice").await.expect("alice").status;
         status.and_then(|status| status.identity_id).expect("an id")
     }
 
-    /// The victim gets a new token when it asks for one, and the service takes it.
+    /// Checks that the victim gets a new token on request, and that ACS accepts it.
     async fn victim_is_well(&self) {
         let former = self.world.live_token("web", &[]).await;
         let request = json!({"metadata": {"annotations": {
@@ -322,7 +336,7 @@ impl Attack {
     }
 }
 
-/// A credential that needs no Secret, only a `ServiceAccount` of the namespace.
+/// Returns a credential that needs no Secret, only a `ServiceAccount` of the namespace.
 fn made_up() -> String {
     format!(
         "workloadIdentity: {{tenantId: {TENANT}, clientId: {CLIENT}, serviceAccountRef: {{name: mallory}}}}"

@@ -1,4 +1,4 @@
-//! What the attacker may do to begin with, and what its objects can't say.
+//! Initial permissions of the attacker, and what its objects cannot contain.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::authorization::v1::{
@@ -154,7 +154,7 @@ async fn no_reference_leaves_its_namespace() {
     }
 }
 
-/// What the operator's requests to the API server are made of must be a name.
+/// Every value in a path of the operator's requests to the API server must be a valid name.
 #[tokio::test]
 async fn no_name_asks_for_another_secret_or_service_account_or_for_all() {
     let attack = Attack::prepared().await;

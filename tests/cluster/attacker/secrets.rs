@@ -1,4 +1,4 @@
-//! Ways to write over another's Secret.
+//! Attacks that overwrite a foreign Secret.
 
 use acs_identity_operator::crd::AcsToken;
 use k8s_openapi::api::core::v1::Secret;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Attack;
 use crate::support::eventually;
 
-/// Secrets that others have in the attacker's namespace.
+/// Foreign Secrets in the attacker's namespace.
 const OTHERS: &str = "apiVersion: v1
 kind: Secret
 metadata: {name: robot-token, annotations: {kubernetes.io/service-account.name: default}}
@@ -58,7 +58,7 @@ async fn a_name_that_another_secret_has_is_not_to_be_had() {
         let said = attack.says::<AcsToken>(&token, "SecretConflict").await;
         assert!(said.contains("was not created by this operator"), "{said}");
     }
-    // By a token that has one already, and by one that goes.
+    // With a token that has a Secret already, and with one that is deleted.
     for name in names {
         let rename = json!({"spec": {"secret": {"name": name}}});
         attack.patch::<AcsToken>("bob", &rename).await;

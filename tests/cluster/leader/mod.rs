@@ -1,7 +1,7 @@
-//! Two processes of one release: one leads, and no other begins anything.
+//! Leader election: two processes of one release; one leads, and the other begins nothing.
 //!
-//! Each process has a way of its own to the emulator and an account of its own, so that a test knows
-//! who called it, and who wrote to the API server, when.
+//! Each process has its own proxy to the emulator and its own account, so that a test can tell
+//! which process called ACS, and which wrote to the API server, and when.
 
 mod releases;
 mod rounds;
@@ -25,8 +25,8 @@ use crate::support::{
     world::{Operator, World, condition, token_manifest},
 };
 
-/// Short times, for tests in which the defaults are not the point. The renew deadline is as long as it may
-/// be: on a busy machine the API server needs seconds.
+/// Short times, for tests that do not depend on the defaults. The renew deadline is as long as
+/// possible: on a busy machine the API server needs seconds.
 const SHORT: [&str; 4] = [
     "--lease-duration=6s",
     "--lease-renew-deadline=5s",
@@ -34,19 +34,19 @@ const SHORT: [&str; 4] = [
     "--lease-name=story",
 ];
 
-/// A process of the operator, with proxies before everything that it can reach.
+/// Process of the operator, with proxies to everything that it can reach.
 struct Replica {
     operator: Operator,
-    /// Its `ServiceAccount`.
+    /// `ServiceAccount` of the process.
     account: String,
-    /// Its way to the API server.
+    /// Proxy to the API server.
     cluster: Proxy,
-    /// Its way to ACS.
+    /// Proxy to ACS.
     acs: Proxy,
 }
 
 impl Replica {
-    /// Starts one and waits until it serves `/readyz`.
+    /// Starts a process and waits until it serves `/readyz`.
     async fn start(world: &World, arguments: &[&str]) -> Self {
         static COUNTER: AtomicUsize = AtomicUsize::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Replica {
         }
     }
 
-    /// Waits until its `/readyz` is fine and says this.
+    /// Waits until its `/readyz` succeeds with this text.
     async fn says(&self, what: &str) {
         eventually(&format!("/readyz says {what}"), || async {
             let (status, body) = self.operator.get("/readyz").await;
@@ -80,7 +80,7 @@ impl Replica {
         .await;
     }
 
-    /// Waits until it leads and works.
+    /// Waits until it leads and is ready.
     fn leads(&mut self) {
         let process = &mut self.operator.process;
         process.wait_for("it leads", |line| {
@@ -88,7 +88,7 @@ impl Replica {
         });
     }
 
-    /// Waits until it has ended by itself because it has lost its Lease.
+    /// Waits until it has exited by itself because it lost its Lease.
     async fn ends(&mut self) {
         let status = self.operator.process.ended().await;
         assert_eq!(status.code(), Some(3), "{}", self.operator.process.output());
@@ -103,7 +103,8 @@ impl Replica {
     }
 }
 
-/// When the API server received writes of an account that took effect, of what it manages: first and last.
+/// Returns when the API server received effective writes of an account to managed objects: first
+/// and last.
 fn wrote(world: &World, account: &str) -> Option<(Timestamp, Timestamp)> {
     let managed = ["acsconnections", "acsidentities", "acstokens", "secrets"];
     let user = format!("system:serviceaccount:{}:{}", world.namespace, account);
@@ -132,14 +133,14 @@ fn number(variable: &str, default: usize) -> usize {
     value.map_or(default, |value| value.parse().expect("a number"))
 }
 
-/// Who holds the Lease, by what it says.
+/// Returns the holder of the Lease.
 async fn holder(world: &World, name: &str) -> String {
     let lease = world.api::<Lease>().get(name).await.expect("the Lease");
     let spec = lease.spec.expect("a spec");
     spec.holder_identity.unwrap_or_default()
 }
 
-/// Makes so many identities with a token each.
+/// Creates this many identities with a token each.
 fn load(world: &World, round: usize, number: usize) {
     let objects = (0..number).map(|index| {
         let name = format!("r{round}-{index}");
@@ -151,20 +152,20 @@ fn load(world: &World, round: usize, number: usize) {
     world.apply(&objects.collect::<Vec<_>>().join("---\n"));
 }
 
-/// What the tokens, identities and Secrets add up to.
+/// Totals of tokens, identities and Secrets.
 struct Sum {
-    /// Objects of identities.
+    /// Number of identity objects.
     objects: usize,
-    /// Identities that ACS made.
+    /// Number of identities created in ACS.
     created: usize,
-    /// Creates whose outcome is unknown.
+    /// Number of creates with an unknown outcome.
     unknown: usize,
-    /// Tokens that ACS issued.
+    /// Number of tokens issued by ACS.
     issued: usize,
 }
 
 impl Sum {
-    /// No identity was made that nobody counts.
+    /// Checks that every created identity is known or counted.
     fn is_counted(&self) {
         let (made, objects, unknown) = (self.created, self.objects, self.unknown);
         println!(
@@ -178,7 +179,7 @@ impl Sum {
     }
 }
 
-/// A world with a connection and no operator yet, whose ACS answers some calls late.
+/// Creates a world with a connection and no operator yet, whose ACS answers some calls late.
 async fn slow_world() -> World {
     let world = World::bare(&[], &[]).await;
     world.connect("default", &world.emulator.connection_string.clone());
@@ -190,8 +191,8 @@ async fn slow_world() -> World {
     world
 }
 
-/// Waits until every token is Ready, and checks that each has a live token in its Secret and that
-/// no object tells of a call that was withheld.
+/// Waits until every token is Ready, and checks that each has a valid token in its Secret and that
+/// no object reports a withheld call.
 async fn settle(world: &World) -> Sum {
     let all = ListParams::default();
     eventually("every token is Ready", || async {

@@ -1,11 +1,12 @@
-//! The leader is disturbed again and again while tokens are made. `LEADER_ROUNDS` says how often
-//! (`make test-leader`: 50), `LEADER_TOKENS` how many tokens are made in a round.
+//! Repeated disturbances of the leader while tokens are created. `LEADER_ROUNDS` is the number of
+//! disturbances (`make test-leader`: 50), `LEADER_TOKENS` the number of tokens that are created in
+//! a round.
 
 use super::{
     Duration, Instant, Network, Replica, SHORT, Sum, load, number, settle, slow_world, wrote,
 };
 
-/// What happens to the leader.
+/// Disturbance of the leader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disturbance {
     /// SIGKILL.
@@ -14,11 +15,11 @@ enum Disturbance {
     Stop,
     /// SIGSTOP until another process leads, then SIGCONT.
     Freeze,
-    /// Its network to the API server swallows everything.
+    /// Its network to the API server silently drops everything.
     Cut,
 }
 
-/// Disturbs the leader in every round; what all adds up to.
+/// Disturbs the leader in every round; returns the totals.
 async fn rounds(disturbance: Disturbance) -> Sum {
     let world = slow_world().await;
     let mut leader = Replica::start(&world, &SHORT).await;
@@ -28,7 +29,7 @@ async fn rounds(disturbance: Disturbance) -> Sum {
         let mut next = Replica::start(&world, &SHORT).await;
         next.says("standby: ").await;
         load(&world, round, number("LEADER_TOKENS", 20));
-        // A moment within the work, another one in each round.
+        // A moment within the work, a different one in each round.
         let moment = Duration::from_millis(u64::try_from(round * 137 % 600).expect("few"));
         tokio::time::sleep(moment).await;
         disturb(disturbance, &mut leader, &mut next).await;

@@ -1,4 +1,5 @@
-//! How soon another process leads, with the default times, and what the two say meanwhile.
+//! Takeover: how soon another process leads, with the default times, and what the two report
+//! meanwhile.
 
 use super::{Duration, ExitStatus, Instant, Replica, World, holder, load, settle};
 use serde_json::json;
@@ -46,7 +47,7 @@ async fn a_leader_that_is_stopped_ends_its_calls_and_is_followed_within_two_seco
     ]);
     world.emulator.faults(slow).await;
     load(&world, 0, 20);
-    // Some are made, and some wait for their answer.
+    // Some are created, and some wait for their answer.
     super::eventually("tokens are issued", || async {
         (world.issued().await >= 3).then_some(())
     })

@@ -1,13 +1,13 @@
-//! A former version that knows no Lease is followed by this one, and comes back, while tokens are made.
-//! `FORMER_OPERATOR` names its program (`make test-upgrade` builds it); else this version, without its
-//! Lease, stands in for it.
+//! Upgrade from a former version without a Lease, and rollback to it, while tokens are created.
+//! `FORMER_OPERATOR` is the path of its program (`make test-upgrade` builds it); by default this
+//! version, without its Lease, is used instead.
 
 use std::process::Command;
 
 use super::{SHORT, World, eventually, load, number, settle, slow_world};
 use crate::support::process::Process;
 
-/// Starts the former version, and waits until it works.
+/// Starts the former version, and waits until it is ready.
 fn former(world: &World) -> Process {
     let mut ours = world.operator_command(&world.cluster.kubeconfig);
     let mut process = match std::env::var_os("FORMER_OPERATOR") {
@@ -23,7 +23,7 @@ fn former(world: &World) -> Process {
     process
 }
 
-/// Starts this one, and waits until it leads.
+/// Starts this version, and waits until it leads.
 fn latter(world: &World) -> Process {
     let mut command = world.operator_command(&world.cluster.kubeconfig);
     command.args(["--lease-namespace", &world.namespace]);

@@ -17,8 +17,8 @@ const LONGEST_DICTIONARY: usize = 16 * 1024;
 /// Object that a view can store.
 ///
 /// A row contains what decisions read and what is written back: all of spec and status, and the
-/// metadata that [`Packable::slim`] leaves. Statuses and finalizers are written such that nothing else
-/// of the object changes, so that dropped fields are not lost.
+/// metadata that [`Packable::slim`] leaves. Statuses and finalizers are written such that nothing
+/// else of the object changes, so that dropped fields are not lost.
 pub trait Packable:
     Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
 {

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::state::{Event, State};
 
 const FILE: &str = "state.jsonl";
-/// Length of the events since the snapshot, in bytes, above which the file is rewritten, if they are
-/// also longer than the snapshot itself.
+/// Length of the events since the snapshot, in bytes, above which the file is rewritten, if they
+/// are also longer than the snapshot itself.
 const LONG: u64 = 16 * 1024 * 1024;
 
 #[derive(Serialize)]

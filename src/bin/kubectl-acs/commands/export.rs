@@ -61,8 +61,8 @@ pub async fn export(place: &ClusterArgs, command: &Export) -> Result<(), Failure
     Ok(())
 }
 
-/// Returns an object without cluster-specific fields, and with `spec` merged in; fails if it is
-/// being deleted.
+/// Returns an object without cluster-specific fields, and with `spec` merged in. Returns an empty
+/// string, and prints a note, for an object that is being deleted.
 fn document<K>(object: &K, spec: &Value) -> Result<String, Failure>
 where
     K: Resource<DynamicType = ()> + Serialize,

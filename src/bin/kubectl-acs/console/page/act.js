@@ -1,4 +1,4 @@
-// What is done to an object that is there: each action shows its YAML and its `kubectl acs` line first.
+// Actions on an existing object: each first shows its YAML and its `kubectl acs` command line.
 import { $, el, grey, isGrey, post, copy } from "./tools.js";
 import { failed, carryOut, showPlan } from "./dialog.js";
 

@@ -1,4 +1,4 @@
-// What there is, kept current, and what of it is shown.
+// State of the page: the objects, kept current, and the shown selection of them.
 import { $, el, button, get, fromNow, measured } from "./tools.js";
 import { startTable, setColumns, setRows, focusFirst, focusChosen, tickTable, overdue, needsYou, look, word } from "./table.js";
 import { startDetail, openDetail, refreshDetail } from "./detail.js";
@@ -41,11 +41,11 @@ const roll = (row) => {
   const left = row.status?.formerTokens?.left;
   return left ? `${left} tokens of the former credential remain` : "";
 };
-// Of the cluster's revocations, those with a target in the namespace.
+// Whether to show a revocation: a cluster-scoped one only if it has a target in the namespace.
 const concerns = (row) => row.kind !== "ClusterAcsRevocation" || !state.namespace || row.status?.targets?.some((target) => target.namespace === state.namespace);
 const of = (...kinds) => [...objects.values()].filter((row) => kinds.includes(row.kind));
 
-// What is shown.
+// View state.
 let isStale = false, attention = -1;
 const stale = () => {
   if (isStale) return;
@@ -110,7 +110,7 @@ const choose = (key) => {
   stale();
 };
 
-// What comes.
+// Stream of changes.
 let stream = null, generation = 0;
 const apply = (message) => {
   const begun = new Set(message.begin);
@@ -155,7 +155,7 @@ const goTo = (namespace) => {
   choose(null);
   listen();
 };
-// A hidden page closes its stream: the console ends when nobody looks for a while.
+// A hidden page closes its stream, so that the console exits when no page is visible for a while.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) { stream?.close(); stream = null; link("paused", "warn"); } else if (state.about.server) listen();
 });

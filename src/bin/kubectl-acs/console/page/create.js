@@ -1,10 +1,10 @@
-// The form for a new identity and token, which shows its YAML and its `kubectl acs` line.
+// Form for a new identity and token, which shows its YAML and its `kubectl acs` command line.
 import { $, el, grey, isGrey, get, post, copy } from "./tools.js";
 import { failed, carryOut, showPlan } from "./dialog.js";
 
 const SETTLE = 250; // ms after the last key press, before a plan is asked for
 
-// The rest of the page.
+// Functions and state of the rest of the page.
 let of, state, choose, openTab;
 export const startCreate = (page) => { ({ of, state, choose, openTab } = page); };
 
@@ -107,7 +107,7 @@ $("create-form").addEventListener("submit", (event) => {
     choose(`${kind}/${wanted.namespace}/${wanted.name}`);
   });
 });
-// Opens the form for a new token, of an identity that is there if one is given.
+// Opens the form for a new token; of an existing identity, if one is given.
 export const create = (identity) => {
   const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(16).padStart(8, "0");
   $("name").value = `${identity ? identity.name : "user"}-${random}`;

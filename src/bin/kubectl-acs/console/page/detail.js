@@ -1,4 +1,4 @@
-// The selected object: how it stands and why, what may be done, its Events, and, on request, its token.
+// Details of the selected object: its state and the reason, its actions, its Events and, on request, its token.
 import { $, el, button, grey, isGrey, get, post, copy, fromNow, length, toast } from "./tools.js";
 import { newLine, drawLine, lineText, windowOf, look, lookOf, overdue, word } from "./table.js";
 import { act } from "./act.js";
@@ -7,7 +7,7 @@ import { create } from "./create.js";
 const SHOWN_FOR = 30; // seconds, then a token is cleared from the page
 const EVENTS = 20;
 
-// For each kind, its buttons: [text, verb, right, look].
+// Buttons of each kind: [text, verb, right, look].
 const actions = (row) => {
   const isToken = row.kind === "AcsToken", suffix = isToken ? "Token" : "Identity";
   if (!isToken && row.kind !== "AcsIdentity") return [];
@@ -22,7 +22,7 @@ const actions = (row) => {
 const panel = $("detail");
 let parts = null; // the elements that are kept current
 let secret = null; // ends the display of a token
-// The rest of the page.
+// Functions and state of the rest of the page.
 let objects, of, tokensOf, state, choose, openTab;
 export const startDetail = (page) => { ({ objects, of, tokensOf, state, choose, openTab } = page); };
 
@@ -146,7 +146,7 @@ const buttons = (row, into, missing) => {
     if (missing) for (const one of missing.show ?? []) lacking.add(one);
     made.push(show);
   }
-  // Their descriptions may come while a person is on one of them.
+  // The descriptions of the buttons may arrive while one of them has the focus.
   const focused = into.querySelector(":focus")?.dataset.verb;
   into.replaceChildren(...made);
   if (focused) into.querySelector(`[data-verb="${focused}"]`)?.focus();

@@ -1,4 +1,4 @@
-// What both dialogs do.
+// Functions of both dialogs.
 import { el, button, grey, post, copy, toast } from "./tools.js";
 
 export const failed = (into, error) => {
@@ -7,7 +7,7 @@ export const failed = (into, error) => {
 };
 for (const close of document.querySelectorAll("[data-close]")) close.addEventListener("click", () => close.closest("dialog").close());
 
-// Carries out an action; the dialog waits with the person, who may close it and go on.
+// Runs an action; the dialog shows the wait, and the user may close it meanwhile.
 export const carryOut = async (action, dialog, submit, error, done) => {
   const text = submit.textContent;
   submit.textContent = "Working\u2026";
@@ -27,7 +27,7 @@ export const carryOut = async (action, dialog, submit, error, done) => {
   }
 };
 
-// The line and the YAML of an action, each with a button that copies it.
+// Shows the command line and the YAML of an action, each with a button that copies it.
 export const showPlan = (into, plan) => {
   const part = (title, text, what) => el("div", "copy",
     el("h3", "", title, button("Copy", "", () => copy(text, what))), el("pre", "", text));

@@ -1,7 +1,7 @@
-// A table of thousands of rows, of which only the visible ones are elements.
+// Table of thousands of rows, of which only the visible ones are elements.
 import { $, el, length, fromNow, measured } from "./tools.js";
 
-// A renewal is overdue a minute after its time, as the metric counts it.
+// Time after which a due renewal is overdue, as in the metric, in ms.
 const GRACE = 60000;
 const EXTRA = 8; // rows above and below the visible ones
 const DAY = 86400000;
@@ -60,7 +60,7 @@ export const lineText = (row, now) => {
   const end = Date.parse(expiresAt) <= now ? "expired" : "expires";
   return [`issued ${fromNow(issuedAt, now)}`, due, `${end} ${fromNow(expiresAt, now)}`].filter(Boolean).join(", ");
 };
-// The window that holds all lives of the rows, or so many hours before and after now.
+// Returns the time window that contains the lifetimes of all rows, or this many hours before and after now.
 export const windowOf = (rows, now, hours) => {
   if (hours) return [now - hours * 3600000, now + hours * 3600000];
   let [from, to] = [now, now];
@@ -73,7 +73,7 @@ export const windowOf = (rows, now, hours) => {
   return [Math.max(from - margin, now - 2 * DAY), Math.min(to + margin, now + 2 * DAY)];
 };
 
-// The one table of the page.
+// Table of the page.
 const scroll = $("scroll"), body = $("rows"), table = $("table");
 const above = el("tr", "space", el("td")), below = el("tr", "space", el("td"));
 for (const space of [above, below]) space.setAttribute("aria-hidden", "true");
@@ -123,7 +123,7 @@ const draw = () => {
     if (!tr) made.set(row.key, tr = newRow(row));
     fill(tr, row, now);
     tr.setAttribute("aria-rowindex", first + number + 2);
-    // One that is in its place is not moved: it may have the focus.
+    // A row that is in its place is not moved: it may have the focus.
     if (before.nextSibling !== tr) before.after(tr);
     before = tr;
   }
@@ -182,7 +182,7 @@ export const setRows = (next, key, inHours) => {
 };
 export const focusFirst = () => goTo(0);
 export const focusChosen = () => goTo(rows.findIndex((row) => row.key === chosen));
-// Time went on.
+// Updates the table to the current time.
 export const tickTable = () => {
   scale = windowOf(rows, Date.now(), hours);
   ask();

@@ -1,4 +1,4 @@
-// Small helpers. Whatever comes from the cluster goes into the page as text, never as markup.
+// Helper functions. Data from the cluster is inserted into the page as text, never as markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ export const button = (text, look, click) => {
   return made;
 };
 
-// Greys a button out; it stays reachable, so that a screen reader reads why.
+// Greys a button out; it stays focusable, so that a screen reader reads the reason.
 export const grey = (target, why) => {
   if (why) target.setAttribute("aria-disabled", "true");
   else target.removeAttribute("aria-disabled");
@@ -24,7 +24,7 @@ export const grey = (target, why) => {
 };
 export const isGrey = (target) => target.getAttribute("aria-disabled") === "true";
 
-// The two largest units, as `kubectl acs status` writes them.
+// Formats the two largest units, as `kubectl acs status` does.
 export const length = (ms) => {
   let left = Math.floor(Math.abs(ms) / 1000);
   const words = [];
@@ -73,7 +73,7 @@ export const copy = async (text, what) => {
   }
 };
 
-// How long something took, for those who measure; only the last thousand are kept.
+// Records how long something took, for measurements; only the last thousand are kept.
 export const measured = (name, start) => {
   performance.measure(name, { start });
   if (performance.getEntriesByName(name).length > 1000) performance.clearMeasures(name);

@@ -32,7 +32,7 @@ pub enum Refused {
 /// Message of a watch.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// All existing objects, as an own list.
+    /// All existing objects, listed again.
     Listed,
     Identity(AcsIdentity, bool),
     Token(AcsToken, bool),

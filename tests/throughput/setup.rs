@@ -20,6 +20,8 @@ use crate::support::{self, emulator::Emulator, kubernetes::Cluster, world::Opera
 
 /// Number of clients that create objects concurrently, and of concurrent writes of the raw writer.
 pub const CLIENTS: usize = 16;
+/// Time in which the control plane deletes an object and its Secrets, under load.
+const REMOVAL: Duration = Duration::from_millis(50);
 
 pub fn start_operator(cluster: &Cluster, namespace: &str) -> Operator {
     Operator::start(
@@ -185,9 +187,17 @@ pub async fn remove(client: &Client, namespace: &str, n: usize) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let deleted = namespaces.delete(namespace, &DeleteParams::default()).await;
     deleted.expect("deleted");
-    support::eventually("the namespace is gone", || async {
-        let found = namespaces.get_opt(namespace).await.expect("readable");
-        found.is_none().then_some(())
-    })
-    .await;
+    let patience = support::PATIENCE + REMOVAL * u32::try_from(n).expect("few");
+    let removed = async {
+        while namespaces
+            .get_opt(namespace)
+            .await
+            .expect("readable")
+            .is_some()
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let removed = tokio::time::timeout(patience, removed).await;
+    removed.expect("the control plane removes the namespace");
 }

@@ -8,7 +8,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
 use crate::{acs, crd::Reason};
@@ -69,7 +69,7 @@ pub struct Metrics {
     /// Objects that were deleted with something left behind in ACS, by kind.
     pub abandoned: Family<KindLabels, Counter>,
     /// Completed revocations, by kind and reason.
-    pub orders: Family<ReasonLabels, Counter>,
+    pub revocations: Family<ReasonLabels, Counter>,
     /// Restarts of workloads, by kind of the workload and result.
     pub rollout_restarts: Family<ReasonLabels, Counter>,
     /// Pods that were annotated so that their kubelets sync them.
@@ -95,8 +95,6 @@ impl Metrics {
         registry.register("build", "Version of the running program", build);
         let acs = acs::Metrics::default();
         acs.register(registry);
-        let reconciles = Family::default();
-        registry.register("reconciles", "Number of reconciles", reconciles.clone());
         let durations: fn() -> Histogram =
             || Histogram::new([0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0]);
         let reconcile_durations = Family::new_with_constructor(durations);
@@ -106,74 +104,6 @@ impl Metrics {
             Unit::Seconds,
             reconcile_durations.clone(),
         );
-        let failures = Family::default();
-        registry.register(
-            "failures",
-            "Number of failed steps of reconciles",
-            failures.clone(),
-        );
-        // The series start at 0: an alert on an increase would miss a series that starts at 1.
-        let no_progress = Family::<StepLabels, Counter>::default();
-        for kind in ["AcsIdentity", "AcsToken"] {
-            let step = "overtaken";
-            let _ = no_progress.get_or_create(&StepLabels { kind, step });
-        }
-        registry.register(
-            "no_progress",
-            "Number of steps without effect, which are repeated later: another writer reverts them",
-            no_progress.clone(),
-        );
-        let issued = Family::default();
-        registry.register(
-            "tokens_issued",
-            "Number of tokens issued into Secrets",
-            issued.clone(),
-        );
-        // As above.
-        let abandoned = Family::<KindLabels, Counter>::default();
-        for kind in ["AcsIdentity", "AcsToken"] {
-            let _ = abandoned.get_or_create(&KindLabels { kind });
-        }
-        registry.register(
-            "abandoned",
-            "Number of objects that were deleted without cleaning up ACS",
-            abandoned.clone(),
-        );
-        let orders = Family::default();
-        registry.register(
-            "revocations",
-            "Number of completed revocations",
-            orders.clone(),
-        );
-        let rollout_restarts = Family::default();
-        registry.register(
-            "rollout_restarts",
-            "Number of restarts of workloads after a change of their token or Secret, by outcome",
-            rollout_restarts.clone(),
-        );
-        let pods_nudged = counter(
-            registry,
-            "pods_nudged",
-            "Number of pods annotated after a revocation, so that their kubelets read the new \
-             token at once",
-        );
-        let unknown_creates = counter(
-            registry,
-            "unknown_creates",
-            "Number of create calls to ACS without an answer",
-        );
-        let leader = Gauge::default();
-        registry.register(
-            "leader",
-            "1 while this process is the leader, 0 while it is on standby",
-            leader.clone(),
-        );
-        let former_tokens = Gauge::default();
-        registry.register(
-            "former_tokens",
-            "Number of tokens in Secrets that were issued with a former credential",
-            former_tokens.clone(),
-        );
         let renewal_lateness =
             Histogram::new([1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0]);
         registry.register_with_unit(
@@ -182,23 +112,60 @@ impl Metrics {
             Unit::Seconds,
             renewal_lateness.clone(),
         );
+        let mut add = Adder(registry);
         Self {
+            reconciles: add.metric("reconciles", "Number of reconciles"),
+            failures: add.metric("failures", "Number of failed steps of reconciles"),
+            no_progress: add.metric(
+                "no_progress",
+                "Number of steps without effect, which are repeated later: another writer reverts \
+                 them",
+            ),
+            issued: add.metric("tokens_issued", "Number of tokens issued into Secrets"),
+            abandoned: add.metric(
+                "abandoned",
+                "Number of objects that were deleted without cleaning up ACS",
+            ),
+            revocations: add.metric("revocations", "Number of completed revocations"),
+            rollout_restarts: add.metric(
+                "rollout_restarts",
+                "Number of restarts of workloads after a change of their token or Secret, by \
+                 outcome",
+            ),
+            pods_nudged: add.metric(
+                "pods_nudged",
+                "Number of pods annotated after a revocation, so that their kubelets read the new \
+                 token at once",
+            ),
+            unknown_creates: add.metric(
+                "unknown_creates",
+                "Number of create calls to ACS without an answer",
+            ),
+            leader: add.metric(
+                "leader",
+                "1 while this process is the leader, 0 while it is on standby",
+            ),
+            former_tokens: add.metric(
+                "former_tokens",
+                "Number of tokens in Secrets that were issued with a former credential",
+            ),
             registry: all,
             acs,
-            reconciles,
             reconcile_durations,
-            failures,
-            no_progress,
-            issued,
-            abandoned,
-            orders,
-            rollout_restarts,
-            pods_nudged,
-            unknown_creates,
-            leader,
-            former_tokens,
             renewal_lateness,
         }
+        .starting_at_zero()
+    }
+
+    /// Creates the series of counters that alerts watch: an alert on an increase would miss a series
+    /// that starts at 1.
+    fn starting_at_zero(self) -> Self {
+        for kind in ["AcsIdentity", "AcsToken"] {
+            let step = "overtaken";
+            let _ = self.no_progress.get_or_create(&StepLabels { kind, step });
+            let _ = self.abandoned.get_or_create(&KindLabels { kind });
+        }
+        self
     }
 
     /// Adds metrics that are collected at each scrape.
@@ -217,11 +184,16 @@ impl Metrics {
     }
 }
 
-/// Registers a counter without labels.
-fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
-    let counter = Counter::default();
-    registry.register(name, help, counter.clone());
-    counter
+/// Adds metrics to a registry.
+struct Adder<'a>(&'a mut Registry);
+
+impl Adder<'_> {
+    /// Registers a new metric and returns it.
+    fn metric<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
 }
 
 impl Default for Metrics {

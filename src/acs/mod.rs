@@ -22,6 +22,7 @@
 mod access_key;
 mod answer;
 mod api_version;
+mod auth_advice;
 mod auth_error;
 mod bearer;
 mod call;

@@ -94,9 +94,8 @@ impl Packer {
         read.inspect_err(|error| {
             error!(
                 error,
-                "bug: an object in memory cannot be read; please \
-         report this"
-            )
+                "bug: an object in memory cannot be read; please report this"
+            );
         })
         .ok()
     }

@@ -163,7 +163,7 @@ async fn report<R: AnyRevocation>(context: &Context, revocation: &R, next: &Next
         }
     }
     let labels = ReasonLabels { kind, reason };
-    context.metrics.orders.get_or_create(&labels).inc();
+    context.metrics.revocations.get_or_create(&labels).inc();
 }
 
 /// Reports that a revocation selects no identity here; another operator may find some.

@@ -41,4 +41,4 @@ for page in pages:
         name = page.relative_to(contents.parent).as_posix()
         if name not in listed:
             dead.append(f"docs/SUMMARY.md does not list {name}")
-sys.exit("\n".join(dead))
+sys.exit("\n".join(dead) or 0)

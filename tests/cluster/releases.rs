@@ -112,7 +112,7 @@ async fn installing_brings_what_the_operator_waits_for_and_uninstalling_keeps_ev
 fn connect_by_the_notes(cluster: &Cluster, release: &Release<'_>, connection_string: &str) {
     let notes = release.notes();
     let (_, commands) = notes.split_once("\n\n  read -rs ").expect("the commands");
-    let (commands, _) = commands.split_once("\n\nFrom then on").expect("their end");
+    let (commands, _) = commands.split_once("\n\nThen create").expect("their end");
     let commands = format!("read -rs {commands}").replace("NAMESPACE", "team");
     let commands: Vec<_> = commands
         .lines()

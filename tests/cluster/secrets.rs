@@ -194,7 +194,7 @@ async fn a_secret_that_was_made_immutable_is_told_with_what_to_do_and_comes_back
         .patch::<AcsToken>("web", spec(&json!({"scopes": ["voip"]})))
         .await;
     let message = world.token_says("web", "SecretImmutable").await;
-    assert!(message.contains("delete it"), "{message}");
+    assert!(message.contains("delete the Secret"), "{message}");
     world.delete::<Secret>("web").await;
     world.ready("web").await;
     assert_eq!(

@@ -3,15 +3,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 
 use crate::{
     acs::Resolved,
-    cluster::{ObjectKey, view::lock},
+    cluster::ObjectKey,
     crd::{AcsToken, ConnectionKey, Reason, SecretKeyRef, TokenRecord, WorkloadKey},
     renewal,
 };
@@ -217,7 +218,7 @@ impl Cache {
     /// Returns the cached state of an object.
     #[must_use]
     pub fn get(&self, uid: &str) -> ObservedState {
-        let objects = lock(&self.objects);
+        let objects = self.objects.lock();
         let Some(kept) = objects.get(uid) else {
             return ObservedState::default();
         };
@@ -229,7 +230,7 @@ impl Cache {
 
     /// Changes the cached state of an object.
     pub fn change(&self, uid: &str, change: impl FnOnce(&mut ObservedState)) {
-        let mut objects = lock(&self.objects);
+        let mut objects = self.objects.lock();
         let kept = objects.remove(uid);
         let (secret, others) = kept.map_or((None, None), |kept| (kept.secret, kept.others));
         let mut cache = others.map_or_else(ObservedState::default, |others| *others);
@@ -246,23 +247,23 @@ impl Cache {
     /// records.
     #[must_use]
     pub fn created(&self, key: &ObjectKey) -> Option<Created> {
-        lock(&self.created).get(key).cloned()
+        self.created.lock().get(key).cloned()
     }
 
     /// Stores a created identity until it is in a status, or deleted.
     pub fn remember_created(&self, key: ObjectKey, created: Created) {
-        lock(&self.created).insert(key, created);
+        self.created.lock().insert(key, created);
     }
 
     /// Removes a created identity that is in a status, or deleted.
     pub fn forget_created(&self, key: &ObjectKey) {
-        lock(&self.created).remove(key);
+        self.created.lock().remove(key);
     }
 
     /// Returns the last restart of the workload, or the last attempt.
     #[must_use]
     pub fn last_restart(&self, workload: &WorkloadKey) -> Option<LastRestart> {
-        lock(&self.restarts).get(workload).copied()
+        self.restarts.lock().get(workload).copied()
     }
 
     /// Stores that a restart of the workload was tried at `now`, and when the workload was
@@ -273,7 +274,7 @@ impl Cache {
         now: Timestamp,
         restarted: Option<Timestamp>,
     ) {
-        let mut all = lock(&self.restarts);
+        let mut all = self.restarts.lock();
         all.retain(|_, it| renewal::pause(it.tried, LastRestart::COUNTS, now).is_some());
         let former = all.get(workload).and_then(|it| it.restarted);
         let last = LastRestart {
@@ -285,7 +286,7 @@ impl Cache {
 
     /// Removes an attempt to restart that had no effect.
     pub fn forget_try(&self, workload: &WorkloadKey) {
-        let mut all = lock(&self.restarts);
+        let mut all = self.restarts.lock();
         let restarted = all.get(workload).and_then(|it| it.restarted);
         match (restarted, all.get_mut(workload)) {
             (Some(restarted), Some(last)) => last.tried = restarted,
@@ -299,7 +300,7 @@ impl Cache {
     /// task to annotate them must be started.
     #[must_use]
     pub fn queue_nudge(&self, namespace: String, secret: String) -> bool {
-        let mut nudges = lock(&self.nudges);
+        let mut nudges = self.nudges.lock();
         nudges.queued.entry(namespace).or_default().insert(secret);
         !std::mem::replace(&mut nudges.is_worked_on, true)
     }
@@ -308,7 +309,7 @@ impl Cache {
     /// annotates them.
     #[must_use]
     pub fn next_nudge(&self) -> Option<(String, BTreeSet<String>)> {
-        let mut nudges = lock(&self.nudges);
+        let mut nudges = self.nudges.lock();
         let next = nudges.queued.pop_first();
         nudges.is_worked_on = next.is_some();
         next
@@ -316,7 +317,7 @@ impl Cache {
 
     /// Removes the cached state of an object.
     pub fn forget(&self, uid: &str) {
-        lock(&self.objects).remove(uid);
+        self.objects.lock().remove(uid);
     }
 }
 

@@ -1,12 +1,12 @@
 //! Credentials of all connections, in memory only.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use crate::{
     acs::{Credential, Endpoint, Resolved},
-    cluster::view::lock,
     crd::{ConnectionKey, ConnectionStatus, Reason},
     renewal,
 };
@@ -172,7 +172,7 @@ impl Registry {
     /// Returns what the connection was resolved from, if it was.
     #[must_use]
     pub fn source(&self, key: &ConnectionKey) -> Option<Source> {
-        lock(&self.entries).get(key)?.source.clone()
+        self.entries.lock().get(key)?.source.clone()
     }
 
     /// Stores what a connection resolves to now: what to use, and what to try when ACS rejects
@@ -185,7 +185,7 @@ impl Registry {
         spare: Result<Option<Resolved>, Unusable>,
         told: Option<&ConnectionStatus>,
     ) -> bool {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
             source: None,
             current: Err(unknown(key)),
@@ -241,7 +241,7 @@ impl Registry {
 
     /// Returns what a call needs now.
     pub fn usable(&self, key: &ConnectionKey, now: Timestamp) -> Result<Resolved, Unusable> {
-        let entries = lock(&self.entries);
+        let entries = self.entries.lock();
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
         let resolved = entry.current.clone()?;
         let trial = entry.trial(now);
@@ -268,7 +268,7 @@ impl Registry {
     /// Whether a call may use the credential now; checked right before the call. A credential that
     /// may not work is tried by one caller at a time.
     pub fn may_call(&self, key: &ConnectionKey, credential: &str, now: Timestamp) -> bool {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(key) else {
             return true;
         };
@@ -288,7 +288,7 @@ impl Registry {
     /// Ends the trial of a credential after a call that says nothing about it, so that the next
     /// caller may try it.
     pub fn untried(&self, key: &ConnectionKey, credential: &str) {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         if let Some(entry) = entries.get_mut(key)
             && entry.is_in_use(credential)
         {
@@ -300,7 +300,7 @@ impl Registry {
     /// the last usable one.
     #[must_use]
     pub fn for_cleanup(&self, key: &ConnectionKey, endpoint: &str) -> Option<Resolved> {
-        let entries = lock(&self.entries);
+        let entries = self.entries.lock();
         let entry = entries.get(key)?;
         [entry.current.as_ref().ok(), entry.remembered.as_ref()]
             .into_iter()
@@ -311,7 +311,7 @@ impl Registry {
 
     /// Returns the state of the connection for its own status, without the pause after a rejection.
     pub fn current(&self, key: &ConnectionKey) -> Result<(), Unusable> {
-        let entries = lock(&self.entries);
+        let entries = self.entries.lock();
         let entry = entries.get(key).ok_or_else(|| unknown(key))?;
         if let Err(why) = &entry.current {
             return Err(why.clone());
@@ -331,7 +331,8 @@ impl Registry {
     #[must_use]
     pub fn endpoint(&self, key: &ConnectionKey) -> Option<Endpoint> {
         Some(
-            lock(&self.entries)
+            self.entries
+                .lock()
                 .get(key)?
                 .current
                 .as_ref()
@@ -344,7 +345,7 @@ impl Registry {
     /// Returns the state of the credential for the status.
     #[must_use]
     pub fn credential(&self, key: &ConnectionKey) -> CredentialState {
-        let entries = lock(&self.entries);
+        let entries = self.entries.lock();
         let Some(entry) = entries.get(key) else {
             return CredentialState::default();
         };
@@ -360,7 +361,7 @@ impl Registry {
 
     /// Records that ACS accepted the credential. Returns true if that changes its state.
     pub fn accepted(&self, key: &ConnectionKey, credential: &str) -> bool {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(key) else {
             return false;
         };
@@ -386,7 +387,7 @@ impl Registry {
         message: &str,
         now: Timestamp,
     ) -> Refused {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(key) else {
             return Refused::Failed { is_changed: false };
         };

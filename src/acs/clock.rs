@@ -1,11 +1,9 @@
 //! Clock of an endpoint, derived from the `Date` of its answers.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Instant, SystemTime},
-};
+use std::time::{Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 /// Minimum clock difference for which a rejected signature is attributed to a wrong clock.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
@@ -52,11 +50,11 @@ impl Clock {
             local,
             at: Instant::now(),
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        *self.last.lock() = Some(seen);
     }
 
     fn last(&self) -> Option<Seen> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock()
     }
 }
 

@@ -1,14 +1,13 @@
 //! Local token endpoint of a machine, such as that of Cloud Shell: issues tokens of the signed-in
 //! user for an allow-list of audiences (API reference 7.4).
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use url::{Url, form_urlencoded};
 
 use super::bearer::Fresh;
-use super::token_source::{Exchange, life_until, lock, send};
+use super::token_source::{Exchange, life_until, send};
 
 #[derive(Deserialize)]
 struct Granted {
@@ -60,7 +59,7 @@ pub(super) async fn ask(
         } => (serde_json::from_slice::<Granted>(body).ok(), *date),
         _ => (None, None),
     };
-    *lock(heard) = Some(answer);
+    *heard.lock() = Some(answer);
     let granted = granted.ok_or("no token in the answer")?;
     let end = granted.expires_on.and_then(|end| match end {
         Seconds::Number(number) => Some(number),

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::clock::Clock;
 use super::queue::Queue;
@@ -122,7 +123,7 @@ impl Service {
     #[must_use]
     pub fn entra(&self, identity: EntraIdentity) -> Credential {
         let shared = &self.shared;
-        let mut bearers = lock(&shared.bearers);
+        let mut bearers = shared.bearers.lock();
         let key = identity.key();
         if let Some(bearer) = bearers.get(&key).and_then(Weak::upgrade) {
             return Credential::Entra(bearer);
@@ -180,13 +181,8 @@ impl Shared {
     }
 
     fn resources(&self) -> MutexGuard<'_, HashMap<Endpoint, Arc<Resource>>> {
-        lock(&self.resources)
+        self.resources.lock()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code under this lock panics while the state is inconsistent.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Service {

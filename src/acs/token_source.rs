@@ -1,7 +1,7 @@
 //! Source of Entra ID tokens: `azure_identity`, over this crate's own HTTP client.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
@@ -19,6 +19,7 @@ use azure_identity::{
     WorkloadIdentityCredentialOptions,
 };
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use reqwest::header::DATE;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -112,7 +113,7 @@ impl Acquire {
                 .map_err(|error| error.to_string())?;
             // Entra ID returns a lifetime, which was counted from now; a machine returns an expiry
             // time, by its own clock.
-            let date = match (identity, &*lock(&heard)) {
+            let date = match (identity, &*heard.lock()) {
                 (EntraIdentity::Managed { .. }, Some(Exchange::Answer { date, .. })) => *date,
                 _ => None,
             };
@@ -126,7 +127,7 @@ impl Acquire {
             Err(_) => Err(format!("no answer within {} s", total.as_secs())),
         };
         outcome.map_err(|said| {
-            let heard = lock(&heard).take();
+            let heard = heard.lock().take();
             auth_error::from_answer(identity, entra, heard, &said)
         })
     }
@@ -263,14 +264,9 @@ impl HttpClient for RecordingTransport {
             )),
             Exchange::NoAssertion(_) => Err(ErrorKind::Other.into()),
         };
-        *lock(&self.heard) = Some(heard);
+        *self.heard.lock() = Some(heard);
         answer
     }
-}
-
-/// Locks the recorded answer.
-pub(super) fn lock(heard: &Mutex<Option<Exchange>>) -> MutexGuard<'_, Option<Exchange>> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends a request and returns what came back.
@@ -331,7 +327,7 @@ impl ClientAssertion for Assertion {
             Err(why) => {
                 let error =
                     azure_core::Error::with_message(ErrorKind::Credential, why.message.clone());
-                *lock(&self.heard) = Some(Exchange::NoAssertion(why));
+                *self.heard.lock() = Some(Exchange::NoAssertion(why));
                 Err(error)
             }
         }

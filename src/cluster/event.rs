@@ -3,12 +3,7 @@
 //! Every Event with a different note is a separate object. An Event that repeats, with the same
 //! object, type, reason and note, is counted in the `series` of the first.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -19,11 +14,12 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::{Error, effect, view::lock};
+use super::{Error, effect};
 use crate::crd::{OPERATOR, Reason};
 
 /// Event to be published.
@@ -97,7 +93,7 @@ impl Events {
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let api = Api::<Event>::namespaced(self.client.clone(), namespace);
         let key = key(&event);
-        let repeat = lock(&self.published).repeat(key);
+        let repeat = self.published.lock().repeat(key);
         if let Some((name, count)) = repeat {
             let series = json!({"count": count, "lastObservedTime": event.event_time});
             let series = Patch::Merge(json!({ "series": series }));
@@ -119,7 +115,10 @@ impl Events {
         };
         let published = api.create(&params, &event);
         match effect("publish an Event on", object, left, published).await {
-            Ok(_) => lock(&self.published).remember(key, event.metadata.name.unwrap_or_default()),
+            Ok(_) => self
+                .published
+                .lock()
+                .remember(key, event.metadata.name.unwrap_or_default()),
             Err(Error::Withheld) => {}
             Err(error) => {
                 let reason = event.reason.as_deref().unwrap_or_default();

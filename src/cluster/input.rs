@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use futures::StreamExt;
@@ -17,10 +17,11 @@ use kube::{
         watcher::{Event, watcher},
     },
 };
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use super::{ObjectKey, view::lock, watch};
+use super::{ObjectKey, watch};
 
 /// Object that is requeued when a Secret that it reads changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,7 +103,7 @@ impl Inputs {
             .iter()
             .map(|name| (namespace.to_owned(), (*name).to_owned()))
             .collect();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let follow = |key: &Key| {
             let entry = state.followed.entry(key.clone());
             let entry = entry.or_insert_with(|| Followed {
@@ -120,7 +121,7 @@ impl Inputs {
 
     /// Stops following all Secrets for `follower`.
     pub fn unfollow(&self, follower: &Follower) {
-        lock(&self.state).unfollow_but(follower, Vec::new());
+        self.state.lock().unfollow_but(follower, Vec::new());
     }
 
     async fn run(self, key: Key) {
@@ -147,7 +148,7 @@ impl Inputs {
     }
 
     fn notify(&self, key: &Key, presence: Presence) {
-        let followers = match lock(&self.state).followed.get_mut(key) {
+        let followers = match self.state.lock().followed.get_mut(key) {
             Some(followed) if followed.presence != presence => {
                 followed.presence = presence;
                 followed.followers.clone()

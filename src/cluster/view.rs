@@ -3,12 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{row::Packable, rows::Rows};
@@ -81,7 +82,7 @@ impl<K: Packable> View<K> {
     #[must_use]
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let cached = self.cached(key);
-        let mut written = lock(&self.written);
+        let mut written = self.written.lock();
         let newest = match (cached, written.get(key).map(|it| &it.what)) {
             (Some(cached), Some(What::Object(ours))) if !is_newer(&**ours, &*cached) => cached,
             (_, Some(What::Object(ours))) => return Some(Arc::clone(ours)),
@@ -93,7 +94,7 @@ impl<K: Packable> View<K> {
     }
 
     fn cached(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
-        let mut rows = lock(&self.rows);
+        let mut rows = self.rows.lock();
         let handle = rows.named(key.namespace.as_deref(), &key.name)?;
         rows.get(handle)
     }
@@ -108,7 +109,7 @@ impl<K: Packable> View<K> {
     /// Returns the references of all objects that are found by `key`.
     #[must_use]
     pub fn find_refs(&self, key: &str) -> Vec<ObjectRef<K>> {
-        let rows = lock(&self.rows);
+        let rows = self.rows.lock();
         let found = rows.found_by(key).into_iter();
         found.filter_map(|handle| rows.reference(handle)).collect()
     }
@@ -116,20 +117,20 @@ impl<K: Packable> View<K> {
     /// Whether an object is found by `key`.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
-        lock(&self.rows).has(key)
+        self.rows.lock().has(key)
     }
 
     /// Returns the number of objects that are found by `key`. Visits each of them.
     #[must_use]
     pub fn count(&self, key: &str) -> usize {
-        lock(&self.rows).count(key)
+        self.rows.lock().count(key)
     }
 
     /// Returns the references of all objects that watches reported in the namespace `scope`, or in
     /// all.
     #[must_use]
     pub fn refs(&self, scope: Option<&str>) -> Vec<ObjectRef<K>> {
-        let rows = lock(&self.rows);
+        let rows = self.rows.lock();
         let told = rows.told(scope);
         told.filter_map(|handle| rows.reference(handle)).collect()
     }
@@ -137,16 +138,16 @@ impl<K: Packable> View<K> {
     /// Returns all objects that watches reported in the namespace `scope`, or in all. Each is
     /// decompressed when the iterator reaches it.
     pub fn all<'a>(&'a self, scope: Option<&str>) -> impl Iterator<Item = Arc<K>> + use<'a, K> {
-        let told: Vec<_> = lock(&self.rows).told(scope).collect();
+        let told: Vec<_> = self.rows.lock().told(scope).collect();
         told.into_iter()
-            .filter_map(|handle| lock(&self.rows).get(handle))
+            .filter_map(|handle| self.rows.lock().get(handle))
     }
 
     /// Records the result of a confirmed write of the operator.
     pub fn wrote(&self, mut object: K) {
         object.slim();
         let key = ObjectRef::from_obj(&object);
-        let told = lock(&self.told).get(&key.namespace).copied();
+        let told = self.told.lock().get(&key.namespace).copied();
         // An object without keys is not selected by its watch, such as a Secret that lost the
         // operator's label.
         let is_watched = !object.index_keys().is_empty();
@@ -160,7 +161,7 @@ impl<K: Packable> View<K> {
     }
 
     fn is_told(&self, key: &ObjectRef<K>) -> bool {
-        let rows = lock(&self.rows);
+        let rows = self.rows.lock();
         let handle = rows.named(key.namespace.as_deref(), &key.name);
         handle.is_some_and(|handle| rows.is_told(handle))
     }
@@ -168,7 +169,7 @@ impl<K: Packable> View<K> {
     /// Drops the recorded write of an object that no longer exists.
     fn forget(&self, key: &ObjectRef<K>) {
         self.index(key, None);
-        lock(&self.written).remove(key);
+        self.written.lock().remove(key);
     }
 
     /// Records a confirmed deletion by the operator.
@@ -179,7 +180,7 @@ impl<K: Packable> View<K> {
 
     fn overlay(&self, key: ObjectRef<K>, what: What<K>) {
         let list = self.lists.load(Ordering::Relaxed);
-        lock(&self.written).insert(key, Written { what, list });
+        self.written.lock().insert(key, Written { what, list });
     }
 
     /// Records an object that a watch reported as added, changed or deleted.
@@ -202,7 +203,7 @@ impl<K: Packable> View<K> {
         self.notify(object);
         let key = ObjectRef::from_obj(object);
         self.forget(&key);
-        let mut rows = lock(&self.rows);
+        let mut rows = self.rows.lock();
         if let Some(handle) = rows.named(key.namespace.as_deref(), &key.name) {
             rows.remove(handle);
         }
@@ -226,7 +227,7 @@ impl<K: Packable> View<K> {
             self.notify(&*object);
         }
         let gone: Vec<_> = {
-            let mut rows = lock(&self.rows);
+            let mut rows = self.rows.lock();
             let gone: Vec<_> = rows.told(scope).collect();
             let gone = gone.into_iter();
             let gone = gone.filter_map(|handle| {
@@ -247,7 +248,7 @@ impl<K: Packable> View<K> {
     /// Drops recorded writes that the list would have shown: its content is newer.
     fn forget_before(&self, list: u32, scope: Option<&str>) {
         let is_of = |key: &ObjectRef<K>| scope.is_none() || key.namespace.as_deref() == scope;
-        let mut written = lock(&self.written);
+        let mut written = self.written.lock();
         let outdated = written.extract_if(|key, it| is_of(key) && it.list < list);
         let outdated: Vec<_> = outdated.map(|(key, _)| key).collect();
         drop(written);
@@ -265,7 +266,7 @@ impl<K: Packable> View<K> {
 
     fn notify(&self, object: &K) {
         if let Some(version) = version(object) {
-            let mut told = lock(&self.told);
+            let mut told = self.told.lock();
             let newest = told.entry(object.namespace()).or_default();
             *newest = version.max(*newest);
         }
@@ -274,10 +275,10 @@ impl<K: Packable> View<K> {
     fn put(&self, object: &K, list: Option<u32>) {
         let mut kept = object.clone();
         kept.slim();
-        lock(&self.rows).put(Arc::new(kept), list);
+        self.rows.lock().put(Arc::new(kept), list);
         let key = ObjectRef::from_obj(object);
         self.index(&key, Some(object));
-        let mut written = lock(&self.written);
+        let mut written = self.written.lock();
         if let Some(What::Object(ours)) = written.get(&key).map(|it| &it.what)
             && !is_newer(&**ours, object)
         {
@@ -287,7 +288,9 @@ impl<K: Packable> View<K> {
 
     fn index(&self, key: &ObjectRef<K>, object: Option<&K>) {
         let keys = object.map(Packable::index_keys).unwrap_or_default();
-        lock(&self.rows).index(key.namespace.as_deref(), &key.name, &keys);
+        self.rows
+            .lock()
+            .index(key.namespace.as_deref(), &key.name, &keys);
     }
 }
 
@@ -313,11 +316,6 @@ fn version<K: Resource>(object: &K) -> Option<u64> {
     object
         .resource_version()
         .and_then(|version| version.parse().ok())
-}
-
-/// Locks a mutex and ignores poisoning: a panic never leaves the protected data inconsistent.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -387,7 +385,7 @@ mod tests {
         view.apply(&token("ns", "a", 2));
         assert_eq!(version_of(&view, "a").as_deref(), Some("3"));
         view.apply(&token("ns", "a", 3));
-        assert!(lock(&view.written).is_empty());
+        assert!(view.written.lock().is_empty());
         view.deleted(&object_ref(Some("ns"), "a"), Some("uid-a".to_owned()));
         view.apply(&token("ns", "a", 3));
         assert_eq!(version_of(&view, "a"), None);

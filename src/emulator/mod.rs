@@ -42,12 +42,13 @@ mod wire;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{TcpListener, TcpSocket};
 
 use self::{
@@ -101,15 +102,15 @@ pub(crate) struct Emulator {
 
 impl Emulator {
     fn core(&self) -> MutexGuard<'_, Core> {
-        lock(&self.core)
+        self.core.lock()
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
-        lock(&self.journal)
+        self.journal.lock()
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
-        lock(&self.faults)
+        self.faults.lock()
     }
 }
 
@@ -242,9 +243,4 @@ fn connection_string(scheme: &str, authority: &str, key: &str) -> String {
 
 fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
-}
-
-/// Locks a mutex. The state after a panic is valid, since changes are never left incomplete.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

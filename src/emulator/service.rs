@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::MutexGuard,
     time::{Duration, Instant},
 };
 
 use hyper::StatusCode;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::MutexGuard;
 use serde_json::Value;
 
 use super::{

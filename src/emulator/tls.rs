@@ -8,9 +8,10 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
@@ -23,7 +24,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{lock, temporary::Temporary};
+use super::temporary::Temporary;
 
 /// Maximum number of cached certificates: clients use few names, and a flood of others is not
 /// cached.
@@ -102,7 +103,7 @@ impl Authority {
     }
 
     fn config(&self, name: String) -> io::Result<Arc<ServerConfig>> {
-        let mut configs = lock(&self.configs);
+        let mut configs = self.configs.lock();
         if let Some(config) = configs.get(&name) {
             return Ok(Arc::clone(config));
         }

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,11 +12,12 @@ use futures::{
     future::{AbortHandle, abortable},
 };
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::{AcsAnswer, AcsCall, AcsOperation, Guard, Locks, Requeue, World};
 use crate::{
     acs::{self, Operation, Turn},
-    cluster::{ObjectKey, view::lock},
+    cluster::ObjectKey,
 };
 
 /// Calls to ACS of all objects, kept as data in memory instead of waiting runs. An object has one
@@ -149,7 +150,7 @@ impl Calls {
             operation: call.operation.kind(),
             deadline: call.deadline,
         };
-        let mut calls = lock(&self.of_objects);
+        let mut calls = self.of_objects.lock();
         let since = match calls.get(&call.by) {
             None => world.now(),
             Some(Call { since, stage }) => match stage {
@@ -193,7 +194,7 @@ impl Calls {
     }
 
     fn turn_has_come(&self, key: &ObjectKey, wanted: &Wanted, turn: Turn) {
-        if let Some(call) = lock(&self.of_objects).get_mut(key)
+        if let Some(call) = self.of_objects.lock().get_mut(key)
             && matches!(&call.stage, Stage::Queued { wanted: queued, .. } if queued == wanted)
         {
             let wanted = wanted.clone();
@@ -206,7 +207,7 @@ impl Calls {
     /// whether it was sent. If the lock is taken, the object is requeued when it is free. The
     /// answer requeues the object, too.
     pub fn begin(&self, world: &dyn World, call: AcsCall) -> bool {
-        let mut calls = lock(&self.of_objects);
+        let mut calls = self.of_objects.lock();
         let Some(former) = calls.get_mut(&call.by) else {
             return false;
         };
@@ -248,7 +249,7 @@ impl Calls {
                 if matches!(&result, Err(error) if error.kind() == acs::Kind::Withheld) {
                     // Another process may act: nothing is reported, and this process is about to
                     // end (K2).
-                    lock(&all.of_objects).remove(&call.by);
+                    all.of_objects.lock().remove(&call.by);
                     return;
                 }
                 all.answered(Answered {
@@ -277,13 +278,13 @@ impl Calls {
             since: answered.sent_at,
             stage: Stage::Answered(Box::new(answered)),
         };
-        lock(&self.of_objects).insert(key, call);
+        self.of_objects.lock().insert(key, call);
     }
 
     /// Takes the answer to the object's call, if there is one.
     #[must_use]
     pub fn take_answer(&self, key: &ObjectKey) -> Option<Answered> {
-        let mut calls = lock(&self.of_objects);
+        let mut calls = self.of_objects.lock();
         if !matches!(calls.get(key)?.stage, Stage::Answered(_)) {
             return None;
         }
@@ -296,7 +297,7 @@ impl Calls {
     /// Whether there is an answer for the object to record.
     #[must_use]
     pub fn has_answer(&self, key: &ObjectKey) -> bool {
-        let calls = lock(&self.of_objects);
+        let calls = self.of_objects.lock();
         calls
             .get(key)
             .is_some_and(|call| matches!(call.stage, Stage::Answered(_)))
@@ -305,7 +306,7 @@ impl Calls {
     /// Returns the stage of the object's call.
     #[must_use]
     pub fn stage(&self, key: &ObjectKey) -> CallStage {
-        match lock(&self.of_objects).get(key) {
+        match self.of_objects.lock().get(key) {
             None => CallStage::None,
             Some(call) if matches!(call.stage, Stage::OnTheWire) => {
                 CallStage::OnTheWire { since: call.since }
@@ -317,7 +318,7 @@ impl Calls {
     /// Removes a call that the object no longer needs, so that its place in the queue goes to
     /// others.
     pub fn give_up(&self, key: &ObjectKey) {
-        let mut calls = lock(&self.of_objects);
+        let mut calls = self.of_objects.lock();
         match calls.get(key).map(|call| &call.stage) {
             None | Some(Stage::OnTheWire | Stage::Answered(_)) => return,
             Some(Stage::Queued { waits, .. }) => waits.abort(),
@@ -328,7 +329,7 @@ impl Calls {
 
     /// Gives back the turn of an object after a run that has not used it.
     pub fn give_back_turn(&self, key: &ObjectKey) {
-        let mut calls = lock(&self.of_objects);
+        let mut calls = self.of_objects.lock();
         if matches!(
             calls.get(key).map(|call| &call.stage),
             Some(Stage::Turn { .. })
@@ -341,7 +342,7 @@ impl Calls {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_open = |call: &Call| matches!(call.stage, Stage::OnTheWire | Stage::Answered(_));
-        !lock(&self.of_objects).values().any(is_open)
+        !self.of_objects.lock().values().any(is_open)
     }
 }
 

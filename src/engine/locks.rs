@@ -1,10 +1,11 @@
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use super::Requeue;
-use crate::cluster::{ObjectKey, view::lock};
+use crate::cluster::ObjectKey;
 
 /// One lock per identity in ACS: many tokens may be issued at a time, but a revocation is exclusive
 /// (R3). No run waits for a lock: an object that does not get it is requeued when it is free.
@@ -66,7 +67,7 @@ impl Locks {
         by: &ObjectKey,
         take: impl FnOnce(&mut Held) -> bool,
     ) -> Option<Guard> {
-        let mut all = lock(&self.held);
+        let mut all = self.held.lock();
         let held = all.entry(identity_id.to_owned()).or_default();
         if !take(held) {
             held.refused.insert(by.clone());
@@ -82,7 +83,7 @@ impl Locks {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut all = lock(&self.locks.held);
+        let mut all = self.locks.held.lock();
         let Some(held) = all.get_mut(&self.identity_id) else {
             return;
         };
@@ -136,6 +137,6 @@ mod tests {
         drop(revoking);
         let requeued: Vec<_> = std::iter::from_fn(|| requeued.try_recv().ok()).collect();
         assert_eq!(requeued, [key("a"), key("s")]);
-        assert_eq!(lock(&locks.held).len(), 1, "of the other identity");
+        assert_eq!(locks.held.lock().len(), 1, "of the other identity");
     }
 }

@@ -1,9 +1,8 @@
 //! Access control: allows only the browser that opened the one-time URL, from the console's own
 //! page, under the console's own address.
 
-use std::sync::{Mutex, PoisonError};
-
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -47,7 +46,7 @@ impl Door {
 
     /// Returns the header that sets the cookie, to the first caller with the one-time secret.
     pub fn enter(&self, secret: &str) -> Option<String> {
-        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entry = self.entry.lock();
         let is_it = entry.is_some_and(|entry| entry == hash(secret));
         is_it.then(|| {
             *entry = None;

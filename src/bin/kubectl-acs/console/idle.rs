@@ -1,10 +1,8 @@
 //! Detection of an unused console.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Visible pages, and the time since which there are none. Clones share it.
@@ -57,13 +55,13 @@ impl Idle {
     /// Returns the earliest time at which the timeout elapses; `None` if it has elapsed.
     fn end(&self) -> Option<Instant> {
         let now = Instant::now();
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         let last = if state.watchers > 0 { now } else { state.last };
         Some(last + self.timeout).filter(|end| *end > now)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         change(&mut state);
         state.last = Instant::now();
     }

@@ -9,6 +9,7 @@
 //! - [`token`], [`identity`], [`connection`], [`revocation`]: one slice per kind, each
 //!   readable on its own.
 //! - [`acs`]: client of ACS, independent of Kubernetes.
+//! - [`digest`]: short digests of values that must not be stored.
 //! - [`pasted`]: cleanup of pasted credentials.
 //! - [`cluster`]: access to the API server: calls, watches, views and their indexes.
 //! - [`engine`]: queue, runs, and the interface to the API server and ACS.
@@ -37,6 +38,8 @@ pub mod context;
 pub mod crd;
 #[cfg(feature = "operator")]
 pub mod credentials;
+#[cfg(any(feature = "operator", feature = "plugin"))]
+pub mod digest;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 #[cfg(feature = "operator")]

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
+
+use crate::digest::digest;
 
 use super::{AcsTokenStatus, ConnectionRef, FormerToken, Scope, TokenParameters};
 
@@ -272,11 +272,7 @@ pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
 /// Returns the fingerprint of a token: it identifies the token and cannot be used in its place.
 #[must_use]
 pub fn fingerprint(token: &SecretString) -> String {
-    let digest = Sha256::new()
-        .chain_update("acs-identity-operator/token:")
-        .chain_update(token.expose_secret())
-        .finalize();
-    URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest))
+    digest(["acs-identity-operator/token:", token.expose_secret()], 12)
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
+
+use crate::digest::digest;
 
 use super::{PastedError, clean};
 
@@ -62,12 +63,8 @@ impl UserToken {
         if !application.eq_ignore_ascii_case(app_id) {
             return Err(UserTokenError::OtherApplication);
         }
-        let digest = Sha256::new()
-            .chain_update("acs-identity-operator/user-token:")
-            .chain_update(text)
-            .finalize();
         Ok(Self {
-            fingerprint: URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or(&digest)),
+            fingerprint: digest(["acs-identity-operator/user-token:", text], 12),
             token: cleaned,
             expires_on,
         })

@@ -6,10 +6,8 @@
 #[cfg(test)]
 mod tests;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sha2::{Digest, Sha256};
 
 use crate::{
     cache::LastRestart,
@@ -17,6 +15,7 @@ use crate::{
         AcsToken, AcsTokenStatus, PendingRestart, REREADS, RESTARTED_AT, RestartAfter,
         RolloutRestart, RolloutRestartStatus, TokenRecord,
     },
+    digest::digest,
     engine::Workload,
     renewal,
 };
@@ -200,14 +199,9 @@ fn secret_digest(token: &AcsToken) -> String {
         keys.endpoint,
         keys.scopes,
     ];
-    let mut hasher = Sha256::new();
-    for name in names.into_iter().map(Option::unwrap_or_default) {
-        hasher.update(name);
-        // A slash separates the names, because no name contains one.
-        hasher.update("/");
-    }
-    let digest = hasher.finalize();
-    URL_SAFE_NO_PAD.encode(digest.get(..9).unwrap_or(&digest))
+    // A slash ends each name, because no name contains one.
+    let names = names.map(|name| name.unwrap_or_default() + "/");
+    digest(names, 9)
 }
 
 /// Whether a restart at that time came after a cause that was seen at `since`. A time in the future

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, core::PartialObjectMeta};
 use secrecy::SecretString;
-use sha2::{Digest, Sha256};
 
 use super::wanted::Wanted;
 use crate::{
     cache::ReadSecret,
     cluster::Error,
     crd::{TOKEN_KEY, fingerprint},
+    digest::digest,
     engine::{ApiRequest, Object, World},
 };
 
@@ -149,7 +148,7 @@ pub fn see(mut secret: Secret) -> SeenSecret {
     let token = token_in(&secret).map(|token| fingerprint(&token));
     let token_key = secret.annotations().get(TOKEN_KEY).cloned();
     let data = secret.data.take().unwrap_or_default();
-    let digest = digest(data.iter().map(|(key, value)| match (&token_key, &token) {
+    let digest = data_digest(data.iter().map(|(key, value)| match (&token_key, &token) {
         (Some(token_key), Some(token)) if token_key == key => (key.as_str(), token.as_bytes()),
         _ => (key.as_str(), value.0.as_slice()),
     }));
@@ -173,15 +172,11 @@ pub fn see(mut secret: Secret) -> SeenSecret {
     )
 }
 
-pub(super) fn digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut hasher = Sha256::new();
+pub(super) fn data_digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let entries: BTreeSet<_> = entries.collect();
-    for (key, value) in entries {
-        hasher.update(key.len().to_be_bytes());
-        hasher.update(key);
-        hasher.update(value.len().to_be_bytes());
-        hasher.update(value);
-    }
-    let digest = hasher.finalize();
-    URL_SAFE_NO_PAD.encode(digest.get(..16).unwrap_or(&digest))
+    let parts = entries
+        .into_iter()
+        .flat_map(|(key, value)| [key.as_bytes(), value]);
+    let with_lengths = parts.flat_map(|part| [part.len().to_be_bytes().to_vec(), part.to_vec()]);
+    digest(with_lengths, 16)
 }

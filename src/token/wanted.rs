@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     decide::renew_at,
     owner::{Owner, owner},
-    secret::digest,
+    secret::data_digest,
 };
 use crate::{
     cache::ReadSecret,
@@ -130,7 +130,7 @@ impl Wanted<'_> {
     fn digest(&self) -> String {
         let mut data = self.plain_data();
         data.insert(self.token_key(), self.record.fingerprint.clone());
-        digest(
+        data_digest(
             data.iter()
                 .map(|(key, value)| (key.as_str(), value.as_bytes())),
         )

@@ -7,7 +7,8 @@ use std::{
 };
 
 /// Modules from bottom to top: each may import only those before it.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
+    &["digest"],
     &["pasted"],
     &["acs"],
     &["renewal"],

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     run::{end, program, says},
@@ -129,4 +129,71 @@ async fn the_role_on_the_page_suffices_for_every_command() {
     run(&["revoke", "--selector", "team in (red, green)", "--yes"]);
     run(&["delete", "alice", "--yes"]);
     run(&["delete", "--token", "bob", "--yes"]);
+}
+
+/// Returns the arguments of a template of the workflow template, with `values` for its parameters.
+fn arguments(template: &str, values: &[(&str, &str)]) -> Vec<String> {
+    let path = root("examples/connector/workflow-template.yaml");
+    let text = fs::read_to_string(path).expect("the example");
+    let all: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let templates = all["spec"]["templates"].as_array().expect("templates");
+    let named = templates.iter().find(|it| it["name"] == template);
+    let template = named.expect("a template of this name");
+    let parameters = template["inputs"]["parameters"].as_array().expect("a list");
+    let value = |name: &str| {
+        let given = values.iter().find(|(given, _)| *given == name);
+        let default = parameters.iter().find(|it| it["name"] == name);
+        let default = default.expect("a declared parameter")["value"].as_str();
+        given
+            .map(|(_, value)| *value)
+            .or(default)
+            .expect("a value")
+            .to_owned()
+    };
+    let arguments = template["container"]["args"].as_array().expect("a list");
+    let arguments = arguments.iter().map(|it| it.as_str().expect("text"));
+    arguments
+        .map(|argument| {
+            let parameter = argument.strip_prefix("{{inputs.parameters.");
+            parameter.map_or_else(
+                || argument.to_owned(),
+                |it| value(it.strip_suffix("}}").expect("an end")),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_steps_of_the_workflow_template_do_what_they_say_with_the_rights_beside_them() {
+    let world = World::new().await;
+    world.apply(&fs::read_to_string(root("examples/connector/rights.yaml")).expect("the rights"));
+    let kubeconfig = world
+        .cluster
+        .kubeconfig_of(&world.namespace, "acs-connector");
+    let run = |template: &str, values: &[(&str, &str)]| {
+        let arguments = arguments(template, values);
+        let mut command = program(&kubeconfig);
+        end(command.args(arguments).args(["-n", &world.namespace])).fine()
+    };
+    run("create", &[("user", "carol")]);
+    run("issue", &[("user", "carol"), ("secret", "carol-chat")]);
+    run(
+        "create-with-scopes",
+        &[
+            ("user", "dave"),
+            ("scopes", "chat,voip"),
+            ("lifetime", "1h"),
+        ],
+    );
+    assert_eq!(
+        world.secret_value("dave", "scopes").await.unwrap(),
+        "chat,voip"
+    );
+    let former = world.secret_value("carol-chat", "token").await.unwrap();
+    run("revoke", &[("user", "carol")]);
+    assert!(!world.emulator.check(&former).await.valid);
+    let next = world.secret_value("carol-chat", "token").await.unwrap();
+    assert!(world.emulator.check(&next).await.valid);
+    run("delete", &[("user", "carol")]);
+    assert!(!world.emulator.check(&next).await.valid);
 }

@@ -75,7 +75,9 @@ impl Reconcile for Run {
         if outcome != StepOutcome::Waits {
             return Ok((Some(decision.step), outcome));
         }
+        // The wait has begun after the observation.
         observed.call = context.calls.stage(&key);
+        observed.now = context.now();
         let decision = waits(&observed);
         report::rest(context, &token, &decision).await?;
         Ok((None, StepOutcome::Rest(decision.requeue_at)))

@@ -1,11 +1,11 @@
 //! At rest nothing happens (K4), and foreign Secrets are ignored (K1).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{eventually, world::World};
 
@@ -136,4 +136,46 @@ async fn metrics_tell_runs_calls_and_tokens_without_naming_objects() {
     assert!(!text.contains("alice"), "an object's name is a label");
     assert_eq!(world.operator().get("/livez").await.0, 200);
     assert_eq!(world.operator().get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_new_identity_with_its_token_costs_six_writes() {
+    let mut world = World::bare(&[], &[]).await;
+    world.connect("default", &world.emulator.connection_string.clone());
+    let operator = world.as_admin("operator");
+    world.start_operator_with(&operator.kubeconfig);
+    world.connection_says("default", "ConnectionReady").await;
+    // The first token tries the credential, which reports on the connection.
+    world.identity("first", "");
+    world.token("first", "first", "scopes: [chat]");
+    world.ready("first").await;
+    world.settled().await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    world.ready("web").await;
+    world.settled().await;
+    let user = format!("system:serviceaccount:{}:operator", world.namespace);
+    let mut calls = BTreeMap::<_, usize>::new();
+    for event in world.cluster.audited(&user) {
+        let object = &event["objectRef"];
+        let is_of_both = object["name"] == "alice" || object["name"] == "web";
+        if is_of_both && event["stage"] == "ResponseComplete" {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let [verb, kind] = [&event["verb"], &object["resource"]].map(text);
+            let part = text(&object["subresource"]);
+            *calls.entry(format!("{verb} {kind} {part}")).or_default() += 1;
+        }
+    }
+    let expected = [
+        ("create secrets ", 1),
+        ("patch acsidentities ", 1),
+        ("patch acstokens ", 1),
+        ("update acsidentities status", 2),
+        ("update acstokens status", 1),
+    ];
+    let expected = expected.map(|(call, count)| (call.to_owned(), count));
+    // Whether the name of the Secret is free is read again if ACS was waited for since.
+    let reads = calls.remove("get secrets ");
+    assert!(reads.is_some_and(|reads| reads <= 2), "{reads:?} reads");
+    assert_eq!(calls, BTreeMap::from(expected));
 }

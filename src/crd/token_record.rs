@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
 
-use crate::digest::digest;
+use crate::digest;
 
 use super::{AcsTokenStatus, ConnectionRef, FormerToken, Scope, TokenParameters};
 
@@ -272,7 +273,10 @@ pub fn scopes_text(scopes: &BTreeSet<Scope>) -> String {
 /// Returns the fingerprint of a token: it identifies the token and cannot be used in its place.
 #[must_use]
 pub fn fingerprint(token: &SecretString) -> String {
-    digest(["acs-identity-operator/token:", token.expose_secret()], 12)
+    let hasher = Sha256::new()
+        .chain_update("acs-identity-operator/token:")
+        .chain_update(token.expose_secret());
+    digest::short(hasher, 12)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
 
-use crate::digest::digest;
+use crate::digest;
 
 use super::{PastedError, clean};
 
@@ -63,8 +64,11 @@ impl UserToken {
         if !application.eq_ignore_ascii_case(app_id) {
             return Err(UserTokenError::OtherApplication);
         }
+        let hasher = Sha256::new()
+            .chain_update("acs-identity-operator/user-token:")
+            .chain_update(text);
         Ok(Self {
-            fingerprint: digest(["acs-identity-operator/user-token:", text], 12),
+            fingerprint: digest::short(hasher, 12),
             token: cleaned,
             expires_on,
         })

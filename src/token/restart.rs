@@ -8,6 +8,7 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     cache::LastRestart,
@@ -15,7 +16,7 @@ use crate::{
         AcsToken, AcsTokenStatus, PendingRestart, REREADS, RESTARTED_AT, RestartAfter,
         RolloutRestart, RolloutRestartStatus, TokenRecord,
     },
-    digest::digest,
+    digest,
     engine::Workload,
     renewal,
 };
@@ -200,8 +201,13 @@ fn secret_digest(token: &AcsToken) -> String {
         keys.scopes,
     ];
     // A slash ends each name, because no name contains one.
-    let names = names.map(|name| name.unwrap_or_default() + "/");
-    digest(names, 9)
+    let hasher = names
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .fold(Sha256::new(), |hasher, name| {
+            hasher.chain_update(name).chain_update("/")
+        });
+    digest::short(hasher, 9)
 }
 
 /// Whether a restart at that time came after a cause that was seen at `since`. A time in the future

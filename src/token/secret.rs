@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, core::PartialObjectMeta};
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
 
 use super::wanted::Wanted;
 use crate::{
     cache::ReadSecret,
     cluster::Error,
     crd::{TOKEN_KEY, fingerprint},
-    digest::digest,
+    digest,
     engine::{ApiRequest, Object, World},
 };
 
@@ -174,9 +175,12 @@ pub fn see(mut secret: Secret) -> SeenSecret {
 
 pub(super) fn data_digest<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let entries: BTreeSet<_> = entries.collect();
-    let parts = entries
-        .into_iter()
-        .flat_map(|(key, value)| [key.as_bytes(), value]);
-    let with_lengths = parts.flat_map(|part| [part.len().to_be_bytes().to_vec(), part.to_vec()]);
-    digest(with_lengths, 16)
+    let mut hasher = Sha256::new();
+    for (key, value) in entries {
+        for part in [key.as_bytes(), value] {
+            hasher.update(part.len().to_be_bytes());
+            hasher.update(part);
+        }
+    }
+    digest::short(hasher, 16)
 }

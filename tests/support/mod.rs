@@ -16,19 +16,27 @@ use std::time::{Duration, Instant};
 /// Maximum time to wait for a condition; the failure message is a sentence.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Waits until `look` returns a value.
-pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+/// Waits until `look` returns a value, for at most [`PATIENCE`].
+pub async fn eventually<T, F>(what: &str, look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    within(PATIENCE, what, look).await
+}
+
+/// Waits until `look` returns a value, for at most `patience`.
+pub async fn within<T, F>(patience: Duration, what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look().await {
             return found;
         }
         assert!(
             Instant::now() < deadline,
-            "timed out after {PATIENCE:?}: {what}"
+            "timed out after {patience:?}: {what}"
         );
         tokio::time::sleep(Duration::from_millis(25)).await;
     }

@@ -188,16 +188,9 @@ pub async fn remove(client: &Client, namespace: &str, n: usize) {
     let deleted = namespaces.delete(namespace, &DeleteParams::default()).await;
     deleted.expect("deleted");
     let patience = support::PATIENCE + REMOVAL * u32::try_from(n).expect("few");
-    let removed = async {
-        while namespaces
-            .get_opt(namespace)
-            .await
-            .expect("readable")
-            .is_some()
-        {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let removed = tokio::time::timeout(patience, removed).await;
-    removed.expect("the control plane removes the namespace");
+    support::within(patience, "the namespace is gone", || async {
+        let found = namespaces.get_opt(namespace).await.expect("readable");
+        found.is_none().then_some(())
+    })
+    .await;
 }

@@ -194,13 +194,13 @@ impl<K: Packable> View<K> {
 
     /// Records an object that a watch reported.
     pub fn apply(&self, object: &K) {
-        self.notify(object);
+        self.record_version(object);
         self.put(object, None);
     }
 
     /// Records an object that a watch reported as deleted.
     pub fn delete(&self, object: &K) {
-        self.notify(object);
+        self.record_version(object);
         let key = ObjectRef::from_obj(object);
         self.forget(&key);
         let mut rows = self.rows.lock();
@@ -224,7 +224,7 @@ impl<K: Packable> View<K> {
     pub fn end_list(&self, list: u32, scope: Option<&str>) -> Vec<Arc<K>> {
         self.forget_before(list, scope);
         for object in self.all(scope) {
-            self.notify(&*object);
+            self.record_version(&*object);
         }
         let gone: Vec<_> = {
             let mut rows = self.rows.lock();
@@ -264,7 +264,7 @@ impl<K: Packable> View<K> {
         self.lists_done.notify_waiters();
     }
 
-    fn notify(&self, object: &K) {
+    fn record_version(&self, object: &K) {
         if let Some(version) = version(object) {
             let mut told = self.told.lock();
             let newest = told.entry(object.namespace()).or_default();

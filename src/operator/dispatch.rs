@@ -91,7 +91,7 @@ fn is_known(views: &Views, key: &ObjectKey) -> bool {
         let namespace = identity.namespace().unwrap_or_default();
         let named = identity.spec.connection_ref.as_ref();
         let all = ConnectionKey::candidates(named, kept, &namespace);
-        // The former connection still counts for what was left behind there.
+        // The former connection still counts the objects that remain on it.
         kept.is_some_and(|kept| kept.kind == ConnectionKind::ClusterAcsConnection)
             || may_be_of_cluster(views, &all)
     };

@@ -321,7 +321,7 @@ fn is_caused(world: &World, object: &AcsToken, name: &str) -> Checked {
     Err(format!("K5: a restart of {name} is due without a cause"))
 }
 
-/// Restores the state of a backup: nothing is owed for what came after.
+/// Restores the state of a backup: later changes require no restart.
 pub fn rewind(world: &mut World, stored: BTreeMap<String, Stored>) {
     world.workloads.stored = stored;
     for stored in world.workloads.stored.values_mut() {

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::answer::{Answer, CreateAnswer, TokenAnswer};
-use super::call::{Call, Done};
 use super::error::Details;
-use super::request::{BadId, Request};
+use super::http::{Answer, BadId, Call, CreateAnswer, Done, Request, TokenAnswer};
 use super::service::{Resource, Shared};
 use super::{ApiVersion, Credential, Error, Kind, Operation, Turn, Urgency};
 

@@ -2,15 +2,16 @@
 //!
 //! Steps of a call:
 //!
-//! 1. [`Client`] checks what can be checked locally and builds a `request`.
-//! 2. `call` waits for its turn in the endpoint's `queue`, where a `schedule` that respects the
-//!    `limits` of ACS picks the most urgent call.
-//! 3. It takes the time of ACS from the endpoint's `clock` and computes the [`signing::Signature`];
-//!    or, with an [`EntraIdentity`], takes the token that its [`Bearer`] caches or requests from
-//!    `token_source`.
-//! 4. `transport` sends the request and reads the `answer`, whose meaning `error_code` determines.
-//! 5. Everything but a success becomes an [`Error`], with possible secrets removed by `scrub`, and
-//!    `retry` decides whether the call starts again at 2.
+//! 1. [`Client`] checks what can be checked locally and builds a request (`http`).
+//! 2. The call waits for its turn in the endpoint's queue (`limit`), where a schedule that respects
+//!    the limits of ACS picks the most urgent call.
+//! 3. It takes the time of ACS from the endpoint's clock and computes the [`signing::Signature`];
+//!    or, with an [`EntraIdentity`], takes the token that its [`Bearer`] caches or requests
+//!    (`auth`).
+//! 4. The transport (`http`) sends the request and reads the answer, whose error code determines
+//!    its meaning.
+//! 5. Everything but a success becomes an [`Error`], with possible secrets removed, and the retry
+//!    policy (`limit`) decides whether the call starts again at 2.
 //!
 //! Guarantees:
 //!
@@ -19,56 +20,34 @@
 //!   whether one still may have it ([`Error::is_lost`]).
 //! * No error or log text of this module contains a key, token or signature.
 
-mod access_key;
-mod answer;
 mod api_version;
-mod auth_advice;
-mod auth_error;
-mod bearer;
-mod call;
+mod auth;
 mod client;
-mod clock;
-mod connection_string;
-mod credential;
 mod endpoint;
 mod endpoint_policy;
-mod entra;
 mod error;
-mod error_code;
-mod limits;
-mod local_token;
+mod http;
+mod limit;
 mod metrics;
 mod operation;
-mod queue;
-mod request;
 mod resolved;
-mod retry;
-mod schedule;
-mod scrub;
 mod service;
-pub mod signing;
-mod token_source;
-mod transport;
 
 pub use crate::pasted::{
     PastedError, UserToken, UserTokenError, clean as clean_credential, text as credential_text,
 };
-pub use access_key::{AccessKey, AccessKeyError};
 pub use api_version::{ApiVersion, ApiVersionError};
-pub use bearer::Bearer;
+pub use auth::{
+    AccessKey, AccessKeyError, AssertionSource, Bearer, ConnectionString, ConnectionStringError,
+    Credential, EntraConfig, EntraConfigError, EntraIdentity, NoAssertion, PUBLIC_AUDIENCE,
+    PUBLIC_AUTHORITY, signing,
+};
 pub use client::{Client, CreatedIdentity, Deleted, IssuedToken, Revoked};
-pub use connection_string::{ConnectionString, ConnectionStringError};
-pub use credential::Credential;
 pub use endpoint::{Endpoint, EndpointError};
 pub use endpoint_policy::{Allowed, AllowedError, NotAllowed};
-pub use entra::{
-    AssertionSource, EntraConfig, EntraConfigError, EntraIdentity, NoAssertion, PUBLIC_AUDIENCE,
-    PUBLIC_AUTHORITY,
-};
 pub use error::{Error, Kind, Outcome};
-pub use limits::SPAN as LIMIT_SPAN;
+pub use limit::{SPAN as LIMIT_SPAN, Turn, Urgency};
 pub use metrics::{CallLabels, Metrics, OperationLabel};
 pub use operation::Operation;
-pub use queue::{Turn, Urgency};
 pub use resolved::Resolved;
 pub use service::{Service, ServiceConfig, ServiceError};

@@ -8,9 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::clock::Clock;
-use super::queue::Queue;
-use super::transport::http_client;
+use super::http::{Clock, http_client};
+use super::limit::Queue;
 use super::{
     ApiVersion, Bearer, Client, Credential, Endpoint, EntraConfig, EntraIdentity, Metrics,
 };

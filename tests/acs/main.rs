@@ -14,6 +14,8 @@ mod faults;
 mod layering;
 mod local_token;
 mod requests;
+#[path = "../support/sources.rs"]
+mod sources;
 mod tls;
 mod vectors;
 mod wire;

@@ -7,6 +7,7 @@ pub mod helm;
 pub mod kubernetes;
 pub mod process;
 pub mod proxy;
+pub mod sources;
 pub mod temporary;
 pub mod user_token;
 pub mod world;

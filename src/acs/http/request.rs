@@ -5,7 +5,7 @@ use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use serde::Serialize;
 
-use super::{ApiVersion, Operation};
+use super::super::{ApiVersion, Operation};
 
 /// Everything but the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -16,7 +16,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Request before it is signed.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(in super::super) struct Request {
     pub operation: Operation,
     pub method: Method,
     /// Path and query, exactly as sent and signed.
@@ -32,11 +32,11 @@ pub(super) struct Request {
 /// Reason why an id cannot be part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the identity id must be neither empty nor a dot or two")]
-pub(super) struct BadId;
+pub(in super::super) struct BadId;
 
 impl Request {
     /// `POST /identities`. The scopes decide which of the two create operations it is.
-    pub(super) fn create(
+    pub(in super::super) fn create(
         version: &ApiVersion,
         custom_id: Option<&str>,
         token: Option<(&[&str], u32)>,
@@ -67,7 +67,7 @@ impl Request {
     }
 
     /// `POST /identities/{id}/:issueAccessToken`.
-    pub(super) fn issue(
+    pub(in super::super) fn issue(
         version: &ApiVersion,
         id: &str,
         scopes: &[&str],
@@ -88,7 +88,7 @@ impl Request {
     }
 
     /// `POST /identities/{id}/:revokeAccessTokens`.
-    pub(super) fn revoke(version: &ApiVersion, id: &str) -> Result<Self, BadId> {
+    pub(in super::super) fn revoke(version: &ApiVersion, id: &str) -> Result<Self, BadId> {
         let path = format!("{}/:revokeAccessTokens", path_of(id)?);
         Ok(Self::post(
             Operation::RevokeTokens,
@@ -99,7 +99,7 @@ impl Request {
     }
 
     /// `DELETE /identities/{id}`.
-    pub(super) fn delete(version: &ApiVersion, id: &str) -> Result<Self, BadId> {
+    pub(in super::super) fn delete(version: &ApiVersion, id: &str) -> Result<Self, BadId> {
         Ok(Self {
             method: Method::DELETE,
             ..Self::post(
@@ -112,7 +112,7 @@ impl Request {
     }
 
     /// `POST /teamsUser/:exchangeAccessToken`.
-    pub(super) fn exchange(
+    pub(in super::super) fn exchange(
         version: &ApiVersion,
         token: &SecretString,
         app_id: &str,

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::Operation;
+use super::super::Operation;
 use super::schedule::{Position, Schedule};
 
 /// Tolerance within which a deadline counts as reached: creation times are by the API server's
@@ -19,7 +19,7 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 /// [`Schedule`] of one endpoint, with the waiting calls. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Queue {
+pub(in super::super) struct Queue {
     state: Arc<Mutex<State>>,
 }
 
@@ -35,7 +35,7 @@ struct State {
 
 /// Right to send one call; dropping it records the end of the call.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(in super::super) struct Permit {
     queue: Queue,
     operation: Operation,
 }
@@ -44,9 +44,9 @@ pub(super) struct Permit {
 #[derive(Debug)]
 pub struct Turn {
     /// Priority, also used for retries of the call.
-    pub(super) urgency: Urgency,
+    pub(in super::super) urgency: Urgency,
     /// Permit, if the turn is granted.
-    pub(super) permit: Option<Permit>,
+    pub(in super::super) permit: Option<Permit>,
 }
 
 /// Tenant and deadline of a waiting call.
@@ -79,7 +79,7 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(max_in_flight: usize) -> Self {
+    pub(in super::super) fn new(max_in_flight: usize) -> Self {
         let state = State {
             schedule: Schedule::new(max_in_flight.max(1)),
             waiting: HashMap::new(),
@@ -92,7 +92,7 @@ impl Queue {
     }
 
     /// Waits for the turn of a call. Cancel safe.
-    pub(super) async fn turn(&self, operation: Operation, urgency: Urgency) -> Permit {
+    pub(in super::super) async fn turn(&self, operation: Operation, urgency: Urgency) -> Permit {
         let Urgency { deadline, tenant } = urgency;
         let (sender, turn) = oneshot::channel();
         let place = {
@@ -121,12 +121,12 @@ impl Queue {
     }
 
     /// Pauses an operation for the duration that ACS requested.
-    pub(super) fn pause(&self, operation: Operation, pause: Duration) {
+    pub(in super::super) fn pause(&self, operation: Operation, pause: Duration) {
         self.lock().schedule.pause(operation, Instant::now(), pause);
     }
 
     /// Whether the queue could be replaced by a new one without any difference.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in super::super) fn is_idle(&self) -> bool {
         self.lock().schedule.is_idle(Instant::now())
     }
 

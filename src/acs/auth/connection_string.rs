@@ -2,7 +2,8 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::{AccessKey, AccessKeyError, Endpoint, EndpointError, PastedError, clean_credential};
+use super::super::{Endpoint, EndpointError, PastedError, clean_credential};
+use super::{AccessKey, AccessKeyError};
 
 /// Maximum length of a name that is shown. Longer names, and names with characters other than
 /// letters, may be parts of a key that was pasted in the wrong place.

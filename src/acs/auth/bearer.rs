@@ -7,9 +7,9 @@ use parking_lot::{Mutex, MutexGuard};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
+use super::super::{Kind, ServiceConfig};
 use super::entra::EntraIdentity;
 use super::token_source::Acquire;
-use super::{Kind, ServiceConfig};
 
 /// Time before expiry at which a token is renewed; a token with a short lifetime is renewed in the
 /// last third of it.
@@ -49,7 +49,7 @@ pub(super) struct Fresh {
 
 /// Reason why no token is available.
 #[derive(Clone, Debug)]
-pub(super) struct NoToken {
+pub(in super::super) struct NoToken {
     pub kind: Kind,
     pub status: Option<u16>,
     pub code: Option<String>,
@@ -59,7 +59,7 @@ pub(super) struct NoToken {
 }
 
 impl Bearer {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         identity: EntraIdentity,
         config: &ServiceConfig,
         http: reqwest::Client,
@@ -79,7 +79,7 @@ impl Bearer {
     }
 
     /// Returns the cached token, or requests a new one.
-    pub(super) async fn token(&self) -> Result<SecretString, NoToken> {
+    pub(in super::super) async fn token(&self) -> Result<SecretString, NoToken> {
         let mut failure = match self.held() {
             Some((token, true)) => return Ok(token),
             // The token is still valid: one caller renews it and the others use it.
@@ -115,7 +115,7 @@ impl Bearer {
     }
 
     /// Drops a token that ACS rejected, so that the next call requests a new one.
-    pub(super) fn forget(&self, token: &SecretString) {
+    pub(in super::super) fn forget(&self, token: &SecretString) {
         let mut held = self.lock();
         if held
             .as_ref()

@@ -9,7 +9,7 @@ const REMOVED: &str = "[removed]";
 
 /// Returns one line of at most a few hundred bytes, without `secrets` and without anything that
 /// could be a key or token: the server may echo the request, and may not be ACS at all.
-pub(super) fn scrubbed(text: &str, secrets: &[&str]) -> String {
+pub(in super::super) fn scrubbed(text: &str, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret, REMOVED);

@@ -13,7 +13,7 @@ const LONGEST_WAIT_S: i64 = 24 * 60 * 60;
 const LONGEST_ID: usize = 512;
 
 /// HTTP answer, as far as it was received.
-pub(super) struct Answer {
+pub(in super::super) struct Answer {
     pub status: u16,
     /// Media type, such as `text/html`.
     pub content_type: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Answer {
 }
 
 /// Body of an answer.
-pub(super) enum Body {
+pub(in super::super) enum Body {
     Whole(Vec<u8>),
     /// The connection broke, or the timeout elapsed, before the body was complete.
     Broken,
@@ -45,20 +45,20 @@ pub(super) struct Complaint {
 /// Members `identity` and `accessToken` of the answer to a create.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CreateAnswer {
+pub(in super::super) struct CreateAnswer {
     pub identity: IdentityAnswer,
     pub access_token: Option<TokenAnswer>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct IdentityAnswer {
+pub(in super::super) struct IdentityAnswer {
     pub id: String,
 }
 
 /// Token and its expiry, in the answer to an issue or an exchange.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct TokenAnswer {
+pub(in super::super) struct TokenAnswer {
     #[serde(deserialize_with = "secret")]
     pub token: SecretString,
     pub expires_on: Timestamp,
@@ -66,7 +66,7 @@ pub(super) struct TokenAnswer {
 
 impl IdentityAnswer {
     /// Whether the id can be used in a path and as a label in a log.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(in super::super) fn is_sound(&self) -> bool {
         !matches!(self.id.as_str(), "" | "." | "..")
             && self.id.len() <= LONGEST_ID
             && self.id.chars().all(|c| c.is_ascii_graphic())
@@ -75,7 +75,7 @@ impl IdentityAnswer {
 
 impl TokenAnswer {
     /// Whether the answer contains a token.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(in super::super) fn is_sound(&self) -> bool {
         !self.token.expose_secret().trim().is_empty()
     }
 }
@@ -86,7 +86,7 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretStr
 
 impl Answer {
     /// Parses the body of a successful answer.
-    pub(super) fn success<T: DeserializeOwned>(&self) -> Option<T> {
+    pub(in super::super) fn success<T: DeserializeOwned>(&self) -> Option<T> {
         if self.is_success() {
             self.parse()
         } else {

@@ -26,11 +26,11 @@ use serde::Deserialize;
 
 use crate::pasted::claims;
 
+use super::super::ServiceConfig;
+use super::super::http::{NoAnswer, http_client, http_date};
 use super::bearer::{Fresh, NoToken};
-use super::clock::http_date;
 use super::entra::{AssertionSource, EntraIdentity, NoAssertion};
-use super::transport::{self, http_client};
-use super::{ServiceConfig, auth_error, local_token};
+use super::{error, local_token};
 
 /// Maximum size of an answer; no answer with a token is larger.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -128,7 +128,7 @@ impl Acquire {
         };
         outcome.map_err(|said| {
             let heard = heard.lock().take();
-            auth_error::from_answer(identity, entra, heard, &said)
+            error::from_answer(identity, entra, heard, &said)
         })
     }
 
@@ -291,7 +291,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Exchange {
     };
     answer
         .await
-        .unwrap_or_else(|error| Exchange::Silence(transport::NoAnswer::from(error).cause))
+        .unwrap_or_else(|error| Exchange::Silence(NoAnswer::from(error).cause))
 }
 
 /// Returns the lifetime of a token whose source gives its expiry in seconds since 1970, if it gives

@@ -6,17 +6,16 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
+use super::super::auth::{NoToken, Signature};
+use super::super::error::Details;
+use super::super::limit::{Failed, RetryState};
+use super::super::service::{Resource, Shared};
+use super::super::{Credential, Error, Kind, Outcome, Turn};
 use super::answer::{Answer, Body};
-use super::bearer::NoToken;
 use super::clock::is_far_off;
-use super::error::Details;
 use super::request::Request;
-use super::retry::{Failed, RetryState};
 use super::scrub::scrubbed;
-use super::service::{Resource, Shared};
-use super::signing::Signature;
 use super::transport::{NoAnswer, Proof, exchange};
-use super::{Credential, Error, Kind, Outcome, Turn};
 
 /// Advice when ACS rejects an identity that Entra ID accepted.
 const NO_ROLE: &str = "Assign a role on the ACS resource with access to its data, such as \
@@ -27,7 +26,7 @@ const NO_ROLE: &str = "Assign a role on the ACS resource with access to its data
 const LONGEST_CODE: usize = 64;
 
 /// Result of a successful call.
-pub(super) struct Done<T> {
+pub(in super::super) struct Done<T> {
     pub value: T,
     /// Time of the answer, by the clock of ACS, in whole seconds.
     pub date: Timestamp,
@@ -39,7 +38,7 @@ pub(super) struct Done<T> {
 
 /// Everything that a call needs besides its request.
 #[derive(Clone, Copy)]
-pub(super) struct Call<'a> {
+pub(in super::super) struct Call<'a> {
     pub shared: &'a Shared,
     pub resource: &'a Resource,
     pub credential: &'a Credential,
@@ -51,7 +50,11 @@ type Read<T> = fn(&Answer) -> Option<T>;
 
 impl Call<'_> {
     /// Makes the call.
-    pub(super) async fn make<T>(self, turn: Turn, read: Read<T>) -> Result<Done<T>, Error> {
+    pub(in super::super) async fn make<T>(
+        self,
+        turn: Turn,
+        read: Read<T>,
+    ) -> Result<Done<T>, Error> {
         let Self {
             shared,
             resource,

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::Endpoint;
+use super::super::Endpoint;
 
 /// Domain separator: without it fingerprints would be plain hashes of values that others may
 /// publish.
@@ -77,7 +77,7 @@ impl EntraIdentity {
     }
 
     /// Returns a hash of everything that distinguishes two identities, including secrets.
-    pub(super) fn key(&self) -> [u8; 32] {
+    pub(in super::super) fn key(&self) -> [u8; 32] {
         let (tenant_id, client_id) = self.who();
         let (kind, proof) = match self {
             Self::ClientSecret { secret, .. } => ("secret", secret.expose_secret()),

@@ -10,7 +10,7 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// State of one endpoint's clock.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(in super::super) struct Clock {
     last: Mutex<Option<Seen>>,
 }
 
@@ -24,13 +24,13 @@ struct Seen {
 
 impl Clock {
     /// Returns the endpoint's clock minus the local clock.
-    pub(super) fn offset(&self) -> Option<SignedDuration> {
+    pub(in super::super) fn offset(&self) -> Option<SignedDuration> {
         self.last().map(|seen| seen.date.duration_since(seen.local))
     }
 
     /// Returns the endpoint's current time, or up to a second earlier. Measured from its last
     /// answer with the monotonic clock, so that setting the local clock makes no difference.
-    pub(super) fn now(&self) -> Option<Timestamp> {
+    pub(in super::super) fn now(&self) -> Option<Timestamp> {
         let seen = self.last()?;
         seen.date.checked_add(seen.at.elapsed()).ok()
     }
@@ -65,7 +65,7 @@ pub(super) fn is_far_off(signed: Timestamp, date: Timestamp) -> bool {
 }
 
 /// Parses a date in any of the three forms that HTTP headers use.
-pub(super) fn http_date(text: &str) -> Option<Timestamp> {
+pub(in super::super) fn http_date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text)
         .ok()
         .and_then(|time: SystemTime| Timestamp::try_from(time).ok())

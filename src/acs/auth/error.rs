@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 
-use super::Kind;
-use super::auth_advice::advice;
+use super::super::Kind;
+use super::super::http::scrubbed;
+use super::advice::advice;
 use super::bearer::NoToken;
 use super::entra::{EntraConfig, EntraIdentity, NoAssertion};
-use super::scrub::scrubbed;
 use super::token_source::{AssertionClaims, Exchange};
 
 /// Error formats of the services that issue tokens.

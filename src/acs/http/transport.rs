@@ -13,11 +13,11 @@ use reqwest::header::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::super::auth::Signature;
+use super::super::{Endpoint, Kind, ServiceConfig, ServiceError};
 use super::answer::{Answer, Body, retry_after};
 use super::clock::http_date;
 use super::request::Request;
-use super::signing::Signature;
-use super::{Endpoint, Kind, ServiceConfig, ServiceError};
 
 /// Maximum size of an answer; no answer of ACS is larger, a token is a few kilobytes.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -33,13 +33,13 @@ const MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
 /// Reason why no answer came, and what broke.
 #[derive(Debug)]
-pub(super) struct NoAnswer {
+pub(in super::super) struct NoAnswer {
     pub kind: Kind,
     pub cause: String,
 }
 
 /// Builds the HTTP client: no redirects, no retries of its own, rustls only.
-pub(super) fn http_client(
+pub(in super::super) fn http_client(
     config: &ServiceConfig,
     adapt: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> Result<reqwest::Client, ServiceError> {

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest as _, Sha256};
 
-use super::{PastedError, clean_credential};
+use super::super::{PastedError, clean_credential};
 
 /// Domain separator of the fingerprint: without it the fingerprint would be the plain hash of the
 /// key, which others may publish.

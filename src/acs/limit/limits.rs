@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Operation;
+use super::super::Operation;
 
 /// Time window over which ACS counts calls.
 pub const SPAN: Duration = Duration::from_secs(30);

@@ -1,11 +1,11 @@
 //! Classification of ACS error codes.
 
+use super::super::{Kind, Operation, Outcome};
 use super::answer::Answer;
-use super::{Kind, Operation, Outcome};
 
 impl Answer {
     /// Returns the meaning of an unsuccessful answer, by (status, code), with fallbacks by status.
-    pub(super) fn error_code(&self, operation: Operation) -> (Kind, Outcome) {
+    pub(in super::super) fn error_code(&self, operation: Operation) -> (Kind, Outcome) {
         let judgement = self.judgement();
         let is_judged = judgement.is_some();
         let complaint = judgement.unwrap_or_default();

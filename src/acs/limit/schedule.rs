@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Operation;
+use super::super::Operation;
 use super::limits::{Opening, Share, Window};
 
 /// Position in the queue of one operation: the earlier deadline first, then the order of arrival.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use jiff::SignedDuration;
 
-use super::{Kind, Outcome};
+use super::super::{Kind, Outcome};
 
 /// Maximum number of retries of one call; the callers retry on their own schedule.
 const MOST_RETRIES: usize = 3;
 
 /// Properties of a failed attempt that affect the retry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failed {
+pub(in super::super) struct Failed {
     pub kind: Kind,
     pub status: Option<u16>,
     pub outcome: Outcome,
@@ -27,7 +27,7 @@ pub(super) struct Failed {
 
 /// State of a call over all its attempts.
 #[derive(Debug)]
-pub(super) struct RetryState {
+pub(in super::super) struct RetryState {
     left: Duration,
     least: Duration,
     is_repeatable: bool,
@@ -40,7 +40,7 @@ pub(super) struct RetryState {
 impl RetryState {
     /// Creates the state of a call that may take `total` and is not retried with less than `least`
     /// left, which would not suffice to connect.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         total: Duration,
         least: Duration,
         first_delay: Duration,
@@ -63,22 +63,22 @@ impl RetryState {
     }
 
     /// Returns the maximum duration of the next attempt.
-    pub(super) fn left(&self) -> Duration {
+    pub(in super::super) fn left(&self) -> Duration {
         self.left
     }
 
     /// Returns the possible effect of all failed attempts together.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(in super::super) fn outcome(&self) -> Outcome {
         self.outcome
     }
 
     /// Whether the answer to any attempt was lost.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in super::super) fn is_lost(&self) -> bool {
         self.lost
     }
 
     /// Returns the wait before another attempt; `None` to give up.
-    pub(super) fn another(&mut self, failed: Failed) -> Option<Duration> {
+    pub(in super::super) fn another(&mut self, failed: Failed) -> Option<Duration> {
         self.left = self.left.saturating_sub(failed.took);
         self.outcome = self.outcome.max(failed.outcome);
         self.lost |= failed.lost;

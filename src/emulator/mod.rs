@@ -1,43 +1,21 @@
 //! Emulator of the ACS identity API, for tests, demos and CI.
 //!
-//! [`server`] accepts requests (plain http or TLS, slow and broken clients). [`control`] answers
-//! the emulator's own API; [`attend`] adds all other requests to the [`journal`], applies faults
-//! ([`faults`]) and calls the [`service`], which checks the credential ([`signature`]) and the API
-//! version ([`versions`]), then performs the operation ([`identities`], [`exchange`],
-//! [`assignments`]). [`entra`] emulates Entra ID. Changes are events, which the [`store`] writes
-//! before they are applied to the [`state`].
+//! [`http`] accepts requests (plain http or TLS, slow and broken clients). [`control`] answers the
+//! emulator's own API; all other requests are added to the journal and have faults applied
+//! ([`state`]) before the [`service`] checks the credential and the API version, then performs the
+//! operation. [`entra`] emulates Entra ID and performs the operations for its users. Changes are
+//! events, which the store writes before they are applied to the [`state`].
 //!
 //! The emulator does what the API reference marks as seen; behavior that has not been observed is a
-//! switch ([`settings`]). It shares no code with this crate's client of ACS: a mistake in shared
-//! code would go unnoticed.
+//! switch ([`state::settings`]). It shares no code with this crate's client of ACS: a mistake in
+//! shared code would go unnoticed.
 
-mod answer;
-mod ask;
-mod assignments;
-mod attend;
-mod call;
 mod control;
 mod entra;
-mod exchange;
-mod faults;
-mod identities;
-mod journal;
-mod metrics;
-mod operation;
-mod repeatability;
-mod respond;
-mod server;
+mod http;
 mod service;
-mod settings;
-mod signature;
 pub mod span;
 mod state;
-mod store;
-mod temporary;
-mod tls;
-mod token;
-mod versions;
-mod wire;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -52,12 +30,10 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{TcpListener, TcpSocket};
 
 use self::{
-    faults::Faults,
-    journal::Journal,
-    metrics::Metrics,
-    service::Core,
-    state::{AccessKey, Event, Signer, State},
-    store::Store,
+    control::Metrics,
+    http::{Authority, Server},
+    service::{Core, token},
+    state::{AccessKey, Event, Faults, Journal, Signer, State, Store},
 };
 
 /// Default primary key. It is public.
@@ -122,7 +98,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let core = open(&config)?;
-    let authority = tls::Authority::open(config.state_dir.as_deref())?;
+    let authority = Authority::open(config.state_dir.as_deref())?;
     let listener = listen(config.listen, "--listen").await?;
     let tls_listener = listen(config.tls_listen, "--tls-listen").await?;
     let keys = [&core.state.primary, &core.state.secondary].map(|key| key.value.clone());
@@ -157,7 +133,7 @@ pub async fn run(
     print(&format!(
         "local-token-endpoint: http://{plain}/oauth2/token"
     ));
-    let server = server::Server {
+    let server = Server {
         emulator: Arc::clone(&emulator),
         authority: Arc::new(authority),
         read_timeout: config.read_timeout.unsigned_abs(),

@@ -10,27 +10,22 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::MutexGuard;
 use serde_json::Value;
 
-use super::{
+use super::super::{
     Emulator,
-    answer::{Answer, Content, Refusal},
-    assignments,
-    call::Call,
-    exchange, identities,
-    operation::{self, Operation},
-    repeatability::Repeatable,
-    settings::{ExpiresOn, Limits},
-    settings::{MissingApiVersion, RetryAfter, Settings},
-    signature,
-    state::{Event, Signer, State},
-    store::Store,
-    token::Unsigned,
+    entra::{assignments, exchange},
+    http::{Answer, Call, Content, Operation, Refusal, operation},
+    state::{
+        Event, Signer, State, Store,
+        settings::{ExpiresOn, Limits, MissingApiVersion, RetryAfter, Settings},
+    },
 };
+use super::{identities, repeatability::Repeatable, signature, token::Unsigned, versions};
 
 /// Time window of the published limits.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// State that is locked while a request is processed.
-pub(super) struct Core {
+pub(in super::super) struct Core {
     pub state: State,
     pub store: Option<Store>,
     /// Number of issued tokens; makes tokens with the same claims differ.
@@ -104,7 +99,7 @@ impl Core {
 }
 
 /// Processing of one request, with access to the state.
-pub(super) struct Turn<'a> {
+pub(in super::super) struct Turn<'a> {
     pub emulator: &'a Emulator,
     pub core: MutexGuard<'a, Core>,
     pub call: &'a Call,
@@ -117,7 +112,7 @@ pub(super) struct Turn<'a> {
 }
 
 /// Result of a request.
-pub(super) struct Done {
+pub(in super::super) struct Done {
     pub answer: Answer,
     /// Id of the identity, for the journal.
     pub identity: Option<String>,
@@ -136,7 +131,7 @@ impl From<Answer> for Done {
 }
 
 /// Answer, with the details for the journal.
-pub(super) struct Handled {
+pub(in super::super) struct Handled {
     pub answer: Answer,
     pub identity: Option<String>,
     pub key: Option<Signer>,
@@ -191,7 +186,7 @@ impl Turn<'_> {
 
 impl Emulator {
     /// Answers a request to the emulated API.
-    pub(super) fn serve(&self, call: &Call) -> Handled {
+    pub(in super::super) fn serve(&self, call: &Call) -> Handled {
         let segments = match call.segments() {
             Ok(segments) => segments,
             Err(refusal) => return Handled::refused(refusal),
@@ -300,7 +295,7 @@ impl Turn<'_> {
             });
         }
         let is_there = self.settings().api_versions.contains(&version);
-        if !is_there || !super::versions::has(&version, self.operation) {
+        if !is_there || !versions::has(&version, self.operation) {
             return Err(unsupported(&version));
         }
         self.version = version;
@@ -325,6 +320,6 @@ impl Turn<'_> {
 }
 
 /// Formats a time as in HTTP headers.
-pub(super) fn http_date(at: Timestamp) -> String {
+pub(in super::super) fn http_date(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
-    Emulator, answer::Answer, call::Call, operation::Operation, settings::Settings, token,
+use super::super::{
+    Emulator,
+    http::{Answer, Call, Operation},
+    service::token,
+    state::settings::Settings,
 };
 
 /// Value that App Service would give its apps for `X-IDENTITY-HEADER`. It is public.
@@ -22,7 +25,7 @@ const SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Application registered in Entra ID.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Application {
+pub(in super::super) struct Application {
     pub tenant_id: String,
     pub client_id: String,
     #[serde(default)]
@@ -54,7 +57,12 @@ enum Audience {
 impl Emulator {
     /// Answers a request to Entra ID or to a machine's token endpoint. Returns `None` if it is for
     /// ACS.
-    pub(super) fn entra(&self, call: &Call, operation: Operation, ids: &[&str]) -> Option<Answer> {
+    pub(in super::super) fn entra(
+        &self,
+        call: &Call,
+        operation: Operation,
+        ids: &[&str],
+    ) -> Option<Answer> {
         let tenant = ids.first().copied().unwrap_or_default();
         match operation {
             Operation::EntraToken => Some(self.by_credential(call, tenant)),

@@ -5,14 +5,14 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    answer::{Answer, Refusal},
+use super::super::{
+    http::{Answer, Refusal},
     service::{Done, Turn},
     state::Event,
 };
 
 /// Path of an assignment: `entra/{object}` or `teamsExtension/{tenant}/{object}`.
-pub(super) type Location = String;
+pub(in super::super) type Location = String;
 
 const MOST: usize = 10_000;
 /// Maximum length of an id in characters, and of a list of applications.
@@ -21,7 +21,7 @@ const LONGEST: usize = 100;
 /// Principal that may exchange its tokens, and the applications that it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Assignment {
+pub(in super::super) struct Assignment {
     pub object_id: String,
     pub tenant_id: String,
     pub principal_type: String,
@@ -42,7 +42,7 @@ fn not_found() -> Refusal {
 }
 
 /// Handles `PUT` of one assignment.
-pub(super) fn put(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn put(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = Value::Object(turn.call.object()?);
     let assignment = match *turn.ids {
         [tenant, object] => read(&body, object, Some(tenant))?,
@@ -67,21 +67,21 @@ pub(super) fn put(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
 }
 
 /// Handles `GET` of one assignment.
-pub(super) fn get(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn get(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let found = turn.core.state.assignments.get(&place(turn));
     let assignment = found.ok_or_else(not_found)?;
     Ok(Answer::ok(json!(assignment)).into())
 }
 
 /// Handles `DELETE` of one assignment; succeeds if it does not exist.
-pub(super) fn delete(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn delete(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let place = place(turn);
     turn.core.commit(vec![Event::Unassigned { place }])?;
     Ok(Answer::no_content().into())
 }
 
 /// Handles `GET /access/entra/assignments`. Returns a single page.
-pub(super) fn list(turn: &Turn<'_>) -> Done {
+pub(in super::super) fn list(turn: &Turn<'_>) -> Done {
     let all = turn.core.state.assignments.iter();
     let entra: Vec<_> = all
         .filter(|(place, _)| place.starts_with("entra/"))
@@ -91,7 +91,7 @@ pub(super) fn list(turn: &Turn<'_>) -> Done {
 }
 
 /// Handles `PATCH /access/entra/assignments`, whose body maps object ids to assignments or to null.
-pub(super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn update(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let mut events = Vec::new();
     for (object, value) in turn.call.object()? {
         let place = format!("entra/{object}");

@@ -6,14 +6,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    answer::{Answer, Refusal},
-    assignments::Assignment,
-    identities::new_token,
-    service::{Done, Turn},
+use super::super::{
+    http::{Answer, Refusal},
+    service::{Done, Turn, new_token, token, versions},
     state::{Event, Signer},
-    token, versions,
 };
+use super::assignments::Assignment;
 
 /// Claims of an Entra token about its user.
 #[derive(Deserialize)]
@@ -49,7 +47,7 @@ impl User {
 }
 
 /// Handles `POST /teamsUser/:exchangeAccessToken`.
-pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let body = turn.call.object()?;
     let text = |field, target| match body.get(field) {
         None | Some(Value::Null) => Err(Refusal::required(target)),
@@ -78,7 +76,7 @@ pub(super) fn teams_user(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
 }
 
 /// Handles `POST /access/entra/:exchangeAccessToken`.
-pub(super) fn entra(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn entra(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let (user, end) = caller(turn)?;
     let all = turn.core.state.assignments.iter();
     let mut entra = all.filter(|(place, _)| place.starts_with("entra/"));
@@ -91,7 +89,7 @@ pub(super) fn entra(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
 }
 
 /// Handles `POST /access/teamsExtension/:exchangeAccessToken`.
-pub(super) fn teams_extension(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
+pub(in super::super) fn teams_extension(turn: &mut Turn<'_>) -> Result<Done, Refusal> {
     let (user, end) = caller(turn)?;
     let place = format!("teamsExtension/{}/{}", user.tid, user.oid);
     let found = turn.core.state.assignments.get(&place);

@@ -5,12 +5,16 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::super::{
+    http::{Answer, Refusal},
+    state::{
+        Cause, End, Event, Identity, Signer, Token,
+        settings::{DeletedCustomId, EmptyScopes, SecondDelete, UnknownIdentity},
+    },
+};
 use super::{
-    answer::{Answer, Refusal},
     ask, repeatability,
-    service::{Done, Turn},
-    settings::{DeletedCustomId, EmptyScopes, SecondDelete, UnknownIdentity},
-    state::{Cause, End, Event, Identity, Signer, Token},
+    serve::{Done, Turn},
     token::{Facts, Unsigned},
     versions,
 };
@@ -220,7 +224,7 @@ fn new_id(turn: &mut Turn<'_>) -> Result<String, Refusal> {
 }
 
 /// Token that is not issued yet.
-pub(super) struct NewToken {
+pub(in super::super) struct NewToken {
     pub event: Event,
     /// `token`, whose value is filled in later, and `expiresOn`.
     pub answer: Map<String, Value>,
@@ -239,7 +243,7 @@ fn prepare(
 }
 
 /// Builds a token for any identity, existing or about to be created.
-pub(super) fn new_token(
+pub(in super::super) fn new_token(
     turn: &mut Turn<'_>,
     id: &str,
     scopes: Vec<String>,

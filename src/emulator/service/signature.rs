@@ -10,14 +10,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    answer::{Answer, Content, Refusal},
-    call::Call,
-    settings::{EntraTokens, RefusedCredential},
+use super::super::{
+    http::{Answer, Call, Content, Refusal},
     span,
-    state::{Signer, State},
-    token,
+    state::{
+        Signer, State,
+        settings::{EntraTokens, RefusedCredential},
+    },
 };
+use super::token;
 
 /// Audiences of ACS, without a trailing slash.
 const AUDIENCES: [&str; 2] = [

@@ -7,14 +7,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{
-    Emulator,
-    answer::{Answer, Refusal},
-    call::Call,
-    faults::Faults,
-    settings::Settings,
+use super::super::{
+    Emulator, base64, connection_string,
+    http::{Answer, Call, Refusal},
     span,
-    state::{AccessKey, Event, Identity, Signer, State},
+    state::{AccessKey, Event, Faults, Identity, Signer, State, settings::Settings},
 };
 
 const PAGE: &str = include_str!("page.html");
@@ -24,7 +21,7 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script
 
 impl Emulator {
     /// Answers a request to `/_emulator` or `/metrics`. Returns `None` for every other path.
-    pub(super) fn control(&self, call: &Call) -> Option<Answer> {
+    pub(in super::super) fn control(&self, call: &Call) -> Option<Answer> {
         let path = call.path();
         let answer = if path == "/metrics" {
             match call.method {
@@ -156,7 +153,7 @@ impl Emulator {
             Uuid::new_v4(),
         ];
         let bytes: Vec<u8> = random.iter().flat_map(|it| *it.as_bytes()).collect();
-        let value = super::base64(&bytes);
+        let value = base64(&bytes);
         let configured = match key {
             Signer::Primary => core.state.primary.configured.clone(),
             _ => core.state.secondary.configured.clone(),
@@ -173,7 +170,7 @@ impl Emulator {
         }])?;
         let host = call.header(header::HOST.as_str()).unwrap_or_default();
         let scheme = if call.is_tls { "https" } else { "http" };
-        let connection_string = super::connection_string(scheme, host, &value);
+        let connection_string = connection_string(scheme, host, &value);
         Ok(Answer::ok(json!({"connectionString": connection_string})))
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Answer before its headers are added.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in super::super) struct Answer {
     pub status: StatusCode,
     pub content: Content,
     /// Whether the answer has `api-supported-versions`.
@@ -20,7 +20,7 @@ pub(super) struct Answer {
 
 /// Body of an answer.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(in super::super) enum Content {
     Nothing,
     Json(Value),
     Text(&'static str, Cow<'static, str>),
@@ -28,7 +28,7 @@ pub(super) enum Content {
 
 /// Error in the envelope of ACS.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(in super::super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,

@@ -7,16 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    assignments::{Assignment, Location},
-    settings::Settings,
+use super::super::{
+    entra::assignments::{Assignment, Location},
     span,
 };
+use super::settings::Settings;
 
 /// State that survives a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct State {
+pub(in super::super) struct State {
     /// Immutable id of the resource, a part of each identity's id.
     pub resource: String,
     pub primary: AccessKey,
@@ -41,7 +41,7 @@ pub(super) struct State {
 
 /// Access key of the resource.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct AccessKey {
+pub(in super::super) struct AccessKey {
     /// Key, in base64.
     pub value: String,
     /// Value of the flag when the key was last set from it.
@@ -51,7 +51,7 @@ pub(super) struct AccessKey {
 /// Credential that signed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Signer {
+pub(in super::super) enum Signer {
     Primary,
     Secondary,
     /// Bearer token of Entra ID.
@@ -61,7 +61,7 @@ pub(super) enum Signer {
 /// Identity in ACS.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Identity {
+pub(in super::super) struct Identity {
     pub id: String,
     pub custom_id: Option<String>,
     pub created_at: Timestamp,
@@ -76,7 +76,7 @@ pub(super) struct Identity {
 /// Issued token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Token {
+pub(in super::super) struct Token {
     /// Digest that identifies the token; not a secret.
     pub digest: String,
     pub issued_at: Timestamp,
@@ -88,7 +88,7 @@ pub(super) struct Token {
 
 /// Invalidation of a token before its expiry.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct End {
+pub(in super::super) struct End {
     /// Time of the request that invalidated it.
     pub at: Timestamp,
     pub cause: Cause,
@@ -97,7 +97,7 @@ pub(super) struct End {
 /// Reason why a token was invalidated before its expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Cause {
+pub(in super::super) enum Cause {
     Revoked,
     IdentityDeleted,
     KeyRegenerated,
@@ -106,7 +106,7 @@ pub(super) enum Cause {
 /// Change of the state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub(super) enum Event {
+pub(in super::super) enum Event {
     Created {
         id: String,
         custom_id: Option<String>,

@@ -1,9 +1,9 @@
 //! API versions, and the features of each.
 
-use super::operation::Operation;
+use super::super::http::Operation;
 
 /// Versions that ACS listed when last observed, and the two newest published specifications.
-pub(super) const KNOWN: [&str; 10] = [
+pub(in super::super) const KNOWN: [&str; 10] = [
     LEGACY,
     "2021-03-07",
     "2021-10-31-preview",
@@ -21,7 +21,7 @@ const LEGACY: &str = "2020-07-20-preview2";
 const IDENTITY_PREVIEW: &str = "2025-03-02-preview";
 
 /// Whether a version has an operation. Versions begin with a date and compare as text.
-pub(super) fn has(version: &str, operation: Operation) -> bool {
+pub(in super::super) fn has(version: &str, operation: Operation) -> bool {
     match operation {
         Operation::LegacyIssueToken | Operation::LegacyUpdateIdentity => version == LEGACY,
         Operation::CreateIdentity | Operation::DeleteIdentity => true,
@@ -63,12 +63,12 @@ pub(super) fn has_custom_ids(version: &str) -> bool {
 }
 
 /// Whether a Teams exchange names application and user.
-pub(super) fn has_teams_user(version: &str) -> bool {
+pub(in super::super) fn has_teams_user(version: &str) -> bool {
     version >= "2022-06-01"
 }
 
 /// Whether tokens can have this scope.
-pub(super) fn has_scope(version: &str, scope: &str) -> bool {
+pub(in super::super) fn has_scope(version: &str, scope: &str) -> bool {
     match scope {
         "chat" | "voip" => true,
         "chat.join" | "chat.join.limited" | "voip.join" => version >= "2023-10-01",

@@ -11,11 +11,10 @@ use hyper::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::super::{base64, service::http_date, state::settings::Settings};
 use super::{
     answer::{Answer, Content},
     operation::Operation,
-    service::http_date,
-    settings::Settings,
 };
 
 /// Header that each answer of the emulator has, and no answer of the HTTP library itself.
@@ -43,7 +42,7 @@ impl Answer {
     }
 
     /// Returns the answer with all its headers.
-    pub fn response(self, record: &Facts<'_>) -> Response<Full<Bytes>> {
+    pub(super) fn response(self, record: &Facts<'_>) -> Response<Full<Bytes>> {
         let (bytes, content_type) = self.bytes();
         let mut response = Response::new(Full::new(bytes));
         *response.status_mut() = self.status;
@@ -51,7 +50,7 @@ impl Answer {
         put(
             headers,
             MARK,
-            &format!("{}.0", &super::base64(Uuid::new_v4().as_bytes())),
+            &format!("{}.0", &base64(Uuid::new_v4().as_bytes())),
         );
         put(headers, header::DATE.as_str(), &http_date(record.now));
         if let Some(content_type) = content_type {

@@ -6,9 +6,10 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    answer::{Answer, Content},
-    operation, service, span,
+use super::super::{
+    http::{Answer, Content, operation},
+    service::http_date,
+    span,
 };
 
 /// Maximum number of faults.
@@ -20,7 +21,7 @@ const HTML: &str = "<!DOCTYPE html><html><head><title>Our services aren't availa
 /// Fault to inject.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Fault {
+pub(in super::super) struct Fault {
     /// Name of an operation, or `*`.
     pub operation: String,
     pub effect: Effect,
@@ -54,7 +55,7 @@ pub(super) struct Fault {
 /// Effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Effect {
+pub(in super::super) enum Effect {
     /// The answer is delayed.
     Delay,
     /// The answer has this status.
@@ -68,7 +69,7 @@ pub(super) enum Effect {
 /// Whether a fault applies before or after the request's effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum When {
+pub(in super::super) enum When {
     #[default]
     Before,
     After,
@@ -77,7 +78,7 @@ pub(super) enum When {
 /// Body of the effect `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Body {
+pub(in super::super) enum Body {
     /// The envelope of ACS.
     #[default]
     Json,
@@ -90,7 +91,7 @@ pub(super) enum Body {
 
 /// Active faults.
 #[derive(Default)]
-pub(super) struct Faults {
+pub(in super::super) struct Faults {
     pub all: Vec<Fault>,
 }
 
@@ -209,7 +210,7 @@ impl Fault {
         match &self.retry_after {
             None => answer,
             Some(Value::String(text)) => match span::parse_unsigned(text) {
-                Ok(span) => answer.with("retry-after", service::http_date(now + span)),
+                Ok(span) => answer.with("retry-after", http_date(now + span)),
                 Err(_) => answer.with("retry-after", text),
             },
             Some(seconds) => answer.with("retry-after", seconds.to_string()),

@@ -22,13 +22,12 @@ use tokio::{
     time::timeout,
 };
 
+use super::super::{Emulator, service::http_date};
 use super::{
-    Emulator,
     answer::{Answer, Refusal},
     attend::{Verdict, attend},
     call::Call,
     respond::Facts,
-    service::http_date,
     tls::Authority,
     wire::Wire,
 };
@@ -44,7 +43,7 @@ const LONGEST_DROPPED: usize = 64 * 1024 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// HTTP server of an emulator.
-pub(super) struct Server {
+pub(in super::super) struct Server {
     pub emulator: Arc<Emulator>,
     pub authority: Arc<Authority>,
     /// Timeout of a request's head, and again of its body.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::state::Signer;
+use super::model::Signer;
 
 /// Maximum number of entries; older ones are dropped.
 const MOST: usize = 100_000;
@@ -14,7 +14,7 @@ const LONGEST: usize = 300;
 
 /// Newest requests.
 #[derive(Default)]
-pub(super) struct Journal {
+pub(in super::super) struct Journal {
     entries: VecDeque<Entry>,
     forgotten: u64,
 }
@@ -22,7 +22,7 @@ pub(super) struct Journal {
 /// Request in the journal. It is added when it arrives, and completed when it is answered.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
+pub(in super::super) struct Entry {
     /// Time of arrival, by the clock of the emulated service.
     pub time: Timestamp,
     pub operation: &'static str,

@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{entra::Application, span, versions};
+use super::super::{entra::Application, service::versions, span};
 
 /// All switches. Unknown names are rejected; absent ones have their default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "that is what they are")]
-pub(super) struct Settings {
+pub(in super::super) struct Settings {
     /// Time for which revoked tokens still work (ACS documents up to 15 minutes).
     #[serde(with = "span::unsigned")]
     pub revocation_delay: SignedDuration,
@@ -126,7 +126,7 @@ macro_rules! switch {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase")]
-        pub(super) enum $name { $($(#[$value_doc])* $value),+ }
+        pub(in super::super) enum $name { $($(#[$value_doc])* $value),+ }
     };
 }
 

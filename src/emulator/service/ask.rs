@@ -2,12 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    answer::Refusal,
-    service::Turn,
-    settings::{DuplicateScopes, NewerFields, NonIntegerMinutes, UnknownScopes},
-    versions,
+use super::super::{
+    http::Refusal,
+    state::settings::{DuplicateScopes, NewerFields, NonIntegerMinutes, UnknownScopes},
 };
+use super::{serve::Turn, versions};
 
 const DEFAULT_MINUTES: i32 = 1440;
 const LONGEST_CUSTOM_ID: usize = 256;

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Emulator;
+use super::super::Emulator;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -21,7 +21,7 @@ struct FaultLabels {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Metrics {
+pub(in super::super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
 }

@@ -8,7 +8,7 @@ use super::answer::Refusal;
 
 /// Request that was received completely.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(in super::super) struct Call {
     pub method: Method,
     /// Path and query as in the request line.
     pub target: String,

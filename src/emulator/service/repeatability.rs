@@ -6,11 +6,8 @@ use std::collections::HashMap;
 use hyper::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    answer::Refusal,
-    service::{Turn, http_date},
-    settings::RepeatabilityHeaders,
-};
+use super::super::{http::Refusal, state::settings::RepeatabilityHeaders};
+use super::serve::{Turn, http_date};
 
 const WINDOW: SignedDuration = SignedDuration::from_mins(5);
 const MOST: usize = 10_000;

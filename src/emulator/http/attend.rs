@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::{
+use super::super::{
     Emulator,
+    state::{Effect, Entry, Fault, When},
+};
+use super::{
     answer::Answer,
     call::Call,
-    faults::{Effect, Fault, When},
-    journal::Entry,
     operation::{self, Operation},
     respond,
     server::Stop,

@@ -31,7 +31,7 @@ use super::temporary::Temporary;
 const MOST_NAMES: usize = 100;
 
 /// Certificate authority; signs a certificate for each name or address that a client connects to.
-pub(super) struct Authority {
+pub(in super::super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: PathBuf,
     _temporary: Option<Temporary>,

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Event, State};
+use super::model::{Event, State};
 
 const FILE: &str = "state.jsonl";
 /// Length of the events since the snapshot, in bytes, above which the file is rewritten, if they
@@ -32,7 +32,7 @@ enum Line {
 }
 
 /// Open state file.
-pub(super) struct Store {
+pub(in super::super) struct Store {
     dir: PathBuf,
     file: File,
     length: u64,
@@ -162,7 +162,7 @@ fn snapshot(dir: &Path, state: &State) -> io::Result<(File, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::AccessKey;
+    use super::super::AccessKey;
     use super::*;
 
     fn created(number: u32) -> Event {

@@ -2,11 +2,11 @@
 
 use hyper::Method;
 
-use super::versions;
+use super::super::service::versions;
 
 /// Operation of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Operation {
+pub(in super::super) enum Operation {
     CreateIdentity,
     GetIdentity,
     IssueToken,
@@ -70,13 +70,13 @@ const ALL: [(Operation, &str, Method, &str); 23] = [
 ];
 
 /// Returns the names of all operations.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
+pub(in super::super) fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|(_, name, ..)| *name)
 }
 
 /// Finds the operation of a method and the decoded segments of a path, and the variable segments.
 /// The error is the value of the header `Allow`; empty if there is no such path.
-pub(super) fn route<'a>(
+pub(in super::super) fn route<'a>(
     method: &Method,
     segments: &'a [String],
 ) -> Result<(Operation, Vec<&'a str>), String> {

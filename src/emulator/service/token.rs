@@ -24,7 +24,7 @@ const SCP: u16 = 1792;
 const LOCATION: &str = "unitedstates";
 
 /// Contents of a new token.
-pub(super) struct Facts<'a> {
+pub(in super::super) struct Facts<'a> {
     /// Full id of the identity.
     pub identity: &'a str,
     pub resource: &'a str,
@@ -36,12 +36,12 @@ pub(super) struct Facts<'a> {
 }
 
 /// Token before it is signed.
-pub(super) struct Unsigned {
+pub(in super::super) struct Unsigned {
     input: String,
 }
 
 /// Contents of a token that this emulator issued.
-pub(super) struct Read {
+pub(in super::super) struct Read {
     pub digest: String,
     pub identity: String,
     pub scopes: Vec<String>,
@@ -50,7 +50,7 @@ pub(super) struct Read {
 }
 
 /// Signs tokens and recognizes its own.
-pub(super) struct Signer {
+pub(in super::super) struct Signer {
     key: KeyPair,
     header: String,
     thumbprint: String,
@@ -192,7 +192,7 @@ fn digest_of(input: &str) -> String {
 }
 
 /// Parses the claims of any JSON Web Token, without verifying its signature.
-pub(super) fn claims<T: for<'de> Deserialize<'de>>(token: &str) -> Option<T> {
+pub(in super::super) fn claims<T: for<'de> Deserialize<'de>>(token: &str) -> Option<T> {
     let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {

@@ -7,7 +7,10 @@ use jiff::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::{former, load::Load};
+use super::{
+    former::{self, Regeneration},
+    load::Load,
+};
 use crate::{
     cache::ObservedState,
     cluster::{self, index, row::Packable, view::View},
@@ -54,42 +57,25 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
         generation,
         now: renewal::whole_seconds(now),
     };
-    let is_counted = |told: &&Condition| {
-        [SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED].contains(&told.type_.as_str())
-    };
-    let told_counts: Vec<_> = former.conditions.iter().filter(is_counted).collect();
-    let told_regeneration = told_counts
-        .iter()
-        .find(|told| told.type_ == SAFE_TO_REGENERATE);
-    let endpoint = context.registry.endpoint(key);
-    let offset = endpoint
-        .as_ref()
-        .and_then(|endpoint| context.world.clock_offset(endpoint));
+    let counted_before = former.conditions.iter().filter(|it| is_counted(it));
     let mut next = ConnectionStatus {
-        endpoint: endpoint.map(|endpoint| endpoint.to_string()),
         credential: credential.accepted.clone(),
         refused_credentials: credential.refused.clone(),
-        // After a restart the offset is unknown until ACS answers; the status keeps the former one.
-        clock_offset: match offset {
-            Some(offset) if offset.abs() > CLOCK_TOLERANCE => Some(offset_text(offset)),
-            Some(_) => None,
-            None => former.clock_offset.clone(),
-        },
         observed_generation: generation,
         conditions: conditions
             .for_verdict(&verdict)
             .into_iter()
-            .chain(told_counts.iter().copied().cloned())
+            .chain(counted_before.cloned())
             .collect(),
-        ..former.clone()
+        ..with_endpoint(context, key, &former)
     };
-    let offset_appears = next.clock_offset.is_some() != former.clock_offset.is_some();
-    if !offset_appears {
-        // The offset varies by seconds; only its appearance or disappearance is worth a write.
-        next.clock_offset.clone_from(&former.clock_offset);
-    }
-    let was_accepted = told_regeneration
-        .is_some_and(|told| Reason::parse(&told.reason) != Some(Reason::CredentialNotAccepted));
+    let was_accepted = former
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == SAFE_TO_REGENERATE)
+        .is_some_and(|condition| {
+            Reason::parse(&condition.reason) != Some(Reason::CredentialNotAccepted)
+        });
     let is_changed = next != former || is_accepted != was_accepted;
     let counted = context.cache.get(&uid).counted;
     let tokens = i32::try_from(former.tokens.unwrap_or(0)).unwrap_or(i32::MAX);
@@ -108,8 +94,74 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
     let settling = context.config.pods_reread_within;
     let regeneration =
         former::regeneration(next.former_tokens.as_ref(), is_accepted, settling, now);
-    next.conditions.retain(|condition| !is_counted(&condition));
-    next.conditions.push(conditions.one(
+    replace_counted(&mut next.conditions, &conditions, &regeneration, &load);
+    let requeue_at = again(&current, now)
+        .into_iter()
+        .chain(regeneration.changes_at)
+        .min();
+    // The count is done only once the status is written; a failed write is repeated like any
+    // failure (K4).
+    let record_count = || {
+        context
+            .cache
+            .change(&uid, |cache| cache.counted = Some(now));
+    };
+    if next == former {
+        record_count();
+        return Ok(requeue_at);
+    }
+    if !context.tells_of(key) {
+        record_count();
+        return Ok(Some(renewal::add(now, TOLD_BY_ANOTHER)));
+    }
+    write_status(&*context.world, view, &connection.with_status(next)).await?;
+    record_count();
+    warn(context, connection, &former, &current, &verdict).await;
+    Ok(requeue_at)
+}
+
+/// Whether a condition depends on the count of the tokens.
+fn is_counted(condition: &Condition) -> bool {
+    [SAFE_TO_REGENERATE, SERVICE_LIMIT_EXCEEDED].contains(&condition.type_.as_str())
+}
+
+/// Returns the former status with the current endpoint and the offset of its clock.
+fn with_endpoint(
+    context: &Context,
+    key: &ConnectionKey,
+    former: &ConnectionStatus,
+) -> ConnectionStatus {
+    let endpoint = context.registry.endpoint(key);
+    let offset = endpoint
+        .as_ref()
+        .and_then(|endpoint| context.world.clock_offset(endpoint));
+    let mut next = ConnectionStatus {
+        endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+        // After a restart the offset is unknown until ACS answers; the status keeps the former one.
+        clock_offset: match offset {
+            Some(offset) if offset.abs() > CLOCK_TOLERANCE => Some(offset_text(offset)),
+            Some(_) => None,
+            None => former.clock_offset.clone(),
+        },
+        ..former.clone()
+    };
+    let offset_appears = next.clock_offset.is_some() != former.clock_offset.is_some();
+    if !offset_appears {
+        // The offset varies by seconds; only its appearance or disappearance is worth a write.
+        next.clock_offset.clone_from(&former.clock_offset);
+    }
+    next
+}
+
+/// Replaces the conditions that depend on the count of the tokens.
+fn replace_counted(
+    all: &mut Vec<Condition>,
+    conditions: &Conditions<'_>,
+    regeneration: &Regeneration,
+    load: &Load,
+) {
+    all.retain(|condition| !is_counted(condition));
+    all.push(conditions.one(
         SAFE_TO_REGENERATE,
         regeneration.is_safe,
         regeneration.reason,
@@ -117,32 +169,8 @@ pub async fn update_status<C: AnyConnection + Stored + Packable>(
     ));
     if let Some(warning) = load.warning() {
         let reason = Reason::TooManyRenewals;
-        let condition = conditions.one(SERVICE_LIMIT_EXCEEDED, true, reason, &warning);
-        next.conditions.push(condition);
+        all.push(conditions.one(SERVICE_LIMIT_EXCEEDED, true, reason, &warning));
     }
-    let requeue_at = again(&current, now)
-        .into_iter()
-        .chain(regeneration.changes_at)
-        .min();
-    // The count is done only once the status is written; a failed write is repeated like any
-    // failure (K4).
-    let told = || {
-        context
-            .cache
-            .change(&uid, |cache| cache.counted = Some(now));
-    };
-    if next == former {
-        told();
-        return Ok(requeue_at);
-    }
-    if !context.tells_of(key) {
-        told();
-        return Ok(Some(renewal::add(now, TOLD_BY_ANOTHER)));
-    }
-    write_status(&*context.world, view, &connection.with_status(next)).await?;
-    told();
-    warn(context, connection, &former, &current, &verdict).await;
-    Ok(requeue_at)
 }
 
 /// Counts the tokens of the connection and those of former credentials, and returns the calls that

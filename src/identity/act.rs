@@ -5,6 +5,7 @@ pub use answer::{absorb, absorb_of_gone};
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::info;
@@ -20,7 +21,7 @@ use crate::{
     cache::Created,
     cluster::{self, ObjectKey, index, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus, ConnectionKey},
+    crd::{AcsIdentity, AcsIdentityStatus, ConnectionKey, ConnectionRef},
     engine::{AcsCall, AcsOperation, StepOutcome, add_finalizer, remove_finalizer, write_status},
     token::{owner::owned_by, secret::Secrets},
 };
@@ -42,26 +43,8 @@ pub async fn carry_out(
             endpoint,
             was_lost,
         } => {
-            // The call follows its record at once: nothing comes in between, not even the end of
-            // the process.
-            let namespace = identity.namespace().unwrap_or_default();
-            let connection = ConnectionKey::from_reference(reference, &namespace);
-            let Ok(via) = context.usable_connection(&connection, &namespace, observed.now) else {
-                return Ok(StepOutcome::Overtaken);
-            };
-            let call = creation(context, identity, None, (connection, via));
-            if !context.calls.has_turn(&*context.world, &call) {
-                return Ok(StepOutcome::Waits);
-            }
-            let next =
-                next_status::creating(identity, reference, endpoint, *was_lost, observed.now);
-            let intent = next.pending_create.clone();
-            write(context, identity, next).await?;
-            remember_intent(context, identity, intent);
-            report::fallback(context, identity, reference, endpoint).await;
-            if *was_lost {
-                report::unknown_create(context, identity).await;
-            }
+            let place = (reference, endpoint.as_str());
+            return record_create(context, identity, place, *was_lost, observed.now).await;
         }
         Step::RecordCreated => record_created(context, identity).await?,
         Step::Create { custom_id } => {
@@ -123,6 +106,36 @@ pub async fn carry_out(
         Step::RemoveFinalizer { abandoned } => {
             return release(context, identity, abandoned.as_deref()).await;
         }
+    }
+    Ok(StepOutcome::Done)
+}
+
+/// Records in the status that the identity is about to be created, if its call has a turn.
+async fn record_create(
+    context: &Context,
+    identity: &AcsIdentity,
+    (reference, endpoint): (&ConnectionRef, &str),
+    was_lost: bool,
+    now: Timestamp,
+) -> Result<StepOutcome, cluster::Error> {
+    // The call follows its record at once: nothing comes in between, not even the end of the
+    // process.
+    let namespace = identity.namespace().unwrap_or_default();
+    let connection = ConnectionKey::from_reference(reference, &namespace);
+    let Ok(via) = context.usable_connection(&connection, &namespace, now) else {
+        return Ok(StepOutcome::Overtaken);
+    };
+    let call = creation(context, identity, None, (connection, via));
+    if !context.calls.has_turn(&*context.world, &call) {
+        return Ok(StepOutcome::Waits);
+    }
+    let next = next_status::creating(identity, reference, endpoint, was_lost, now);
+    let intent = next.pending_create.clone();
+    write(context, identity, next).await?;
+    remember_intent(context, identity, intent);
+    report::fallback(context, identity, reference, endpoint).await;
+    if was_lost {
+        report::unknown_create(context, identity).await;
     }
     Ok(StepOutcome::Done)
 }

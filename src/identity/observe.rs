@@ -47,37 +47,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         },
     };
     let connection_key = ConnectionKey::from_reference(&reference, &namespace);
-    let mut demands = Vec::new();
-    let mut secrets = Vec::new();
-    let mut has_unrecorded = false;
-    let mut orders = BTreeSet::new();
-    let mut is_ordered = false;
-    for member in with_itself(identity, &group) {
-        let is_itself = member.uid() == identity.uid();
-        let ordering = revocation::revocations_of(context, member);
-        is_ordered |= is_itself
-            && ordering
-                .iter()
-                .any(|revocation| !has_obeyed(identity, &revocation.uid));
-        orders.extend(ordering.into_iter().map(|revocation| revocation.uid));
-        let key = index::of_identity(&member.namespace().unwrap_or_default(), &member.name_any());
-        for token in context.views.tokens.find(&key) {
-            let limits = token::limits_of(context, &connection_key, &group, &token);
-            let demanded = id.as_ref().and_then(|id| demand(&token, id, &limits));
-            demands.extend(demanded.map(|demand| RevocationDemand {
-                is_own: is_itself,
-                ..demand
-            }));
-            if is_itself {
-                let owned: Vec<_> = owned_by(&context.views, &token).collect();
-                secrets.extend(owned.iter().map(|secret| secret.name_any()));
-                has_unrecorded |= owned.iter().any(|secret| {
-                    let id = id.as_ref();
-                    id.is_some_and(|id| is_unrecorded_demand(&token, id, &secret.metadata, &limits))
-                });
-            }
-        }
-    }
+    let demanded = demanded(context, identity, &group, &connection_key, id.as_ref());
     let pending = status.and_then(|status| {
         let revocation = status
             .pending_revocation
@@ -90,11 +60,11 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         service_now: context.service_now(endpoint.as_deref()),
         identity,
         connection,
-        demands,
-        secrets,
-        has_unrecorded,
-        orders: orders.into_iter().collect(),
-        is_ordered,
+        demands: demanded.demands,
+        secrets: demanded.secrets,
+        has_unrecorded: demanded.has_unrecorded,
+        orders: demanded.orders.into_iter().collect(),
+        is_ordered: demanded.is_ordered,
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
         is_intent_fresh: pending.is_some() && remembered.intent == pending,
@@ -112,6 +82,60 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         is_namespace_terminating: context.is_terminating(&namespace),
         deletion_deadline: context.deletion_deadline(&identity.metadata, now),
     }
+}
+
+/// What the objects of a group ask of their identity.
+#[derive(Default)]
+struct Demanded {
+    demands: Vec<RevocationDemand>,
+    secrets: Vec<String>,
+    has_unrecorded: bool,
+    orders: BTreeSet<String>,
+    is_ordered: bool,
+}
+
+/// Collects the revocations that the objects of a group, their tokens and the revocation objects
+/// ask for.
+fn demanded(
+    context: &Context,
+    identity: &AcsIdentity,
+    group: &[Arc<AcsIdentity>],
+    connection_key: &ConnectionKey,
+    id: Option<&String>,
+) -> Demanded {
+    let mut found = Demanded::default();
+    for member in with_itself(identity, group) {
+        let is_itself = member.uid() == identity.uid();
+        let ordering = revocation::revocations_of(context, member);
+        found.is_ordered |= is_itself
+            && ordering
+                .iter()
+                .any(|revocation| !has_obeyed(identity, &revocation.uid));
+        found
+            .orders
+            .extend(ordering.into_iter().map(|revocation| revocation.uid));
+        let key = index::of_identity(&member.namespace().unwrap_or_default(), &member.name_any());
+        for token in context.views.tokens.find(&key) {
+            let limits = token::limits_of(context, connection_key, group, &token);
+            let demanded = id.and_then(|id| demand(&token, id, &limits));
+            found
+                .demands
+                .extend(demanded.map(|demand| RevocationDemand {
+                    is_own: is_itself,
+                    ..demand
+                }));
+            if is_itself {
+                let owned: Vec<_> = owned_by(&context.views, &token).collect();
+                found
+                    .secrets
+                    .extend(owned.iter().map(|secret| secret.name_any()));
+                found.has_unrecorded |= owned.iter().any(|secret| {
+                    id.is_some_and(|id| is_unrecorded_demand(&token, id, &secret.metadata, &limits))
+                });
+            }
+        }
+    }
+    found
 }
 
 /// Whether the last revocation fulfilled the revocation object with this UID.

@@ -21,7 +21,7 @@ use crate::{
     cache::{ObservedState, ReadSecret, UserTokenView},
     cluster::{index, input::Presence, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsToken, ConnectionKey, Reason, STALLED},
+    crd::{AcsIdentity, AcsIdentityStatus, AcsToken, ConnectionKey, Reason, STALLED},
     credentials::Unusable,
     renewal,
 };
@@ -156,40 +156,10 @@ fn identity_view(
         &status.connection_ref,
         &status.endpoint,
     ) else {
-        let waits = status
-            .conditions
-            .iter()
-            .find(|condition| condition.status == "False");
-        return IdentityView::NotReady {
-            reason: Reason::IdentityNotReady,
-            message: match waits {
-                Some(why) => format!(
-                    "waiting for AcsIdentity {}: {}",
-                    identity.name_any(),
-                    why.message
-                ),
-                None => format!("waiting for AcsIdentity {}", identity.name_any()),
-            },
-            is_brief: waits.is_none(),
-        };
+        return not_ready(identity, &status);
     };
     let key = ConnectionKey::from_reference(reference, namespace);
-    let usable = context.usable_connection(&key, namespace, now);
-    let connection = match usable {
-        Ok(resolved) if resolved.endpoint.as_str() == endpoint => ConnectionView::Usable {
-            credential: resolved.credential,
-        },
-        Ok(resolved) => ConnectionView::Unusable(Unusable {
-            reason: Reason::EndpointChanged,
-            message: format!(
-                "the identity belongs to {endpoint}, but its connection now has the endpoint {}",
-                resolved.endpoint
-            ),
-            is_stalled: true,
-            retry_at: None,
-        }),
-        Err(why) => ConnectionView::Unusable(why),
-    };
+    let connection = connection_view(context, &key, endpoint, namespace, now);
     let can_revoke = context.registry.for_cleanup(&key, endpoint).is_some()
         || !context.is_terminating(namespace);
     IdentityView::Usable(Box::new(UsableIdentity {
@@ -218,6 +188,51 @@ fn identity_view(
         revocation_fails: status.last_failure.map(|failure| failure.message),
         can_revoke,
     }))
+}
+
+/// Returns the view of an identity that has not been created yet.
+fn not_ready(identity: &AcsIdentity, status: &AcsIdentityStatus) -> IdentityView {
+    let waits = status
+        .conditions
+        .iter()
+        .find(|condition| condition.status == "False");
+    IdentityView::NotReady {
+        reason: Reason::IdentityNotReady,
+        message: match waits {
+            Some(why) => format!(
+                "waiting for AcsIdentity {}: {}",
+                identity.name_any(),
+                why.message
+            ),
+            None => format!("waiting for AcsIdentity {}", identity.name_any()),
+        },
+        is_brief: waits.is_none(),
+    }
+}
+
+/// Returns the view of the connection of an identity that belongs to `endpoint`.
+fn connection_view(
+    context: &Context,
+    key: &ConnectionKey,
+    endpoint: &str,
+    namespace: &str,
+    now: Timestamp,
+) -> ConnectionView {
+    match context.usable_connection(key, namespace, now) {
+        Ok(resolved) if resolved.endpoint.as_str() == endpoint => ConnectionView::Usable {
+            credential: resolved.credential,
+        },
+        Ok(resolved) => ConnectionView::Unusable(Unusable {
+            reason: Reason::EndpointChanged,
+            message: format!(
+                "the identity belongs to {endpoint}, but its connection now has the endpoint {}",
+                resolved.endpoint
+            ),
+            is_stalled: true,
+            retry_at: None,
+        }),
+        Err(why) => ConnectionView::Unusable(why),
+    }
 }
 
 fn stalled_message(conditions: &[Condition]) -> Option<String> {

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::super::auth::{NoToken, Signature};
 use super::super::error::Details;
-use super::super::limit::{Failed, RetryState};
+use super::super::limit::{Failed, Permit, RetryState};
 use super::super::service::{Resource, Shared};
-use super::super::{Credential, Error, Kind, Outcome, Turn};
+use super::super::{Credential, Error, Kind, Outcome, Turn, Urgency};
 use super::answer::{Answer, Body};
 use super::clock::is_far_off;
 use super::request::Request;
@@ -76,14 +76,9 @@ impl Call<'_> {
         loop {
             // Before the turn, so that no call occupies a slot that others could use.
             self.bearer_token(&retry_state).await?;
-            let permit = if let Some(permit) = first.take() {
-                permit
-            } else {
-                let waiting = config.metrics.wait(request.operation);
-                let turn = resource.queue.turn(request.operation, urgency.clone());
-                let permit = turn.await;
-                drop(waiting);
-                permit
+            let permit = match first.take() {
+                Some(permit) => permit,
+                None => self.permit(urgency.clone()).await,
             };
             let token = self.bearer_token(&retry_state).await?;
             if config.may_send.as_ref().is_some_and(|may_send| !may_send()) {
@@ -114,17 +109,7 @@ impl Call<'_> {
                 Err(failure) => failure,
             };
             let error = failure.error;
-            tracing::debug!(
-                operation = request.operation.label(),
-                endpoint = %resource.endpoint,
-                request_id,
-                status = error.status(),
-                code = error.code(),
-                ms_cv = error.ms_cv(),
-                reason = error.reason(),
-                message = error.message(),
-                "a request to ACS failed"
-            );
+            self.log(&request_id, &error);
             let wait = retry_state.another(Failed {
                 kind: error.kind(),
                 status: error.status(),
@@ -147,6 +132,29 @@ impl Call<'_> {
                 None => return Err(error.after(retry_state.outcome(), retry_state.is_lost())),
             }
         }
+    }
+
+    /// Waits for another turn in the queue of the endpoint.
+    async fn permit(self, urgency: Urgency) -> Permit {
+        let operation = self.request.operation;
+        let waiting = self.shared.config.metrics.wait(operation);
+        let permit = self.resource.queue.turn(operation, urgency).await;
+        drop(waiting);
+        permit
+    }
+
+    fn log(self, request_id: &str, error: &Error) {
+        tracing::debug!(
+            operation = self.request.operation.label(),
+            endpoint = %self.resource.endpoint,
+            request_id,
+            status = error.status(),
+            code = error.code(),
+            ms_cv = error.ms_cv(),
+            reason = error.reason(),
+            message = error.message(),
+            "a request to ACS failed"
+        );
     }
 
     /// Returns the current token if the credential is an Entra ID identity.

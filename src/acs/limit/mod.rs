@@ -8,6 +8,6 @@ mod retry;
 mod schedule;
 
 pub use limits::SPAN;
-pub(super) use queue::Queue;
+pub(super) use queue::{Permit, Queue};
 pub use queue::{Turn, Urgency};
 pub(super) use retry::{Failed, RetryState};

@@ -47,44 +47,8 @@ pub(super) fn issue_or_wait(
     if let Some(wait) = wait_for_clock(observed, identity, good) {
         return wait;
     }
-    let earliest = [
-        retry_at(observed, good),
-        observed.not_before,
-        match why {
-            Why::SecretEdited => observed.last_repair,
-            Why::SecretMissing => observed.last_recreation,
-            _ => None,
-        }
-        .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
-    ];
-    if let Some(earliest) = earliest
-        .into_iter()
-        .flatten()
-        .max()
-        .filter(|at| *at > observed.now)
-    {
-        return match observed
-            .token
-            .status
-            .as_ref()
-            .and_then(|s| s.last_failure.as_ref())
-        {
-            Some(failure) => {
-                let (reason, message) = (failure.reason(), failure.message.clone());
-                let is_stalled = reason.is_stalling();
-                unable(observed, good, reason, message, is_stalled, Some(earliest))
-            }
-            None => unable(
-                observed,
-                good,
-                Reason::SecretEdited,
-                "another writer keeps editing or deleting the Secret; the operator repairs it \
-                 every 5 minutes"
-                    .to_owned(),
-                false,
-                Some(earliest),
-            ),
-        };
+    if let Some(wait) = wait_for_retry(observed, good, why) {
+        return wait;
     }
     if why == Why::CredentialRefused && is_told_ready(observed.token) {
         let message = "ACS rejects the access key that the token was issued with, so the token no \
@@ -112,6 +76,49 @@ pub(super) fn issue_or_wait(
         why,
         deadline: due,
     }))
+}
+
+/// Returns the decision to wait after a failed call, or after a repair of a Secret that another
+/// writer keeps changing.
+fn wait_for_retry(
+    observed: &Observed<'_>,
+    good: Option<&TokenRecord>,
+    why: Why,
+) -> Option<Decision> {
+    let earliest = [
+        retry_at(observed, good),
+        observed.not_before,
+        match why {
+            Why::SecretEdited => observed.last_repair,
+            Why::SecretMissing => observed.last_recreation,
+            _ => None,
+        }
+        .map(|repaired| renewal::add(repaired, REPAIR_INTERVAL)),
+    ];
+    let earliest = earliest
+        .into_iter()
+        .flatten()
+        .max()
+        .filter(|at| *at > observed.now)?;
+    let status = observed.token.status.as_ref();
+    let decision = match status.and_then(|status| status.last_failure.as_ref()) {
+        Some(failure) => {
+            let (reason, message) = (failure.reason(), failure.message.clone());
+            let is_stalled = reason.is_stalling();
+            unable(observed, good, reason, message, is_stalled, Some(earliest))
+        }
+        None => unable(
+            observed,
+            good,
+            Reason::SecretEdited,
+            "another writer keeps editing or deleting the Secret; the operator repairs it \
+                 every 5 minutes"
+                .to_owned(),
+            false,
+            Some(earliest),
+        ),
+    };
+    Some(decision)
 }
 
 /// Returns the decision to wait for the second after that of the last revocation: a token issued in

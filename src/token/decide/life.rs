@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ConnectionView, Decision, IdentityView, Observed, SecretView, Step, UsableIdentity,
+    ConnectionView, Decision, IdentityView, Observed, Rival, SecretView, Step, UsableIdentity,
     deletion::{is_unrecorded, record_or_delete, unrecorded_former},
     is_dead, is_good,
     issue::{
@@ -34,25 +34,7 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
         return Decision::step(Step::Record(record.clone()));
     }
     if let Some(rival) = &observed.rival {
-        if let (true, Some(former)) = (rival.gives_way, &observed.former) {
-            return Decision::step(Step::DeleteSecret {
-                name: former.name.clone(),
-                only_without_identity: false,
-            });
-        }
-        let conflict = stalled(
-            Reason::SecretConflict,
-            format!(
-                "Secret {} belongs to AcsToken {}; set another secret.name",
-                observed.token.secret_name(),
-                rival.name
-            ),
-        );
-        // A rival that never owned the Secret and takes another name causes no event.
-        return Decision {
-            requeue_at: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
-            ..conflict
-        };
+        return give_way_or_wait(observed, rival);
     }
     match &observed.identity {
         IdentityView::Missing | IdentityView::Deleting => {
@@ -99,6 +81,29 @@ pub(super) fn decide_life(observed: &Observed<'_>) -> Decision {
     }
 }
 
+/// Returns the decision if another `AcsToken` has the name of the Secret.
+fn give_way_or_wait(observed: &Observed<'_>, rival: &Rival) -> Decision {
+    if let (true, Some(former)) = (rival.gives_way, &observed.former) {
+        return Decision::step(Step::DeleteSecret {
+            name: former.name.clone(),
+            only_without_identity: false,
+        });
+    }
+    let conflict = stalled(
+        Reason::SecretConflict,
+        format!(
+            "Secret {} belongs to AcsToken {}; set another secret.name",
+            observed.token.secret_name(),
+            rival.name
+        ),
+    );
+    // A rival that never owned the Secret and takes another name causes no event.
+    Decision {
+        requeue_at: Some(renewal::add(observed.now, RIVAL_INTERVAL)),
+        ..conflict
+    }
+}
+
 /// Addition to the message if it is unknown whether the token is valid and no other token replaces
 /// it.
 const UNSETTLED: &str =
@@ -126,17 +131,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
     if let Some(record) = record.filter(|record| is_unrecorded(observed.token, record)) {
         return Decision::step(Step::Record(record.clone()));
     }
-    if let (Some(former), false) = (&observed.former, is_there) {
-        let is_good = former.record.as_ref().is_some_and(|record| {
-            record.identity_id == identity.id && is_good(observed, identity, record)
-        });
-        if is_good {
-            return refusal(observed).unwrap_or_else(|| {
-                Decision::step(Step::CopySecret {
-                    from: former.name.clone(),
-                })
-            });
-        }
+    if !is_there && let Some(decision) = move_secret(observed, identity) {
+        return decision;
     }
     let record = record.filter(|record| record.identity_id == identity.id);
     let good = record.filter(|record| is_good(observed, identity, record));
@@ -168,17 +164,7 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         return withheld(observed, identity, record, good, verdict);
     }
     if let Some(key) = &observed.forbidden_key {
-        let reason = Reason::SecretMetadataForbidden;
-        let message = format!(
-            "remove {key} from secret.labels and secret.annotations: the operator's flag \
-             --forbid-secret-metadata forbids it"
-        );
-        let requeue_at = good.map(|record| record.expires_at);
-        let verdict = match good {
-            Some(_) => Verdict::ReadyButStalled { reason, message },
-            None => Verdict::stalled(reason, message),
-        };
-        return Decision::rest(verdict, good, requeue_at);
+        return forbidden(key, good);
     }
     if observed.user_token == Some(UserTokenView::Unknown) {
         return Decision::step(Step::ReadUserToken);
@@ -200,6 +186,36 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
         );
     }
     issue_or_wait(observed, identity, good, why)
+}
+
+/// Returns the decision to copy a valid token from the Secret's former name to its new one.
+fn move_secret(observed: &Observed<'_>, identity: &UsableIdentity) -> Option<Decision> {
+    let former = observed.former.as_ref()?;
+    let is_good = former.record.as_ref().is_some_and(|record| {
+        record.identity_id == identity.id && is_good(observed, identity, record)
+    });
+    is_good.then(|| {
+        refusal(observed).unwrap_or_else(|| {
+            Decision::step(Step::CopySecret {
+                from: former.name.clone(),
+            })
+        })
+    })
+}
+
+/// Returns the decision if a flag of the operator forbids a label or annotation of the Secret.
+fn forbidden(key: &str, good: Option<&TokenRecord>) -> Decision {
+    let reason = Reason::SecretMetadataForbidden;
+    let message = format!(
+        "remove {key} from secret.labels and secret.annotations: the operator's flag \
+         --forbid-secret-metadata forbids it"
+    );
+    let requeue_at = good.map(|record| record.expires_at);
+    let verdict = match good {
+        Some(_) => Verdict::ReadyButStalled { reason, message },
+        None => Verdict::stalled(reason, message),
+    };
+    Decision::rest(verdict, good, requeue_at)
 }
 
 /// Returns the decision if there is nothing to issue: first the pending cleanup, then the wait for

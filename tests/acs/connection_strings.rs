@@ -1,4 +1,4 @@
-//! Every shape of connection string that is in circulation, and every one that is broken.
+//! Connection strings: all known formats, and malformed ones.
 
 use acs_identity_operator::acs::{
     AccessKeyError, ConnectionString, ConnectionStringError as Error, EndpointError, PastedError,
@@ -7,7 +7,7 @@ use acs_identity_operator::acs::{
 const KEY: &str = "c2VjcmV0LWtleS1vZi10aGUtdGVzdA==";
 const ENDPOINT: &str = "https://fabrikam.communication.azure.com";
 
-/// `{K}` stands for the key, `{E}` for the endpoint.
+/// Parses a connection string in which `{K}` stands for the key, `{E}` for the endpoint.
 fn parse(pattern: &str) -> Result<ConnectionString, Error> {
     ConnectionString::parse(&pattern.replace("{K}", KEY).replace("{E}", ENDPOINT))
 }
@@ -34,7 +34,7 @@ fn what_is_clear_is_read() {
             "endpoint={E}/;accesskey={K};region=a;region=b",
             &["region", "region"],
         ),
-        // Might be a piece of a key.
+        // May be part of a key.
         (
             "endpoint={E}/;accesskey={K};c2VjcmV0LWtl=",
             &["(not shown)"],
@@ -139,7 +139,7 @@ fn what_is_broken_is_refused_for_its_own_reason_and_not_shown() {
         let error = parse(pattern).map(|_| ()).expect_err(pattern);
         assert_eq!(error, expected, "{pattern}");
         for text in [error.to_string(), format!("{error:?}")] {
-            // The address of the examples in the texts is not the test's own.
+            // Some messages quote an example endpoint, which is not the test's endpoint.
             for secret in [KEY, KEY.trim_end_matches('='), "fabrikam", "some words"] {
                 assert!(!text.contains(secret), "{pattern}: {text}");
             }

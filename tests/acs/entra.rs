@@ -1,4 +1,4 @@
-//! Tokens of Entra ID: asked for as Entra ID wants it, kept, renewed, and refused in words.
+//! Entra ID tokens: requests, caching, renewal, and error messages of refusals.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use crate::wire::{ID, Reply, Wire, complaint, config, created, json, service, so
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "Zq8~a-client-secret+of=the_wire";
-/// Between calls of a loop, so that it stays within the service's limits.
+/// Pause between the calls of a loop, which keeps it within the rate limits of ACS.
 pub const PACE: Duration = Duration::from_millis(20);
 
-/// An authority with these replies, and a service that asks it.
+/// Starts an authority with these replies, and a service that requests its tokens there.
 async fn authority(replies: impl IntoIterator<Item = Reply>) -> (Wire, Service) {
     let (acceptor, pem) = tls(&["127.0.0.1"]);
     let wire = Wire::tls(replies, acceptor).await;
@@ -32,7 +32,7 @@ async fn authority(replies: impl IntoIterator<Item = Reply>) -> (Wire, Service) 
     (wire, service)
 }
 
-/// The answer of an authority that gives `token` for `seconds`.
+/// Answer of an authority that issues `token` for `seconds`.
 fn granted(token: &str, seconds: u32) -> Reply {
     let body = format!(
         r#"{{"token_type":"Bearer","expires_in":{seconds},"ext_expires_in":{seconds},"access_token":"{token}"}}"#
@@ -40,7 +40,7 @@ fn granted(token: &str, seconds: u32) -> Reply {
     json(200, &body)
 }
 
-/// The answer of an authority that refuses by an `AADSTS` code.
+/// Answer of an authority that refuses with an `AADSTS` code.
 fn refused(number: u32, trace: u32) -> Reply {
     let body = format!(
         r#"{{"error":"invalid_client","error_description":"AADSTS{number}: It is so. Trace ID: {trace} Timestamp: 2026-01-01","error_codes":[{number}]}}"#
@@ -90,7 +90,7 @@ async fn a_client_secret_is_shown_to_the_authority_and_its_token_to_the_service(
         ("grant_type", "client_credentials"),
         ("client_id", CLIENT),
         ("client_secret", SECRET),
-        // The resource ends with a slash of its own.
+        // The resource itself ends with a slash.
         ("scope", "https://communication.azure.com//.default"),
     ] {
         assert!(

@@ -1,4 +1,4 @@
-//! What comes of answers that are wrong, late or missing.
+//! Answers that are wrong, late or missing.
 
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ async fn the_service_may_ask_for_a_pause_in_both_forms() {
         ("Retry-After: Thu, 01 Jan 2026 00:10:00 GMT\r\n", 600),
         ("Retry-After: 999999999999999\r\n", 86_400),
     ] {
-        // Longer than a call may take: the caller is told at once.
+        // Longer than the timeout of a call: the caller gets the error at once.
         let wire = Wire::new([answer(429, &format!("{date}{header}"), "")]).await;
         let error = issue(&wire).await;
         assert_eq!(
@@ -193,7 +193,7 @@ async fn a_signature_of_the_wrong_time_is_made_anew_once() {
     assert_eq!(create(&wire).await.kind(), Kind::CredentialRefused);
     assert_eq!(wire.got().len(), 2);
 
-    // Not the clock's fault.
+    // The clock is not the cause.
     let now = Timestamp::now()
         .strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n")
         .to_string();
@@ -205,7 +205,7 @@ async fn a_signature_of_the_wrong_time_is_made_anew_once() {
 #[tokio::test]
 async fn a_clock_that_is_wrong_by_hours_costs_one_request_at_most() {
     let clock = |hours| Reply::Clock(SignedDuration::from_hours(hours));
-    // Ahead of ours; then one of the two is put right, by a jump.
+    // The clock of ACS is ahead; then one of the two clocks jumps to the right time.
     let wire = Wire::new([clock(7), clock(7), clock(7), clock(-3)]).await;
     let service = service(config());
     let client = wire.client_of(&service);
@@ -233,7 +233,7 @@ async fn a_pause_that_the_service_asks_for_holds_for_all_callers() {
         first = &mut first => assert_eq!(first.unwrap_err().kind(), Kind::Throttled),
         _ = &mut second => panic!("went first"),
     }
-    // Long enough for a request that nothing holds back.
+    // Long enough for a request that does not wait.
     let passed = tokio::time::timeout(Duration::from_millis(300), second).await;
     assert!(passed.is_err());
     assert_eq!(wire.got().len(), 1);
@@ -269,7 +269,7 @@ async fn an_answer_of_a_proxy_is_no_judgement_of_the_service() {
 
 #[tokio::test]
 async fn an_endless_answer_is_not_read() {
-    // All in order, but for its length.
+    // Correct except for its length.
     let padding = " ".repeat(300 * 1024);
     let body = format!(r#"{{"identity":{{"id":"{ID}"}}}}{padding}"#);
     let wire = Wire::new([answer(201, "Content-Type: application/json\r\n", &body)]).await;
@@ -312,7 +312,7 @@ async fn what_is_gone_counts_as_deleted() {
         let error = wire.client().delete_identity(ID, soon()).await.unwrap_err();
         assert_eq!(error.kind(), kind);
     }
-    // The first attempt did it, and only its answer was lost.
+    // The first attempt succeeded; only its answer was lost.
     let wire = Wire::new([Reply::Reset, complaint(404, "NotFound", "gone")]).await;
     wire.client().delete_identity(ID, soon()).await.unwrap();
 }
@@ -340,7 +340,7 @@ async fn a_server_that_can_not_be_reached_was_sent_nothing() {
 
 #[tokio::test]
 async fn a_connection_that_is_never_made_was_sent_nothing() {
-    // An address that is kept for documentation.
+    // Address reserved for documentation.
     let endpoint = Endpoint::parse("http://192.0.2.1").unwrap();
     let config = ServiceConfig {
         connect_timeout: Duration::from_millis(100),
@@ -366,7 +366,7 @@ async fn no_error_repeats_a_secret() {
     );
     for status in [200, 400, 401, 500] {
         for body in [
-            // An error object, a text, and a token where none should be.
+            // An error object, plain text, and an unexpected token.
             format!(
                 r#"{{"error":{{"code":"{user_token}","message":"got {user_token} and {jwt}"}}}}"#
             ),

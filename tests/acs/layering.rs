@@ -1,4 +1,4 @@
-//! What the client must not know.
+//! Rules for the client's source files: no import of Kubernetes, and no long file.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ fn the_client_knows_nothing_of_kubernetes_and_all_files_are_short() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/acs");
     let files = rust_files(&folder);
     for (path, text) in &files {
-        // What both the client and the plugin clean.
+        // The client shares the cleanup of pasted credentials with the plugin.
         let text = text.replace("crate::pasted::", "");
         for word in ["kube::", "kube_", "k8s_openapi", "crate::"] {
             assert!(!text.contains(word), "{} contains {word}", path.display());

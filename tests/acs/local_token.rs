@@ -1,4 +1,4 @@
-//! The token endpoint that a machine has of its own, and the flags that say where tokens come from.
+//! Local token endpoint of a machine, and the flags that select the source of tokens.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ fn flags_that_are_wrong_say_what_is_right() {
     }
 }
 
-/// The endpoint of Cloud Shell with these replies, and a service that asks it.
+/// Starts an endpoint like that of Cloud Shell with these replies, and a service that uses it.
 async fn local(replies: impl IntoIterator<Item = Reply>) -> (Wire, Service) {
     let wire = Wire::new(replies).await;
     let endpoint = format!("{}/oauth2/token", wire.endpoint);

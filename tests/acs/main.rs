@@ -1,6 +1,6 @@
 //! The ACS client against servers: wire formats, faults, attacks.
 
-// A test's way to fail. The clippy.toml exceptions don't reach the helpers beside the tests.
+// Tests fail by panics. The exceptions in clippy.toml do not apply to helper functions.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

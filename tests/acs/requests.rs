@@ -1,4 +1,4 @@
-//! What goes over the wire when all is well.
+//! Requests that the client sends when nothing fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ const ESCAPED_ID: &str =
     "8%3Aacs%3A11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502";
 const DATE: &str = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
 
-/// That the request is signed over exactly what came.
+/// Asserts that the signature covers the request exactly as received.
 fn assert_signed(wire: &Wire, got: &Got) {
     let host = got.header("host").unwrap();
     assert_eq!(host, wire.endpoint.authority());
@@ -44,13 +44,13 @@ fn assert_signed(wire: &Wire, got: &Got) {
     );
 }
 
-/// What every request says beside its signature.
+/// Asserts the headers that every request has besides its signature.
 fn assert_headers(got: &Got) {
     assert_eq!(got.header("accept"), Some("application/json"));
     let content_type = (!got.body.is_empty()).then_some("application/json");
     assert_eq!(got.header("content-type"), content_type);
     let length = got.body.len().to_string();
-    // A POST without a length is refused by some front doors, even if there is nothing to say.
+    // Some gateways refuse a POST without a content length, even if its body is empty.
     let expected = (got.method == "POST").then_some(length.as_str());
     assert_eq!(got.header("content-length"), expected);
     let agent = concat!("acs-identity-operator/", env!("CARGO_PKG_VERSION"));
@@ -168,7 +168,7 @@ async fn a_token_tells_its_life_by_the_service_and_its_arrival_by_us() {
     let offset = service.clock_offset(&wire.endpoint).unwrap();
     assert_eq!(issued.received_at + offset, issued.date);
 
-    // Without a Date, the last known offset tells the service's time.
+    // Without a Date, the client computes the time of ACS from the last known offset.
     let again = client.issue_token(ID, &["chat"], 60, soon()).await.unwrap();
     let error = again.date.duration_since(again.received_at + offset).abs();
     assert!(error.as_millis() <= 500, "{error}");
@@ -243,7 +243,7 @@ async fn nothing_is_sent_once_this_process_may_no_longer_act() {
     );
     assert!(wire.got().is_empty());
 
-    // One attempt, of which the answer is lost; the second is withheld, the first still counts.
+    // The answer to the first attempt is lost and the second is withheld; the first still counts.
     may_send.store(true, Ordering::SeqCst);
     let error = client.revoke_tokens(ID, soon()).await.unwrap_err();
     assert_eq!(
@@ -307,7 +307,7 @@ async fn clients_of_one_endpoint_share_its_slots() {
     tokio::pin!(waiting);
     assert!(futures::poll!(waiting.as_mut()).is_pending());
     assert_eq!(wire.got().len(), 1);
-    // Whoever gives up a call makes room for the next.
+    // A cancelled call frees its slot for the next.
     hanging.abort();
     waiting.await.unwrap();
 }

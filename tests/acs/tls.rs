@@ -1,4 +1,4 @@
-//! Whom the client believes.
+//! Certificates that the client trusts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::wire::{Wire, config, created, key, service, soon};
 
-/// A server's side of TLS for these names, and the authority behind it in PEM.
+/// TLS configuration of a server with these names, and the certificate of its authority in PEM.
 pub fn tls(names: &[&str]) -> (TlsAcceptor, Vec<u8>) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

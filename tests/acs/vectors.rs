@@ -1,4 +1,4 @@
-//! Signatures against those of the official client.
+//! Signatures, compared with those of the official client.
 
 use acs_identity_operator::acs::AccessKey;
 use acs_identity_operator::acs::signing::Signature;

@@ -1,4 +1,4 @@
-//! A server that answers with the bytes that a test puts in, however wrong, and keeps what it got.
+//! Server that answers with the bytes that a test gives it and records the requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,25 +16,25 @@ use tokio_rustls::TlsAcceptor;
 /// The key of every client here.
 pub const KEY: &str = "dGhlLWtleS1vZi10aGUtd2lyZS10ZXN0cw==";
 
-/// An identity of the kind the service makes.
+/// Identity id as ACS creates it.
 pub const ID: &str =
     "8:acs:11111111-2222-3333-4444-555555555555_00000006-19e0-2727-80f5-8b3a0d003502";
 
-/// What the server does with a request, after reading all of it.
+/// Reaction of the server once it has read a request.
 #[derive(Clone)]
 pub enum Reply {
     /// Sends these bytes and closes the connection.
     Bytes(Vec<u8>),
     /// Breaks the connection.
     Reset,
-    /// Keeps the connection and says nothing.
+    /// Keeps the connection open and sends nothing.
     Hang,
-    /// Issues a token if the request was signed for the time of a clock that is off by this, to
-    /// 15 minutes; else refuses it. Dated by that clock.
+    /// Issues a token if the request was signed within 15 minutes of a clock with this offset;
+    /// refuses it otherwise. The answer has the date of that clock.
     Clock(SignedDuration),
 }
 
-/// A request as it came.
+/// Request as received.
 #[derive(Clone, Debug)]
 pub struct Got {
     pub method: String,
@@ -43,7 +43,7 @@ pub struct Got {
     pub body: Vec<u8>,
 }
 
-/// A server with a list of replies. Once they are used up, it repeats the last.
+/// Server with a list of replies. After the last reply, it repeats that one.
 pub struct Wire {
     pub endpoint: Endpoint,
     state: Arc<Mutex<State>>,
@@ -54,7 +54,7 @@ struct State {
     got: Vec<Got>,
 }
 
-/// An answer with a length, and with `headers` of lines that end in CRLF.
+/// Answer with a content length. Each line of `headers` ends in CRLF.
 pub fn answer(status: u16, headers: &str, body: &str) -> Reply {
     let length = body.len();
     Reply::Bytes(
@@ -63,12 +63,12 @@ pub fn answer(status: u16, headers: &str, body: &str) -> Reply {
     )
 }
 
-/// An answer of JSON.
+/// Answer in JSON.
 pub fn json(status: u16, body: &str) -> Reply {
     answer(status, "Content-Type: application/json\r\n", body)
 }
 
-/// The service's error object.
+/// Error object of ACS.
 pub fn complaint(status: u16, code: &str, message: &str) -> Reply {
     json(
         status,
@@ -76,7 +76,7 @@ pub fn complaint(status: u16, code: &str, message: &str) -> Reply {
     )
 }
 
-/// The answer to an issue that went well.
+/// Answer to a successful issue.
 pub fn token() -> Reply {
     json(
         200,
@@ -84,18 +84,18 @@ pub fn token() -> Reply {
     )
 }
 
-/// The answer to a create that went well.
+/// Answer to a successful create.
 pub fn created() -> Reply {
     json(201, &format!(r#"{{"identity":{{"id":"{ID}"}}}}"#))
 }
 
 impl Wire {
-    /// A server over plain http.
+    /// Starts a server without TLS.
     pub async fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
         Self::start(replies, None).await
     }
 
-    /// A server over TLS.
+    /// Starts a server with TLS.
     pub async fn tls(replies: impl IntoIterator<Item = Reply>, acceptor: TlsAcceptor) -> Self {
         Self::start(replies, Some(acceptor)).await
     }
@@ -117,31 +117,31 @@ impl Wire {
         Self { endpoint, state }
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn got(&self) -> Vec<Got> {
         self.state.lock().unwrap().got.clone()
     }
 
-    /// A client that isn't patient.
+    /// Returns a client with short timeouts.
     pub fn client(&self) -> Client {
         self.client_of(&service(config()))
     }
 
-    /// A client of a service of one's own.
+    /// Returns a client of the given service.
     pub fn client_of(&self, service: &Service) -> Client {
         service.client(&self.endpoint, &ApiVersion::default(), &key())
     }
 }
 
 impl Got {
-    /// The time that the signature covers.
+    /// Returns the time that the signature covers.
     pub fn signed_at(&self) -> Timestamp {
         rfc2822::parse(self.header("x-ms-date").unwrap())
             .unwrap()
             .timestamp()
     }
 
-    /// A header's value, by its name in lower case.
+    /// Returns the value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -150,7 +150,7 @@ impl Got {
     }
 }
 
-/// Timeouts for tests: long enough for a busy machine where something is to succeed.
+/// Timeouts of tests in which a call succeeds: long enough for a busy machine.
 pub fn config() -> ServiceConfig {
     ServiceConfig {
         connect_timeout: Duration::from_secs(10),
@@ -161,7 +161,7 @@ pub fn config() -> ServiceConfig {
     }
 }
 
-/// Timeouts for tests of silence.
+/// Timeouts of tests in which the server does not answer.
 pub fn impatient() -> ServiceConfig {
     ServiceConfig {
         read_timeout: Duration::from_millis(200),
@@ -169,9 +169,9 @@ pub fn impatient() -> ServiceConfig {
     }
 }
 
-/// A service, with the process's TLS provider in place.
+/// Returns a service, after installing the TLS provider of the process.
 pub fn service(config: ServiceConfig) -> Service {
-    // A second installation fails, and changes nothing.
+    // A second installation fails without effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Service::new(config).unwrap()
 }
@@ -195,7 +195,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc
                 None => serve(stream, &state).await,
                 Some(acceptor) => match acceptor.accept(stream).await {
                     Ok(stream) => serve(stream, &state).await,
-                    // The client didn't like the certificate.
+                    // The client rejected the certificate.
                     Err(_) => None,
                 },
             }
@@ -204,7 +204,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc
 }
 
 trait Linger {
-    /// Makes the coming close a reset.
+    /// Makes the next close a reset.
     fn reset(&self);
 }
 
@@ -220,7 +220,7 @@ impl Linger for tokio_rustls::server::TlsStream<TcpStream> {
     }
 }
 
-/// Serves one request. None at the end, or where the client has gone.
+/// Serves one request. Returns `None` at the end, or if the client has gone.
 async fn serve<S: AsyncRead + AsyncWrite + Linger + Unpin>(
     mut stream: S,
     state: &Mutex<State>,

@@ -1,4 +1,4 @@
-//! What is done to what is there: each action shows its line and its YAML, and does what they say.
+//! Actions on existing objects: each shows its command and its YAML, and does the same as they do.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use serde_json::json;
@@ -10,14 +10,14 @@ use crate::{
     support::world::World,
 };
 
-/// The text of the line, or of the YAML, that the dialog shows.
+/// Returns the command, or the YAML, that the dialog shows.
 async fn shown(browser: &Browser, number: usize) -> String {
     let text = format!("document.querySelectorAll('#act-plan pre')[{number}]?.textContent ?? ''");
     browser.see("#act-plan", "kubectl acs").await;
     browser.eval(&text).await.as_str().unwrap().to_owned()
 }
 
-/// Runs a line that the page has shown, in a terminal.
+/// Runs a command that the page has shown.
 fn run(world: &World, line: &str) -> crate::run::Said {
     let words = line.strip_prefix("kubectl acs ").unwrap().split(' ');
     end(program(&world.cluster.kubeconfig).args(words))
@@ -71,7 +71,7 @@ async fn renewing_suspending_and_resuming_do_what_their_line_and_yaml_say() {
         world.emulator.check(&former).await.valid,
         "a renewal revokes nothing"
     );
-    // The line and the YAML do the same again.
+    // The command and the YAML do the same.
     run(&world, &line).fine();
     let third = world.live_token("alice-web", &[&former, &second]).await;
     world.apply(&yaml.replace("requested-at: \"20", "requested-at: \"x20"));
@@ -174,7 +174,7 @@ async fn deleting_asks_first_and_an_object_that_git_keeps_is_told() {
     browser
         .see("#act-question", "Delete AcsToken alice-bot?")
         .await;
-    // Closing, and taking the YAML only, change nothing.
+    // Neither closing the dialog nor copying the YAML changes anything.
     browser.click("#act [data-close]").await;
     browser.press("#detail [data-verb='deleteToken']").await;
     says(
@@ -247,7 +247,7 @@ async fn an_action_that_fails_says_why_and_a_page_that_goes_away_stops_none() {
     says(&answer.text().await.unwrap(), &["already exists"]);
     let other = json!({"verb": "exchange", "namespace": world.namespace, "name": "x"});
     assert_eq!(console.post(&cookie, "/api/do", &other).await.status(), 422);
-    // The page goes away while ACS does not answer.
+    // The page is closed while ACS does not answer.
     world
         .emulator
         .faults(json!([{"operation": "createIdentity", "effect": "hang", "count": 1}]))

@@ -1,4 +1,4 @@
-//! A real browser: Chromium, headless, driven over its `WebDriver`.
+//! Headless Chromium, controlled over `WebDriver`.
 
 use std::{
     io::{Read as _, Write as _},
@@ -22,7 +22,7 @@ use crate::{
     support::{eventually, process::Process},
 };
 
-/// A browser with one window.
+/// Browser with one window.
 pub struct Browser {
     client: Client,
     session: String,
@@ -31,7 +31,7 @@ pub struct Browser {
     _profile: tempfile::TempDir,
 }
 
-/// A command of Chromium's own protocol.
+/// Command of Chromium's own protocol.
 #[derive(Debug)]
 struct Devtools(Value);
 
@@ -51,7 +51,7 @@ impl WebDriverCompatibleCommand for Devtools {
 }
 
 impl Browser {
-    /// A browser that shows a console.
+    /// Opens a browser with a console.
     pub async fn open(console: &Console) -> Self {
         let browser = Self::start().await;
         browser.go(&console.url).await;
@@ -59,7 +59,7 @@ impl Browser {
         browser
     }
 
-    /// A browser that shows nothing yet.
+    /// Opens a browser with an empty page.
     pub async fn start() -> Self {
         let found = Command::new("chromedriver").arg("--version").output();
         assert!(
@@ -96,12 +96,12 @@ impl Browser {
         }
     }
 
-    /// Follows a URL.
+    /// Opens a URL.
     pub async fn go(&self, url: &str) {
         self.client.goto(url).await.expect("a page");
     }
 
-    /// The value of a JavaScript expression.
+    /// Returns the value of a JavaScript expression.
     pub async fn eval(&self, expression: &str) -> Value {
         let script = format!("return {expression}");
         let value = self.client.execute(&script, Vec::new()).await;
@@ -114,8 +114,8 @@ impl Browser {
         answer.expect("a command that is fine");
     }
 
-    /// Waits until a JavaScript expression is true; one that throws, as of an element that is not yet
-    /// drawn, is not.
+    /// Waits until a JavaScript expression is true. An expression that throws, for example because
+    /// an element does not exist yet, is not true.
     pub async fn holds(&self, expression: &str) {
         eventually(expression, || async {
             let script = format!("return {expression}");
@@ -125,7 +125,7 @@ impl Browser {
         .await;
     }
 
-    /// Waits until the element is shown and its text has a part; tells the text.
+    /// Waits until the element is shown and its text contains a part. Returns the text.
     pub async fn see(&self, css: &str, part: &str) -> String {
         eventually(&format!("{css} shows `{part}`"), || async {
             let text = self.text(css).await?;
@@ -134,7 +134,7 @@ impl Browser {
         .await
     }
 
-    /// The text of an element that is shown.
+    /// Returns the text of a visible element.
     pub async fn text(&self, css: &str) -> Option<String> {
         let found = self.client.find(Locator::Css(css)).await.ok()?;
         found.text().await.ok().filter(|text| !text.is_empty())
@@ -148,7 +148,7 @@ impl Browser {
         .await
     }
 
-    /// Clicks on an element as soon as it is shown and not covered.
+    /// Clicks on an element once it is visible and not covered.
     pub async fn click(&self, css: &str) {
         eventually(&format!("{css} can be clicked"), || async {
             let found = self.client.find(Locator::Css(css)).await.ok()?;
@@ -157,26 +157,26 @@ impl Browser {
         .await;
     }
 
-    /// Clicks on an element that is not greyed out any more.
+    /// Clicks on an element once it is enabled.
     pub async fn press(&self, css: &str) {
         self.find(&format!("{css}:not([aria-disabled])")).await;
         self.click(css).await;
     }
 
-    /// Writes into a field in place of what it holds.
+    /// Replaces the text of a field.
     pub async fn fill(&self, css: &str, text: &str) {
         let field = self.find(css).await;
         field.clear().await.expect("a field");
         field.send_keys(text).await.expect("a field");
     }
 
-    /// Empties a field and leaves it.
+    /// Clears a field and removes the focus from it.
     pub async fn clear(&self, css: &str) {
         let field = self.find(css).await;
         field.clear().await.expect("a field");
     }
 
-    /// Presses a key where the focus is.
+    /// Presses a key in the focused element.
     pub async fn key(&self, key: impl Into<char>) {
         let value = key.into();
         let keys = KeyActions::new("keyboard".to_owned());
@@ -186,21 +186,21 @@ impl Browser {
         self.client.perform_actions(keys).await.expect("a key");
     }
 
-    /// Types where the focus is.
+    /// Types text into the focused element.
     pub async fn type_text(&self, text: &str) {
         for letter in text.chars() {
             self.key(letter).await;
         }
     }
 
-    /// Opens a token or identity that is in the list.
+    /// Opens a token or identity of the list.
     pub async fn choose(&self, key: &str) {
         self.click(&format!("tr[data-key=\"{key}\"] button")).await;
         let name = key.rsplit('/').next().expect("a name");
         self.see("#detail h2", name).await;
     }
 
-    /// Sets the size of what is shown, and the person's colour scheme.
+    /// Sets the size of the viewport, and the preferred colour scheme.
     pub async fn appear(&self, width: u32, height: u32, scheme: &str) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
@@ -210,20 +210,20 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// Lets the page use the clipboard, as a person's browser does.
+    /// Allows the page to use the clipboard.
     pub async fn allow_clipboard(&self, console: &Console) {
         let rights = json!({"origin": console.origin, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
         self.devtools("Browser.grantPermissions", rights).await;
     }
 
-    /// Keeps a picture of what is shown.
+    /// Saves a screenshot.
     pub async fn picture(&self, file: &Path) {
         let picture = self.client.screenshot().await.expect("a picture");
         std::fs::write(file, picture).expect("writable");
     }
 }
 
-/// Closes the browser with its test, also with one that fails: it outlives its driver.
+/// Closes the browser when its test ends or fails. The browser would outlive its driver.
 impl Drop for Browser {
     fn drop(&mut self) {
         let request = format!(
@@ -232,7 +232,7 @@ impl Drop for Browser {
         );
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _ = stream.write_all(request.as_bytes());
-            // The answer comes when the browser has ended; the connection stays open.
+            // The answer arrives once the browser has exited; the connection stays open.
             let _ = stream.read(&mut [0; 1]);
         }
     }

@@ -1,4 +1,4 @@
-//! The console as a process, and as an HTTP client sees it.
+//! Console process, and requests to its HTTP server.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use crate::{
     support::{process::Process, world::World},
 };
 
-/// A running console.
+/// Running console.
 pub struct Console {
-    /// The process; what it says is kept.
+    /// Process, with its output.
     pub process: Process,
-    /// The URL that works once.
+    /// One-time URL.
     pub url: String,
     /// `http://127.0.0.1:port`.
     pub origin: String,
@@ -22,17 +22,17 @@ pub struct Console {
 }
 
 impl Console {
-    /// The console of a world's namespace, with the rights of the cluster's admin.
+    /// Starts the console of a world's namespace, with the rights of the cluster's admin.
     pub fn start(world: &World) -> Self {
         Self::start_as(world, &world.cluster.kubeconfig)
     }
 
-    /// The same, with the rights of another kubeconfig's user.
+    /// Starts the console with the rights of another kubeconfig's user.
     pub fn start_as(world: &World, kubeconfig: &Path) -> Self {
         Self::start_with(kubeconfig, &["-n", &world.namespace])
     }
 
-    /// The same, with these arguments.
+    /// Starts the console with these arguments.
     pub fn start_with(kubeconfig: &Path, arguments: &[&str]) -> Self {
         let mut command = program(kubeconfig);
         command.args(["console", "--no-browser"]).args(arguments);
@@ -53,18 +53,18 @@ impl Console {
         }
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         let (_, port) = self.origin.rsplit_once(':').expect("a port");
         port.parse().expect("a number")
     }
 
-    /// A request that is not authorised in any way.
+    /// Returns a request without a cookie.
     pub fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.origin))
     }
 
-    /// Opens the one-time URL; tells the cookie.
+    /// Opens the one-time URL and returns the cookie.
     pub async fn enter(&self) -> String {
         let answer = self.http.get(&self.url).send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
@@ -72,7 +72,7 @@ impl Console {
         cookie.split(';').next().expect("a cookie").to_owned()
     }
 
-    /// A request as the page makes it.
+    /// Returns a request as the page sends it.
     pub fn own(&self, cookie: &str, method: Method, path: &str) -> RequestBuilder {
         self.bare(method, path)
             .header(header::COOKIE, cookie)
@@ -80,7 +80,7 @@ impl Console {
             .header("sec-fetch-site", "same-origin")
     }
 
-    /// A POST with a JSON body, as the page makes it.
+    /// Sends a POST with a JSON body, as the page does.
     pub async fn post(&self, cookie: &str, path: &str, body: &Value) -> Response {
         self.own(cookie, Method::POST, path)
             .header(header::CONTENT_TYPE, "application/json")

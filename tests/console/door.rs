@@ -1,4 +1,4 @@
-//! Who is refused: everybody but the browser that had the one-time URL, from the console's own page.
+//! Access: only the console's own page, in the browser that opened the one-time URL, is accepted.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{console::Console, run::says, support::world::World};
 
-/// A change that would be made if the request were let in.
+/// Request for a change, which would be made if the console accepted it.
 fn creation(world: &World) -> Value {
     json!({"verb": "create", "namespace": world.namespace, "name": "eve"})
 }
@@ -139,7 +139,7 @@ async fn another_host_name_or_another_origin_is_refused_even_with_the_cookie() {
     for site in ["cross-site", "same-site", "none"] {
         assert_eq!(send(own, site, json).await, 403, "{site}");
     }
-    // What a form of another site could send without asking first.
+    // Requests that a form of another site can send without a CORS preflight.
     for kind in [
         "text/plain",
         "application/x-www-form-urlencoded",

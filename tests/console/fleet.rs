@@ -1,4 +1,4 @@
-//! Two thousand tokens stay fluid: few elements, few messages. How long they take is told, not
+//! The page with 2,000 tokens: few elements and few messages. The durations are printed, not
 //! asserted.
 
 use acs_identity_operator::crd::AcsToken;
@@ -13,7 +13,7 @@ use crate::{browser::Browser, console::Console, support::world::World};
 const TOKENS: usize = 2_000;
 const LATE: usize = 3;
 const BURST: usize = 400;
-/// Calls to the API server at the same time.
+/// Number of concurrent calls to the API server.
 const AT_ONCE: usize = 24;
 
 async fn each(calls: impl Iterator<Item = impl Future<Output = ()>>) {
@@ -23,7 +23,7 @@ async fn each(calls: impl Iterator<Item = impl Future<Output = ()>>) {
         .await;
 }
 
-/// A status as the operator writes it; the first tokens were to be renewed long ago.
+/// Returns a status as the operator writes it. The renewal of the first tokens is overdue.
 fn status(number: usize, reason: &str) -> Value {
     let now = Timestamp::now();
     let at = |minutes: i64| (now + SignedDuration::from_mins(minutes)).to_string();
@@ -67,7 +67,7 @@ async fn fleet() -> World {
     world
 }
 
-/// How often and for how long (median and worst, in ms) the page did something.
+/// Number and durations (median and maximum, in ms) of the page's tasks.
 async fn measured(browser: &Browser, name: &str) -> (usize, f64, f64) {
     let list = browser
         .eval(&format!(
@@ -116,7 +116,7 @@ async fn two_thousand_tokens_are_few_elements_and_few_messages() {
     browser
         .holds("document.querySelector('#rows tr.row button').textContent === 'token-0000'")
         .await;
-    // To the end by key and back by search.
+    // Go to the end with a key, and back with the search.
     browser.click("#rows tr.row button").await;
     browser.key(Key::Escape).await;
     browser.key(Key::End).await;
@@ -149,7 +149,7 @@ async fn two_thousand_tokens_are_few_elements_and_few_messages() {
         refreshes < BURST / 2,
         "{refreshes} refreshes for {BURST} changes"
     );
-    // Through all of them.
+    // Scroll through all tokens.
     browser.fill("#search", "token").await;
     browser.eval("performance.clearMeasures()").await;
     let scroll = "(async () => { const list = document.querySelector('#scroll'); let frames = 0; \

@@ -1,4 +1,4 @@
-//! How the console begins and ends.
+//! Start and exit of the console.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -31,7 +31,7 @@ async fn ctrl_c_ends_it_even_while_a_page_is_open() {
     assert!(console.process.ended().await.success());
 }
 
-/// The console's idle timeout.
+/// Idle timeout of the console.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn it_ends_by_itself_when_nobody_looks_and_not_while_somebody_does() {
         .await
         .unwrap();
     let mut told = String::new();
-    // A change that is made after the timeout is told: the console is still there.
+    // The page shows a change made after the timeout: the console still runs.
     let start = std::time::Instant::now();
     while start.elapsed() < TIMEOUT * 2 {
         let chunk = stream.chunk().await.unwrap();
@@ -109,7 +109,7 @@ async fn it_opens_the_persons_browser_unless_told_not_to() {
         let url = process.wait_for("the URL", |line| {
             line.starts_with("http://").then(|| line.to_owned())
         });
-        // It says so after it has opened the browser.
+        // The console prints this after it has opened the browser.
         process.wait_for("what it says", |line| {
             line.starts_with("This URL opens the console of")
                 .then_some(())

@@ -1,4 +1,4 @@
-//! What the page shows, and that it shows changes as they happen.
+//! The page shows the objects, and their changes as they happen.
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use jiff::{SignedDuration, Timestamp};
@@ -51,7 +51,7 @@ async fn what_is_made_changed_and_deleted_by_others_is_seen_as_it_happens() {
             "Credential",
         ],
     );
-    // Narrower scopes: the row tells, and the identity has an Event.
+    // Narrower scopes: the row shows them, and the identity has an Event.
     let change = json!({"spec": {"scopes": ["voip.join"]}});
     world.patch::<AcsToken>("web", change).await;
     browser.see("#rows", "voip.join").await;
@@ -162,7 +162,7 @@ async fn a_renewal_that_is_late_is_seen_on_the_timeline_and_a_suspended_one_is_n
     browser.holds(&order).await;
     browser.choose(&key(&world, "AcsToken", "late")).await;
     browser.see("#detail", "renewal overdue by 25m").await;
-    // The operator is back.
+    // The operator runs again.
     world.start_operator();
     browser.see("#summary", "3 tokens").await;
     browser
@@ -173,7 +173,7 @@ async fn a_renewal_that_is_late_is_seen_on_the_timeline_and_a_suspended_one_is_n
 #[tokio::test]
 async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
     let mut world = World::new().await;
-    // The credential is told once ACS has accepted it, which may be after the first Ready.
+    // The page shows the credential once ACS has accepted it, which may be after the first Ready.
     world.identity("alice", "");
     let connections = world.api::<AcsConnection>();
     eventually("AcsConnection default tells its credential", || async {
@@ -273,7 +273,7 @@ async fn search_state_and_namespace_narrow_what_is_shown() {
             key(world, "AcsToken", name)
         )
     };
-    // All namespaces, then one.
+    // All namespaces, then a single one.
     browser.fill("#search", &other.namespace).await;
     browser
         .holds(&format!(
@@ -326,7 +326,7 @@ async fn text_from_the_cluster_is_never_markup() {
         0
     );
     assert_eq!(browser.eval("document.title").await, "kubectl acs console");
-    // And if a script tried, the browser would refuse it.
+    // The browser refuses HTML that a script inserts.
     let refused =
         "(() => { try { document.body.innerHTML = '<p>'; return false } catch { return true } })()";
     assert_eq!(browser.eval(refused).await, true);
@@ -344,7 +344,7 @@ async fn a_console_that_has_ended_is_told_and_one_that_lost_its_cluster_too() {
             "no connection: check that kubectl acs console is still running",
         )
         .await;
-    // A cluster that cannot be reached at all.
+    // A cluster that cannot be reached.
     let file = world.cluster.kubeconfig_in(&world.namespace);
     let text = std::fs::read_to_string(&file).unwrap();
     let server = text

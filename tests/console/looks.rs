@@ -1,4 +1,4 @@
-//! How it looks: in a narrow window, by keyboard alone, and in both colour schemes.
+//! Layout and accessibility: narrow windows, use by keyboard, and both colour schemes.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,8 @@ use crate::{
     support::{kubernetes::root, world::World},
 };
 
-/// Texts with less contrast to what is behind them than WCAG asks for (4.5), but for those that
-/// are greyed out.
+/// Texts with less contrast to their background than WCAG requires (4.5), except disabled ones, as
+/// a JavaScript expression.
 const PALE: &str = r"(() => {
   const context = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
   const pixel = (colours) => {
@@ -41,14 +41,14 @@ const PALE: &str = r"(() => {
   return pale;
 })()";
 
-/// Controls that a screen reader can't name.
+/// Controls without an accessible name, as a JavaScript expression.
 const NAMELESS: &str = r"[...document.querySelectorAll('button, input, select, dialog, table, [role=img]')]
   .filter((element) => element.checkVisibility())
   .filter((element) => !(element.getAttribute('aria-label') || element.getAttribute('aria-labelledby') || element.textContent.trim() ||
     [...(element.labels ?? [])].some((label) => label.textContent.trim())))
   .map((element) => element.outerHTML.slice(0, 80))";
 
-/// A namespace with something of everything.
+/// Creates a namespace with objects in all states.
 async fn motley() -> World {
     let mut world = World::new().await;
     for (name, lives) in [
@@ -86,7 +86,7 @@ async fn motley() -> World {
     world.ready("dora-web").await;
     world.ready("dora-bot").await;
     world.kill_operator();
-    // As if some of them were issued a while ago.
+    // Some tokens look as if they were issued earlier.
     for (name, life, age) in [
         ("alice-web", 720, 200),
         ("alice-bot", 240, 190),
@@ -109,7 +109,7 @@ async fn motley() -> World {
     world
 }
 
-/// The pictures stay, for people to look at.
+/// The screenshots are kept for people to look at.
 fn picture(name: &str) -> PathBuf {
     let folder = PathBuf::from(root("target/console"));
     std::fs::create_dir_all(&folder).unwrap();

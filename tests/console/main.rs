@@ -1,5 +1,5 @@
-//! `kubectl acs console` as a person and as an attacker meet it: the real program, in Chromium,
-//! against a real API server, the operator and the emulator. Every name is a sentence.
+//! Tests of the `kubectl acs console` program, as users and attackers use it: in Chromium, with a
+//! real API server, the operator and the emulator. The names of the tests are sentences.
 
 #![allow(
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! What people do in the Azure portal: pick scopes, generate an identity and a token, see the
-//! expiry, take the token.
+//! The workflow of the Azure portal: select scopes, generate an identity and a token, see the
+//! expiry, copy the token.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use kube::api::ListParams;
@@ -13,7 +13,7 @@ async fn a_person_picks_scopes_and_a_life_generates_both_sees_the_expiry_and_tak
     let console = Console::start(&world);
     let browser = Browser::open(&console).await;
     browser.allow_clipboard(&console).await;
-    // 1. Scopes and a life.
+    // 1. Select scopes and a lifetime.
     browser.click("#new").await;
     browser.fill("#name", "web").await;
     browser.click("#scopes input[value='chat']").await;
@@ -41,7 +41,7 @@ async fn a_person_picks_scopes_and_a_life_generates_both_sees_the_expiry_and_tak
             &format!("created AcsToken {namespace}/web"),
         ],
     );
-    // 3. See the identity and the expiry.
+    // 3. Check the identity and the expiry.
     let token = world.ready("web").await;
     let status = token.status.unwrap();
     let seen = browser.see("#detail", "TokenIssued").await;
@@ -59,7 +59,7 @@ async fn a_person_picks_scopes_and_a_life_generates_both_sees_the_expiry_and_tak
             "(in 11h 5",
         ],
     );
-    // 4. Take the token.
+    // 4. Copy the token.
     let held = world.live_token("web", &[]).await;
     assert!(
         !contains(&browser, &held).await,
@@ -97,7 +97,7 @@ async fn a_token_for_an_identity_that_exists_and_an_identity_without_a_token() {
     browser.see("#detail h2", "alice-bot").await;
     let token = world.ready("alice-bot").await;
     assert_eq!(token.identity_name(), Some("alice"));
-    // Without scopes there is no token.
+    // Without scopes no token is created.
     browser.click("#new").await;
     browser.fill("#name", "bob").await;
     let line = format!("kubectl acs create bob --namespace={}", world.namespace);
@@ -167,7 +167,7 @@ async fn scopes_that_the_connections_policy_does_not_allow_are_greyed_out() {
         .await;
 }
 
-/// Whether the page holds a token anywhere in its elements.
+/// Whether any element of the page contains a token.
 async fn contains(browser: &Browser, token: &str) -> bool {
     let page = browser.eval("document.documentElement.outerHTML").await;
     let page = page.as_str().unwrap();

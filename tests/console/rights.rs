@@ -1,4 +1,4 @@
-//! Everything goes through the kubeconfig's user: what he may not do is greyed out.
+//! The console has the rights of the kubeconfig's user: forbidden actions are disabled.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::{
     support::{kubernetes::root, world::World},
 };
 
-/// The kubeconfig of a `ServiceAccount` with these rules.
+/// Returns the kubeconfig of a `ServiceAccount` with these rules.
 fn member(world: &World, name: &str, rules: &str) -> PathBuf {
     world.apply(&format!(
         "{{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {{name: {name}}}, rules: [{rules}]}}"
@@ -19,7 +19,7 @@ fn member(world: &World, name: &str, rules: &str) -> PathBuf {
     bound(world, name)
 }
 
-/// The kubeconfig of a `ServiceAccount` with the Role of its name.
+/// Returns the kubeconfig of a `ServiceAccount` with the Role of the same name.
 fn bound(world: &World, name: &str) -> PathBuf {
     world.apply(&format!(
         "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}}}}}\n---\n\
@@ -77,7 +77,7 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
     browser
         .holds("!document.querySelector('dialog[open]') && !document.querySelector('#secret')")
         .await;
-    // The YAML is there all the same: somebody else may commit it.
+    // The YAML is still shown, because somebody else may commit it.
     browser.click("#new").await;
     browser.click("#scopes input[value='chat']").await;
     browser.see("#create-plan", "kind: AcsToken").await;
@@ -87,7 +87,7 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
         .holds("document.querySelector('#create-do').getAttribute('aria-disabled') === 'true'")
         .await;
     drop(browser);
-    // Nor does the API server, or the console, take it from who asks directly.
+    // A direct request is refused, too, by the API server and by the console.
     let console = Console::start_as(&world, &reader);
     let cookie = console.enter().await;
     let action = json!({"verb": "renew", "namespace": namespace, "name": "web"});
@@ -145,7 +145,7 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
             "ask an administrator for the permissions in docs/kubectl-acs.md",
         ],
     );
-    // All namespaces are more than he may see; without -n the console begins with his own.
+    // The user may not see all namespaces; without -n the console starts with the user's own.
     browser.clear("#namespace").await;
     browser
         .see(

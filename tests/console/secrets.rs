@@ -1,4 +1,4 @@
-//! A token is nowhere but in the answer to a person's click, and not for long.
+//! A token is only in the answer to a user's click, and only for a short time.
 
 use reqwest::Method;
 use serde_json::json;
@@ -65,7 +65,7 @@ async fn no_data_of_the_page_holds_a_token_or_a_key_but_the_one_answer_that_was_
         shown.text().await.unwrap(),
         json!({"token": token}).to_string()
     );
-    // Only what an AcsToken holds is shown, and only to a POST.
+    // Only the token of an AcsToken is returned, and only to a POST.
     let wanted = json!({"namespace": namespace, "token": "default-acs"});
     let other = console.post(&cookie, "/api/token", &wanted).await;
     assert_eq!(other.status(), 404);
@@ -122,7 +122,7 @@ async fn a_token_is_cleared_when_the_person_hides_it_or_looks_elsewhere() {
             }
             "another" => browser.choose(&key("bot")).await,
             _ => {
-                // As when a person goes to another tab.
+                // As if the user switched to another tab.
                 let hidden = "(Object.defineProperty(document, 'hidden', {value: true, configurable: true}), document.dispatchEvent(new Event('visibilitychange')))";
                 browser.eval(hidden).await;
                 browser.see("#link", "paused").await;

@@ -1,4 +1,4 @@
-//! Who of a tenant may exchange tokens: kept, listed, replaced, removed.
+//! Assignments: created, listed, replaced and removed.
 
 use serde_json::json;
 
@@ -71,7 +71,7 @@ async fn assignments_of_entra_users_are_listed_and_changed_together() {
     let mut update = service.call("PATCH", path, &json!({"a": one, "b": one}).to_string());
     update.content_type = Some("application/merge-patch+json");
     assert_eq!(update.send().await.status, 204);
-    // All or none.
+    // Either all changes are made or none.
     let reply = service
         .call("PATCH", path, &json!({"a": null, "c": {}}).to_string())
         .send()

@@ -1,5 +1,5 @@
-//! A client that sends exactly the bytes that a test wants, and signs as the API reference says: not with
-//! the code of our own client.
+//! Client that sends exactly the bytes that a test gives it and signs as the API reference says,
+//! without code of the project's own client.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +18,19 @@ use tokio::{
 
 use crate::support::{PATIENCE, emulator::Emulator};
 
-/// The version that every released client speaks.
+/// API version that every released client supports.
 pub const VERSION: &str = "2023-10-01";
-/// The version with custom ids.
+/// API version with custom ids.
 pub const PREVIEW: &str = "2025-03-02-preview";
 
-/// A request before it is signed.
+/// Request before it is signed.
 #[derive(Clone, Debug)]
 pub struct Call {
     address: String,
     pub key: String,
     pub method: String,
     pub target: String,
-    /// The `Host` header, sent and signed.
+    /// `Host` header, sent and signed.
     pub host: String,
     /// `x-ms-date` or `date`.
     pub date_header: &'static str,
@@ -40,7 +40,7 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
 }
 
-/// An answer.
+/// Answer of the emulator.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -48,19 +48,19 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// `host:port` of an emulator.
+/// Returns `host:port` of an emulator.
 pub fn address(emulator: &Emulator) -> String {
     emulator.url.strip_prefix("http://").unwrap().to_owned()
 }
 
-/// A time as HTTP has it, off by some.
+/// Returns the time with an offset, in the format of HTTP.
 pub fn date(offset: SignedDuration) -> String {
     let at = Timestamp::now() + offset;
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 impl Call {
-    /// A request that is fine.
+    /// Returns a valid request.
     pub fn new(emulator: &Emulator, method: &str, target: &str, body: impl Into<Vec<u8>>) -> Self {
         Self {
             address: address(emulator),
@@ -76,7 +76,7 @@ impl Call {
         }
     }
 
-    /// The headers that sign it.
+    /// Returns the headers that sign the request.
     pub fn sign(&mut self) {
         let hash = STANDARD.encode(digest(&SHA256, &self.body));
         let (method, target, host, date) = (&self.method, &self.target, &self.host, &self.date);
@@ -95,7 +95,7 @@ impl Call {
         }
     }
 
-    /// The bytes of the request, with the headers that it has.
+    /// Returns the bytes of the request, with its current headers.
     pub fn bytes(&self) -> Vec<u8> {
         let mut lines = vec![
             format!("{} {} HTTP/1.1", self.method, self.target),
@@ -111,13 +111,13 @@ impl Call {
         [head.as_bytes(), &self.body].concat()
     }
 
-    /// Signs and sends it.
+    /// Signs and sends the request.
     pub async fn send(mut self) -> Reply {
         self.sign();
         self.send_as_it_is().await
     }
 
-    /// Sends it with the headers that it has.
+    /// Sends the request with its current headers.
     pub async fn send_as_it_is(self) -> Reply {
         let bytes = self.bytes();
         exchange(&self.address, &bytes)
@@ -125,17 +125,17 @@ impl Call {
             .unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(&bytes)))
     }
 
-    /// Signs and sends it. None if the connection ends without an answer.
+    /// Signs and sends the request. Returns `None` if the connection ends without an answer.
     pub async fn try_send(mut self) -> Option<Reply> {
         self.sign();
         exchange(&self.address, &self.bytes()).await
     }
 }
 
-/// Sends bytes, and reads until the connection ends. None if no answer came.
+/// Sends bytes and reads until the connection ends. Returns `None` if no answer arrives.
 pub async fn exchange(address: &str, bytes: &[u8]) -> Option<Reply> {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    // It may answer, and close, before it has all.
+    // The emulator may answer and close before it has received everything.
     let _ = stream.write_all(bytes).await;
     read(&mut stream).await
 }
@@ -143,13 +143,13 @@ pub async fn exchange(address: &str, bytes: &[u8]) -> Option<Reply> {
 /// Reads until the connection ends.
 pub async fn read(stream: &mut TcpStream) -> Option<Reply> {
     let mut read = Vec::new();
-    // A reset after the answer is as good as an end.
+    // A reset after the answer is equivalent to a close.
     let ended = timeout(PATIENCE, stream.read_to_end(&mut read)).await;
     assert!(ended.is_ok(), "the connection hangs");
     (!read.is_empty()).then(|| parse(&read))
 }
 
-/// Reads an answer.
+/// Parses an answer.
 pub fn parse(bytes: &[u8]) -> Reply {
     let end = bytes.windows(4).position(|it| it == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no HTTP: {}", String::from_utf8_lossy(bytes)));
@@ -167,18 +167,18 @@ pub fn parse(bytes: &[u8]) -> Reply {
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// A header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The code of a refusal, which has to be in the service's envelope.
+    /// Returns the code of a refusal, which must have the error envelope of ACS.
     pub fn code(&self) -> String {
         let body = self.json();
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
@@ -187,7 +187,7 @@ impl Reply {
         code.unwrap_or_else(|| panic!("no code: {body}")).to_owned()
     }
 
-    /// Status, code, message and target of a refusal.
+    /// Returns status, code, message and target of a refusal.
     pub fn refusal(&self) -> (u16, String, String, Option<String>) {
         let error = &self.json()["error"];
         let text = |name: &str| error[name].as_str().map(str::to_owned);
@@ -200,14 +200,14 @@ impl Reply {
     }
 }
 
-/// What tests ask of the service all the time.
+/// Common requests.
 pub struct Service<'a> {
     pub emulator: &'a Emulator,
     pub version: &'a str,
 }
 
 impl<'a> Service<'a> {
-    /// The usual version.
+    /// API version of the requests.
     pub fn new(emulator: &'a Emulator) -> Self {
         Self {
             emulator,
@@ -215,51 +215,51 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// A request to a path.
+    /// Returns a request to a path.
     pub fn call(&self, method: &str, path: &str, body: &str) -> Call {
         let target = format!("{path}?api-version={}", self.version);
         Call::new(self.emulator, method, &target, body)
     }
 
-    /// `POST /identities`.
+    /// Sends `POST /identities`.
     pub async fn create(&self, body: &str) -> Reply {
         self.call("POST", "/identities", body).send().await
     }
 
-    /// A new identity's id.
+    /// Creates an identity and returns its id.
     pub async fn identity(&self) -> String {
         let reply = self.create("").await;
         assert_eq!(reply.status, 201, "{reply:?}");
         reply.json()["identity"]["id"].as_str().unwrap().to_owned()
     }
 
-    /// An issue.
+    /// Issues a token.
     pub async fn issue(&self, id: &str, body: &str) -> Reply {
         let path = format!("/identities/{id}/:issueAccessToken");
         self.call("POST", &path, body).send().await
     }
 
-    /// A new token's text.
+    /// Issues a token and returns its text.
     pub async fn token(&self, id: &str) -> String {
         let reply = self.issue(id, r#"{"scopes":["chat"]}"#).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         reply.json()["token"].as_str().unwrap().to_owned()
     }
 
-    /// A revocation.
+    /// Revokes the tokens of an identity.
     pub async fn revoke(&self, id: &str) -> Reply {
         let path = format!("/identities/{id}/:revokeAccessTokens");
         self.call("POST", &path, "").send().await
     }
 
-    /// A deletion.
+    /// Deletes an identity.
     pub async fn delete(&self, id: &str) -> Reply {
         self.call("DELETE", &format!("/identities/{id}"), "")
             .send()
             .await
     }
 
-    /// What a client with this token is told: None = it is good, else the reason.
+    /// Returns why a token is invalid, or `None` if it is valid.
     pub async fn reason(&self, token: &str) -> Option<String> {
         let check = self.emulator.check(token).await;
         assert_eq!(check.valid, check.reason.is_none(), "{check:?}");
@@ -267,7 +267,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Changes settings, and leaves the others.
+/// Changes some settings.
 pub async fn set(emulator: &Emulator, settings: Value) {
     emulator
         .send(reqwest::Method::PATCH, "settings", Some(settings))

@@ -1,4 +1,4 @@
-//! What was answered is kept.
+//! State on disk: answered changes survive a restart.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 
@@ -54,7 +54,7 @@ async fn two_thousand_identities_under_load_survive_a_kill_to_the_last_one_that_
     let before = everything(&emulator).await;
     assert_eq!(before[0].as_array().unwrap().len(), IDENTITIES);
 
-    // More of it, so that the kill comes in the middle of something.
+    // Further requests, so that the kill interrupts some of them.
     let answered = std::sync::Mutex::new(Vec::new());
     {
         let load = stream::iter(0..).for_each_concurrent(16, |_| async {
@@ -87,7 +87,7 @@ async fn two_thousand_identities_under_load_survive_a_kill_to_the_last_one_that_
     for id in answered.into_inner().unwrap() {
         assert!(ids.contains(&id), "{id} was answered and is lost");
     }
-    // And it goes on where it was.
+    // The emulator continues with the same state.
     let service = Service::new(&emulator);
     for (number, (id, token)) in made.iter().enumerate().step_by(50) {
         let reason = service.reason(token).await;

@@ -1,4 +1,4 @@
-//! The stand-in of Entra ID and of the machines' token endpoints, byte by byte.
+//! Emulated Entra ID and token endpoints of Azure machines.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ fn form(fields: &[(&str, &str)]) -> String {
         .finish()
 }
 
-/// The fields of a request that is fine, with others in place of its own or beside them.
+/// Returns the fields of a valid request, with fields replaced or added.
 fn fields<'a>(other: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut fields = vec![
         ("grant_type", "client_credentials"),
@@ -128,7 +128,7 @@ async fn a_secret_brings_a_token_that_the_data_plane_takes() {
         (&json!(AUDIENCE), &json!(CLIENT))
     );
     assert_eq!(create(&emulator, &token).await.status, 201);
-    // Of the same claims, but signed by nobody.
+    // Same claims, without a signature.
     let (input, _) = token.rsplit_once('.').unwrap();
     let forged = format!("{input}.c2lnbmF0dXJl");
     assert_eq!(create(&emulator, &forged).await.status, 401);

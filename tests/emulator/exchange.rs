@@ -1,4 +1,4 @@
-//! Tokens of Entra ID users for tokens of the service.
+//! Exchange of Entra ID users' tokens for ACS tokens.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ use crate::{
     },
 };
 
-/// The body of a Teams exchange that is fine.
+/// Body of a valid Teams exchange.
 pub fn body() -> Value {
     json!({"token": entra_token(&json!({})), "appId": APPLICATION, "userId": USER})
 }
 
-/// A Teams exchange.
+/// Exchanges the token of a Teams user.
 pub async fn teams(emulator: &Emulator, version: &str, body: &Value) -> Reply {
     let service = Service { emulator, version };
     let path = "/teamsUser/:exchangeAccessToken";
@@ -35,11 +35,11 @@ async fn a_teams_user_gets_a_token_that_ends_with_the_one_that_was_brought() {
     let check = emulator.check(answer["token"].as_str().unwrap()).await;
     assert!(check.valid);
     assert_eq!(check.identity_id, Some(format!("8:orgid:{USER}")));
-    // Version 2 tokens name the application otherwise.
+    // Version 2 tokens have the application in another claim.
     let token = entra_token(&json!({"appid": null, "azp": APPLICATION}));
     let body = json!({"token": token, "appId": APPLICATION, "userId": USER.to_uppercase()});
     assert_eq!(teams(&emulator, VERSION, &body).await.status, 200);
-    // Before 2022-06-01 there was nothing but the token.
+    // Before 2022-06-01 the body had only the token.
     let body = json!({ "token": token });
     assert_eq!(
         teams(&emulator, "2021-10-31-preview", &body).await.status,

@@ -1,4 +1,4 @@
-//! Faults on demand.
+//! Injected faults.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ async fn a_status_comes_in_every_shape() {
         );
     }
     assert!(emulator.identities().await.is_empty());
-    // A length of time goes out as a date by the service's clock.
+    // A duration is sent as a date, computed from the emulator's clock.
     let clock = json!({"offset": "3h"});
     emulator
         .send(reqwest::Method::PUT, "clock", Some(clock))
@@ -151,7 +151,7 @@ async fn a_share_of_requests_can_be_hit() {
     for _ in 0..200 {
         hits += u32::from(service.create("").await.status == 500);
     }
-    // One run in 10^13 falls outside.
+    // One run in 10^13 is outside these bounds.
     assert!((50..=150).contains(&hits), "{hits} of 200");
     let all = json!([{"operation": "*", "effect": "status", "status": 500, "probability": 1}]);
     emulator.faults(all).await;
@@ -183,7 +183,7 @@ async fn after_means_that_the_state_did_change_and_before_that_it_did_not() {
     let requests = emulator.requests().await;
     let statuses: Vec<_> = requests.iter().map(|it| it.status).collect();
     assert_eq!(statuses, [None, None, Some(503), Some(503)]);
-    // What was made is told although nobody heard of it.
+    // The journal has the created object although the client got no answer.
     let told = requests[1].identity_id.clone();
     assert_eq!(told, Some(emulator.identities().await[0].id.clone()));
 }
@@ -221,7 +221,7 @@ async fn a_late_answer_is_late_and_a_hanging_one_never_comes() {
         .await;
     let hanging = service.call("POST", "/identities", "").try_send();
     tokio::pin!(hanging);
-    // It is in the journal and in the state while it hangs.
+    // While the answer hangs, the journal and the state already have the change.
     let seen = eventually("the hanging request is noted", || async {
         (emulator.identities().await.len() == 3).then_some(())
     });
@@ -235,7 +235,7 @@ async fn a_late_answer_is_late_and_a_hanging_one_never_comes() {
             .await
             .is_err()
     );
-    // Others are served meanwhile.
+    // Other requests are served meanwhile.
     assert_eq!(service.create("").await.status, 201);
 }
 

@@ -1,4 +1,4 @@
-//! Garbage of any kind is told off in the service's envelope: never a 5xx, a hang or a panic.
+//! Malformed input of any kind gets the error envelope of ACS, never a 5xx, a hang or a panic.
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
@@ -7,14 +7,14 @@ use crate::{
     support::emulator::Emulator,
 };
 
-/// Nothing in the output that a panic would leave there, and it still works.
+/// Asserts that the emulator has not panicked and still works.
 async fn is_well(emulator: &Emulator) {
     assert_eq!(Service::new(emulator).create("").await.status, 201);
     let output = emulator.process.output();
     assert!(!output.contains("panicked"), "{output}");
 }
 
-/// Numbers that look random; the same in each run.
+/// Pseudorandom numbers, the same in each run.
 fn noise(seed: u64) -> impl Iterator<Item = u8> {
     let mut state = seed;
     std::iter::from_fn(move || {
@@ -99,7 +99,7 @@ async fn what_is_too_long_is_told_as_such() {
         let mut call = Service::new(&emulator).call("POST", "/identities", &body);
         call.sign();
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        // Many clients look for no answer where they could not send all.
+        // Many clients do not read the answer unless they could send the whole request.
         stream.write_all(&call.bytes()).await.unwrap();
         let reply = read(&mut stream).await.unwrap();
         assert_eq!(
@@ -107,7 +107,7 @@ async fn what_is_too_long_is_told_as_such() {
             (413, "RequestBodyTooLarge".to_owned())
         );
     }
-    // One that is longer than anybody would wait for is refused by its head alone.
+    // A body of an excessive length is refused as soon as its headers are read.
     let head = "POST /identities HTTP/1.1\r\nhost: a\r\ncontent-length: 9999999999\r\n\r\n";
     let reply = exchange(&address, head.as_bytes()).await.unwrap();
     assert_eq!(reply.code(), "RequestBodyTooLarge");
@@ -177,7 +177,7 @@ async fn bodies_that_are_no_json_objects_are_refused() {
             let reply = Call::new(&emulator, method, &target, body.clone())
                 .send_as_it_is()
                 .await;
-            // An empty list of faults is one.
+            // An empty list of faults is valid.
             if !(path == "faults" && body == b"[]") {
                 assert_eq!(reply.status, 400, "{path}");
                 reply.code();
@@ -253,7 +253,7 @@ async fn content_types_other_than_json_are_refused() {
         call.content_type = content_type;
         let reply = call.send().await;
         assert_eq!(reply.status, status, "{content_type:?} {reply:?}");
-        // Where there is no body, there is no type to look at.
+        // Without a body, the content type is not checked.
         let mut call = Service::new(&emulator).call("POST", "/identities", "");
         call.content_type = content_type;
         assert_eq!(call.send().await.status, 201);
@@ -357,7 +357,7 @@ async fn connections_are_bounded_and_those_that_say_nothing_do_not_keep_others_o
         silent.push(TcpStream::connect(address(&emulator)).await.unwrap());
     }
     is_well(&emulator).await;
-    // That one had to wait for the place of another.
+    // The check had to wait until the emulator closed a silent connection.
     let first = silent.swap_remove(0).into_std().unwrap();
     let end = std::io::Read::read(&mut &first, &mut [0]);
     assert_eq!(end.unwrap(), 0);

@@ -122,7 +122,7 @@ async fn a_custom_id_finds_its_identity_again_and_only_in_the_preview() {
 
     let other = preview.create(r#"{"customId":"bob"}"#).await.json();
     assert_ne!(other["identity"]["id"], id);
-    // A stable version doesn't know the field, nor tells it.
+    // A stable version neither reads nor returns the field.
     let stable = Service::new(&emulator).create(body).await.json();
     assert_ne!(stable["identity"]["id"], id);
     assert_eq!(stable["identity"]["customId"], Value::Null);

@@ -1,4 +1,4 @@
-//! What the emulator must not know.
+//! Rules for the emulator's source files: no import of Kubernetes or of the client, no long file.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The emulator as its clients meet it: the real program, raw sockets, and the official Python client.
-//! Every name is a sentence.
+//! Tests of the emulator program, over raw sockets and with the official Python client. The names
+//! of the tests are sentences.
 
 #![allow(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Flags, output and ends of the program.
+//! Flags, output and exit of the program.
 
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,7 @@ fn program() -> Command {
     command
 }
 
-/// What it says when it can't start.
+/// Returns what the program prints if it cannot start.
 pub fn fails(arguments: &[&str]) -> String {
     let ports = ["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"];
     let given = ports.chunks(2).filter(|it| !arguments.contains(&it[0]));
@@ -217,7 +217,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
     tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes[..bytes.len() - 1])
         .await
         .unwrap();
-    // Another one has been accepted after it, so it has been too.
+    // A later connection has been accepted, so this one has been, too.
     Service::new(&emulator).identity().await;
     let mut process = emulator.process;
     let id = process.id().to_string();
@@ -247,7 +247,7 @@ fn nobody_reading_its_output_is_no_reason_to_end() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    // By then it is ready for signals.
+    // The program now handles signals.
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     while !dir.path().join("state.jsonl").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended");

@@ -1,4 +1,4 @@
-//! Every refusal that was seen on the wire (API reference 8.2), and those that only the emulator has.
+//! Refusals that ACS has been seen to send (API reference 8.2), and those of the emulator alone.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The official Python client, over TLS, as a program of its own.
+//! Official Python client, over TLS, as a separate program.
 
 use std::{
     env, fs,
@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::support::emulator::Emulator;
 
-/// Runs a command; its output, or the end of the test with a hint.
+/// Runs a command and returns its output. If it fails, the test fails with a hint.
 fn run(command: &mut Command, hint: &str) -> String {
     let output = command
         .output()
@@ -25,7 +25,7 @@ fn run(command: &mut Command, hint: &str) -> String {
     said
 }
 
-/// A Python with the official client, made once per set of requirements and kept outside the clone.
+/// Python with the official client, installed once per set of requirements, outside the clone.
 fn python(sdk: &Path) -> PathBuf {
     let requirements = sdk.join("requirements.txt");
     let text = fs::read(&requirements).unwrap();
@@ -41,7 +41,7 @@ fn python(sdk: &Path) -> PathBuf {
     );
     let cache = cache.join("acs-identity-operator");
     fs::create_dir_all(&cache).unwrap();
-    // Other runs of this test may be at it.
+    // Other runs of this test may install it at the same time.
     let lock = fs::File::create(cache.join("python.lock")).unwrap();
     lock.lock().unwrap();
     let made = cache.join(format!("python-{name}"));
@@ -104,7 +104,7 @@ async fn the_official_python_sdk_notices_nothing_sync_and_aio() {
         .unwrap()
         .strip_prefix("endpoint=")
         .unwrap();
-    // With a slash at its end the client signs another host than it calls.
+    // If the endpoint ends with a slash, the client signs a host other than the one that it calls.
     let endpoint = endpoint.trim_end_matches('/').to_owned();
     let ca = find("ca-file: ");
     let said = run(

@@ -1,5 +1,5 @@
-//! Every switch, in all its positions. (`revocationDelay`, `revokeHitsSameSecond`: tokens; `clockSkew`:
-//! signatures; `apiVersions`: versions.)
+//! All values of every setting. (Elsewhere: `revocationDelay`, `revokeHitsSameSecond` in tokens,
+//! `clockSkew` in signatures, `apiVersions` in versions.)
 
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::{
     support::{emulator::Emulator, user_token::entra_token},
 };
 
-/// Status and code; the code is empty where there is no envelope.
+/// Returns status and code; the code is empty if there is no envelope.
 fn said(reply: &Reply) -> (u16, String) {
     let envelope = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
     (
@@ -42,7 +42,7 @@ async fn every_switch_has_a_default_is_echoed_and_survives_a_round_trip() {
         (&put["unknownIdentity"], &put["clockSkew"]),
         (&json!("notOwned"), &json!("1m"))
     );
-    // A PATCH leaves the others, a PUT doesn't.
+    // A PATCH keeps the other settings, a PUT resets them.
     set(&emulator, json!({"limits": "published"})).await;
     let got = emulator.send(reqwest::Method::GET, "settings", None).await;
     assert_eq!(
@@ -428,7 +428,7 @@ async fn custom_ids_are_compared_and_checked_as_the_switches_say() {
     let alice = id(create("alice".to_owned()).await);
     assert_ne!(id(create("Alice".to_owned()).await), alice);
     set(&emulator, json!({"customIdIgnoresCase": true})).await;
-    // The newest of those that now are the same.
+    // The newest of the identities whose custom ids are now equal.
     assert_eq!(
         id(create("ALICE".to_owned()).await),
         id(create("Alice".to_owned()).await)
@@ -538,7 +538,7 @@ async fn the_published_limits_hold_when_they_are_asked_for() {
     let service = Service::new(&emulator);
     let id = service.identity().await;
     set(&emulator, json!({"limits": "published"})).await;
-    // Side by side: the window is one of 30 s.
+    // In parallel, because the window is 30 s long.
     let revokes = futures::stream::iter(0..500).map(|_| service.revoke(&id));
     let replies: Vec<_> = revokes.buffer_unordered(32).collect().await;
     assert!(replies.iter().all(|it| it.status == 204));
@@ -562,7 +562,7 @@ async fn the_published_limits_hold_when_they_are_asked_for() {
             "{switch} {reply:?}"
         );
     }
-    // Each operation has its own.
+    // Each operation has its own limit.
     assert_eq!(service.create("").await.status, 201);
     set(&emulator, json!({"limits": "off"})).await;
     assert_eq!(service.revoke(&id).await.status, 204);

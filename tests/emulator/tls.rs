@@ -1,4 +1,4 @@
-//! TLS by the emulator's own authority.
+//! TLS with the emulator's own certificate authority.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Tokens: what they say, and how long they are good (API reference 5).
+//! Claims and validity of tokens (API reference 5).
 
 use std::collections::BTreeSet;
 
@@ -123,7 +123,7 @@ async fn a_revocation_spreads_in_the_time_that_the_setting_says() {
     let token = service.token(&id).await;
     service.revoke(&id).await;
     assert_eq!(service.reason(&token).await, None);
-    // A quarter of an hour later, by the service's clock.
+    // 15 minutes later, by the emulator's clock.
     for (offset, reason) in [
         ("14m", None),
         ("16m", Some("revoked")),
@@ -157,7 +157,7 @@ async fn a_revocation_may_hit_tokens_of_its_own_second() {
     let service = Service::new(&emulator);
     set(&emulator, json!({"revokeHitsSameSecond": true})).await;
     let id = service.identity().await;
-    // A revocation and an issue of one second: at most a few tries.
+    // A revocation and an issue in the same second, which takes a few tries at most.
     let hit = eventually("both in one second", || async {
         let revoked = service.revoke(&id).await;
         let token = service.issue(&id, r#"{"scopes":["chat"]}"#).await;
@@ -238,7 +238,7 @@ async fn what_is_no_token_of_this_service_is_told() {
         let reason = service.reason(wrong).await;
         assert_eq!(reason.as_deref(), Some("notOfThisService"), "{wrong}");
     }
-    // One that is, from before everything was forgotten.
+    // A token of the time before the state was reset.
     emulator.send(reqwest::Method::POST, "reset", None).await;
     assert_eq!(service.reason(&token).await.as_deref(), Some("unknown"));
 }

@@ -1,4 +1,4 @@
-//! What each API version has (API reference 2.1).
+//! Features of each API version (API reference 2.1).
 
 use serde_json::json;
 
@@ -49,7 +49,7 @@ async fn each_version_has_what_it_brought_and_no_more() {
                 "{version} {scope}"
             );
         }
-        // A version that doesn't know the field doesn't look at it.
+        // A version without the field ignores it.
         let body = r#"{"scopes":["chat"],"expiresInMinutes":1}"#;
         assert_eq!(
             fine(service.issue(&id, body).await),

@@ -20,7 +20,7 @@ async fn renew_issues_a_new_token_and_leaves_the_former_alive() {
     assert_ne!(second, first);
     assert!(world.emulator.check(first).await.valid);
     assert!(world.emulator.check(&second).await.valid);
-    // Each call is a new request, and one request is one token.
+    // Each call is a new request, and each request issues one token.
     acs(&world, &["renew", "web"]).fine();
     world.settled().await;
     assert_eq!(world.issued().await, 3);

@@ -1,4 +1,4 @@
-//! `create` and `delete`: as `az communication user-identity user create` and `user delete`.
+//! `create` and `delete`, like `az communication user-identity user create` and `user delete`.
 
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
@@ -104,7 +104,7 @@ async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
     )
     .fine();
     acs(&world, &["issue", "bob", "--scope", "chat"]).fine();
-    // Nobody can be asked: nothing is done.
+    // Without a terminal nobody can confirm, so nothing is done.
     let error = acs(&world, &["delete", "web"]).failed(2);
     says(
         &error,
@@ -142,7 +142,7 @@ async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
         );
         assert!(world.api::<Secret>().get_opt(name).await.unwrap().is_none());
     }
-    // Others keep what they have.
+    // The objects of other users are unchanged.
     let token = world.ready("bob").await;
     assert_eq!(token.metadata.deletion_timestamp, None);
     world.live_token("bob", &[]).await;

@@ -1,4 +1,4 @@
-//! docs/kubectl-acs.md tells the truth.
+//! docs/kubectl-acs.md matches the program.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn page() -> String {
     fs::read_to_string(root("docs/kubectl-acs.md")).expect("the page")
 }
 
-/// The first cells of the rows of the table under a heading.
+/// Returns the first cell of each row of the table under a heading.
 fn first_cells(heading: &str) -> Vec<String> {
     let page = page();
     let section = page

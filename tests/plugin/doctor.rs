@@ -1,4 +1,4 @@
-//! `doctor`: what is missing, in one look.
+//! `doctor` reports everything that is missing.
 
 use crate::{
     lives::start_leader,

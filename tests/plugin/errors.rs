@@ -1,4 +1,4 @@
-//! Every failure is a sentence that says what to do, and an exit code of its own.
+//! Errors: each has a message that says what to do, and its own exit code.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ async fn a_context_that_is_not_there() {
 #[tokio::test]
 async fn nobody_answers() {
     let world = World::bare(&[], &[]).await;
-    // A port that was free a moment ago.
+    // A port on which nothing listens.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,4 +1,4 @@
-//! `exchange`: as `az communication user-identity token get-for-teams-user`.
+//! `exchange`, like `az communication user-identity token get-for-teams-user`.
 
 use acs_identity_operator::crd::{AcsConnection, AcsToken};
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Exchanges `entra`, which it reads from stdin.
+/// Runs `exchange` with the Entra token `entra` on stdin.
 pub fn exchange(world: &World, entra: &str, arguments: &[&str]) -> Said {
     let mut command = program(&world.cluster.kubeconfig);
     command
@@ -65,7 +65,7 @@ async fn it_exchanges_an_entra_token_and_prints_what_az_prints() {
     );
     let kept = world.secret_value("bob-entra", "token").await;
     assert_eq!(kept.as_deref(), Some(entra.as_str()));
-    // It goes with the AcsToken.
+    // Kubernetes deletes it together with the AcsToken.
     let token = world.api::<AcsToken>().get("bob").await.unwrap();
     let kept = world.api::<Secret>().get("bob-entra").await.unwrap();
     let owner = &kept.metadata.owner_references.unwrap()[0];
@@ -137,7 +137,7 @@ async fn a_dry_run_prints_what_to_commit_which_is_not_the_entra_token() {
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: bob-entra}}\nstringData: {{token: \"{entra}\"}}\n"
     ));
     world.ready("bob").await;
-    // It needs neither a cluster nor the Entra token, but says what is wrong with one.
+    // A dry run needs neither a cluster nor the Entra token, but checks a token that it gets.
     let nowhere = |arguments: &[&str]| {
         let mut command = program("/nonexistent".as_ref());
         command.args(["exchange", "bob", "--dry-run", "--client", APPLICATION]);
@@ -176,7 +176,7 @@ async fn wrong_input_says_what_is_right_and_nothing_is_made() {
         assert!(entra.is_empty() || !error.contains(&entra), "{error}");
     }
     let entra = entra_token(&json!({}));
-    // Options that took each other's place must not quote the token.
+    // If options are mixed up, the error must not quote the token.
     let run = |token: &str, user: &str, client: &str| {
         let given = ["exchange", "--aad-token", token, "--aad-user", user];
         acs(&world, &[&given[..], &["--client", client]].concat()).failed(2)

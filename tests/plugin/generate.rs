@@ -1,4 +1,4 @@
-//! `generate`: lines become the YAML of a GitOps repository.
+//! `generate` turns lines into the YAML of a GitOps repository.
 
 use acs_identity_operator::crd::AcsToken;
 use kube::{ResourceExt as _, api::ListParams};
@@ -8,7 +8,7 @@ use crate::{
     support::world::World,
 };
 
-/// Runs it without a cluster.
+/// Runs `generate` without a cluster.
 fn generate(arguments: &[&str], lines: &str) -> Said {
     let mut command = program("/nonexistent".as_ref());
     feed(command.arg("generate").args(arguments), lines)

@@ -1,4 +1,4 @@
-//! `inspect`: what a token says, never the token itself.
+//! `inspect` shows the claims of a token, never the token itself.
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn it_shows_the_claims_and_not_the_token() {
     for part in bytes.split('.') {
         assert!(!text.contains(part), "it shows a part of the token");
     }
-    // By the Secret's name as well, and for machines.
+    // By the name of the Secret, and as JSON.
     let json = acs(&world, &["inspect", "web-acs", "-o", "json"]).json();
     assert_eq!(json["claims"]["acsScope"], "chat,voip");
     assert_eq!(json["identityId"], id.as_str());

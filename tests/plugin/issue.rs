@@ -1,4 +1,4 @@
-//! `issue`: as `az communication user-identity token issue`.
+//! `issue`, like `az communication user-identity token issue`.
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use kube::api::ListParams;
@@ -152,11 +152,11 @@ async fn a_dry_run_prints_what_to_commit_and_makes_nothing() {
         ],
     );
     assert_eq!(names(&world).await, (vec![], vec![]));
-    // What is printed is what is made.
+    // The command creates exactly what it prints.
     world.apply(&yaml);
     world.ready("web").await;
     world.live_token("web-acs", &[]).await;
-    // A dry run needs no cluster, and no namespace is written that was not asked for.
+    // A dry run needs no cluster, and prints a namespace only if a flag sets one.
     let mut command = program("/nonexistent".as_ref());
     let yaml = end(command.args(arguments)).fine();
     assert!(!yaml.contains("namespace"), "{yaml}");

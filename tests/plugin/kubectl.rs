@@ -1,4 +1,4 @@
-//! kubectl finds the program, and completes what a person types.
+//! kubectl finds the plugin and completes its arguments.
 
 use std::{os::unix::fs::symlink, process::Command};
 
@@ -7,7 +7,7 @@ use crate::{
     support::world::World,
 };
 
-/// A shell, or another program, that finds kubectl and the plugin as installed.
+/// Returns a command that finds kubectl and the plugin on its path.
 fn with_plugin(world: &World, name: &str) -> (tempfile::TempDir, Command) {
     let folder = tempfile::tempdir().expect("a folder");
     let binary = env!("CARGO_BIN_EXE_kubectl-acs");
@@ -64,7 +64,7 @@ async fn kubectl_completes_commands_options_and_names_in_the_cluster() {
     world.identity("bob", "");
     world.token("alice-web", "alice", "scopes: [chat]");
     let namespace = &world.namespace;
-    // What kubectl's script for a shell asks, word by word.
+    // Calls kubectl as its completion script does.
     let completes = |words: &str| bash(&world, &format!("kubectl __complete acs {words}")).fine();
     says(
         &completes("''"),

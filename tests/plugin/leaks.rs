@@ -1,4 +1,4 @@
-//! A token is on no output but the one that a person asked for it (C2).
+//! A token appears only in the output of the command that prints it (C2).
 
 use serde_json::json;
 
@@ -50,7 +50,7 @@ async fn only_issue_and_show_token_print_a_token_and_only_on_stdout() {
             &["inspect", "default-acs", "--key", "connectionString"],
         ),
     );
-    // A token without its signature is no JWT: what is left of it must not be quoted.
+    // A token without its signature is no JWT; the rest of it must not be quoted either.
     let cut = token.rsplit_once('.').unwrap().0.replace('.', "");
     world.apply(&format!(
         "{{apiVersion: v1, kind: Secret, metadata: {{name: cut}}, stringData: {{token: \"{cut}\"}}}}"
@@ -95,7 +95,7 @@ async fn the_entra_token_of_a_teams_user_is_on_no_output() {
     keep("revoke", acs(&world, &["revoke", "bob", "-y"]));
     keep("delete", acs(&world, &["delete", "--token", "bob", "-y"]));
     outputs.push(("the operator's log", world.operator().process.output()));
-    // Its header is every token's.
+    // All tokens have the same header.
     let needles: Vec<&str> = entra.split('.').skip(1).collect();
     for (what, output) in outputs {
         for needle in &needles {

@@ -1,4 +1,4 @@
-//! The lives of clusters and installations: objects that move, and objects whose operator is gone.
+//! Objects that move to another cluster, and objects whose operator was removed.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Two users, and a token of the first.
+/// Creates two users, and a token of the first.
 async fn settled() -> (World, String) {
     let world = World::new().await;
     world.identity("alice", "");
@@ -90,7 +90,7 @@ async fn objects_move_to_another_cluster_with_their_users_and_tokens() {
         );
     }
 
-    // The former cluster lets go, and everything stays in ACS.
+    // The former cluster releases its objects, and ACS keeps everything.
     acs(&old, &["release", "--yes"]).fine();
     for object in ["acstoken/web", "acsidentity/alice", "acsidentity/bob"] {
         old.cluster
@@ -98,7 +98,7 @@ async fn objects_move_to_another_cluster_with_their_users_and_tokens() {
     }
     assert_eq!(old.emulator.living().await.len(), 2);
     assert!(old.emulator.check(&moved).await.valid);
-    // What the former cluster would have deleted in ACS, the new one does.
+    // The new cluster deletes in ACS what the former one would have deleted.
     new.delete::<AcsIdentity>("alice").await;
     new.delete::<AcsIdentity>("bob").await;
     new.gone::<AcsIdentity>("alice").await;
@@ -146,7 +146,7 @@ async fn objects_are_released_only_when_no_operator_runs() {
             "kubectl scale deployment",
         ],
     );
-    // Whoever is killed gives nothing back: its Lease has to run out.
+    // A killed operator does not release its Lease, which has to expire.
     world.kill_operator();
     let began = Instant::now();
     let user = id(&world, "alice").await;
@@ -225,7 +225,7 @@ async fn an_operator_without_a_lease_is_found_by_its_pod() {
     says(&said, &["an operator is running: pod", "/operator"]);
 }
 
-/// One release with the operator and its objects: Helm takes the operator away, and nobody cleans up.
+/// One release has the operator and its objects: Helm removes the operator, and the objects stay.
 #[tokio::test]
 async fn a_release_of_operator_and_objects_leaves_objects_that_a_command_lets_go() {
     let cluster = another();
@@ -260,7 +260,7 @@ async fn a_release_of_operator_and_objects_leaves_objects_that_a_command_lets_go
     let root = folder.path().display().to_string();
     let mut values = with_image(&json!({
         "crds": {"enabled": false},
-        // The operator runs as the admin here, and others may not write status.
+        // The operator runs as the admin in this test; other accounts must not write the status.
         "admissionPolicies": {"status": false},
     }));
     values = json!({"acs-identity-operator": values});
@@ -268,7 +268,7 @@ async fn a_release_of_operator_and_objects_leaves_objects_that_a_command_lets_go
     helm(Some(cluster), &install, &values).expect("installed");
     start_leader(&mut world);
     world.ready("web").await;
-    // Its Deployment goes with the rest.
+    // Its Deployment is deleted with everything else.
     world.kill_operator();
     let uninstall = ["uninstall", "all", "--namespace", &namespace];
     helm(Some(cluster), &uninstall, &Value::Null).expect("uninstalled");

@@ -1,5 +1,5 @@
-//! `kubectl acs` as a user meets it: the real program, against a real API server, the operator and
-//! the emulator. One module per command; every name is a sentence.
+//! Tests of the `kubectl acs` program with a real API server, the operator and the emulator. One
+//! module per command; the names of the tests are sentences.
 
 #![allow(
     clippy::expect_used,

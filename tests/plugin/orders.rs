@@ -1,4 +1,4 @@
-//! Orders to revoke: `revoke --selector`, and how `status` shows them.
+//! `AcsRevocation` objects: `revoke --selector`, and how `status` shows them.
 
 use acs_identity_operator::crd::{AcsRevocation, ClusterAcsRevocation};
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +13,7 @@ use crate::{
     support::{eventually, process::Process, world::World},
 };
 
-/// Makes users with a token each and a label, and tells the tokens.
+/// Creates users with a label and a token each, and returns the tokens.
 async fn team(world: &World, members: &[(&str, &str)]) -> Vec<String> {
     for (name, team) in members {
         world.apply(&format!(
@@ -40,7 +40,7 @@ async fn orders(world: &World) -> Vec<AcsRevocation> {
     orders.unwrap().items
 }
 
-/// Waits until an order says what `status` is to show.
+/// Waits until `status` shows this part for a revocation.
 async fn shows(world: &World, name: &str, part: &str) -> String {
     eventually(&format!("status shows {part}"), || async {
         let tree = acs(world, &["status", name]).out;
@@ -114,7 +114,7 @@ async fn a_dry_run_prints_the_order_and_gives_none() {
         .pipe(&["apply", "--dry-run=server", "-f", "-"], &yaml);
     assert!(fine, "{answer}");
     assert!(orders(&world).await.is_empty());
-    // It needs no cluster.
+    // A dry run needs no cluster.
     end(program("/nonexistent".as_ref()).args(arguments)).fine();
 }
 
@@ -216,7 +216,8 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
             "IdentityNotFound: AcsIdentity alcie does not exist",
         ],
     );
-    // Whoever loses the label before the order is seen is not hit, and that is no success.
+    // An identity that loses the label before the operator sees the revocation is not selected. The
+    // command then fails.
     world.kill_operator();
     let mut command = program(&world.cluster.kubeconfig);
     command.args(["revoke", "-l", "team=red", "--yes", "-n", &world.namespace]);
@@ -264,7 +265,7 @@ async fn an_order_that_is_long_done_with_is_shown_by_name_only() {
 async fn an_order_of_the_cluster_is_shown_where_it_has_targets_to_those_who_may_see_it() {
     let world = World::new().await;
     team(&world, &[("alice", "red")]).await;
-    // It outlives the namespace, and every operator of this test binary sees it.
+    // The revocation outlives the namespace, and every operator of this test binary sees it.
     let name = &world.namespace;
     order(
         &world,
@@ -312,7 +313,7 @@ async fn watching_shows_an_order_that_nothing_else_tells_of() {
     watching.wait_for("the connection", |line| {
         line.contains("AcsConnection default  Ready").then_some(())
     });
-    // The first may come with what the watches tell at their beginning.
+    // The first may arrive with the initial list of the watches.
     for name in ["first", "second"] {
         order(&world, "AcsRevocation", name, "names: [alcie]");
         watching.wait_for("the order", |line| {

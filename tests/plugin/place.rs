@@ -1,4 +1,4 @@
-//! The way to the cluster: flags that kubectl has, too, proxies, and logins by other programs.
+//! Access to the cluster: kubectl's flags, proxies, and logins by other programs.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A proxy of a company: all it does is CONNECT. Tells where it was asked to connect to.
+/// Starts a proxy that supports only CONNECT. Returns its URL and the requested targets.
 fn company_proxy() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -122,7 +122,7 @@ async fn a_request_takes_no_longer_than_was_asked_for() {
     );
 }
 
-/// As kubelogin does for AKS.
+/// Credential plugin, like kubelogin for AKS.
 #[tokio::test]
 async fn another_program_logs_in() {
     let world = World::bare(&[], &[]).await;

@@ -1,4 +1,4 @@
-//! Running the program as a person would.
+//! Runs of the program.
 
 use std::{
     io::Write as _,
@@ -10,18 +10,19 @@ use serde_json::Value;
 
 use crate::support::world::World;
 
-/// What a command said.
+/// Result of a command.
 #[derive(Debug)]
 pub struct Said {
-    /// The exit code.
+    /// Exit code.
     pub code: i32,
-    /// stdout.
+    /// Standard output.
     pub out: String,
-    /// stderr.
+    /// Standard error.
     pub err: String,
 }
 
-/// The program, with a cluster but without the home of whoever runs the tests.
+/// Returns a command that runs the program with a cluster, without the home of the user who runs
+/// the tests.
 pub fn program(kubeconfig: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-acs"));
     command
@@ -31,8 +32,8 @@ pub fn program(kubeconfig: &Path) -> Command {
     command
 }
 
-/// `kubectl acs` in the namespace of a world, on a terminal: `script` gives it one, and hands on
-/// what it says, what it is told, and its exit code.
+/// Returns a command that runs `kubectl acs` in the namespace of a world, on the terminal of
+/// `script`, which passes on its input, output and exit code.
 pub fn on_a_terminal(world: &World, arguments: &str) -> Command {
     let binary = env!("CARGO_BIN_EXE_kubectl-acs");
     let line = format!("{binary} {arguments} -n {}", world.namespace);
@@ -45,7 +46,7 @@ pub fn on_a_terminal(world: &World, arguments: &str) -> Command {
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for its end.
 pub fn end(command: &mut Command) -> Said {
     let output = command.output().expect("the program runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -56,7 +57,7 @@ pub fn end(command: &mut Command) -> Said {
     }
 }
 
-/// Runs a command with something on its stdin.
+/// Runs a command with `input` on its stdin.
 pub fn feed(command: &mut Command, input: &str) -> Said {
     let mut child = command
         .stdin(Stdio::piped())
@@ -65,7 +66,7 @@ pub fn feed(command: &mut Command, input: &str) -> Said {
         .spawn()
         .expect("the program runs");
     let mut stdin = child.stdin.take().expect("piped");
-    // One that doesn't read has refused its arguments.
+    // A program that refuses its arguments does not read its stdin.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().expect("the program ends");
@@ -84,20 +85,20 @@ pub fn acs(world: &World, arguments: &[&str]) -> Said {
 }
 
 impl Said {
-    /// What it printed, where all went well.
+    /// Returns the standard output of a command that succeeded.
     #[track_caller]
     pub fn fine(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.out
     }
 
-    /// The same, as JSON.
+    /// Returns the standard output of a command that succeeded, as JSON.
     #[track_caller]
     pub fn json(self) -> Value {
         serde_json::from_str(&self.fine()).expect("JSON")
     }
 
-    /// What it complained about, where it ended with `code`.
+    /// Returns the standard error of a command that failed with `code`.
     #[track_caller]
     pub fn failed(self, code: i32) -> String {
         assert_eq!(self.code, code, "{self:?}");
@@ -105,7 +106,7 @@ impl Said {
     }
 }
 
-/// Asserts that `text` has all of `parts`, in this order.
+/// Asserts that `text` contains all of `parts`, in this order.
 #[track_caller]
 pub fn says(text: &str, parts: &[&str]) {
     let mut rest = text;

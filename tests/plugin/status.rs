@@ -1,4 +1,4 @@
-//! `status`: what there is, how it stands, what it waits for and why.
+//! `status` shows the objects, their state, and what they wait for and why.
 
 use std::path::PathBuf;
 
@@ -266,7 +266,7 @@ async fn watching_needs_the_right_to_watch() {
     says(&said.failed(6), &["you are not allowed to watch acs", ": "]);
 }
 
-/// A kubeconfig with rights on our kinds in the namespace only.
+/// Returns a kubeconfig with rights on the project's kinds in one namespace only.
 fn team(world: &World, verbs: &str) -> PathBuf {
     world.apply(&format!(
         "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: team}}}}\n---\n\
@@ -339,7 +339,7 @@ async fn all_namespaces_hang_on_the_clusters_connection_that_they_use() {
     world.identity("alice", &reference);
     world.token("web", "alice", "scopes: [chat]");
     world.ready("web").await;
-    // Operators of other tests write to its status, so how it stands is not ours to say.
+    // Operators of other tests write its status, so its state is unknown here.
     let tree = acs(&world, &["status", "-A", "alice"]).out;
     says(
         &tree,

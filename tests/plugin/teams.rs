@@ -1,4 +1,4 @@
-//! What the other commands do with the token of a Teams user.
+//! The other commands with the token of a Teams user.
 
 use acs_identity_operator::crd::AcsToken;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// A world with the token of a Teams user, which is told.
+/// Returns a world with the token of a Teams user, and that token.
 async fn world_of_bob() -> (World, String) {
     let world = World::new().await;
     exchange(&world, &entra_token(&json!({})), &["bob"]).fine();
@@ -46,7 +46,7 @@ async fn status_shows_it_below_its_connection() {
         (&token["name"], &token["teamsUser"]),
         (&json!("bob"), &json!(USER))
     );
-    // One that waits hangs there too, and one whose connection is not there below what is missing.
+    // A waiting token is below its connection, too, even if the connection does not exist.
     world.delete::<Secret>("bob-entra").await;
     let eve = ["eve", "--dry-run"];
     world.apply(&exchange(&world, &entra_token(&json!({})), &eve).fine());
@@ -124,7 +124,7 @@ async fn it_has_no_identity_to_revoke_and_the_command_says_what_to_do_instead() 
             ],
         );
     }
-    // Another's id is not taken for it.
+    // The id of another user does not match.
     let error = acs(&world, &["revoke", "8:orgid:other", "--yes"]).failed(5);
     says(&error, &["has the id 8:orgid:other"]);
     assert!(world.emulator.check(&token).await.valid);

@@ -49,7 +49,7 @@ pub struct ObservedState {
     /// Time of the last write after a deletion of the Secret.
     pub recreated: Option<Timestamp>,
     /// Whether it was reported what is left behind in ACS.
-    pub is_abandonment_told: bool,
+    pub is_abandonment_reported: bool,
     /// Generation of a connection's spec at which its users were last requeued.
     pub generation: Option<i64>,
     /// Time at which the tokens of a connection were last counted.

@@ -131,7 +131,7 @@ impl Context {
     pub fn is_missing(&self, identity: &AcsIdentity) -> bool {
         let uid = identity.uid().unwrap_or_default();
         let said = self.cache.get(&uid).is_missing;
-        said.unwrap_or_else(|| is_told_missing(identity))
+        said.unwrap_or_else(|| is_reported_missing(identity))
     }
 
     /// Requeues the connection.
@@ -236,11 +236,11 @@ impl Context {
     /// removal of the finalizer is repeated.
     #[must_use]
     pub fn tells_abandonment(&self, uid: &str) -> bool {
-        let mut is_told = false;
+        let mut is_reported = false;
         self.cache.change(uid, |cache| {
-            is_told = std::mem::replace(&mut cache.is_abandonment_told, true);
+            is_reported = std::mem::replace(&mut cache.is_abandonment_reported, true);
         });
-        !is_told
+        !is_reported
     }
 
     /// Publishes an Event about what is left behind in ACS: on the object, or on its namespace if
@@ -264,7 +264,7 @@ impl Context {
     }
 }
 
-fn is_told_missing(identity: &AcsIdentity) -> bool {
+fn is_reported_missing(identity: &AcsIdentity) -> bool {
     let status = identity.status.as_ref();
     status.is_some_and(|status| ready_reason(&status.conditions) == Some(Reason::IdentityNotFound))
 }

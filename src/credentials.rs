@@ -183,7 +183,7 @@ impl Registry {
         source: Option<Source>,
         mut current: Result<Resolved, Unusable>,
         spare: Result<Option<Resolved>, Unusable>,
-        told: Option<&ConnectionStatus>,
+        reported: Option<&ConnectionStatus>,
     ) -> bool {
         let mut entries = self.entries.lock();
         let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
@@ -193,8 +193,8 @@ impl Registry {
             spare_fault: None,
             is_replaced: false,
             remembered: None,
-            accepted: told.and_then(|status| status.credential.clone()),
-            refused: told.map_or_else(Vec::new, |status| status.refused_credentials.clone()),
+            accepted: reported.and_then(|status| status.credential.clone()),
+            refused: reported.map_or_else(Vec::new, |status| status.refused_credentials.clone()),
             refusal: None,
             is_spare_refused: false,
             tried_since: None,
@@ -416,7 +416,7 @@ impl Registry {
         let keys = keys.into_iter().flatten();
         let keys = keys.map(|one| one.key.clone()).collect();
         let is_pausing = entry.pause(now).is_some();
-        let told = entry.refusal.as_ref().map(|refusal| refusal.reason);
+        let previous = entry.refusal.as_ref().map(|refusal| refusal.reason);
         let former = entry.refusal.as_ref().map(|refusal| refusal.attempts);
         let attempts = match former {
             // Calls that were in flight at the same time count as one attempt.
@@ -432,7 +432,7 @@ impl Registry {
             wait: renewal::backoff(attempts.saturating_add(3), None, credential),
         });
         Refused::Failed {
-            is_changed: told != Some(reason),
+            is_changed: previous != Some(reason),
         }
     }
 }
@@ -628,13 +628,13 @@ mod tests {
         assert_eq!(registry.credential(&name()).dead(), ["0"]);
         // The same Secret again, or a restart, continues with the second key.
         assert!(!use_keys(&registry, 0, Some(1)));
-        let told = ConnectionStatus {
+        let reported = ConnectionStatus {
             credential: Some("1".to_owned()),
             refused_credentials: vec!["0".to_owned()],
             ..ConnectionStatus::default()
         };
         let restarted = Registry::default();
-        restarted.set(&name(), None, Ok(key(0)), Ok(Some(key(1))), Some(&told));
+        restarted.set(&name(), None, Ok(key(0)), Ok(Some(key(1))), Some(&reported));
         assert_eq!(in_use(&restarted, 0), Ok("1".to_owned()));
         assert!(restarted.may_call(&name(), "1", at(0)));
         assert!(restarted.may_call(&name(), "1", at(0)));

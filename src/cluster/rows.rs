@@ -88,7 +88,7 @@ impl<K: Packable> Rows<K> {
 
     /// Returns all rows that a watch reported in the namespace `scope`, or in all; in the order of
     /// handles.
-    pub fn told(&self, scope: Option<&str>) -> impl Iterator<Item = Handle> {
+    pub fn reported(&self, scope: Option<&str>) -> impl Iterator<Item = Handle> {
         let rows = (0..).zip(&self.slots);
         rows.filter_map(move |(handle, row)| {
             let row = row.as_ref()?;
@@ -100,7 +100,7 @@ impl<K: Packable> Rows<K> {
     }
 
     /// Whether a watch has reported the row.
-    pub fn is_told(&self, handle: Handle) -> bool {
+    pub fn is_reported(&self, handle: Handle) -> bool {
         self.row(handle).is_some_and(|row| row.packed.is_some())
     }
 

@@ -26,7 +26,7 @@ pub struct View<K: Packable> {
     rows: Mutex<Rows<K>>,
     written: Mutex<HashMap<ObjectRef<K>, Written<K>>>,
     /// Newest resource version that a watch has reported, by namespace.
-    told: Mutex<HashMap<Option<String>, u64>>,
+    newest_reported: Mutex<HashMap<Option<String>, u64>>,
     lists: AtomicU32,
     lists_missing: AtomicUsize,
     lists_done: Notify,
@@ -54,7 +54,7 @@ impl<K: Packable> View<K> {
         Self {
             rows: Mutex::default(),
             written: Mutex::default(),
-            told: Mutex::default(),
+            newest_reported: Mutex::default(),
             lists: AtomicU32::new(0),
             lists_missing: AtomicUsize::new(watches),
             lists_done: Notify::new(),
@@ -131,15 +131,18 @@ impl<K: Packable> View<K> {
     #[must_use]
     pub fn refs(&self, scope: Option<&str>) -> Vec<ObjectRef<K>> {
         let rows = self.rows.lock();
-        let told = rows.told(scope);
-        told.filter_map(|handle| rows.reference(handle)).collect()
+        let reported = rows.reported(scope);
+        reported
+            .filter_map(|handle| rows.reference(handle))
+            .collect()
     }
 
     /// Returns all objects that watches reported in the namespace `scope`, or in all. Each is
     /// decompressed when the iterator reaches it.
     pub fn all<'a>(&'a self, scope: Option<&str>) -> impl Iterator<Item = Arc<K>> + use<'a, K> {
-        let told: Vec<_> = self.rows.lock().told(scope).collect();
-        told.into_iter()
+        let reported: Vec<_> = self.rows.lock().reported(scope).collect();
+        reported
+            .into_iter()
             .filter_map(|handle| self.rows.lock().get(handle))
     }
 
@@ -147,11 +150,11 @@ impl<K: Packable> View<K> {
     pub fn wrote(&self, mut object: K) {
         object.slim();
         let key = ObjectRef::from_obj(&object);
-        let told = self.told.lock().get(&key.namespace).copied();
+        let reported = self.newest_reported.lock().get(&key.namespace).copied();
         // An object without keys is not selected by its watch, such as a Secret that lost the
         // operator's label.
         let is_watched = !object.index_keys().is_empty();
-        if is_watched && !self.is_told(&key) && version(&object) <= told {
+        if is_watched && !self.is_reported(&key) && version(&object) <= reported {
             // The watch was faster than the answer: it has already reported this write, and the
             // deletion that followed.
             return;
@@ -160,10 +163,10 @@ impl<K: Packable> View<K> {
         self.overlay(key, What::Object(Arc::new(object)));
     }
 
-    fn is_told(&self, key: &ObjectRef<K>) -> bool {
+    fn is_reported(&self, key: &ObjectRef<K>) -> bool {
         let rows = self.rows.lock();
         let handle = rows.named(key.namespace.as_deref(), &key.name);
-        handle.is_some_and(|handle| rows.is_told(handle))
+        handle.is_some_and(|handle| rows.is_reported(handle))
     }
 
     /// Drops the recorded write of an object that no longer exists.
@@ -184,7 +187,7 @@ impl<K: Packable> View<K> {
     }
 
     /// Records an object that a watch reported as added, changed or deleted.
-    pub fn told(&self, object: &K, is_there: bool) {
+    pub fn receive(&self, object: &K, is_there: bool) {
         if is_there {
             self.apply(object);
         } else {
@@ -228,7 +231,7 @@ impl<K: Packable> View<K> {
         }
         let gone: Vec<_> = {
             let mut rows = self.rows.lock();
-            let gone: Vec<_> = rows.told(scope).collect();
+            let gone: Vec<_> = rows.reported(scope).collect();
             let gone = gone.into_iter();
             let gone = gone.filter_map(|handle| {
                 if rows.is_in_list(handle, list) {
@@ -266,8 +269,8 @@ impl<K: Packable> View<K> {
 
     fn record_version(&self, object: &K) {
         if let Some(version) = version(object) {
-            let mut told = self.told.lock();
-            let newest = told.entry(object.namespace()).or_default();
+            let mut reported = self.newest_reported.lock();
+            let newest = reported.entry(object.namespace()).or_default();
             *newest = version.max(*newest);
         }
     }

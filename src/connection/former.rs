@@ -27,17 +27,17 @@ pub struct Regeneration {
 /// the one that ACS `accepted` last.
 ///
 /// The count comes from the statuses of the tokens, so that it is the same after a restart; the
-/// earlier count `told` contributes the times of tokens with deleted objects. The expiry of tokens
+/// earlier count `reported` contributes the times of tokens with deleted objects. The expiry of tokens
 /// of the credentials `dead`, which ACS rejects, is ignored, because these tokens no longer work.
 pub fn count(
     tokens: impl IntoIterator<Item = impl Borrow<AcsTokenStatus>>,
     accepted: &str,
     dead: &[String],
-    told: Option<&FormerTokens>,
+    reported: Option<&FormerTokens>,
 ) -> Option<FormerTokens> {
     let mut former = FormerTokens {
         left: 0,
-        ..told.cloned().unwrap_or_default()
+        ..reported.cloned().unwrap_or_default()
     };
     let latest = |known: &mut Option<Time>, time: &Time| {
         if known.as_ref().is_none_or(|known| known.0 < time.0) {
@@ -62,7 +62,7 @@ pub fn count(
             latest(&mut former.expire_at, expires_at);
         }
     }
-    (told.is_some() || former != FormerTokens::default()).then_some(former)
+    (reported.is_some() || former != FormerTokens::default()).then_some(former)
 }
 
 /// Returns whether former keys can be regenerated at `now`. `settling` is the maximum time that
@@ -188,11 +188,11 @@ mod tests {
 
     #[test]
     fn what_was_told_stays_where_the_object_is_gone() {
-        let told = former(3, Some(7), Some(90));
+        let reported = former(3, Some(7), Some(90));
         let tokens = [token("old", 80, None)];
-        let counted = count(&tokens, "new", &[], Some(&told));
+        let counted = count(&tokens, "new", &[], Some(&reported));
         assert_eq!(counted, Some(former(1, Some(7), Some(90))));
-        let counted = count(&[], "new", &[], Some(&told));
+        let counted = count(&[], "new", &[], Some(&reported));
         assert_eq!(counted, Some(former(0, Some(7), Some(90))));
     }
 

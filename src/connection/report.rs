@@ -187,9 +187,9 @@ fn count(
         token.status.iter().for_each(|status| load.add(status));
     });
     if let Some(accepted) = &credential.accepted {
-        let told = tokens.filter_map(|token| token.status.clone());
+        let statuses = tokens.filter_map(|token| token.status.clone());
         let former = next.former_tokens.take();
-        next.former_tokens = former::count(told, accepted, &credential.dead(), former.as_ref());
+        next.former_tokens = former::count(statuses, accepted, &credential.dead(), former.as_ref());
     } else {
         tokens.for_each(drop);
     }

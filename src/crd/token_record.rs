@@ -142,28 +142,28 @@ impl TokenRecord {
         if status.fingerprint.as_deref() != Some(self.fingerprint.as_str()) {
             return self;
         }
-        if let Some(told) = &status.expires_at {
-            self.expires_at = told.0;
+        if let Some(reported) = &status.expires_at {
+            self.expires_at = reported.0;
         }
-        if let Some(told) = &status.issued_at {
-            self.issued_at = told.0;
+        if let Some(reported) = &status.issued_at {
+            self.issued_at = reported.0;
         }
-        if let Some(told) = &status.identity_id {
-            self.identity_id.clone_from(told);
+        if let Some(reported) = &status.identity_id {
+            self.identity_id.clone_from(reported);
         }
         if let (Some(scopes), Some(expires_in)) = (&status.scopes, &status.expires_in) {
             self.parameters.scopes.clone_from(scopes);
             self.parameters.expires_in.clone_from(expires_in);
         }
-        if let Some(told) = &status.credential {
-            self.credential.clone_from(told);
+        if let Some(reported) = &status.credential {
+            self.credential.clone_from(reported);
         }
-        if let Some(told) = status.life.as_deref().and_then(life_in) {
-            self.life = told;
+        if let Some(reported) = status.life.as_deref().and_then(life_in) {
+            self.life = reported;
         }
-        if let (Some(exchange), Some(told)) = (&mut self.exchange, &status.user_token) {
-            exchange.user_token.clone_from(&told.fingerprint);
-            exchange.user_token_expires_at = told.expires_at.0;
+        if let (Some(exchange), Some(reported)) = (&mut self.exchange, &status.user_token) {
+            exchange.user_token.clone_from(&reported.fingerprint);
+            exchange.user_token_expires_at = reported.expires_at.0;
         }
         self.former = status.former_token.clone().map(Box::new);
         self.revision = status.revision.unwrap_or(self.revision);
@@ -204,7 +204,7 @@ impl TokenRecord {
 
     /// Whether `status` describes exactly this token.
     #[must_use]
-    pub fn is_told_by(&self, status: &AcsTokenStatus) -> bool {
+    pub fn is_reported_by(&self, status: &AcsTokenStatus) -> bool {
         status.fingerprint.as_deref() == Some(self.fingerprint.as_str())
             && status.issued_at == Some(Time(self.issued_at))
             && status.identity_id.as_deref() == Some(self.identity_id.as_str())

@@ -283,9 +283,9 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     let status = status(observed);
     let is_deleting = observed.identity.metadata.deletion_timestamp.is_some();
     let is_current = status.observed_generation == observed.identity.metadata.generation;
-    let is_told = is_deleting || is_current && !status.conditions.is_empty();
+    let is_reported = is_deleting || is_current && !status.conditions.is_empty();
     let deadline = is_deleting.then_some(observed.deletion_deadline);
-    if is_told {
+    if is_reported {
         return Decision {
             requeue_at: deadline,
             ..Decision::step(Step::Rest)

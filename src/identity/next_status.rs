@@ -39,8 +39,8 @@ pub fn created(
     reference: &ConnectionRef,
     endpoint: &str,
 ) -> AcsIdentityStatus {
-    let is_told = |status: &AcsIdentityStatus| status.endpoint.is_some();
-    let kept = identity.status.clone().filter(is_told);
+    let is_reported = |status: &AcsIdentityStatus| status.endpoint.is_some();
+    let kept = identity.status.clone().filter(is_reported);
     AcsIdentityStatus {
         identity_id: Some(id.to_owned()),
         origin: Some(Origin::Created),
@@ -184,13 +184,14 @@ pub fn revoked(
 }
 
 /// Returns the status of another object with the same id after the revocation that the status
-/// `told` records. Its tokens were revoked too, so its own pending revocation is fulfilled.
+/// `recorded` has. Its tokens were revoked too, so its own pending revocation is fulfilled.
 #[must_use]
-pub fn revoked_beside(sibling: &AcsIdentity, told: &AcsIdentityStatus) -> AcsIdentityStatus {
+pub fn revoked_beside(sibling: &AcsIdentity, recorded: &AcsIdentityStatus) -> AcsIdentityStatus {
     let mut next = sibling.status.clone().unwrap_or_default();
-    next.tokens_valid_after.clone_from(&told.tokens_valid_after);
-    next.last_revocation.clone_from(&told.last_revocation);
-    let is_over = told.pending_revocation.is_none();
+    next.tokens_valid_after
+        .clone_from(&recorded.tokens_valid_after);
+    next.last_revocation.clone_from(&recorded.last_revocation);
+    let is_over = recorded.pending_revocation.is_none();
     let pending = next.pending_revocation.take_if(|_| is_over);
     if let (Some(pending), Some(last)) = (pending, &mut next.last_revocation) {
         last.orders.extend(pending.orders);

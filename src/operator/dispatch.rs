@@ -155,17 +155,17 @@ fn with_no_progress<K: Stored>(object: &K, text: &str, now: Timestamp) -> Option
     let mut next = object.clone();
     let generation = object.meta().generation;
     let conditions = next.conditions_mut()?;
-    let told = Conditions {
+    let condition = Conditions {
         former: conditions,
         generation,
         now: renewal::whole_seconds(now),
     }
     .one(RECONCILING, true, Reason::NoProgress, text);
-    if conditions.contains(&told) {
+    if conditions.contains(&condition) {
         return None;
     }
     conditions.retain(|condition| condition.type_ != RECONCILING);
-    conditions.push(told);
+    conditions.push(condition);
     Some(next)
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Leader {
     events: Events,
     shared: Shared,
     /// Last reported obstacle.
-    told: String,
+    reported: String,
     /// Start of the last successful renewal.
     renewed: Instant,
 }
@@ -81,7 +81,7 @@ impl Leader {
             lease: HeldLease::new(client.clone(), config, watched),
             events: Events::new(client.clone()),
             shared,
-            told: String::new(),
+            reported: String::new(),
             renewed: Instant::now(),
         }
     }
@@ -202,13 +202,13 @@ impl Leader {
         let is_first = match looked.map_err(Failed::Other)? {
             Ok(()) => self.others.are_behind_us(),
             Err(kube::Error::Api(status)) if status.code == 403 => {
-                if self.told != status.message {
+                if self.reported != status.message {
                     warn!(
                         error = status.message,
                         "not allowed to list Leases, so another release in the same namespaces \
                          would not be noticed"
                     );
-                    self.told.clone_from(&status.message);
+                    self.reported.clone_from(&status.message);
                 }
                 true
             }
@@ -249,10 +249,10 @@ impl Leader {
     /// Records why this process stands by. Returns whether the reason is new.
     fn stands_by(&mut self, why: &str) -> bool {
         self.shared.health.stands_by(Some(why.to_owned()));
-        let is_new = self.told != why;
+        let is_new = self.reported != why;
         if is_new {
             info!(lease = self.named(), why, "standing by");
-            why.clone_into(&mut self.told);
+            why.clone_into(&mut self.reported);
         }
         is_new
     }
@@ -262,13 +262,13 @@ impl Leader {
         let named = self.named();
         let problem = format!("could not acquire the Lease {named}: {why}");
         self.shared.health.lacks_lease(problem);
-        if self.told != why {
+        if self.reported != why {
             warn!(
                 lease = named,
                 error = why,
                 "could not acquire the Lease yet"
             );
-            why.clone_into(&mut self.told);
+            why.clone_into(&mut self.reported);
         }
     }
 

@@ -358,13 +358,14 @@ pub fn waits(observed: &Observed<'_>) -> Decision {
     // The reason why it is not Ready, perhaps an earlier failure, says more than a message about
     // the next attempt.
     let has_reason = || {
-        !is_told_ready(observed.token) && status.is_some_and(|status| !status.conditions.is_empty())
+        !is_reported_ready(observed.token)
+            && status.is_some_and(|status| !status.conditions.is_empty())
     };
-    let is_told = is_current && (good.is_some() || has_reason());
+    let is_reported = is_current && (good.is_some() || has_reason());
     let since = observed.call.since().unwrap_or(observed.now);
-    let silence = renewal::pause(since, QUIET_WAIT, observed.now).filter(|_| !is_told);
+    let silence = renewal::pause(since, QUIET_WAIT, observed.now).filter(|_| !is_reported);
     let requeue_at = good.map(|record| record.expires_at);
-    if is_told || silence.is_some() {
+    if is_reported || silence.is_some() {
         return Decision {
             requeue_at: silence.into_iter().chain(requeue_at).min(),
             ..Decision::step(Step::Rest)
@@ -400,7 +401,7 @@ fn is_dead(issued_at: Timestamp, identity: &UsableIdentity) -> bool {
 
 /// Whether the status of `token` says that it is Ready.
 #[must_use]
-pub fn is_told_ready(token: &AcsToken) -> bool {
+pub fn is_reported_ready(token: &AcsToken) -> bool {
     token
         .status
         .as_ref()

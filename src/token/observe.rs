@@ -279,8 +279,8 @@ fn secret(
             && Some(&read.version) == found.metadata.resource_version.as_ref()
     };
     let read = remembered.secret.as_deref().cloned().filter(is_current);
-    let told = || as_written(token).filter(|read| !remembered.doubts_secret && is_current(read));
-    let Some(read) = read.or_else(told) else {
+    let written = || as_written(token).filter(|read| !remembered.doubts_secret && is_current(read));
+    let Some(read) = read.or_else(written) else {
         return SecretView::Unknown;
     };
     let record = record_of(&found.metadata, token)

@@ -76,9 +76,9 @@ pub async fn record(
     let next = next_status::recorded(token, record, secret.clone(), context.now());
     write(context, token, next).await?;
     // CRDs of an earlier release do not have the field, and the API server drops it.
-    let told = context.views.tokens.get(&ObjectRef::from_obj(token));
-    let told = told.and_then(|token| token.status.as_ref()?.written_secret.clone());
-    if told.is_some() && told == secret {
+    let reported = context.views.tokens.get(&ObjectRef::from_obj(token));
+    let reported = reported.and_then(|token| token.status.as_ref()?.written_secret.clone());
+    if reported.is_some() && reported == secret {
         // From now on the status keeps the value, also across a restart.
         context.cache.change(&uid, |cache| cache.secret = None);
     }
@@ -175,13 +175,13 @@ async fn write(
 
 /// Whether a connection has one more token to count, or one less that a former credential issued.
 fn is_counted_anew(former: &AcsToken, token: &AcsToken) -> bool {
-    let (former, told) = (former.status.as_ref(), token.status.as_ref());
+    let (former, reported) = (former.status.as_ref(), token.status.as_ref());
     let credential = |status: Option<&AcsTokenStatus>| status?.credential.clone();
     let has_connection =
         |status: Option<&AcsTokenStatus>| status.is_some_and(|it| it.connection_ref.is_some());
-    let is_first_of_user = !has_connection(former) && has_connection(told);
+    let is_first_of_user = !has_connection(former) && has_connection(reported);
     let had = credential(former);
-    is_first_of_user || had.is_some() && had != credential(told)
+    is_first_of_user || had.is_some() && had != credential(reported)
 }
 
 /// Warns that tokens may stay valid in ACS although their object is deleted.

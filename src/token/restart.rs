@@ -57,7 +57,7 @@ pub struct Restart {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Status of the workloads.
-    pub told: Vec<RolloutRestartStatus>,
+    pub reported: Vec<RolloutRestartStatus>,
     /// Restart to make now.
     pub due: Option<Restart>,
     /// Time at which another restart is due.
@@ -70,32 +70,32 @@ pub fn plan(token: &AcsToken, record: &TokenRecord, restarts: &Restarts, now: Ti
     let mut plan = Plan::default();
     for (number, target) in token.rollout_restarts().enumerate() {
         let last = restarts.last.get(number).copied().flatten();
-        let told = told_of(token, target);
+        let reported = reported_for(token, target);
         let done = RolloutRestartStatus {
             kind: target.kind,
             name: target.name.clone(),
             revision: record.revision,
             secret: secret_digest(token),
             pending: None,
-            restarted_at: told.and_then(|told| told.restarted_at.clone()),
+            restarted_at: reported.and_then(|reported| reported.restarted_at.clone()),
             // Changes while restarts are disabled must not restart everything once they are
             // enabled.
             message: (!restarts.is_allowed).then(|| SWITCHED_OFF.to_owned()),
         };
         // The age of the pods of a newly named workload is unknown, so its pods count as up to
         // date.
-        let Some(told) = told.filter(|_| restarts.is_allowed) else {
-            plan.told.push(done);
+        let Some(reported) = reported.filter(|_| restarts.is_allowed) else {
+            plan.reported.push(done);
             continue;
         };
-        match plan_one(target, told, done, record, last, now) {
-            Next::Nothing(told) => plan.told.push(told),
-            Next::Later(told, at) => {
+        match plan_one(target, reported, done, record, last, now) {
+            Next::Nothing(reported) => plan.reported.push(reported),
+            Next::Later(reported, at) => {
                 plan.requeue_at = Some(plan.requeue_at.map_or(at, |requeue_at| requeue_at.min(at)));
-                plan.told.push(told);
+                plan.reported.push(reported);
             }
             Next::Due(restart) => {
-                plan.told.push(restart.now.clone());
+                plan.reported.push(restart.now.clone());
                 plan.due.get_or_insert(*restart);
             }
         }
@@ -112,22 +112,22 @@ enum Next {
 
 fn plan_one(
     target: &RolloutRestart,
-    told: &RolloutRestartStatus,
+    reported: &RolloutRestartStatus,
     done: RolloutRestartStatus,
     record: &TokenRecord,
     last: Option<LastRestart>,
     now: Timestamp,
 ) -> Next {
-    let mut next = told.clone();
+    let mut next = reported.clone();
     next.message.take_if(|message| message == SWITCHED_OFF);
     let cause =
         |revision: i64, secret: &str| cause(target, record, (revision, secret), &done.secret);
-    let Some(why) = cause(told.revision, &told.secret) else {
+    let Some(why) = cause(reported.revision, &reported.secret) else {
         next.pending = None;
         return Next::Nothing(next);
     };
     // A restart for an earlier cause may come too early for the latest.
-    let pending = told.pending.as_ref();
+    let pending = reported.pending.as_ref();
     let pending = pending.filter(|it| cause(it.revision, &it.secret).is_none());
     let since = pending.map_or_else(|| renewal::whole_seconds(now), |it| it.since.0);
     let made = last.and_then(|last| last.restarted);
@@ -158,14 +158,18 @@ fn plan_one(
 /// Whether the status says that the operator restarts no workloads.
 #[must_use]
 pub fn is_switched_off(status: Option<&AcsTokenStatus>) -> bool {
-    let mut told = status.iter().flat_map(|status| &status.rollout_restarts);
-    told.any(|told| told.message.as_deref() == Some(SWITCHED_OFF))
+    let mut reported = status.iter().flat_map(|status| &status.rollout_restarts);
+    reported.any(|reported| reported.message.as_deref() == Some(SWITCHED_OFF))
 }
 
-fn told_of<'a>(token: &'a AcsToken, target: &RolloutRestart) -> Option<&'a RolloutRestartStatus> {
-    let told = &token.status.as_ref()?.rollout_restarts;
-    told.iter()
-        .find(|told| told.kind == target.kind && told.name == target.name)
+fn reported_for<'a>(
+    token: &'a AcsToken,
+    target: &RolloutRestart,
+) -> Option<&'a RolloutRestartStatus> {
+    let reported = &token.status.as_ref()?.rollout_restarts;
+    reported
+        .iter()
+        .find(|reported| reported.kind == target.kind && reported.name == target.name)
 }
 
 /// Returns why to restart a workload if its pods have a `revision` and the names of a `former`
@@ -257,8 +261,8 @@ pub fn judge(found: &Workload, since: Timestamp, now: Timestamp) -> Judgement {
 
 /// Whether another writer has removed the annotation of the last restart from the pod template.
 #[must_use]
-pub fn is_undone(found: &Workload, told: &RolloutRestartStatus) -> bool {
-    let made = told.restarted_at.as_ref();
+pub fn is_undone(found: &Workload, reported: &RolloutRestartStatus) -> bool {
+    let made = reported.restarted_at.as_ref();
     made.is_some_and(|made| restarted_at(found).is_none_or(|at| at < made.0))
 }
 

@@ -85,8 +85,11 @@ pub fn is_unrecorded_demand(
 ) -> bool {
     let is_revocable = token.spec.revocation.unwrap_or_default() != Revocation::Never;
     record_of(secret, token).is_some_and(|record| {
-        let is_told = token.status.as_ref().is_some_and(|s| record.is_told_by(s));
+        let is_reported = token
+            .status
+            .as_ref()
+            .is_some_and(|s| record.is_reported_by(s));
         let asks = is_revocable || limits.denial(&record.parameters).is_some();
-        record.identity_id == identity_id && !is_told && asks
+        record.identity_id == identity_id && !is_reported && asks
     })
 }

@@ -207,7 +207,7 @@ async fn the_machines_identity_is_for_connections_of_the_cluster_unless_a_flag_l
         ("IDENTITY_ENDPOINT", "identity-endpoint"),
         ("IDENTITY_HEADER", "identity-header"),
     ] {
-        let value = world.emulator.told(name);
+        let value = world.emulator.printed(name);
         world.environment.push((variable.to_owned(), value));
     }
     connect_as(&world, "default", "managedIdentity: {}");
@@ -277,7 +277,7 @@ async fn the_machines_identity_is_for_connections_of_the_cluster_unless_a_flag_l
 #[tokio::test]
 async fn the_local_token_endpoint_speaks_for_whoever_is_signed_in_if_it_serves_the_audience() {
     let mut world = world_of_entra(&["--namespaced-ambient-credentials"]).await;
-    let endpoint = world.emulator.told("local-token-endpoint");
+    let endpoint = world.emulator.printed("local-token-endpoint");
     let flag = ["--local-token-endpoint".to_owned(), endpoint];
     world.arguments.extend(flag);
     connect_as(&world, "default", "managedIdentity: {}");

@@ -15,8 +15,8 @@ const OTHER_CLIENT: &str = "99999999-2222-3333-4444-555555555555";
 /// it. Its data plane accepts only tokens that the emulator has signed.
 pub async fn world_of_entra(operator: &[&str]) -> World {
     let mut world = World::bare(&[], operator).await;
-    let authority = world.emulator.told("entra-authority");
-    let ca_file = world.emulator.told("ca-file");
+    let authority = world.emulator.printed("entra-authority");
+    let ca_file = world.emulator.printed("ca-file");
     let authority = ["--entra-authority".to_owned(), authority];
     world.arguments.extend(authority);
     world

@@ -143,7 +143,7 @@ async fn an_authority_of_the_bundle_is_trusted() {
     // The directory of the pod, at a path that this test may write.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(item["path"].as_str().expect("a path"));
-    std::fs::copy(world.emulator.told("ca-file"), file).expect("copied");
+    std::fs::copy(world.emulator.printed("ca-file"), file).expect("copied");
     world.environment = vec![
         ("SSL_CERT_FILE".to_owned(), variable(&pod, "SSL_CERT_FILE")),
         (
@@ -151,7 +151,7 @@ async fn an_authority_of_the_bundle_is_trusted() {
             folder.path().display().to_string(),
         ),
     ];
-    let authority = world.emulator.told("entra-authority");
+    let authority = world.emulator.printed("entra-authority");
     let (_, key) = world
         .emulator
         .connection_string

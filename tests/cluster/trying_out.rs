@@ -121,7 +121,7 @@ async fn the_emulators_chart_runs_the_emulator_and_its_notes_connect_to_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = format!("--state-dir={}/acs", folder.path().display());
     let mut started = Emulator::start(&[minute, &state]);
-    assert!(started.told("page").contains("/_emulator/"));
+    assert!(started.printed("page").contains("/_emulator/"));
 
     let notes = helm(
         Some(cluster),

@@ -205,7 +205,7 @@ async fn every_refusal_has_its_code_and_names_what_is_wrong() {
 #[tokio::test]
 async fn a_machine_gives_tokens_to_those_who_know_its_header_and_for_identities_that_it_has() {
     let mut emulator = Emulator::start(&[]);
-    let header = emulator.told("identity-header");
+    let header = emulator.printed("identity-header");
     let query = "api-version=2019-08-01&resource=https%3A%2F%2Fcommunication.azure.com%2F";
     let app = format!("/msi/token?{query}");
     let machine = format!("/metadata/identity/oauth2/token?{query}");

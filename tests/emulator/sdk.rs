@@ -136,16 +136,16 @@ async fn the_official_entra_library_notices_nothing() {
     })
     .await
     .unwrap();
-    let authority = emulator.told("entra-authority");
-    let ca = emulator.told("ca-file");
+    let authority = emulator.printed("entra-authority");
+    let ca = emulator.printed("ca-file");
     let said = run(
         Command::new(python)
             .arg(sdk.join("entra.py"))
             .env("ENDPOINT", &authority)
             .env("AUTHORITY", &authority)
-            .env("IDENTITY", emulator.told("identity-endpoint"))
-            .env("HEADER", emulator.told("identity-header"))
-            .env("LOCAL", emulator.told("local-token-endpoint"))
+            .env("IDENTITY", emulator.printed("identity-endpoint"))
+            .env("HEADER", emulator.printed("identity-header"))
+            .env("LOCAL", emulator.printed("local-token-endpoint"))
             .env("CONTROL", &emulator.url)
             .env("REQUESTS_CA_BUNDLE", &ca)
             .env("SSL_CERT_FILE", &ca)

@@ -484,7 +484,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
     let spent = world.local().duration_since(intent.time.0).as_millis();
     let is_patient = (0..5000).contains(&spent);
     for object in world.cluster.tokens.values() {
-        let is_told_ready = object
+        let is_reported_ready = object
             .status
             .as_ref()
             .is_some_and(|s| is_ready(&s.conditions));
@@ -500,7 +500,7 @@ fn on_revoke(world: &World, by: &Key, id: &str) -> Checked {
             is_of_it && world.service.lets_in(token, now)
         });
         hold!(
-            !(is_told_ready && dies && is_patient),
+            !(is_reported_ready && dies && is_patient),
             "R4: {by} revokes before AcsToken {} is marked not Ready",
             object.name_any()
         );

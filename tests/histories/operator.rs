@@ -323,28 +323,28 @@ impl Operator {
         let (context, views) = (&self.context, &self.context.views);
         match change {
             Change::Identity(object, is_there) => {
-                views.identities.told(&object, is_there);
+                views.identities.receive(&object, is_there);
                 identity_changed(context, &object);
             }
             Change::Token(object, is_there) => {
-                views.tokens.told(&object, is_there);
+                views.tokens.receive(&object, is_there);
                 token_changed(context, &object, is_there);
             }
             Change::Secret(object, is_there) => {
-                views.secrets.told(&object, is_there);
+                views.secrets.receive(&object, is_there);
                 secret_changed(context, &object);
             }
             Change::Revocation(object, is_there) => {
-                views.revocations.told(&object, is_there);
+                views.revocations.receive(&object, is_there);
                 revocation_changed(context, &object, is_there);
             }
             Change::Connection(object, is_there) => {
-                views.connections.told(&object, is_there);
+                views.connections.receive(&object, is_there);
                 connection_changed(context, &object, is_there);
                 knows_policy(&mut self.world.borrow_mut());
             }
             Change::ClusterConnection(object, is_there) => {
-                views.cluster_connections.told(&object, is_there);
+                views.cluster_connections.receive(&object, is_there);
                 connection_changed(context, &object, is_there);
                 knows_policy(&mut self.world.borrow_mut());
             }

@@ -559,7 +559,7 @@ fn ends_well(world: &World, object: &AcsToken) -> Checked {
         return Err(format!("T3: Secret {wanted} does not tell its token"));
     };
     hold!(
-        record.is_told_by(&status),
+        record.is_reported_by(&status),
         "T3: AcsToken {name} does not tell the token in its Secret"
     );
     hold!(

@@ -107,12 +107,12 @@ impl Emulator {
     pub fn begin_again(&mut self, arguments: &[&str]) {
         let address = self.url.trim_start_matches("http://");
         self.process = begin(address, arguments);
-        self.told("connection-string");
+        self.printed("connection-string");
     }
 
     /// Returns a value that it printed at its start: `ca-file`, `entra-authority`,
     /// `identity-endpoint`...
-    pub fn told(&mut self, name: &str) -> String {
+    pub fn printed(&mut self, name: &str) -> String {
         self.process.wait_for(name, |line| {
             let (its, value) = line.split_once(": ")?;
             (its == name).then(|| value.to_owned())

@@ -107,7 +107,7 @@ async fn fleet(cluster: &'static Cluster, client: &Client, n: usize) -> Measured
     let mut emulators: Vec<_> = (0..endpoints).map(|_| Emulator::start(&[])).collect();
     let secondaries: Vec<_> = emulators
         .iter_mut()
-        .map(|emulator| emulator.told("secondary-connection-string"))
+        .map(|emulator| emulator.printed("secondary-connection-string"))
         .collect();
     let namespace = prepare(client, &format!("fleet-{n}"), &emulators).await;
     let operator = start_operator(cluster, &namespace);

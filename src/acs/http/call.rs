@@ -92,13 +92,13 @@ impl Call<'_> {
             // This future is large and needed only now; many calls may be waiting for their turn.
             let attempt = self.attempt(&proof, &request_id, retry_state.left(), read);
             let result = Box::pin(attempt).await;
-            let took = began.elapsed();
+            let duration = began.elapsed();
             let outcome = result
                 .as_ref()
                 .map_or_else(|failure| failure.error.reason(), |_| "Ok");
             config
                 .metrics
-                .record(request.operation, outcome, took.as_secs_f64());
+                .record(request.operation, outcome, duration.as_secs_f64());
             let failure = match result {
                 Ok(done) => {
                     return Ok(Done {
@@ -118,7 +118,7 @@ impl Call<'_> {
                 retry_after: error.retry_after(),
                 was_far_off: matches!(proof, Proof::Signature(_))
                     && failure.date.is_some_and(|date| is_far_off(signed_at, date)),
-                took,
+                duration,
             });
             if error.kind() == Kind::Throttled {
                 let asked = error.retry_after().map(SignedDuration::unsigned_abs);

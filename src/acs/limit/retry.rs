@@ -22,7 +22,7 @@ pub(in super::super) struct Failed {
     /// Whether the clock of ACS shows that the signature had a wrong time.
     pub was_far_off: bool,
     /// Duration of the attempt.
-    pub took: Duration,
+    pub duration: Duration,
 }
 
 /// State of a call over all its attempts.
@@ -79,7 +79,7 @@ impl RetryState {
 
     /// Returns the wait before another attempt; `None` to give up.
     pub(in super::super) fn another(&mut self, failed: Failed) -> Option<Duration> {
-        self.left = self.left.saturating_sub(failed.took);
+        self.left = self.left.saturating_sub(failed.duration);
         self.outcome = self.outcome.max(failed.outcome);
         self.lost |= failed.lost;
         let wait = self.wait(failed)?;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn failed(kind: Kind, status: Option<u16>, outcome: Outcome) -> Failed {
-        let took = Duration::ZERO;
+        let duration = Duration::ZERO;
         let lost = kind == Kind::NoAnswer;
         Failed {
             kind,
@@ -137,7 +137,7 @@ mod tests {
             lost,
             retry_after: None,
             was_far_off: false,
-            took,
+            duration,
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(retry_state(true).another(throttled(86_400)), None);
         let mut retry_state = retry_state(true);
         let slow = Failed {
-            took: seconds(15),
+            duration: seconds(15),
             ..throttled(6)
         };
         assert_eq!(retry_state.another(slow), None);

@@ -63,8 +63,8 @@ impl Answer {
         put(headers, "strict-transport-security", "max-age=2592000");
         put(headers, "x-azure-ref", &Uuid::new_v4().simple().to_string());
         put(headers, "x-cache", "CONFIG_NOCACHE");
-        let took = record.begun.elapsed().as_millis();
-        put(headers, "x-processing-time", &format!("{took}ms"));
+        let elapsed = record.begun.elapsed().as_millis();
+        put(headers, "x-processing-time", &format!("{elapsed}ms"));
         for (name, value) in &self.headers {
             put(headers, name, value);
         }

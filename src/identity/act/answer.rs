@@ -196,9 +196,9 @@ async fn revoked(
 async fn write_siblings(
     context: &Context,
     identity: &AcsIdentity,
-    told: &AcsIdentityStatus,
+    recorded: &AcsIdentityStatus,
 ) -> Result<(), cluster::Error> {
-    let (Some(id), Some(endpoint)) = (&told.identity_id, &told.endpoint) else {
+    let (Some(id), Some(endpoint)) = (&recorded.identity_id, &recorded.endpoint) else {
         return Ok(());
     };
     for sibling in context.views.siblings(id, endpoint) {
@@ -208,7 +208,7 @@ async fn write_siblings(
         write(
             context,
             &sibling,
-            next_status::revoked_beside(&sibling, told),
+            next_status::revoked_beside(&sibling, recorded),
         )
         .await?;
     }

@@ -126,12 +126,12 @@ pub async fn absorb(
         Ok(AcsAnswer::Issued(issued)) => issued,
         Ok(_) => return Ok(StepOutcome::Done),
         Err(error) => {
-            let told = not_issued(context, token, &answered, request, error).await;
-            if told.is_err() {
+            let reported = not_issued(context, token, &answered, request, error).await;
+            if reported.is_err() {
                 // Otherwise the call would be repeated at once, as if it had not failed.
                 context.calls.store_answer(answered);
             }
-            return told.map(|()| StepOutcome::Done);
+            return reported.map(|()| StepOutcome::Done);
         }
     };
     context.note_existence(&request.identity_id, via.endpoint.as_str(), false);

@@ -49,11 +49,11 @@ pub(super) async fn restart(
         Judgement::IsRestarted(at) => {
             cache.remember_restart(&workload, context.now(), Some(at));
             let restarted_at = Some(Time(at));
-            let told = RolloutRestartStatus {
+            let reported = RolloutRestartStatus {
                 restarted_at,
                 ..due.done.clone()
             };
-            report(context, token, due, &told).await?;
+            report(context, token, due, &reported).await?;
         }
         Judgement::TooSoon(at) => {
             cache.remember_restart(&workload, at, Some(at));
@@ -98,14 +98,14 @@ async fn restarted(
              that deploys the workload to ignore this annotation"
         )
     });
-    let told = RolloutRestartStatus {
+    let reported = RolloutRestartStatus {
         restarted_at: Some(at),
         message,
         ..due.done.clone()
     };
     count(context, due, Reason::WorkloadRestarted);
     info!(workload, why = due.why, "restarted a workload");
-    report(context, token, due, &told).await?;
+    report(context, token, due, &reported).await?;
     let note = format!("restarted {workload}, because {}", due.why);
     context.inform(token, Reason::WorkloadRestarted, note).await;
     Ok(())
@@ -142,7 +142,7 @@ async fn not_restarted(
     is_final: bool,
 ) -> Result<StepOutcome, cluster::Error> {
     count(context, due, Reason::WorkloadNotRestarted);
-    let told = RolloutRestartStatus {
+    let reported = RolloutRestartStatus {
         message: Some(text.to_owned()),
         ..if is_final { &due.done } else { &due.now }.clone()
     };
@@ -151,7 +151,7 @@ async fn not_restarted(
         error = text,
         "a workload was not restarted"
     );
-    report(context, token, due, &told).await?;
+    report(context, token, due, &reported).await?;
     Ok(StepOutcome::Rest(Some(context.now())))
 }
 
@@ -160,10 +160,10 @@ async fn report(
     context: &Context,
     token: &AcsToken,
     due: &Restart,
-    told: &RolloutRestartStatus,
+    reported: &RolloutRestartStatus,
 ) -> Result<(), cluster::Error> {
-    report::restarted(context, token, told).await?;
-    if let Some(message) = told
+    report::restarted(context, token, reported).await?;
+    if let Some(message) = reported
         .message
         .as_ref()
         .filter(|it| Some(*it) != due.now.message.as_ref())

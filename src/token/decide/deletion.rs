@@ -118,8 +118,8 @@ pub(super) fn unrecorded_former<'a>(observed: &'a Observed<'_>) -> Option<&'a To
         }
     );
     let status = observed.token.status.as_ref();
-    let told = status.and_then(|status| status.issued_at.as_ref());
-    let is_newer = told.is_none_or(|told| record.issued_at > told.0);
+    let reported = status.and_then(|status| status.issued_at.as_ref());
+    let is_newer = reported.is_none_or(|reported| record.issued_at > reported.0);
     (is_newer && !is_moved).then_some(record)
 }
 
@@ -128,5 +128,5 @@ pub(super) fn is_unrecorded(token: &AcsToken, record: &TokenRecord) -> bool {
     let Some(status) = &token.status else {
         return true;
     };
-    !record.is_told_by(status)
+    !record.is_reported_by(status)
 }

@@ -46,17 +46,17 @@ pub(super) fn obstacle(
         message,
         is_stalled,
     } = fault(observed, good, why)?;
-    if !is_told(observed, reason, &message) && (is_stalled || good.is_some()) {
+    if !is_reported(observed, reason, &message) && (is_stalled || good.is_some()) {
         return Some(Decision::step(Step::Fail { reason, message }));
     }
     Some(unable(observed, good, reason, message, is_stalled, None))
 }
 
 /// Whether the status already has exactly this last failure.
-fn is_told(observed: &Observed<'_>, reason: Reason, message: &str) -> bool {
+fn is_reported(observed: &Observed<'_>, reason: Reason, message: &str) -> bool {
     let status = observed.token.status.as_ref();
-    let told = status.and_then(|status| status.last_failure.as_ref());
-    told.is_some_and(|told| told.reason() == reason && told.message == message)
+    let reported = status.and_then(|status| status.last_failure.as_ref());
+    reported.is_some_and(|reported| reported.reason() == reason && reported.message == message)
 }
 
 struct Fault {
@@ -102,7 +102,7 @@ fn fault(observed: &Observed<'_>, good: Option<&TokenRecord>, why: Why) -> Optio
     // The operator's clock may be wrong. Unless the expiry is recorded already, ACS decides.
     let is_over = match observed.service_now {
         Some(_) => end <= renewal::add(observed.now, LEAST_LEFT),
-        None => is_told(observed, expired.reason, &expired.message),
+        None => is_reported(observed, expired.reason, &expired.message),
     };
     if is_over {
         return Some(expired);

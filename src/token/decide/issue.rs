@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     ConnectionView, Decision, IdentityView, Observed, REPAIR_INTERVAL, Step, UsableIdentity,
-    exchange, is_dead, is_of_dead_credential, is_told_ready, life::revoking, waits,
+    exchange, is_dead, is_of_dead_credential, is_reported_ready, life::revoking, waits,
 };
 use crate::{
     cache::UserTokenView,
@@ -50,7 +50,7 @@ pub(super) fn issue_or_wait(
     if let Some(wait) = wait_for_retry(observed, good, why) {
         return wait;
     }
-    if why == Why::CredentialRefused && is_told_ready(observed.token) {
+    if why == Why::CredentialRefused && is_reported_ready(observed.token) {
         let message = "ACS rejects the access key that the token was issued with, so the token no \
          longer works; a new token is being issued";
         return Decision {

@@ -283,15 +283,15 @@ fn settle(
 fn with_restarts(observed: &Observed<'_>, record: &TokenRecord, decision: Decision) -> Decision {
     let plan = restart::plan(observed.token, record, &observed.restarts, observed.now);
     let status = observed.token.status.as_ref();
-    let is_told = status.is_some_and(|status| status.rollout_restarts == plan.told);
+    let is_reported = status.is_some_and(|status| status.rollout_restarts == plan.reported);
     let due_at = plan.due.as_ref().map(|_| observed.now);
-    if let (Some(restart), true) = (plan.due, is_told) {
+    if let (Some(restart), true) = (plan.due, is_reported) {
         return Decision::step(Step::RestartWorkload(Box::new(restart)));
     }
     let wakes = [decision.requeue_at, plan.requeue_at, due_at];
     Decision {
         requeue_at: wakes.into_iter().flatten().min(),
-        restarts: Some(plan.told),
+        restarts: Some(plan.reported),
         ..decision
     }
 }

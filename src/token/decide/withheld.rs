@@ -53,8 +53,8 @@ pub(super) fn withheld(
     }
     // The annotations of an edited Secret cannot be trusted, so the status decides.
     let status = observed.token.status.as_ref();
-    let told = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
-    let end = good.map(|record| record.expires_at).or(told);
+    let reported = status.and_then(|status| Some(status.expires_at.as_ref()?.0));
+    let end = good.map(|record| record.expires_at).or(reported);
     let grace = grace(observed, identity);
     let unsettled = good.and_then(|record| settles_at(observed, identity, record));
     let unsettled = unsettled.filter(|until| *until > observed.now);

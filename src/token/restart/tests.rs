@@ -9,14 +9,14 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(BEGIN + second).unwrap()
 }
 
-fn token(spec: &Value, told: &[RolloutRestartStatus]) -> AcsToken {
+fn token(spec: &Value, reported: &[RolloutRestartStatus]) -> AcsToken {
     let mut token: AcsToken = serde_json::from_value(json!({
         "apiVersion": "acs-identity.dev/v1alpha1", "kind": "AcsToken",
         "metadata": {"name": "web"}, "spec": spec,
     }))
     .unwrap();
     token.status = Some(AcsTokenStatus {
-        rollout_restarts: told.to_vec(),
+        rollout_restarts: reported.to_vec(),
         ..AcsTokenStatus::default()
     });
     token
@@ -45,7 +45,7 @@ fn record(revision: i64, restart_revision: Option<i64>) -> TokenRecord {
 /// Plans for one Deployment that is restarted `after`, with `keys`, from an earlier status.
 fn planned(
     (after, keys): (&str, &Value),
-    told: &[RolloutRestartStatus],
+    reported: &[RolloutRestartStatus],
     (revision, restart): (i64, Option<i64>),
     last: Option<LastRestart>,
     now: i64,
@@ -57,7 +57,7 @@ fn planned(
         last: vec![last],
     };
     plan(
-        &token(&spec, told),
+        &token(&spec, reported),
         &record(revision, restart),
         &restarts,
         at(now),
@@ -65,7 +65,7 @@ fn planned(
 }
 
 fn first(after: &str) -> Vec<RolloutRestartStatus> {
-    planned((after, &Value::Null), &[], (1, None), None, 0).told
+    planned((after, &Value::Null), &[], (1, None), None, 0).reported
 }
 
 #[test]
@@ -80,17 +80,17 @@ fn a_restart_is_due_for_what_pods_cant_see_and_ten_seconds_later() {
         ("Renewal", &Value::Null, (1, None), false),
         ("Renewal", &Value::Null, (2, None), true),
     ] {
-        let told = first(after);
-        let seen = planned((after, keys), &told, revisions, None, 5);
+        let reported = first(after);
+        let seen = planned((after, keys), &reported, revisions, None, 5);
         assert_eq!(seen.due, None, "{after} {keys} {revisions:?}");
         assert_eq!(
             seen.requeue_at.is_some(),
             is_due,
             "{after} {keys} {revisions:?}"
         );
-        let later = planned((after, keys), &seen.told, revisions, None, 15);
+        let later = planned((after, keys), &seen.reported, revisions, None, 15);
         assert_eq!(later.due.is_some(), is_due, "{after} {keys} {revisions:?}");
-        assert_eq!(later.told, seen.told);
+        assert_eq!(later.reported, seen.reported);
     }
 }
 
@@ -98,19 +98,19 @@ fn a_restart_is_due_for_what_pods_cant_see_and_ten_seconds_later() {
 fn a_new_cause_waits_anew_and_an_earlier_restart_does_not_serve_it() {
     let of = ("Change", &Value::Null);
     let seen = planned(of, &first("Change"), (2, Some(2)), None, 0);
-    let again = planned(of, &seen.told, (3, Some(3)), None, 9);
+    let again = planned(of, &seen.reported, (3, Some(3)), None, 9);
     assert_eq!(again.requeue_at, Some(at(19)));
     let last = |restarted| LastRestart {
         tried: at(restarted),
         restarted: Some(at(restarted)),
     };
-    let early = planned(of, &again.told, (3, Some(3)), Some(last(9)), 20);
+    let early = planned(of, &again.reported, (3, Some(3)), Some(last(9)), 20);
     assert_eq!((early.due, early.requeue_at), (None, Some(at(309))));
-    let served = planned(of, &again.told, (3, Some(3)), Some(last(10)), 20);
-    let told = served.told.first().unwrap();
-    assert_eq!((told.revision, &told.pending), (3, &None));
+    let served = planned(of, &again.reported, (3, Some(3)), Some(last(10)), 20);
+    let reported = served.reported.first().unwrap();
+    assert_eq!((reported.revision, &reported.pending), (3, &None));
     // A restart in the future, by a clock that was set back, serves no cause.
-    let ahead = planned(of, &again.told, (3, Some(3)), Some(last(4000)), 20);
+    let ahead = planned(of, &again.reported, (3, Some(3)), Some(last(4000)), 20);
     assert!(ahead.due.is_some());
 }
 
@@ -118,17 +118,20 @@ fn a_new_cause_waits_anew_and_an_earlier_restart_does_not_serve_it() {
 fn what_happens_while_restarts_are_switched_off_restarts_nothing_later() {
     let spec = json!({"rolloutRestart": [{"kind": "Deployment", "name": "web"}]});
     let off = Restarts::default();
-    let told = plan(
+    let reported = plan(
         &token(&spec, &first("Change")),
         &record(2, Some(2)),
         &off,
         at(0),
     )
-    .told;
-    assert_eq!(told.first().unwrap().message.as_deref(), Some(SWITCHED_OFF));
-    let on = planned(("Change", &Value::Null), &told, (2, Some(2)), None, 100);
+    .reported;
+    assert_eq!(
+        reported.first().unwrap().message.as_deref(),
+        Some(SWITCHED_OFF)
+    );
+    let on = planned(("Change", &Value::Null), &reported, (2, Some(2)), None, 100);
     assert_eq!((on.due, on.requeue_at), (None, None));
-    assert_eq!(on.told.first().unwrap().message, None);
+    assert_eq!(on.reported.first().unwrap().message, None);
 }
 
 #[test]

@@ -79,11 +79,11 @@ pub async fn inspect(place: &ClusterArgs, command: Inspect) -> Result<(), Failur
 
 /// Returns the Secret of an `AcsToken`: the one that holds its token, or else the one that will.
 pub fn secret_of_token(token: &AcsToken) -> String {
-    let told = token
+    let written = token
         .status
         .as_ref()
         .and_then(|status| status.secret_name.clone());
-    told.unwrap_or_else(|| token.secret_name())
+    written.unwrap_or_else(|| token.secret_name())
 }
 
 /// Returns the Secret of the `AcsToken` with that name, or else the Secret with that name.

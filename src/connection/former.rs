@@ -27,8 +27,9 @@ pub struct Regeneration {
 /// the one that ACS `accepted` last.
 ///
 /// The count comes from the statuses of the tokens, so that it is the same after a restart; the
-/// earlier count `reported` contributes the times of tokens with deleted objects. The expiry of tokens
-/// of the credentials `dead`, which ACS rejects, is ignored, because these tokens no longer work.
+/// earlier count `reported` contributes the times of tokens with deleted objects. The expiry of
+/// tokens of the credentials `dead`, which ACS rejects, is ignored, because these tokens no longer
+/// work.
 pub fn count(
     tokens: impl IntoIterator<Item = impl Borrow<AcsTokenStatus>>,
     accepted: &str,

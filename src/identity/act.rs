@@ -76,9 +76,14 @@ pub async fn carry_out(
             reason,
             unsettled_until,
         } => {
-            let orders = &observed.orders;
-            let next =
-                next_status::revoking(identity, reason, orders, *unsettled_until, observed.now);
+            let revocations = &observed.revocations;
+            let next = next_status::revoking(
+                identity,
+                reason,
+                revocations,
+                *unsettled_until,
+                observed.now,
+            );
             let intent = next
                 .pending_revocation
                 .as_ref()

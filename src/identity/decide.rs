@@ -49,7 +49,7 @@ pub struct Observed<'a> {
     pub others: Others,
     /// UIDs of the revocations that have this object, or another with the same id, as an open
     /// target.
-    pub orders: Vec<String>,
+    pub revocations: Vec<String>,
     /// Whether one of these revocations targets this object and no revocation has fulfilled it yet.
     pub is_ordered: bool,
     /// Time at which this process first saw that a revocation is demanded.

@@ -63,7 +63,7 @@ pub fn observe<'a>(context: &Context, identity: &'a AcsIdentity, now: Timestamp)
         demands: demanded.demands,
         secrets: demanded.secrets,
         has_unrecorded: demanded.has_unrecorded,
-        orders: demanded.orders.into_iter().collect(),
+        revocations: demanded.revocations.into_iter().collect(),
         is_ordered: demanded.is_ordered,
         others: others(context, identity, &group, &reference, &namespace),
         asked_since: remembered.asked_since,
@@ -90,7 +90,7 @@ struct Demanded {
     demands: Vec<RevocationDemand>,
     secrets: Vec<String>,
     has_unrecorded: bool,
-    orders: BTreeSet<String>,
+    revocations: BTreeSet<String>,
     is_ordered: bool,
 }
 
@@ -112,7 +112,7 @@ fn demanded(
                 .iter()
                 .any(|revocation| !has_obeyed(identity, &revocation.uid));
         found
-            .orders
+            .revocations
             .extend(ordering.into_iter().map(|revocation| revocation.uid));
         let key = index::of_identity(&member.namespace().unwrap_or_default(), &member.name_any());
         for token in context.views.tokens.find(&key) {

@@ -18,7 +18,7 @@ async fn shown(browser: &Browser, number: usize) -> String {
 }
 
 /// Runs a command that the page has shown.
-fn run(world: &World, line: &str) -> crate::run::Said {
+fn run(world: &World, line: &str) -> crate::run::Output {
     let words = line.strip_prefix("kubectl acs ").unwrap().split(' ');
     end(program(&world.cluster.kubeconfig).args(words))
 }
@@ -144,8 +144,8 @@ async fn revoking_asks_first_says_who_else_is_hit_and_may_suspend() {
     browser.click("#act-suspend").await;
     browser.see("#act-question", "and issue new ones?").await;
     browser.press("#act-do").await;
-    let said = browser.see("#toasts", "issued AcsToken").await;
-    says(&said, &["revoked all tokens of AcsIdentity"]);
+    let toast = browser.see("#toasts", "issued AcsToken").await;
+    says(&toast, &["revoked all tokens of AcsIdentity"]);
     assert!(!world.emulator.check(&web).await.valid && !world.emulator.check(&bot).await.valid);
     assert!(world.emulator.check(&bobs).await.valid);
     world.live_token("alice-web", &[&web]).await;

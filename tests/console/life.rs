@@ -16,9 +16,9 @@ async fn ctrl_c_ends_it_even_while_a_page_is_open() {
     let mut console = Console::start(&world);
     says(&console.process.output(), &["http://127.0.0.1:"]);
     console.process.wait_for("what it says", |line| {
-        let said = line.starts_with("This URL opens the console of https://")
+        let is_shown = line.starts_with("This URL opens the console of https://")
             && line.ends_with("; it works once. Press Ctrl-C to stop the console.");
-        said.then_some(())
+        is_shown.then_some(())
     });
     let cookie = console.enter().await;
     let stream = console

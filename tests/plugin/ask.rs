@@ -12,9 +12,9 @@ use crate::{
 async fn renew_issues_a_new_token_and_leaves_the_former_alive() {
     let world = World::new().await;
     let first = acs(&world, &["issue", "web", "--scope", "chat"]).json();
-    let said = acs(&world, &["renew", "web"]);
-    says(&said.err, &["renewed AcsToken ", "/web, valid until 20"]);
-    assert_eq!(said.fine(), "");
+    let output = acs(&world, &["renew", "web"]);
+    says(&output.err, &["renewed AcsToken ", "/web, valid until 20"]);
+    assert_eq!(output.fine(), "");
     let second = world.secret_value("web", "token").await.unwrap();
     let first = first["token"].as_str().unwrap();
     assert_ne!(second, first);
@@ -88,7 +88,7 @@ async fn revoke_ends_all_tokens_of_a_user_and_waits_for_new_ones() {
         ],
     );
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
-    let said = acs(
+    let output = acs(
         &world,
         &[
             "revoke",
@@ -98,7 +98,7 @@ async fn revoke_ends_all_tokens_of_a_user_and_waits_for_new_ones() {
         ],
     );
     says(
-        &said.err,
+        &output.err,
         &[
             "revoked all tokens of AcsIdentity ",
             "/web that were issued up to 20",
@@ -108,7 +108,7 @@ async fn revoke_ends_all_tokens_of_a_user_and_waits_for_new_ones() {
             "/web again",
         ],
     );
-    assert_eq!(said.fine(), "");
+    assert_eq!(output.fine(), "");
     assert_eq!(world.emulator.count("revokeTokens").await, 1);
     for (name, former) in [("web", &web), ("bot", &bot)] {
         let former = former["token"].as_str().unwrap();
@@ -122,10 +122,10 @@ async fn revoke_ends_all_tokens_of_a_user_and_waits_for_new_ones() {
 async fn revoke_with_suspend_leaves_no_token_alive_until_it_is_resumed() {
     let world = World::new().await;
     let former = acs(&world, &["issue", "web", "--scope", "chat"]).json();
-    let said = acs(&world, &["revoke", "web", "--suspend", "--yes"]);
-    says(&said.err, &["revoked all tokens of AcsIdentity "]);
-    assert!(!said.err.contains("anew"), "{said:?}");
-    said.fine();
+    let output = acs(&world, &["revoke", "web", "--suspend", "--yes"]);
+    says(&output.err, &["revoked all tokens of AcsIdentity "]);
+    assert!(!output.err.contains("anew"), "{output:?}");
+    output.fine();
     assert!(
         !world
             .emulator
@@ -154,9 +154,9 @@ async fn revoke_with_suspend_leaves_no_token_alive_until_it_is_resumed() {
 async fn suspend_and_resume_say_when_it_is_so_and_leave_nothing_in_the_spec() {
     let world = World::new().await;
     acs(&world, &["issue", "web", "--scope", "chat"]).fine();
-    let said = acs(&world, &["suspend", "web", "--token", "web"]);
+    let output = acs(&world, &["suspend", "web", "--token", "web"]);
     says(
-        &said.err,
+        &output.err,
         &[
             "suspended AcsIdentity ",
             "/web\n",
@@ -164,7 +164,7 @@ async fn suspend_and_resume_say_when_it_is_so_and_leave_nothing_in_the_spec() {
             "/web\n",
         ],
     );
-    said.fine();
+    output.fine();
     let identity = world.api::<AcsIdentity>().get("web").await.unwrap();
     let token = world.api::<AcsToken>().get("web").await.unwrap();
     assert_eq!(identity.spec.suspend, Some(true));
@@ -205,9 +205,9 @@ async fn what_git_keeps_is_said_to_be_undone() {
     acs(&world, &["create", "alice"]).fine();
     let mark = json!({"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "x"}}});
     world.patch::<AcsIdentity>("alice", mark).await;
-    let said = acs(&world, &["suspend", "alice"]);
+    let output = acs(&world, &["suspend", "alice"]);
     says(
-        &said.err,
+        &output.err,
         &[
             "AcsIdentity alice is managed by Argo CD: also change it in git, or the next sync \
              reverts the change",

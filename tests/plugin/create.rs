@@ -114,7 +114,7 @@ async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
         ],
     );
     assert_eq!(world.emulator.living().await.len(), 2);
-    let said = acs(
+    let output = acs(
         &world,
         &[
             "delete",
@@ -123,8 +123,8 @@ async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
             "-y",
         ],
     );
-    says(&said.err, &["deleted AcsIdentity ", "/web\n"]);
-    assert_eq!(said.fine(), "");
+    says(&output.err, &["deleted AcsIdentity ", "/web\n"]);
+    assert_eq!(output.fine(), "");
     assert_eq!(world.emulator.living().await.len(), 1);
     let check = world
         .emulator
@@ -158,15 +158,15 @@ async fn a_person_on_a_terminal_is_asked_first() {
             &format!("{word}\n"),
         )
     };
-    let said = answer("no");
+    let output = answer("no");
     says(
-        &said.out,
+        &output.out,
         &[
             "Delete AcsIdentity alice, also in ACS with all data? [y/N]",
             "nothing was done",
         ],
     );
-    assert_eq!(said.code, 1);
+    assert_eq!(output.code, 1);
     assert!(
         world
             .api::<AcsIdentity>()
@@ -175,8 +175,8 @@ async fn a_person_on_a_terminal_is_asked_first() {
             .unwrap()
             .is_some()
     );
-    let said = answer("yes");
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = answer("yes");
+    assert_eq!(output.code, 0, "{output:?}");
     assert!(
         world
             .api::<AcsIdentity>()

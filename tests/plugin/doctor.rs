@@ -12,9 +12,9 @@ async fn where_all_is_there_the_doctor_says_so() {
     world.connect("default", &world.emulator.connection_string.clone());
     start_leader(&mut world);
     world.connection_says("default", "ConnectionReady").await;
-    let said = acs(&world, &["doctor"]).fine();
+    let output = acs(&world, &["doctor"]).fine();
     says(
-        &said,
+        &output,
         &[
             "ok     API server https://127.0.0.1",
             "; you are admin",
@@ -24,9 +24,9 @@ async fn where_all_is_there_the_doctor_says_so() {
             "ok     AcsConnection default: ",
         ],
     );
-    let said = acs(&world, &["doctor", "--as", "nobody"]).fine();
+    let output = acs(&world, &["doctor", "--as", "nobody"]).fine();
     says(
-        &said,
+        &output,
         &[
             "note   operator: unknown, because you are not allowed to list Leases",
             "note   permissions: missing list acsidentities in namespace story-",
@@ -43,11 +43,11 @@ async fn what_is_wrong_is_named_and_what_entra_id_must_trust() {
         "apiVersion: acs-identity.dev/v1alpha1\nkind: AcsConnection\nmetadata: {{name: entra}}\n\
          spec:\n  endpoint: https://contoso.communication.azure.com\n  auth:\n    workloadIdentity:\n      tenantId: contoso.onmicrosoft.com\n      clientId: {client}\n      serviceAccountRef: {{name: acs}}\n"
     ));
-    let said = acs(&world, &["doctor"]);
-    assert_eq!(said.code, 3, "{said:?}");
+    let output = acs(&world, &["doctor"]);
+    assert_eq!(output.code, 3, "{output:?}");
     let subject = format!("subject system:serviceaccount:{}:acs", world.namespace);
     says(
-        &said.out,
+        &output.out,
         &[
             "WRONG  operator: there is no leader",
             "WRONG  AcsConnection entra: ",

@@ -149,6 +149,6 @@ fn a_reader_that_goes_away_is_no_failure() {
     command
         .args(["issue", "--scope", "chat", "--dry-run"])
         .stdout(writer);
-    let said = end(&mut command);
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let output = end(&mut command);
+    assert_eq!((output.code, output.err.as_str()), (0, ""));
 }

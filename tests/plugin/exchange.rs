@@ -7,7 +7,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::{
-    run::{Said, acs, end, feed, program, says},
+    run::{Output, acs, end, feed, program, says},
     support::{
         user_token::{APPLICATION, TENANT, USER, entra_token},
         world::World,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Runs `exchange` with the Entra token `entra` on stdin.
-pub fn exchange(world: &World, entra: &str, arguments: &[&str]) -> Said {
+pub fn exchange(world: &World, entra: &str, arguments: &[&str]) -> Output {
     let mut command = program(&world.cluster.kubeconfig);
     command
         .args(["exchange", "--aad-token", "-", "--aad-user", USER])
@@ -38,9 +38,9 @@ async fn nothing_was_made(world: &World) {
 async fn it_exchanges_an_entra_token_and_prints_what_az_prints() {
     let world = World::new().await;
     let entra = entra_token(&json!({}));
-    let said = exchange(&world, &format!("{entra}\n"), &["bob"]);
+    let output = exchange(&world, &format!("{entra}\n"), &["bob"]);
     says(
-        &said.err,
+        &output.err,
         &[
             "created AcsToken ",
             "/bob\n",
@@ -48,7 +48,7 @@ async fn it_exchanges_an_entra_token_and_prints_what_az_prints() {
             "/bob-entra\n",
         ],
     );
-    let exchanged = said.json();
+    let exchanged = output.json();
     let fields = exchanged.as_object().unwrap().keys();
     assert_eq!(fields.collect::<Vec<_>>(), ["expires_on", "token"]);
     let check = world
@@ -82,9 +82,9 @@ async fn the_entra_token_is_an_argument_as_for_az_or_a_file_and_the_options_are_
     let user = ["--aad-user", USER, "--client", APPLICATION];
     for text in [entra.as_str(), from_file.as_str()] {
         let given = ["exchange", "--aad-token", text, "-o", "tsv", "--quiet"];
-        let said = acs(&world, &[&given[..], &user].concat());
-        assert_eq!(said.err, "");
-        let line = said.fine();
+        let output = acs(&world, &[&given[..], &user].concat());
+        assert_eq!(output.err, "");
+        let line = output.fine();
         let values: Vec<_> = line.trim_end().split('\t').collect();
         assert_eq!(values.len(), 2, "{line}");
         assert!(world.emulator.check(values[1]).await.valid);
@@ -118,9 +118,9 @@ async fn the_entra_token_is_an_argument_as_for_az_or_a_file_and_the_options_are_
 async fn a_dry_run_prints_what_to_commit_which_is_not_the_entra_token() {
     let world = World::new().await;
     let entra = entra_token(&json!({}));
-    let said = exchange(&world, &entra, &["bob", "--dry-run"]);
-    assert_eq!(said.err, "");
-    let yaml = said.fine();
+    let output = exchange(&world, &entra, &["bob", "--dry-run"]);
+    assert_eq!(output.err, "");
+    let yaml = output.fine();
     says(
         &yaml,
         &[
@@ -240,17 +240,17 @@ async fn a_new_entra_token_of_the_same_user_takes_the_place_of_the_former_one() 
     let first = exchange(&world, &entra_token(&json!({})), &["bob"]).json();
     let longer = Timestamp::now().as_second() + 7200;
     let entra = entra_token(&json!({"exp": longer}));
-    let said = exchange(&world, &entra, &["bob"]);
-    says(&said.err, &["changed Secret ", "/bob-entra\n"]);
-    let second = said.json();
+    let output = exchange(&world, &entra, &["bob"]);
+    says(&output.err, &["changed Secret ", "/bob-entra\n"]);
+    let second = output.json();
     assert_ne!(first["token"], second["token"]);
     let check = world.emulator.check(second["token"].as_str().unwrap());
     assert!(check.await.valid);
     let kept = world.secret_value("bob-entra", "token").await;
     assert_eq!(kept.as_deref(), Some(entra.as_str()));
-    let said = exchange(&world, &entra, &["bob"]);
-    says(&said.err, &["/bob-entra already holds this Entra token"]);
-    assert_eq!(said.json(), second);
+    let output = exchange(&world, &entra, &["bob"]);
+    says(&output.err, &["/bob-entra already holds this Entra token"]);
+    assert_eq!(output.json(), second);
     assert_eq!(world.emulator.count("exchangeTeamsToken").await, 2);
 }
 
@@ -283,14 +283,14 @@ async fn what_the_service_or_the_policy_refuses_is_not_waited_for() {
 #[tokio::test]
 async fn it_tells_what_it_waits_for_and_gives_up_at_its_deadline() {
     let world = World::bare(&[], &[]).await;
-    let said = exchange(
+    let output = exchange(
         &world,
         &entra_token(&json!({})),
         &["bob", "--timeout", "1s"],
     );
-    assert_eq!(said.out, "");
+    assert_eq!(output.out, "");
     says(
-        &said.failed(4),
+        &output.failed(4),
         &[
             "created Secret",
             "AcsToken ",

@@ -4,12 +4,12 @@ use acs_identity_operator::crd::AcsToken;
 use kube::{ResourceExt as _, api::ListParams};
 
 use crate::{
-    run::{Said, acs, feed, program, says},
+    run::{Output, acs, feed, program, says},
     support::world::World,
 };
 
 /// Runs `generate` without a cluster.
-fn generate(arguments: &[&str], lines: &str) -> Said {
+fn generate(arguments: &[&str], lines: &str) -> Output {
     let mut command = program("/nonexistent".as_ref());
     feed(command.arg("generate").args(arguments), lines)
 }
@@ -71,10 +71,10 @@ async fn lines_become_objects_that_the_api_server_takes_and_the_operator_makes_t
 
 #[test]
 fn what_is_wrong_is_told_line_by_line_and_nothing_is_printed() {
-    let said = generate(&[], "alice,chat\nBob,chat\ncarol\ndave,talk\nalice,voip\n");
-    assert_eq!(said.out, "");
+    let output = generate(&[], "alice,chat\nBob,chat\ncarol\ndave,talk\nalice,voip\n");
+    assert_eq!(output.out, "");
     says(
-        &said.failed(2),
+        &output.failed(2),
         &[
             "kubectl acs: line 2: `Bob` is not a Kubernetes name: use lower-case letters",
             "\nline 3: carol has no scopes; write carol,chat,voip\n",

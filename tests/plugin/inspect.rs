@@ -69,16 +69,16 @@ async fn an_edited_secret_and_an_expired_token_are_found_out() {
         (jiff::Timestamp::now() > ends + jiff::SignedDuration::from_secs(1)).then_some(())
     })
     .await;
-    let said = acs(&world, &["inspect", "web"]);
-    says(&said.out, &["Expires      ", " ago)\n"]);
-    says(&said.failed(3), &["/web: the token has expired"]);
+    let output = acs(&world, &["inspect", "web"]);
+    says(&output.out, &["Expires      ", " ago)\n"]);
+    says(&output.failed(3), &["/web: the token has expired"]);
     let other = world.secret_value("web", "token").await.unwrap() + "x";
     world
         .patch::<Secret>("web", json!({"stringData": {"token": other}}))
         .await;
-    let said = acs(&world, &["inspect", "web"]);
-    says(&said.out, &["Bytes        changed since issue\n"]);
-    says(&said.failed(3), &["the Secret was edited"]);
+    let output = acs(&world, &["inspect", "web"]);
+    says(&output.out, &["Bytes        changed since issue\n"]);
+    says(&output.failed(3), &["the Secret was edited"]);
 }
 
 #[tokio::test]
@@ -90,10 +90,10 @@ async fn a_token_that_would_be_good_but_was_edited_is_found_out() {
     world
         .patch::<Secret>("web", json!({"stringData": {"token": other}}))
         .await;
-    let said = acs(&world, &["inspect", "web"]);
-    says(&said.out, &["Bytes        changed since issue\n"]);
+    let output = acs(&world, &["inspect", "web"]);
+    says(&output.out, &["Bytes        changed since issue\n"]);
     says(
-        &said.failed(3),
+        &output.failed(3),
         &["/web: the token is not the token that the operator issued"],
     );
 }
@@ -109,10 +109,10 @@ async fn what_holds_no_token_is_not_shown() {
         &error,
         &["/web has no key token; choose one of its keys with --key: password, user"],
     );
-    let said = acs(&world, &["inspect", "web", "--key", "password"]);
+    let output = acs(&world, &["inspect", "web", "--key", "password"]);
     assert!(
-        !said.out.contains("hunter2") && !said.err.contains("hunter2"),
-        "{said:?}"
+        !output.out.contains("hunter2") && !output.err.contains("hunter2"),
+        "{output:?}"
     );
-    says(&said.failed(2), &["holds no ACS token"]);
+    says(&output.failed(2), &["holds no ACS token"]);
 }

@@ -21,7 +21,7 @@ async fn names(world: &World) -> (Vec<String>, Vec<String>) {
 #[tokio::test]
 async fn it_makes_a_user_and_a_token_and_prints_what_az_prints() {
     let world = World::new().await;
-    let said = acs(
+    let output = acs(
         &world,
         &[
             "issue",
@@ -34,7 +34,7 @@ async fn it_makes_a_user_and_a_token_and_prints_what_az_prints() {
         ],
     );
     says(
-        &said.err,
+        &output.err,
         &[
             "created AcsIdentity ",
             "/web\n",
@@ -42,7 +42,7 @@ async fn it_makes_a_user_and_a_token_and_prints_what_az_prints() {
             "/web\n",
         ],
     );
-    let issued = said.json();
+    let issued = output.json();
     let fields: Vec<_> = issued
         .as_object()
         .unwrap()
@@ -71,12 +71,12 @@ async fn it_makes_a_user_and_a_token_and_prints_what_az_prints() {
 #[tokio::test]
 async fn without_a_name_it_makes_one_up_and_tsv_is_what_scripts_read() {
     let world = World::new().await;
-    let said = acs(
+    let output = acs(
         &world,
         &["issue", "--scope", "chat", "-o", "tsv", "--quiet"],
     );
-    assert_eq!(said.err, "");
-    let line = said.fine();
+    assert_eq!(output.err, "");
+    let line = output.fine();
     let values: Vec<_> = line.trim_end().split('\t').collect();
     assert_eq!(values.len(), 3, "{line}");
     assert!(world.emulator.check(values[1]).await.valid);
@@ -137,9 +137,9 @@ async fn a_dry_run_prints_what_to_commit_and_makes_nothing() {
         "default",
         "--dry-run",
     ];
-    let said = acs(&world, &arguments);
-    assert_eq!(said.err, "");
-    let yaml = said.fine();
+    let output = acs(&world, &arguments);
+    assert_eq!(output.err, "");
+    let yaml = output.fine();
     let (fine, answer) = world
         .cluster
         .pipe(&["apply", "--dry-run=server", "-f", "-"], &yaml);
@@ -259,12 +259,12 @@ async fn a_token_outside_the_policy_is_not_waited_for_and_names_the_rule() {
 #[tokio::test]
 async fn it_tells_what_it_waits_for_and_gives_up_at_its_deadline() {
     let world = World::bare(&[], &[]).await;
-    let said = acs(
+    let output = acs(
         &world,
         &["issue", "web", "--scope", "chat", "--timeout", "1s"],
     );
-    assert_eq!(said.out, "");
-    let error = said.failed(4);
+    assert_eq!(output.out, "");
+    let error = output.failed(4);
     says(
         &error,
         &[

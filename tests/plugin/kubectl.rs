@@ -3,7 +3,7 @@
 use std::{os::unix::fs::symlink, process::Command};
 
 use crate::{
-    run::{Said, acs, end, program, says},
+    run::{Output, acs, end, program, says},
     support::world::World,
 };
 
@@ -27,7 +27,7 @@ fn with_plugin(world: &World, name: &str) -> (tempfile::TempDir, Command) {
     (folder, command)
 }
 
-fn bash(world: &World, script: &str) -> Said {
+fn bash(world: &World, script: &str) -> Output {
     let (_folder, mut command) = with_plugin(world, "bash");
     end(command.args(["--norc", "-euc", script]))
 }
@@ -48,9 +48,9 @@ async fn kubectl_runs_it_and_passes_arguments_output_and_exit_code_on() {
             .await
             .valid
     );
-    let said = bash(&world, &format!("kubectl acs status nobody -n {namespace}"));
+    let output = bash(&world, &format!("kubectl acs status nobody -n {namespace}"));
     says(
-        &said.failed(5),
+        &output.failed(5),
         &["kubectl acs: no connection, identity, token or revocation nobody exists"],
     );
     let plugins = bash(&world, "kubectl plugin list").fine();
@@ -107,8 +107,8 @@ async fn bash_sources_the_script_and_completes() {
          echo \"offers: ${{COMPREPLY[*]}}\"\n",
         world.namespace, world.namespace
     );
-    let said = bash(&world, &script).fine();
-    says(&said, &["complete ", " kubectl-acs\n", "offers: alice\n"]);
+    let output = bash(&world, &script).fine();
+    says(&output, &["complete ", " kubectl-acs\n", "offers: alice\n"]);
 }
 
 #[test]
@@ -129,9 +129,9 @@ async fn completion_is_silent_where_there_is_no_cluster() {
         .env("COMPLETE", "bash")
         .env("_CLAP_COMPLETE_INDEX", "2")
         .args(["--", "kubectl-acs", "inspect", ""]);
-    let said = end(&mut command);
-    assert_eq!(said.err, "");
-    assert!(!said.fine().contains("web"));
+    let output = end(&mut command);
+    assert_eq!(output.err, "");
+    assert!(!output.fine().contains("web"));
     let world = World::bare(&[], &[]).await;
     acs(&world, &["status"]).fine();
 }

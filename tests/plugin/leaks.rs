@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     exchange::exchange,
-    run::{Said, acs},
+    run::{Output, acs},
     support::{user_token::entra_token, world::World},
 };
 
@@ -21,7 +21,7 @@ async fn only_issue_and_show_token_print_a_token_and_only_on_stdout() {
         ("the progress of issue", progress),
         ("the stderr of inspect", shown.err),
     ];
-    let mut keep = |what, said: Said| outputs.push((what, said.out + &said.err));
+    let mut keep = |what, output: Output| outputs.push((what, output.out + &output.err));
     keep("inspect", acs(&world, &["inspect", "web"]));
     for format in ["json", "yaml", "tsv", "table"] {
         keep("inspect", acs(&world, &["inspect", "web", "-o", format]));
@@ -71,7 +71,7 @@ async fn the_entra_token_of_a_teams_user_is_on_no_output() {
     let mut world = World::new().await;
     let entra = entra_token(&json!({}));
     let mut outputs = Vec::new();
-    let mut keep = |what, said: Said| outputs.push((what, said.out + &said.err));
+    let mut keep = |what, output: Output| outputs.push((what, output.out + &output.err));
     keep("exchange", exchange(&world, &entra, &["bob"]));
     keep("a dry run", exchange(&world, &entra, &["bob", "--dry-run"]));
     keep("a taken name", exchange(&world, &entra, &["bob"]));

@@ -138,9 +138,9 @@ async fn objects_are_released_only_when_no_operator_runs() {
     let (mut world, token) = settled().await;
     world.kill_operator();
     start_leader(&mut world);
-    let said = acs(&world, &["release", "--yes"]).failed(9);
+    let output = acs(&world, &["release", "--yes"]).failed(9);
     says(
-        &said,
+        &output,
         &[
             "an operator is running: the holder of Lease",
             "kubectl scale deployment",
@@ -150,7 +150,7 @@ async fn objects_are_released_only_when_no_operator_runs() {
     world.kill_operator();
     let began = Instant::now();
     let user = id(&world, "alice").await;
-    let said = acs(&world, &["release", "--dry-run"]).fine();
+    let output = acs(&world, &["release", "--dry-run"]).fine();
     assert!(
         began.elapsed() >= Duration::from_secs(6),
         "it was waited for"
@@ -161,12 +161,12 @@ async fn objects_are_released_only_when_no_operator_runs() {
         format!("AcsIdentity {namespace}/bob: user 8:acs:"),
         format!("AcsToken {namespace}/web: its token is valid until 20"),
     ];
-    says(&said, &stays.each_ref().map(String::as_str));
+    says(&output, &stays.each_ref().map(String::as_str));
     let held = world.api::<AcsToken>().get("web").await.expect("it");
     assert!(held.finalizers().contains(&FINALIZER.to_owned()));
-    let said = acs(&world, &["release"]).failed(2);
+    let output = acs(&world, &["release"]).failed(2);
     says(
-        &said,
+        &output,
         &[
             "Remove the operator's finalizers from 4 objects?",
             "use --yes",
@@ -221,8 +221,8 @@ async fn an_operator_without_a_lease_is_found_by_its_pod() {
     let delete = ["delete", "pod", "operator", "--now", "-n", &world.namespace];
     world.cluster.kubectl(&delete);
     pod(&world.namespace);
-    let said = acs(&world, &["release", "--yes"]).failed(9);
-    says(&said, &["an operator is running: pod", "/operator"]);
+    let output = acs(&world, &["release", "--yes"]).failed(9);
+    says(&output, &["an operator is running: pod", "/operator"]);
 }
 
 /// One release has the operator and its objects: Helm removes the operator, and the objects stay.
@@ -275,8 +275,8 @@ async fn a_release_of_operator_and_objects_leaves_objects_that_a_command_lets_go
     let identity = world.api::<AcsIdentity>().get("alice").await.expect("it");
     assert!(identity.metadata.deletion_timestamp.is_some(), "it hangs");
     let mut command = program(&cluster.kubeconfig);
-    let said = end(command.args(["release", "-A", "--yes"])).fine();
-    says(&said, &["AcsIdentity", "/alice: user 8:acs:"]);
+    let output = end(command.args(["release", "-A", "--yes"])).fine();
+    says(&output, &["AcsIdentity", "/alice: user 8:acs:"]);
     world.gone::<AcsIdentity>("alice").await;
     world.gone::<AcsToken>("web").await;
     world.gone::<AcsConnection>("default").await;

@@ -83,27 +83,30 @@ async fn behind_a_proxy_the_api_server_is_reached_through_it_but_for_no_proxy() 
 #[tokio::test]
 async fn who_may_impersonate_acts_as_another() {
     let world = World::bare(&[], &[]).await;
-    let said = acs(&world, &["status", "--as", "nobody"]).failed(6);
-    says(&said, &["User \"nobody\" cannot list"]);
-    let said = acs(
+    let output = acs(&world, &["status", "--as", "nobody"]).failed(6);
+    says(&output, &["User \"nobody\" cannot list"]);
+    let output = acs(
         &world,
         &["status", "--as", "nobody", "--as-group", "of-nobody"],
     )
     .failed(6);
-    says(&said, &["User \"nobody\" cannot list"]);
+    says(&output, &["User \"nobody\" cannot list"]);
     let masters = ["status", "--as", "somebody", "--as-group", "system:masters"];
     acs(&world, &masters).fine();
-    let said = acs(&world, &["status", "--as-group", "system:masters"]).failed(2);
-    says(&said, &["--as"]);
+    let output = acs(&world, &["status", "--as-group", "system:masters"]).failed(2);
+    says(&output, &["--as"]);
 }
 
 #[tokio::test]
 async fn another_server_or_cluster_is_asked_where_a_flag_says_so() {
     let world = World::bare(&[], &[]).await;
-    let said = acs(&world, &["status", "--server", "https://127.0.0.1:1"]).failed(7);
-    says(&said, &["cannot reach the API server https://127.0.0.1:1"]);
-    let said = acs(&world, &["status", "--cluster", "no-such"]).failed(7);
-    says(&said, &["no-such"]);
+    let output = acs(&world, &["status", "--server", "https://127.0.0.1:1"]).failed(7);
+    says(
+        &output,
+        &["cannot reach the API server https://127.0.0.1:1"],
+    );
+    let output = acs(&world, &["status", "--cluster", "no-such"]).failed(7);
+    says(&output, &["no-such"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,9 +150,9 @@ async fn another_program_logs_in() {
         "#!/bin/sh\necho 'log in first: az login' >&2; exit 1\n",
     )
     .expect("written");
-    let said = end(program(&kubeconfig).args(status)).failed(6);
+    let output = end(program(&kubeconfig).args(status)).failed(6);
     says(
-        &said,
+        &output,
         &["logging in as configured in the kubeconfig failed"],
     );
 }

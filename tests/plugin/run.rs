@@ -12,7 +12,7 @@ use crate::support::world::World;
 
 /// Result of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct Output {
     /// Exit code.
     pub code: i32,
     /// Standard output.
@@ -47,10 +47,10 @@ pub fn on_a_terminal(world: &World, arguments: &str) -> Command {
 }
 
 /// Runs a command and waits for its end.
-pub fn end(command: &mut Command) -> Said {
+pub fn end(command: &mut Command) -> Output {
     let output = command.output().expect("the program runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    Said {
+    Output {
         code: output.status.code().expect("an exit code"),
         out: text(output.stdout),
         err: text(output.stderr),
@@ -58,7 +58,7 @@ pub fn end(command: &mut Command) -> Said {
 }
 
 /// Runs a command with `input` on its stdin.
-pub fn feed(command: &mut Command, input: &str) -> Said {
+pub fn feed(command: &mut Command, input: &str) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -70,7 +70,7 @@ pub fn feed(command: &mut Command, input: &str) -> Said {
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().expect("the program ends");
-    Said {
+    Output {
         code: output.status.code().expect("an exit code"),
         out: String::from_utf8(output.stdout).expect("text"),
         err: String::from_utf8(output.stderr).expect("text"),
@@ -78,13 +78,13 @@ pub fn feed(command: &mut Command, input: &str) -> Said {
 }
 
 /// Runs `kubectl acs` in the namespace of a world.
-pub fn acs(world: &World, arguments: &[&str]) -> Said {
+pub fn acs(world: &World, arguments: &[&str]) -> Output {
     let mut command = program(&world.cluster.kubeconfig);
     command.args(arguments).args(["-n", &world.namespace]);
     end(&mut command)
 }
 
-impl Said {
+impl Output {
     /// Returns the standard output of a command that succeeded.
     #[track_caller]
     pub fn fine(self) -> String {

@@ -51,9 +51,9 @@ async fn what_waits_says_for_what_and_the_exit_code_is_4() {
     world.token("web", "alice", "scopes: [chat]");
     world.token_says("web", "IdentityNotFound").await;
     world.connection_says("default", "ConnectionReady").await;
-    let said = acs(&world, &["status"]);
+    let output = acs(&world, &["status"]);
     says(
-        &said.out,
+        &output.out,
         &[
             "AcsConnection default  Ready",
             "AcsToken web  waiting  chat\n",
@@ -61,7 +61,7 @@ async fn what_waits_says_for_what_and_the_exit_code_is_4() {
             "AcsIdentity alice",
         ],
     );
-    assert_eq!(said.failed(4), "");
+    assert_eq!(output.failed(4), "");
 }
 
 #[tokio::test]
@@ -79,25 +79,25 @@ async fn what_needs_a_human_says_what_to_do_and_the_exit_code_is_3() {
     world
         .identity_says("alice", "InvalidConnectionString")
         .await;
-    let said = acs(&world, &["status"]);
+    let output = acs(&world, &["status"]);
     says(
-        &said.out,
+        &output.out,
         &[
             "AcsConnection default  needs action",
             "│  InvalidConnectionString: ",
             "\n└─ AcsIdentity alice  needs action, as above\n",
         ],
     );
-    said.failed(3);
+    output.failed(3);
 }
 
 #[tokio::test]
 async fn an_operator_that_does_not_run_is_what_it_waits_for() {
     let world = World::bare(&[], &[]).await;
     world.identity("alice", "connectionRef: {kind: AcsConnection, name: main}");
-    let said = acs(&world, &["status"]);
+    let output = acs(&world, &["status"]);
     says(
-        &said.out,
+        &output.out,
         &[
             "AcsConnection main  missing\n",
             "│  this AcsConnection does not exist\n",
@@ -105,7 +105,7 @@ async fn an_operator_that_does_not_run_is_what_it_waits_for() {
             "check that it is running and watches this namespace",
         ],
     );
-    said.failed(4);
+    output.failed(4);
 }
 
 #[tokio::test]
@@ -133,9 +133,9 @@ async fn a_secret_that_is_gone_and_a_call_that_fails_are_told() {
         .await;
     world.kill_operator();
     world.delete::<Secret>("web").await;
-    let said = acs(&world, &["status"]);
+    let output = acs(&world, &["status"]);
     says(
-        &said.out,
+        &output.out,
         &[
             "AcsToken web",
             "its Secret web does not exist",
@@ -258,12 +258,15 @@ async fn watching_needs_the_right_to_watch() {
     let kubeconfig = team(&world, "get, list");
     let mut command = program(&kubeconfig);
     command.args(["status", "--watch", "-n", &world.namespace]);
-    let said = end(&mut command);
+    let output = end(&mut command);
     says(
-        &said.out,
+        &output.out,
         &["no connections, identities or tokens in namespace"],
     );
-    says(&said.failed(6), &["you are not allowed to watch acs", ": "]);
+    says(
+        &output.failed(6),
+        &["you are not allowed to watch acs", ": "],
+    );
 }
 
 /// Returns a kubeconfig with rights on the project's kinds in one namespace only.
@@ -382,10 +385,10 @@ async fn colours_are_for_terminals_only() {
 #[tokio::test]
 async fn an_empty_namespace_says_how_to_begin() {
     let world = World::bare(&[], &[]).await;
-    let said = acs(&world, &["status"]).fine();
+    let output = acs(&world, &["status"]).fine();
     let namespace = &world.namespace;
     assert_eq!(
-        said,
+        output,
         format!(
             "no connections, identities or tokens in namespace {namespace}; use -A for all \
              namespaces, or `kubectl acs create` to create an identity\n"

@@ -54,9 +54,9 @@ async fn status_shows_it_below_its_connection() {
     let mallory = ["mallory", "--dry-run", "--connection", "other"];
     world.apply(&exchange(&world, &entra_token(&json!({})), &mallory).fine());
     world.token_says("mallory", "ConnectionNotFound").await;
-    let said = acs(&world, &["status"]);
+    let output = acs(&world, &["status"]);
     says(
-        &said.out,
+        &output.out,
         &[
             "AcsConnection default  Ready",
             "├─ AcsToken bob  Ready",
@@ -66,7 +66,7 @@ async fn status_shows_it_below_its_connection() {
             "└─ AcsToken mallory  waiting  Teams user ",
         ],
     );
-    said.failed(4);
+    output.failed(4);
 }
 
 #[tokio::test]
@@ -83,9 +83,9 @@ async fn inspect_renew_suspend_and_resume_work_as_for_any_token() {
             "unchanged since issue\n",
         ],
     );
-    let said = acs(&world, &["renew", "bob"]);
-    says(&said.err, &["renewed AcsToken ", "/bob, valid until 20"]);
-    said.fine();
+    let output = acs(&world, &["renew", "bob"]);
+    says(&output.err, &["renewed AcsToken ", "/bob, valid until 20"]);
+    output.fine();
     let second = world.secret_value("bob", "token").await.unwrap();
     assert_ne!(second, first);
     assert!(world.emulator.check(&second).await.valid);
@@ -142,12 +142,12 @@ async fn deleting_it_takes_its_secrets_and_says_what_is_left() {
     .fine();
     let error = acs(&world, &["delete", "--token", "bob", "--token", "bot"]).failed(2);
     says(&error, &["Delete AcsToken bob, bot? ", "use --yes"]);
-    let said = acs(
+    let output = acs(
         &world,
         &["delete", "--token", "bob", "--token", "bot", "-y"],
     );
     says(
-        &said.err,
+        &output.err,
         &[
             "deleted AcsToken ",
             "/bob; ACS cannot revoke the token of a Teams user: everybody who has read it can use \
@@ -156,7 +156,7 @@ async fn deleting_it_takes_its_secrets_and_says_what_is_left() {
             "/bot\n",
         ],
     );
-    assert_eq!(said.fine(), "");
+    assert_eq!(output.fine(), "");
     for name in ["bob", "bot"] {
         let found = world.api::<AcsToken>().get_opt(name).await.unwrap();
         assert!(found.is_none());

@@ -34,10 +34,10 @@ enum ErrorField {
 pub(super) fn from_answer(
     identity: &EntraIdentity,
     config: &EntraConfig,
-    heard: Option<Exchange>,
-    said: &str,
+    last_exchange: Option<Exchange>,
+    message: &str,
 ) -> NoToken {
-    match heard {
+    match last_exchange {
         Some(Exchange::NoAssertion(NoAssertion { message, advice })) => NoToken {
             kind: Kind::NoAssertion,
             status: None,
@@ -53,12 +53,12 @@ pub(super) fn from_answer(
         }) => answered(identity, config, status, &body, assertion.as_ref()),
         Some(Exchange::Silence(cause)) => unavailable(identity, config, None, &cause),
         // No request was sent, or no answer came in time.
-        None if said.starts_with("no answer") => unavailable(identity, config, None, said),
+        None if message.starts_with("no answer") => unavailable(identity, config, None, message),
         None => NoToken {
             kind: Kind::TokenRefused,
             status: None,
             code: None,
-            message: Some(scrubbed(said.lines().next().unwrap_or_default(), &[])),
+            message: Some(scrubbed(message.lines().next().unwrap_or_default(), &[])),
             advice: match identity {
                 EntraIdentity::OwnWorkload { .. } => {
                     "Check the file in --federated-token-file or AZURE_FEDERATED_TOKEN_FILE"
@@ -189,13 +189,13 @@ mod tests {
 
     fn judge(identity: &EntraIdentity, status: u16, body: &str) -> NoToken {
         let body = body.as_bytes().to_vec();
-        let heard = Some(Exchange::Answer {
+        let last_exchange = Some(Exchange::Answer {
             status,
             date: None,
             body,
             assertion: None,
         });
-        from_answer(identity, &EntraConfig::default(), heard, "")
+        from_answer(identity, &EntraConfig::default(), last_exchange, "")
     }
 
     fn by_entra(status: u16, number: u32) -> NoToken {

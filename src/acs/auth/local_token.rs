@@ -37,7 +37,7 @@ pub(super) async fn ask(
     http: &reqwest::Client,
     endpoint: &Url,
     audience: &str,
-    heard: &Mutex<Option<Exchange>>,
+    last_exchange: &Mutex<Option<Exchange>>,
 ) -> Result<Fresh, String> {
     let body = form_urlencoded::Serializer::new(String::new())
         .append_pair("resource", audience)
@@ -59,7 +59,7 @@ pub(super) async fn ask(
         } => (serde_json::from_slice::<Granted>(body).ok(), *date),
         _ => (None, None),
     };
-    *heard.lock() = Some(answer);
+    *last_exchange.lock() = Some(answer);
     let granted = granted.ok_or("no token in the answer")?;
     let end = granted.expires_on.and_then(|end| match end {
         Seconds::Number(number) => Some(number),

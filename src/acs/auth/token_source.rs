@@ -98,14 +98,20 @@ impl Acquire {
     pub(super) async fn token(&self, identity: &EntraIdentity) -> Result<Fresh, NoToken> {
         let total = self.config.total_timeout;
         let entra = &self.config.entra;
-        let heard = Arc::new(Mutex::new(None));
+        let last_exchange = Arc::new(Mutex::new(None));
         let asked = async {
             if let (EntraIdentity::Managed { .. }, Some(endpoint)) =
                 (identity, &entra.local_token_endpoint)
             {
-                return local_token::ask(&self.direct()?, endpoint, &entra.audience, &heard).await;
+                return local_token::ask(
+                    &self.direct()?,
+                    endpoint,
+                    &entra.audience,
+                    &last_exchange,
+                )
+                .await;
             }
-            let credential = self.credential(identity, &heard)?;
+            let credential = self.credential(identity, &last_exchange)?;
             let scope = entra.scope();
             let token = credential
                 .get_token(&[&scope], None)
@@ -113,7 +119,7 @@ impl Acquire {
                 .map_err(|error| error.to_string())?;
             // Entra ID returns a lifetime, which was counted from now; a machine returns an expiry
             // time, by its own clock.
-            let date = match (identity, &*heard.lock()) {
+            let date = match (identity, &*last_exchange.lock()) {
                 (EntraIdentity::Managed { .. }, Some(Exchange::Answer { date, .. })) => *date,
                 _ => None,
             };
@@ -126,9 +132,9 @@ impl Acquire {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {} s", total.as_secs())),
         };
-        outcome.map_err(|said| {
-            let heard = heard.lock().take();
-            error::from_answer(identity, entra, heard, &said)
+        outcome.map_err(|message| {
+            let last_exchange = last_exchange.lock().take();
+            error::from_answer(identity, entra, last_exchange, &message)
         })
     }
 
@@ -137,13 +143,13 @@ impl Acquire {
     fn credential(
         &self,
         identity: &EntraIdentity,
-        heard: &Arc<Mutex<Option<Exchange>>>,
+        last_exchange: &Arc<Mutex<Option<Exchange>>>,
     ) -> Result<Arc<dyn TokenCredential>, String> {
         let http = match identity {
             EntraIdentity::Managed { .. } => self.direct()?,
             _ => self.http.clone(),
         };
-        let client_options = self.options(http, heard);
+        let client_options = self.options(http, last_exchange);
         let made: azure_core::Result<Arc<dyn TokenCredential>> = match identity.clone() {
             EntraIdentity::ClientSecret {
                 tenant_id,
@@ -163,7 +169,7 @@ impl Acquire {
             } => {
                 let assertion = Assertion {
                     source: assertion,
-                    heard: Arc::clone(heard),
+                    last_exchange: Arc::clone(last_exchange),
                 };
                 let options = ClientAssertionCredentialOptions { client_options };
                 ClientAssertionCredential::new(tenant_id, client_id, assertion, Some(options))
@@ -193,7 +199,7 @@ impl Acquire {
     fn options(
         &self,
         http: reqwest::Client,
-        heard: &Arc<Mutex<Option<Exchange>>>,
+        last_exchange: &Arc<Mutex<Option<Exchange>>>,
     ) -> ClientOptions {
         let mut cloud = CustomConfiguration::default();
         cloud
@@ -209,7 +215,7 @@ impl Acquire {
             retry,
             transport: Some(Transport::new(Arc::new(RecordingTransport {
                 http,
-                heard: Arc::clone(heard),
+                last_exchange: Arc::clone(last_exchange),
             }))),
             cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
             ..ClientOptions::default()
@@ -226,7 +232,7 @@ impl Acquire {
 /// HTTP client of `azure_identity`, which records the last answer.
 struct RecordingTransport {
     http: reqwest::Client,
-    heard: Arc<Mutex<Option<Exchange>>>,
+    last_exchange: Arc<Mutex<Option<Exchange>>>,
 }
 
 impl fmt::Debug for RecordingTransport {
@@ -246,13 +252,13 @@ impl HttpClient for RecordingTransport {
         if let Body::Bytes(bytes) = request.body() {
             builder = builder.body(bytes.clone());
         }
-        let mut heard = send(builder).await;
+        let mut exchange = send(builder).await;
         if let (Exchange::Answer { assertion, .. }, Body::Bytes(form)) =
-            (&mut heard, request.body())
+            (&mut exchange, request.body())
         {
             *assertion = AssertionClaims::in_form(form);
         }
-        let answer = match &heard {
+        let answer = match &exchange {
             Exchange::Answer { status, body, .. } => Ok(AsyncRawResponse::from_bytes(
                 StatusCode::from(*status),
                 Headers::new(),
@@ -264,7 +270,7 @@ impl HttpClient for RecordingTransport {
             )),
             Exchange::NoAssertion(_) => Err(ErrorKind::Other.into()),
         };
-        *self.heard.lock() = Some(heard);
+        *self.last_exchange.lock() = Some(exchange);
         answer
     }
 }
@@ -310,7 +316,7 @@ pub(super) fn life_until(end: Option<i64>, date: Option<Timestamp>) -> Duration 
 /// Assertion for `azure_identity`.
 struct Assertion {
     source: AssertionSource,
-    heard: Arc<Mutex<Option<Exchange>>>,
+    last_exchange: Arc<Mutex<Option<Exchange>>>,
 }
 
 impl fmt::Debug for Assertion {
@@ -327,7 +333,7 @@ impl ClientAssertion for Assertion {
             Err(why) => {
                 let error =
                     azure_core::Error::with_message(ErrorKind::Credential, why.message.clone());
-                *self.heard.lock() = Some(Exchange::NoAssertion(why));
+                *self.last_exchange.lock() = Some(Exchange::NoAssertion(why));
                 Err(error)
             }
         }

@@ -42,7 +42,7 @@ impl Answer {
     }
 
     /// Returns the answer with all its headers.
-    pub(super) fn response(self, record: &Facts<'_>) -> Response<Full<Bytes>> {
+    pub(super) fn response(self, context: &AnswerContext<'_>) -> Response<Full<Bytes>> {
         let (bytes, content_type) = self.bytes();
         let mut response = Response::new(Full::new(bytes));
         *response.status_mut() = self.status;
@@ -52,23 +52,23 @@ impl Answer {
             MARK,
             &format!("{}.0", &base64(Uuid::new_v4().as_bytes())),
         );
-        put(headers, header::DATE.as_str(), &http_date(record.now));
+        put(headers, header::DATE.as_str(), &http_date(context.now));
         if let Some(content_type) = content_type {
             put(headers, header::CONTENT_TYPE.as_str(), content_type);
         }
-        if let (true, Some(versions)) = (self.names_versions, &record.versions) {
+        if let (true, Some(versions)) = (self.names_versions, &context.versions) {
             put(headers, "api-supported-versions", versions);
         }
         put(headers, "request-context", "appId=");
         put(headers, "strict-transport-security", "max-age=2592000");
         put(headers, "x-azure-ref", &Uuid::new_v4().simple().to_string());
         put(headers, "x-cache", "CONFIG_NOCACHE");
-        let elapsed = record.begun.elapsed().as_millis();
+        let elapsed = context.begun.elapsed().as_millis();
         put(headers, "x-processing-time", &format!("{elapsed}ms"));
         for (name, value) in &self.headers {
             put(headers, name, value);
         }
-        if let Some(id) = record.client_request_id() {
+        if let Some(id) = context.client_request_id() {
             headers.insert(
                 HeaderName::from_static("x-ms-client-request-id"),
                 id.clone(),
@@ -79,7 +79,7 @@ impl Answer {
 }
 
 /// Values that the headers of an answer are built from.
-pub(super) struct Facts<'a> {
+pub(super) struct AnswerContext<'a> {
     pub now: Timestamp,
     pub begun: Instant,
     pub versions: Option<String>,
@@ -87,7 +87,7 @@ pub(super) struct Facts<'a> {
     pub headers: &'a HeaderMap,
 }
 
-impl Facts<'_> {
+impl AnswerContext<'_> {
     /// Returns the client's request id, if the client requests its echo.
     fn client_request_id(&self) -> Option<&HeaderValue> {
         let asks = self.headers.get("x-ms-return-client-request-id")?;

@@ -27,7 +27,7 @@ use super::{
     answer::{Answer, Refusal},
     attend::{Verdict, attend},
     call::Call,
-    respond::Facts,
+    respond::AnswerContext,
     tls::Authority,
     wire::Wire,
 };
@@ -223,13 +223,13 @@ impl Server {
             },
         };
         let now = self.emulator.core().state.now();
-        let record = Facts {
+        let context = AnswerContext {
             now,
             begun,
             versions,
             headers: &call.headers,
         };
-        Ok(answer.response(&record))
+        Ok(answer.response(&context))
     }
 
     /// Handles a request to completion, even if its client disconnects meanwhile: a received

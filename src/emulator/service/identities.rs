@@ -15,7 +15,7 @@ use super::super::{
 use super::{
     ask, repeatability,
     serve::{Done, Turn},
-    token::{Facts, Unsigned},
+    token::{Contents, Unsigned},
     versions,
 };
 
@@ -266,7 +266,7 @@ pub(in super::super) fn new_token(
     let valid_after = known.and_then(|it| it.tokens_valid_after);
     let covered = valid_after.filter(|it| turn.core.state.covers(*it, issued_at));
     turn.core.tokens_issued = turn.core.tokens_issued.wrapping_add(1);
-    let unsigned = turn.emulator.signer.write(&Facts {
+    let unsigned = turn.emulator.signer.write(&Contents {
         identity: id,
         resource: &turn.core.state.resource,
         scopes: &scopes,

@@ -24,7 +24,7 @@ const SCP: u16 = 1792;
 const LOCATION: &str = "unitedstates";
 
 /// Contents of a new token.
-pub(in super::super) struct Facts<'a> {
+pub(in super::super) struct Contents<'a> {
     /// Full id of the identity.
     pub identity: &'a str,
     pub resource: &'a str,
@@ -76,24 +76,27 @@ impl Signer {
 
     /// Builds a token. Its first two parts contain neither `-` nor `_`, since some readers decode
     /// them as plain base64: ASCII without `>`, `?` and `~` never encodes to either.
-    pub fn write(&self, record: &Facts<'_>) -> Unsigned {
-        let (from, until) = (record.issued_at.as_second(), record.expires_at.as_second());
+    pub fn write(&self, contents: &Contents<'_>) -> Unsigned {
+        let (from, until) = (
+            contents.issued_at.as_second(),
+            contents.expires_at.as_second(),
+        );
         let mut claims = vec![
             claim(
                 "skypeid",
-                record.identity.strip_prefix("8:").unwrap_or_default(),
+                contents.identity.strip_prefix("8:").unwrap_or_default(),
             ),
             claim("scp", SCP),
             claim("csi", from.to_string()),
             claim("iat", from),
             claim("exp", until),
-            claim("acsScope", record.scopes.join(",")),
-            claim("resourceId", record.resource),
+            claim("acsScope", contents.scopes.join(",")),
+            claim("resourceId", contents.resource),
             claim("resourceLocation", LOCATION),
         ];
         // The claims of ACS have no field for a number, and tokens issued in one second must
         // differ: the order of the claims encodes the number.
-        let mut number = record.number;
+        let mut number = contents.number;
         let mut ordered = Vec::new();
         while !claims.is_empty() {
             let left = claims.len() as u64;

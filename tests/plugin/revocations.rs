@@ -28,16 +28,16 @@ async fn team(world: &World, members: &[(&str, &str)]) -> Vec<String> {
     tokens
 }
 
-fn order(world: &World, kind: &str, name: &str, spec: &str) {
+fn revocation(world: &World, kind: &str, name: &str, spec: &str) {
     world.apply(&format!(
         "apiVersion: acs-identity.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
     ));
 }
 
-async fn orders(world: &World) -> Vec<AcsRevocation> {
+async fn revocations(world: &World) -> Vec<AcsRevocation> {
     let all = ListParams::default();
-    let orders = world.api::<AcsRevocation>().list(&all).await;
-    orders.unwrap().items
+    let revocations = world.api::<AcsRevocation>().list(&all).await;
+    revocations.unwrap().items
 }
 
 /// Waits until `status` shows this part for a revocation.
@@ -50,7 +50,7 @@ async fn shows(world: &World, name: &str, part: &str) -> String {
 }
 
 #[tokio::test]
-async fn all_users_with_a_label_lose_their_tokens_by_an_order_that_stays() {
+async fn all_users_with_a_label_lose_their_tokens_by_a_revocation_that_stays() {
     let world = World::new().await;
     let members = [("alice", "red"), ("bob", "red"), ("carol", "blue")];
     let tokens = team(&world, &members).await;
@@ -62,11 +62,11 @@ async fn all_users_with_a_label_lose_their_tokens_by_an_order_that_stays() {
             "use --yes",
         ],
     );
-    assert!(orders(&world).await.is_empty());
+    assert!(revocations(&world).await.is_empty());
     let arguments = ["revoke", "-l", "team=red", "--reason", "leaked", "--yes"];
-    let said = acs(&world, &arguments);
+    let output = acs(&world, &arguments);
     says(
-        &said.err,
+        &output.err,
         &[
             "created AcsRevocation ",
             "/revoke-",
@@ -76,16 +76,16 @@ async fn all_users_with_a_label_lose_their_tokens_by_an_order_that_stays() {
             "/bob that were issued up to 20",
         ],
     );
-    assert!(!said.err.contains("carol"), "{said:?}");
-    assert_eq!(said.fine(), "");
+    assert!(!output.err.contains("carol"), "{output:?}");
+    assert_eq!(output.fine(), "");
     let mut valid = Vec::new();
     for token in &tokens {
         valid.push(world.emulator.check(token).await.valid);
     }
     assert_eq!(valid, [false, false, true]);
-    let order = orders(&world).await.remove(0);
-    assert_eq!(order.spec.reason.as_deref(), Some("leaked"));
-    let ahead = order
+    let revocation = revocations(&world).await.remove(0);
+    assert_eq!(revocation.spec.reason.as_deref(), Some("leaked"));
+    let ahead = revocation
         .spec
         .not_after
         .unwrap()
@@ -95,13 +95,13 @@ async fn all_users_with_a_label_lose_their_tokens_by_an_order_that_stays() {
 }
 
 #[tokio::test]
-async fn a_dry_run_prints_the_order_and_gives_none() {
+async fn a_dry_run_prints_the_revocation_and_creates_none() {
     let world = World::new().await;
     team(&world, &[("alice", "red")]).await;
     let arguments = ["revoke", "-l", "team=red,app==shop", "--dry-run"];
-    let said = acs(&world, &arguments);
-    assert_eq!(said.err, "");
-    let yaml = said.fine();
+    let output = acs(&world, &arguments);
+    assert_eq!(output.err, "");
+    let yaml = output.fine();
     says(
         &yaml,
         &[
@@ -113,7 +113,7 @@ async fn a_dry_run_prints_the_order_and_gives_none() {
         .cluster
         .pipe(&["apply", "--dry-run=server", "-f", "-"], &yaml);
     assert!(fine, "{answer}");
-    assert!(orders(&world).await.is_empty());
+    assert!(revocations(&world).await.is_empty());
     // A dry run needs no cluster.
     end(program("/nonexistent".as_ref()).args(arguments)).fine();
 }
@@ -144,12 +144,12 @@ async fn bad_input_says_what_is_right_and_nobody_is_hit() {
     for wrong in [["revoke", "--yes"], ["revoke", "--dry-run"]] {
         says(&acs(&world, &wrong).failed(2), &["<USER>"]);
     }
-    assert!(orders(&world).await.is_empty());
+    assert!(revocations(&world).await.is_empty());
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
 }
 
 #[tokio::test]
-async fn an_order_that_takes_longer_says_what_it_waits_for_and_status_goes_on() {
+async fn a_revocation_that_takes_longer_says_what_it_waits_for_and_status_goes_on() {
     let world = World::new().await;
     team(&world, &[("alice", "red")]).await;
     let refuse = json!([{"operation": "revokeTokens", "effect": "status", "status": 503}]);
@@ -164,18 +164,18 @@ async fn an_order_that_takes_longer_says_what_it_waits_for_and_status_goes_on() 
             "run `kubectl acs status` to see the progress",
         ],
     );
-    let said = acs(&world, &["status"]);
+    let output = acs(&world, &["status"]);
     says(
-        &said.out,
+        &output.out,
         &[
             "AcsRevocation revoke-",
             "  waiting  0 of 1 revoked\n",
             "   Revoking: 0 of 1 revoked",
         ],
     );
-    said.failed(4);
+    output.failed(4);
     world.emulator.heal().await;
-    let name = orders(&world).await.remove(0).metadata.name.unwrap();
+    let name = revocations(&world).await.remove(0).metadata.name.unwrap();
     let tree = shows(&world, &name, "  Ready  1 of 1 revoked  completed ").await;
     says(&tree, &[&format!("AcsRevocation {name}  Ready"), " ago\n"]);
     world.live_token("alice", &[]).await;
@@ -190,10 +190,10 @@ async fn an_order_that_takes_longer_says_what_it_waits_for_and_status_goes_on() 
 }
 
 #[tokio::test]
-async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
+async fn a_revocation_that_did_nothing_says_so_and_the_command_fails() {
     let mut world = World::new().await;
     team(&world, &[("alice", "red")]).await;
-    order(
+    revocation(
         &world,
         "AcsRevocation",
         "what-if",
@@ -207,7 +207,7 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
             "\n   DryRun: dryRun is true, so nothing is revoked",
         ],
     );
-    order(&world, "AcsRevocation", "typo", "names: [alcie]");
+    revocation(&world, "AcsRevocation", "typo", "names: [alcie]");
     let tree = shows(&world, "typo", "IdentityNotFound").await;
     says(
         &tree,
@@ -221,8 +221,8 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
     world.kill_operator();
     let mut command = program(&world.cluster.kubeconfig);
     command.args(["revoke", "-l", "team=red", "--yes", "-n", &world.namespace]);
-    let mut giving = Process::start(&mut command);
-    giving.wait_for("the order", |line| {
+    let mut revoke = Process::start(&mut command);
+    revoke.wait_for("the revocation", |line| {
         line.contains("created AcsRevocation").then_some(())
     });
     let change = json!({"metadata": {"labels": {"team": "blue"}}});
@@ -230,19 +230,19 @@ async fn an_order_that_did_nothing_says_so_and_the_command_fails() {
         .patch::<acs_identity_operator::crd::AcsIdentity>("alice", change)
         .await;
     world.start_operator();
-    giving.wait_for("its end", |line| {
-        let said = "needs action: NothingSelected: nothing is revoked: this revocation selects no \
+    revoke.wait_for("its end", |line| {
+        let message = "needs action: NothingSelected: nothing is revoked: this revocation selects no \
          AcsIdentity";
-        line.contains(said).then_some(())
+        line.contains(message).then_some(())
     });
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
 }
 
 #[tokio::test]
-async fn an_order_that_is_long_done_with_is_shown_by_name_only() {
+async fn a_revocation_that_completed_long_ago_is_shown_by_name_only() {
     let world = World::new().await;
     team(&world, &[("alice", "red")]).await;
-    order(&world, "AcsRevocation", "leaked", "names: [alice]");
+    revocation(&world, "AcsRevocation", "leaked", "names: [alice]");
     shows(&world, "leaked", "completed").await;
     says(&acs(&world, &["status"]).out, &["AcsRevocation leaked"]);
     let past = Timestamp::now() - SignedDuration::from_mins(65);
@@ -262,12 +262,12 @@ async fn an_order_that_is_long_done_with_is_shown_by_name_only() {
 }
 
 #[tokio::test]
-async fn an_order_of_the_cluster_is_shown_where_it_has_targets_to_those_who_may_see_it() {
+async fn a_revocation_of_the_cluster_is_shown_where_it_has_targets_to_those_who_may_see_it() {
     let world = World::new().await;
     team(&world, &[("alice", "red")]).await;
     // The revocation outlives the namespace, and every operator of this test binary sees it.
     let name = &world.namespace;
-    order(
+    revocation(
         &world,
         "ClusterAcsRevocation",
         name,
@@ -287,7 +287,7 @@ async fn an_order_of_the_cluster_is_shown_where_it_has_targets_to_those_who_may_
     let mut elsewhere = program(&world.cluster.kubeconfig);
     let elsewhere = end(elsewhere.args(["status", "-n", "default"])).out;
     assert!(!elsewhere.contains("ClusterAcsRevocation"), "{elsewhere}");
-    order(&world, "AcsRevocation", "leaked", "names: [alice]");
+    revocation(&world, "AcsRevocation", "leaked", "names: [alice]");
     world.apply(
         "{apiVersion: v1, kind: ServiceAccount, metadata: {name: team}}\n---\n\
          {apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: team}, rules: [\
@@ -304,7 +304,7 @@ async fn an_order_of_the_cluster_is_shown_where_it_has_targets_to_those_who_may_
 }
 
 #[tokio::test]
-async fn watching_shows_an_order_that_nothing_else_tells_of() {
+async fn watching_shows_a_revocation_that_nothing_else_shows() {
     let world = World::new().await;
     world.connection_says("default", "ConnectionReady").await;
     let mut command = program(&world.cluster.kubeconfig);
@@ -315,8 +315,8 @@ async fn watching_shows_an_order_that_nothing_else_tells_of() {
     });
     // The first may arrive with the initial list of the watches.
     for name in ["first", "second"] {
-        order(&world, "AcsRevocation", name, "names: [alcie]");
-        watching.wait_for("the order", |line| {
+        revocation(&world, "AcsRevocation", name, "names: [alcie]");
+        watching.wait_for("the revocation", |line| {
             let shown = format!("AcsRevocation {name}  needs action");
             line.contains(&shown).then_some(())
         });

@@ -1,13 +1,13 @@
 //! Emulator of the ACS identity API, for tests, demos and CI.
 //!
-//! [`http`] accepts requests (plain http or TLS, slow and broken clients). [`control`] answers the
+//! `http` accepts requests (plain http or TLS, slow and broken clients). `control` answers the
 //! emulator's own API; all other requests are added to the journal and have faults applied
-//! ([`state`]) before the [`service`] checks the credential and the API version, then performs the
-//! operation. [`entra`] emulates Entra ID and performs the operations for its users. Changes are
-//! events, which the store writes before they are applied to the [`state`].
+//! (`state`) before the `service` checks the credential and the API version, then performs the
+//! operation. `entra` emulates Entra ID and performs the operations for its users. Changes are
+//! events, which the store writes before they are applied to the `state`.
 //!
 //! The emulator does what the API reference marks as seen; behavior that has not been observed is a
-//! switch ([`state::settings`]). It shares no code with this crate's client of ACS: a mistake in
+//! switch (`state::settings`). It shares no code with this crate's client of ACS: a mistake in
 //! shared code would go unnoticed.
 
 mod control;

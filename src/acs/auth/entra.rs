@@ -38,7 +38,7 @@ pub enum EntraIdentity {
         /// Source of a fresh token of that subject.
         assertion: AssertionSource,
     },
-    /// As `Federated`, with the token in [`EntraConfig::federated_token_file`].
+    /// As `Federated`, with the token in `EntraConfig::federated_token_file`.
     OwnWorkload {
         /// Tenant (directory): a GUID or a domain name.
         tenant_id: String,
@@ -46,7 +46,7 @@ pub enum EntraIdentity {
         client_id: String,
     },
     /// System-assigned identity of the machine, or one of the user-assigned identities. If there is
-    /// an [`EntraConfig::local_token_endpoint`], the identity that the endpoint issues tokens for.
+    /// an `EntraConfig::local_token_endpoint`, the identity that the endpoint issues tokens for.
     Managed {
         /// Client id of a user-assigned identity.
         client_id: Option<String>,

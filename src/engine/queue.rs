@@ -99,7 +99,9 @@ impl Queue {
     pub fn tick(&mut self, now: Duration) -> usize {
         if self.retry.take_if(|at| *at <= now).is_some() {
             self.retried = Some(now);
-            for key in std::mem::take(&mut self.unreached) {
+            // They stay in the set until a run ends well: the API server may come back between the
+            // runs of two of them.
+            for key in self.unreached.clone() {
                 self.add_known(key);
             }
         }
@@ -322,6 +324,37 @@ mod tests {
         }
         queue.add(names[0].clone());
         assert_eq!(rest(&mut queue, now), 0);
+        assert!(queue.next_timer().unwrap() <= now + PROBE);
+    }
+
+    #[test]
+    fn who_fails_just_before_the_api_server_is_back_tries_again_soon() {
+        let mut queue = Queue::default();
+        let end = |queue: &mut Queue, key: &ObjectKey, how, now| {
+            let place = queue.ready.iter().position(|it| **it == *key).unwrap();
+            queue.start(place);
+            queue.ended(key, how, now);
+        };
+        let names = ["a", "b", "c"].map(key);
+        let mut now = Duration::ZERO;
+        for _ in 0..8 {
+            for key in &names {
+                queue.add(key.clone());
+                end(&mut queue, key, Ended::Unreachable, now);
+            }
+            now += PROBE;
+        }
+        now -= PROBE / 2;
+        let (probe, at) = queue.probe.clone().unwrap();
+        assert!(at > now, "the probe runs later");
+        let mut others = names.iter().filter(|key| **key != *probe);
+        let (first, second) = (others.next().unwrap(), others.next().unwrap());
+        // The first needs no call, and the others run.
+        queue.add(first.clone());
+        end(&mut queue, first, Ended::Rested(None), now);
+        queue.tick(now);
+        end(&mut queue, second, Ended::Unreachable, now);
+        end(&mut queue, &probe, Ended::Rested(None), now);
         assert!(queue.next_timer().unwrap() <= now + PROBE);
     }
 }

@@ -38,7 +38,13 @@ pub fn check(history: &History) {
     let is_held = history.operator.held.iter().any(|until| *until > now);
     let is_deaf = is_held || world.is_api_down || world.cluster.denies_ours;
     let truth = &world.truth;
-    let heard = [truth.restarted, truth.unanswered, is_deaf.then_some(now)];
+    // A lost write is repeated as late as one whose answer was lost.
+    let heard = [
+        truth.restarted,
+        truth.unanswered,
+        truth.lost,
+        is_deaf.then_some(now),
+    ];
     let heard = heard.into_iter().flatten().max().unwrap_or(0);
     let heard = heard.max(truth.came_back).max(truth.stood_still);
     let heard = heard.max(truth.denied_until);

@@ -68,6 +68,8 @@ pub struct Truth {
     pub restarted: Option<Millis>,
     /// Time of the last executed write without an answer.
     pub unanswered: Option<Millis>,
+    /// Time of the last write that was lost on its way, so that it was not executed.
+    pub lost: Option<Millis>,
     /// Time at which a silent watch, or the unreachable API server, came back.
     pub came_back: Millis,
     /// Time of the last restore from a backup.

@@ -52,7 +52,7 @@ pub struct ObservedState {
     pub is_abandonment_reported: bool,
     /// Generation of a connection's spec at which its users were last requeued.
     pub generation: Option<i64>,
-    /// Time at which the tokens of a connection were last counted.
+    /// Time at which the tokens of a connection, or the pods that use a Secret, were last counted.
     pub counted: Option<Timestamp>,
     /// Number of those tokens that a former credential issued.
     pub former_tokens: i64,

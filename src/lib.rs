@@ -14,6 +14,7 @@
 //! - [`cluster`]: access to the API server: calls, watches, views and their indexes.
 //! - [`engine`]: queue, runs, and the interface to the API server and ACS.
 //! - [`renewal`]: calculation of due times.
+//! - [`consumers`]: pods that use a Secret, and which of them hold a former token.
 //! - [`credentials`], [`cache`], [`context`]: state that the runs share.
 //! - [`operator`], [`health`], [`metrics`]: process of the operator.
 //! - [`emulator`]: emulator of ACS for tests, demos and CI.
@@ -32,6 +33,8 @@ pub mod cache;
 pub mod cluster;
 #[cfg(feature = "operator")]
 pub mod connection;
+#[cfg(any(feature = "operator", feature = "plugin"))]
+pub mod consumers;
 #[cfg(feature = "operator")]
 pub mod context;
 #[cfg(any(feature = "operator", feature = "plugin"))]

@@ -189,6 +189,10 @@ struct ConsumerArgs {
     /// within seconds
     #[arg(long, env = "ACS_OPERATOR_NUDGE_PODS")]
     nudge_pods: bool,
+    /// Count the pods that use each Secret, and those that hold a former token, in the status of
+    /// AcsTokens
+    #[arg(long, env = "ACS_OPERATOR_COUNT_CONSUMERS")]
+    count_consumers: bool,
 }
 
 impl Run {
@@ -289,6 +293,7 @@ async fn start(run: Run) -> Result<(), Failure> {
         pods_reread_within: run.pods_reread_within,
         allows_rollout_restart: run.consumers.allow_rollout_restart,
         nudges_pods: run.consumers.nudge_pods,
+        counts_consumers: run.consumers.count_consumers,
         allowed,
         forbidden_metadata: run.forbidden_metadata,
         secret_labels: run

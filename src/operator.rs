@@ -25,6 +25,7 @@ use crate::{
     acs::Service,
     cache::Cache,
     cluster::{ObjectKey, input::Inputs, row::Packable, view::View, watch, watch_client},
+    consumers::NOT_TERMINATED,
     context::{Config, Context, Views},
     crd::TOKEN_UID_LABEL,
     credentials::Registry,
@@ -35,8 +36,8 @@ use crate::{
 use control::control;
 pub use dispatch::reconcile;
 use events::{
-    connection_changed, identity_changed, namespace_changed, revocation_changed, secret_changed,
-    token_changed,
+    connection_changed, identity_changed, namespace_changed, pod_changed, revocation_changed,
+    secret_changed, token_changed,
 };
 use inventory::Inventory;
 pub use leader::Leadership;
@@ -259,6 +260,19 @@ fn watch_scope(
             secret_changed(&on, object);
         },
     );
+    if context.config.counts_consumers {
+        let on = Arc::clone(context);
+        let running = watch::config().fields(NOT_TERMINATED);
+        run_watch(
+            tasks,
+            health,
+            (client, scoped, scope, running),
+            &views.pods,
+            move |object, _| {
+                pod_changed(&on, object);
+            },
+        );
+    }
     // Only the watched namespaces matter here.
     let named = match scope {
         Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::row::{Packable, slim_read, slim_written};
+use crate::consumers::ConsumerPod;
 use crate::crd::{
     AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
     ClusterAcsRevocation, ConnectionKey, RevocationStatus, TOKEN_UID_LABEL, TeamsUser,
@@ -32,6 +33,12 @@ pub fn in_namespace(namespace: &str) -> String {
 #[must_use]
 pub fn into_secret(namespace: &str, secret: &str) -> String {
     format!("secret:{namespace}/{secret}")
+}
+
+/// Returns the index key of the pods that use a Secret.
+#[must_use]
+pub fn using(namespace: &str, secret: &str) -> String {
+    format!("pods:{namespace}/{secret}")
 }
 
 /// Returns the index key of the tokens of an identity.
@@ -144,6 +151,18 @@ impl Packable for PartialObjectMeta<Secret> {
 
     fn slim(&mut self) {
         slim_written(&mut self.metadata);
+    }
+}
+
+impl Packable for ConsumerPod {
+    fn index_keys(&self) -> Vec<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let secrets = self.secrets().into_iter();
+        secrets.map(|secret| using(&namespace, secret)).collect()
+    }
+
+    fn slim(&mut self) {
+        Self::slim(self);
     }
 }
 

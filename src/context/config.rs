@@ -23,6 +23,8 @@ pub struct Config {
     pub allows_rollout_restart: bool,
     /// Whether pods are annotated after a revocation, so that their kubelets sync them.
     pub nudges_pods: bool,
+    /// Whether the pods that use a Secret are counted.
+    pub counts_consumers: bool,
     /// Endpoints that a credential may be sent to.
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.

@@ -5,6 +5,7 @@ use kube::core::PartialObjectMeta;
 
 use crate::{
     cluster::{index, view::View},
+    consumers::ConsumerPod,
     crd::{
         AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
         ClusterAcsRevocation,
@@ -28,6 +29,8 @@ pub struct Views {
     pub cluster_revocations: Arc<View<ClusterAcsRevocation>>,
     /// Secrets that the operator owns, without their data.
     pub secrets: Arc<View<PartialObjectMeta<Secret>>>,
+    /// Pods that have not terminated, with their uses of Secrets. Empty if they are not counted.
+    pub pods: Arc<View<ConsumerPod>>,
     /// Watched namespaces, without spec and status.
     pub namespaces: Arc<View<PartialObjectMeta<Namespace>>>,
 }
@@ -44,6 +47,7 @@ impl Views {
             revocations: Arc::new(View::new(scopes)),
             cluster_revocations: Arc::new(View::new(1)),
             secrets: Arc::new(View::new(scopes)),
+            pods: Arc::new(View::new(scopes)),
             namespaces: Arc::new(View::new(scopes)),
         }
     }

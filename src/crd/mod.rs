@@ -14,6 +14,7 @@ mod auth;
 mod condition;
 mod connection;
 mod connection_key;
+mod consumers;
 mod duration;
 mod identity;
 mod manifest;
@@ -42,6 +43,7 @@ pub use connection::{
     ConnectionKind, ConnectionRef, ConnectionStatus, FormerTokens,
 };
 pub use connection_key::ConnectionKey;
+pub use consumers::ConsumersStatus;
 pub use duration::{DurationError, parse_duration};
 pub use identity::{
     AcsIdentity, AcsIdentitySpec, AcsIdentityStatus, DeletionPolicy, LastRevocation, Origin,

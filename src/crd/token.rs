@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema, runtime::reflector::ObjectRef};
 use schemars::JsonSchema;
@@ -9,6 +10,8 @@ use super::{
     auth::SecretKeyRef,
     connection::ConnectionRef,
     connection_key::ConnectionKey,
+    consumers::ConsumersStatus,
+    duration::parse_duration,
     identity::AcsIdentity,
     request::Request,
     rollout_restart::{RolloutRestart, RolloutRestartStatus},
@@ -384,6 +387,10 @@ pub struct AcsTokenStatus {
     /// read the Secret earlier may still use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former_token: Option<FormerToken>,
+    /// Time at which the Secret was seen to hold the token, right after it was written; by the
+    /// operator's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<Time>,
     /// Number of tokens issued for this object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
@@ -396,6 +403,10 @@ pub struct AcsTokenStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub rollout_restarts: Vec<RolloutRestartStatus>,
+    /// Pods that use the Secret. Only if the operator counts them, which an administrator enables
+    /// with the chart value `consumers.count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<ConsumersStatus>,
     /// Value of the annotation acs-identity.dev/requested-at that was handled last. A token was
     /// issued after that request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -419,6 +430,42 @@ impl AcsToken {
     /// Workloads to restart.
     pub fn rollout_restarts(&self) -> impl Iterator<Item = &RolloutRestart> {
         self.spec.rollout_restart.iter().flatten()
+    }
+
+    /// Key of the Secret's data with a name that the spec may change from `default`.
+    pub fn secret_key(
+        &self,
+        renamed: impl Fn(&SecretKeys) -> Option<&String>,
+        default: &str,
+    ) -> String {
+        let secret = self.spec.secret.as_ref();
+        let keys = secret.and_then(|secret| secret.keys.as_ref());
+        let renamed = keys.and_then(renamed);
+        renamed.map_or_else(|| default.to_owned(), Clone::clone)
+    }
+
+    /// Key of the token in the Secret.
+    #[must_use]
+    pub fn token_key(&self) -> String {
+        self.secret_key(|keys| keys.token.as_ref(), "token")
+    }
+
+    /// Key of the expiry time in the Secret.
+    #[must_use]
+    pub fn expires_on_key(&self) -> String {
+        self.secret_key(|keys| keys.expires_on.as_ref(), "expiresOn")
+    }
+
+    /// Time at which the token was written to the Secret. For a token that an earlier release
+    /// issued, the time at which ACS answered.
+    #[must_use]
+    pub fn written_at(&self) -> Option<Timestamp> {
+        let status = self.status.as_ref()?;
+        if let Some(written_at) = &status.written_at {
+            return Some(written_at.0);
+        }
+        let life = parse_duration(status.life.as_deref()?).ok()?;
+        status.expires_at.as_ref()?.0.checked_sub(life).ok()
     }
 
     /// Requested renewal that is still to be done.

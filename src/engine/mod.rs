@@ -27,7 +27,7 @@ pub use lease::{Election, Next, Record, Timing, TimingError};
 pub use live::Live;
 pub use locks::{Guard, Locks};
 pub use object::{IdentityPage, Object, Stored};
-pub use pods::{PodMounts, PodPage};
+pub use pods::PodPage;
 pub use queue::{Ended, Queue};
 pub use requeue::Requeue;
 pub use run::{Reconcile, Rested, StepOutcome, Stop, ended, run_all, to_rest};

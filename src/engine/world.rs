@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 
-use super::{IssueRequest, Object, PodMounts};
+use super::{IssueRequest, Object};
 use crate::{
     acs::{
         self, AssertionSource, CreatedIdentity, Deleted, Endpoint, IssuedToken, Operation,
@@ -16,6 +16,7 @@ use crate::{
         event::Notice,
         input::{Follower, Presence},
     },
+    consumers::ConsumerPod,
     crd::{ConnectionKey, WorkloadKey},
 };
 
@@ -148,7 +149,7 @@ pub enum ApiRequest {
         /// Namespace of the pod.
         namespace: String,
         /// Pod to annotate.
-        pod: PodMounts,
+        pod: ConsumerPod,
         /// Time of the annotation.
         at: Timestamp,
     },

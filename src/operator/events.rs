@@ -5,6 +5,7 @@ use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
 
 use crate::{
     cluster::{ObjectKey, index},
+    consumers::ConsumerPod,
     context::Context,
     crd::{
         AcsIdentity, AcsToken, AnyConnection, ConnectionKey, DEFAULT_CONNECTION, TOKEN_UID_LABEL,
@@ -51,6 +52,17 @@ where
         context.cache.forget(&uid);
     }
     context.requeue.send(ObjectRef::from_obj(revocation));
+}
+
+/// Handles a pod that was created, changed or deleted, if pods are counted.
+pub fn pod_changed(context: &Context, pod: &ConsumerPod) {
+    let namespace = pod.namespace().unwrap_or_default();
+    for secret in pod.secrets() {
+        let key = index::into_secret(&namespace, secret);
+        for token in context.views.tokens.find_refs(&key) {
+            context.requeue.send(token);
+        }
+    }
 }
 
 /// Handles a namespace that was created, changed or deleted.

@@ -6,6 +6,8 @@ mod issue;
 mod life;
 mod withheld;
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 pub use issue::{is_issued_before_revocation, ready, renew_at};
@@ -13,7 +15,11 @@ pub use issue::{is_issued_before_revocation, ready, renew_at};
 use super::{limits::Limits, restart};
 use crate::{
     cache::UserTokenView,
-    crd::{AcsToken, FINALIZER, Reason, RolloutRestartStatus, TokenRecord, Verdict, is_ready},
+    consumers::ConsumerPod,
+    crd::{
+        AcsToken, ConsumersStatus, FINALIZER, Reason, RolloutRestartStatus, TokenRecord, Verdict,
+        is_ready,
+    },
     credentials::Unusable,
     engine::{CallStage, IssueRequest},
     renewal,
@@ -70,6 +76,33 @@ pub struct Observed<'a> {
     pub deletion_deadline: Timestamp,
     /// State of the workload restarts.
     pub restarts: restart::Restarts,
+    /// Pods that use the Secret.
+    pub consumers: ConsumersView,
+}
+
+/// Knowledge about the pods that use a Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConsumersView {
+    /// Pods are not counted.
+    Disabled,
+    /// The pods are not known yet.
+    Unknown,
+    /// The pods that use the Secret.
+    Known {
+        /// These pods.
+        pods: Vec<Arc<ConsumerPod>>,
+        /// Earliest time to write another count; `None` if it may be written now (K4).
+        pause: Option<Timestamp>,
+    },
+}
+
+/// Status of the pods that use the Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodsStatus {
+    /// Status of the workloads to restart.
+    pub restarts: Vec<RolloutRestartStatus>,
+    /// Numbers of pods.
+    pub consumers: Option<ConsumersStatus>,
 }
 
 /// Another `AcsToken` that names the same Secret.
@@ -271,8 +304,8 @@ pub struct Decision {
     pub forgets: bool,
     /// Whether the policy no longer allows the namespace of a Teams user's token.
     pub is_denied: bool,
-    /// Status of the workloads to restart; `None` leaves it unchanged.
-    pub restarts: Option<Vec<RolloutRestartStatus>>,
+    /// Status of the pods that use the Secret; `None` leaves it unchanged.
+    pub pods: Option<PodsStatus>,
     /// Time of the next run, unless an event comes first.
     pub requeue_at: Option<Timestamp>,
 }
@@ -285,7 +318,7 @@ impl Decision {
             record: None,
             forgets: false,
             is_denied: false,
-            restarts: None,
+            pods: None,
             requeue_at: None,
         }
     }
@@ -297,7 +330,7 @@ impl Decision {
             record: record.cloned(),
             forgets: false,
             is_denied: false,
-            restarts: None,
+            pods: None,
             requeue_at,
         }
     }

@@ -21,7 +21,7 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
     let verdict = decision.verdict.as_ref()?;
     let mut next = token.status.clone().unwrap_or_default();
     if let Some(record) = &decision.record {
-        copy_record(&mut next, token, record);
+        copy_record(&mut next, token, record, now);
     } else if decision.forgets {
         let conditions = std::mem::take(&mut next.conditions);
         next = AcsTokenStatus {
@@ -43,8 +43,9 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
         .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
-    if let Some(restarts) = &decision.restarts {
-        next.rollout_restarts.clone_from(restarts);
+    if let Some(pods) = &decision.pods {
+        next.rollout_restarts.clone_from(&pods.restarts);
+        next.consumers = pods.consumers;
     }
     if_changed(token, next, Some(verdict), now)
 }
@@ -64,7 +65,7 @@ pub fn recorded(
     ) {
         next.last_handled_request = Some(request.clone());
     }
-    copy_record(&mut next, token, record);
+    copy_record(&mut next, token, record, now);
     next.written_secret = secret;
     next.failed_attempts = None;
     next.last_failure = None;
@@ -122,12 +123,13 @@ pub fn failed(
     if_changed(token, next, None, now)
 }
 
-fn copy_record(next: &mut AcsTokenStatus, token: &AcsToken, record: &TokenRecord) {
+fn copy_record(next: &mut AcsTokenStatus, token: &AcsToken, record: &TokenRecord, now: Timestamp) {
     let is_same_identity = next.identity_id.as_ref() == Some(&record.identity_id);
     let newest = next.issued_at.take().max(next.newest_issued_at.take());
     next.newest_issued_at = newest.filter(|at| is_same_identity && at.0 > record.issued_at);
     if next.fingerprint.as_ref() != Some(&record.fingerprint) {
         next.written_secret = None;
+        next.written_at = Some(Time(renewal::whole_seconds(now)));
     }
     next.secret_name = Some(token.secret_name());
     next.identity_id = Some(record.identity_id.clone());

@@ -12,9 +12,10 @@ use tracing::{info, warn};
 use super::record::replaces_useless;
 use crate::{
     cluster::Error,
+    consumers::ConsumerPod,
     context::Context,
     crd::{AcsToken, TokenRecord},
-    engine::{ApiRequest, Object, PodMounts, Why},
+    engine::{ApiRequest, Object, Why},
     metrics::ReasonLabels,
     renewal,
 };
@@ -105,7 +106,7 @@ async fn nudge(
     }
 }
 
-fn chosen(pods: Vec<PodMounts>, secrets: &BTreeSet<String>) -> impl Iterator<Item = PodMounts> {
-    let mounts_one = |pod: &PodMounts| pod.secrets.iter().any(|name| secrets.contains(name));
+fn chosen(pods: Vec<ConsumerPod>, secrets: &BTreeSet<String>) -> impl Iterator<Item = ConsumerPod> {
+    let mounts_one = |pod: &ConsumerPod| pod.mounted().any(|name| secrets.contains(name));
     pods.into_iter().filter(mounts_one)
 }

@@ -2,14 +2,14 @@ mod restarts;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     decide::{
-        ConnectionView, FormerSecret, IdentityView, Observed, REPAIR_INTERVAL, Rival, SecretView,
-        UsableIdentity,
+        ConnectionView, ConsumersView, FormerSecret, IdentityView, Observed, REPAIR_INTERVAL,
+        Rival, SecretView, UsableIdentity,
     },
     limits::Limits,
     owner::{Owner, owned_by, owner},
@@ -26,6 +26,8 @@ use crate::{
     renewal,
 };
 
+/// Minimum time between two counts of the pods that use a Secret.
+const COUNTING: SignedDuration = SignedDuration::from_secs(10);
 /// Maximum length of a cycle of tokens that want each other's Secret.
 const LONGEST_CIRCLE: usize = 16;
 
@@ -137,6 +139,29 @@ pub fn observe<'a>(
         call: context.calls.stage(&ObjectRef::from_obj(token).into()),
         deletion_deadline: context.deletion_deadline(&token.metadata, now),
         restarts: restarts::observe(context, token, &namespace),
+        consumers: consumers(context, token, &remembered, now),
+    }
+}
+
+fn consumers(
+    context: &Context,
+    token: &AcsToken,
+    remembered: &ObservedState,
+    now: Timestamp,
+) -> ConsumersView {
+    if !context.config.counts_consumers {
+        return ConsumersView::Disabled;
+    }
+    if !context.views.pods.is_ready() {
+        return ConsumersView::Unknown;
+    }
+    let namespace = token.namespace().unwrap_or_default();
+    let key = index::using(&namespace, &token.secret_name());
+    ConsumersView::Known {
+        pods: context.views.pods.find(&key).collect(),
+        pause: remembered
+            .counted
+            .and_then(|counted| renewal::pause(counted, COUNTING, now)),
     }
 }
 

@@ -34,7 +34,16 @@ pub async fn rest(
     let denied = since(next.as_ref()).filter(|_| is_first);
     let restarts_nothing =
         restart::is_switched_off(next.as_ref()) && !restart::is_switched_off(token.status.as_ref());
+    let consumers = |status: Option<&AcsTokenStatus>| status?.consumers;
+    let is_counted = next.is_some() && consumers(next.as_ref()) != consumers(token.status.as_ref());
     write(context, token, next).await?;
+    if is_counted {
+        let uid = token.uid().unwrap_or_default();
+        let now = context.now();
+        context
+            .cache
+            .change(&uid, |cache| cache.counted = Some(now));
+    }
     if restarts_nothing {
         let note = format!(
             "spec.rolloutRestart has no effect: {}",

@@ -81,45 +81,24 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Returns the key of the data that holds the token.
-    fn token_key(&self) -> String {
-        self.key(|keys| keys.token.as_ref(), "token")
-    }
-
-    fn key(
-        &self,
-        renamed: impl Fn(&crate::crd::SecretKeys) -> Option<&String>,
-        default: &str,
-    ) -> String {
-        let keys = self
-            .token
-            .spec
-            .secret
-            .as_ref()
-            .and_then(|secret| secret.keys.as_ref());
-        keys.and_then(renamed)
-            .map_or_else(|| default.to_owned(), Clone::clone)
-    }
-
     /// Returns the data without the token.
     fn plain_data(&self) -> BTreeMap<String, String> {
         let expires_on = self.record.issued_at.as_second() + self.record.life.as_secs();
         let expires_on = jiff::Timestamp::from_second(expires_on).unwrap_or(self.record.expires_at);
         [
+            (self.token.expires_on_key(), expires_on.to_string()),
             (
-                self.key(|keys| keys.expires_on.as_ref(), "expiresOn"),
-                expires_on.to_string(),
-            ),
-            (
-                self.key(|keys| keys.identity_id.as_ref(), "identityId"),
+                self.token
+                    .secret_key(|keys| keys.identity_id.as_ref(), "identityId"),
                 self.record.identity_id.clone(),
             ),
             (
-                self.key(|keys| keys.endpoint.as_ref(), "endpoint"),
+                self.token
+                    .secret_key(|keys| keys.endpoint.as_ref(), "endpoint"),
                 self.endpoint.to_owned(),
             ),
             (
-                self.key(|keys| keys.scopes.as_ref(), "scopes"),
+                self.token.secret_key(|keys| keys.scopes.as_ref(), "scopes"),
                 scopes_text(&self.record.parameters.scopes),
             ),
         ]
@@ -129,7 +108,7 @@ impl Wanted<'_> {
     /// Returns the digest of the wanted data.
     fn digest(&self) -> String {
         let mut data = self.plain_data();
-        data.insert(self.token_key(), self.record.fingerprint.clone());
+        data.insert(self.token.token_key(), self.record.fingerprint.clone());
         data_digest(
             data.iter()
                 .map(|(key, value)| (key.as_str(), value.as_bytes())),
@@ -189,7 +168,7 @@ impl Wanted<'_> {
             TOKEN_UID_LABEL.to_owned(),
             self.token.uid().unwrap_or_default(),
         );
-        annotations.insert(TOKEN_KEY.to_owned(), self.token_key());
+        annotations.insert(TOKEN_KEY.to_owned(), self.token.token_key());
         annotations.insert(APPLIED.to_owned(), applied.join(" "));
         annotations
     }
@@ -270,7 +249,7 @@ impl Wanted<'_> {
             .map(|(key, value)| (key, ByteString(value.into_bytes())))
             .collect();
         data.insert(
-            self.token_key(),
+            self.token.token_key(),
             ByteString(token.expose_secret().as_bytes().to_vec()),
         );
         let others = existing

@@ -61,7 +61,7 @@ pub fn value_sets(namespace: &str) -> [Value; 3] {
             "allowEndpoints": ["acs.example", "gateway.example"],
             "allowInsecureEndpoints": ["127.0.0.1", "[::1]", "emulator.acs.svc:8765"],
             "namespacedAmbientCredentials": true,
-            "consumers": {"rolloutRestart": true, "nudge": true},
+            "consumers": {"rolloutRestart": true, "nudge": true, "count": true},
             "serviceAccountTokens": [{"namespace": namespace, "name": "acs"}],
             "federatedToken": true,
             "entraAuthority": "https://login.microsoftonline.us",

@@ -2,6 +2,7 @@
 //! runs here: a restart is a changed annotation of the pod template.
 
 use acs_identity_operator::crd::{AcsToken, NUDGED_AT, RESTARTED_AT};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     core::v1::Pod,
@@ -372,4 +373,93 @@ async fn a_workload_is_named_once_and_by_a_name() {
         ));
         assert!(said.contains(complaint), "{said}");
     }
+}
+
+#[tokio::test]
+async fn pods_that_hold_a_former_token_are_counted_with_the_rights_of_the_chart() {
+    let world = World::bare(&[], &[]).await;
+    let home = format!("{}-operator", world.namespace);
+    world.cluster.kubectl(&["create", "namespace", &home]);
+    let values = json!({
+        "watchNamespaces": [world.namespace], "allowInsecureEndpoints": ["127.0.0.1"],
+        "logFormat": "text", "consumers": {"count": true},
+    });
+    let release = Release::install(world.cluster, &world.namespace, &home, &values);
+    let mut operator = release.start_operator();
+    world.connect("default", &world.emulator.connection_string.clone());
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    let web = world.ready("web").await;
+    assert_eq!(
+        json!(web.status)["consumers"],
+        Value::Null,
+        "nobody uses it"
+    );
+    let written_at = web.written_at().expect("written");
+    world.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default}\n");
+    let plain = "containers: [{name: main, image: web";
+    let volume = "volumes: [{name: acs, secret: {secretName: web}}]";
+    for (name, spec) in [
+        (
+            "folder",
+            format!("{plain}, volumeMounts: [{{name: acs, mountPath: /a}}]}}], {volume}"),
+        ),
+        (
+            "file",
+            format!(
+                "{plain}, volumeMounts: [{{name: acs, mountPath: /a, subPath: token}}]}}], {volume}"
+            ),
+        ),
+        (
+            "variables",
+            format!("{plain}, envFrom: [{{secretRef: {{name: web}}}}]}}]"),
+        ),
+        (
+            "another",
+            format!("{plain}, envFrom: [{{secretRef: {{name: other}}}}]}}]"),
+        ),
+    ] {
+        world.apply(&pod(name, &spec));
+        world
+            .runs_since(name, written_at + SignedDuration::from_secs(10))
+            .await;
+    }
+    let counts = |pods: i64, fixed: i64, outdated: i64| {
+        let expected = json!({"pods": pods, "fixed": fixed, "outdated": outdated});
+        move |token: &AcsToken| json!(token.status)["consumers"] == expected
+    };
+    world
+        .token_where("counts its pods", "web", counts(3, 2, 0))
+        .await;
+
+    // A new token makes both outdated that do not read the Secret again.
+    let renew = json!({"metadata": {"annotations": {"acs-identity.dev/requested-at": "now"}}});
+    let later = written_at + SignedDuration::from_secs(15);
+    eventually("the pods have run for some seconds", || async {
+        (Timestamp::now() > later).then_some(())
+    })
+    .await;
+    world.patch::<AcsToken>("web", renew).await;
+    let outdated = counts(3, 2, 2);
+    world
+        .token_where("counts outdated pods", "web", outdated)
+        .await;
+
+    // A restart of the operator costs no write.
+    let before = world.api::<AcsToken>().get("web").await.expect("there");
+    operator.process.terminate();
+    let _operator = release.start_operator();
+    world.settled().await;
+    let after = world.api::<AcsToken>().get("web").await.expect("there");
+    assert_eq!(
+        before.metadata.resource_version,
+        after.metadata.resource_version
+    );
+
+    world.delete::<Pod>("variables").await;
+    let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
+    world.runs_since("file", in_an_hour).await;
+    world
+        .token_where("counts what is left", "web", counts(2, 1, 0))
+        .await;
 }

@@ -60,6 +60,10 @@ reload() {
   done
 }
 
+counts_outdated() { [ "$(kubectl get acstoken alice-web -o 'jsonpath={.status.consumers.outdated}')" = "$1" ]; }
+is_nudged() { [ -n "$(kubectl get pods -l "app=$1" -o 'jsonpath={.items[*].metadata.annotations.acs-identity\.dev/nudged-at}')" ]; }
+is_another_pod() { local now; now=$(uid_of "$1") && [ -n "$now" ] && [ "$now" != "$2" ]; }
+
 uses() {
   local name former uid
   condition job/token-job condition=Complete
@@ -74,11 +78,28 @@ uses() {
   for name in token-environment token-subpath; do
     says "$name" "$former" || fail "$name did not keep its token, against what docs/use-a-token.md says"
   done
+  await 30 "the pods with a former token are counted" counts_outdated 2
   reload
   for name in token-environment token-subpath; do
     kubectl rollout status "deployment/$name" --timeout 60s >/dev/null || fail "$name was not replaced"
     await 20 "$name uses the renewed token in a new pod" says_another "$name" "$former"
   done
+  await 30 "no pod has a former token" counts_outdated 0
   kubectl delete deployment token-file token-init token-environment token-subpath >/dev/null
   kubectl delete job token-job >/dev/null
+}
+
+# The pod of a Deployment that a token names in rolloutRestart.
+restarts() {
+  local former uid
+  on_the_node examples/use-a-token/environment.yaml | kubectl apply -f - >/dev/null
+  condition deployment/token-environment condition=Available
+  uid=$(uid_of token-environment) former=$(secret alice-web expiresOn)
+  kubectl patch acstoken alice-web --type merge --patch \
+    '{"spec": {"rolloutRestart": [{"kind": "Deployment", "name": "token-environment", "after": "Renewal"}]}}' >/dev/null
+  await 120 "the operator restarts the Deployment after the renewal" is_another_pod token-environment "$uid"
+  kubectl rollout status deployment/token-environment --timeout 60s >/dev/null || fail "token-environment was not replaced"
+  await 20 "token-environment uses the renewed token" says_another token-environment "$former"
+  kubectl patch acstoken alice-web --type merge --patch '{"spec": {"rolloutRestart": null}}' >/dev/null
+  kubectl delete deployment token-environment >/dev/null
 }

@@ -51,7 +51,8 @@ say "both charts, with --wait"
 install acs-emulator --set minute=$minute
 address=$(kubectl --namespace acs-emulator get service acs-emulator -o 'jsonpath={.spec.clusterIP}')
 emulator=http://$address:8765
-install $operator --set "allowInsecureEndpoints={$address},tests.namespace=default,podsRereadWithin=20s"
+install $operator --set "allowInsecureEndpoints={$address},tests.namespace=default,podsRereadWithin=20s" \
+  --set consumers.count=true,consumers.rolloutRestart=true,consumers.nudge=true
 told "emulator and operator run as pods"
 
 say "helm test"
@@ -78,7 +79,11 @@ told "each did what it says, and no token is in a log"
 
 say "the pods of examples/use-a-token; a stand-in replaces pods as Reloader would, by its annotation"
 uses
-told "the file was renewed in its pod, variable and subPath only in new pods"
+told "the file was renewed in its pod, variable and subPath only in new pods; both were counted as outdated until then"
+
+say "a token that restarts its Deployment after each renewal"
+restarts
+told "the operator replaced the pod after the renewal, and the new one has the new token"
 
 say "renewals: a minute of token life lasts $minute, so a token lives 90 s"
 await 180 "the pod has read three tokens" has_read 3
@@ -130,6 +135,7 @@ before=$(tokens_read)
 kubectl patch acstoken alice-web --type merge --patch '{"spec": {"scopes": ["chat"]}}' >/dev/null
 await 60 "the pod reads the narrowed token" has_read $((before + 1))
 condition acstoken/alice-web condition=Ready
+await 20 "the pod is annotated, so that its kubelet looks at once" is_nudged checker
 renewed "after the narrowed scope"
 told "the pod has read the narrowed token, and the next one"
 

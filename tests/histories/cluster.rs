@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::events::Admission;
-use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, TOKEN_UID_LABEL,
+use acs_identity_operator::{
+    consumers::ConsumerPod,
+    crd::{
+        AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, TOKEN_UID_LABEL,
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
@@ -43,6 +46,7 @@ pub enum Change {
     Named(String, Option<String>),
     Connection(AcsConnection, bool),
     ClusterConnection(ClusterAcsConnection, bool),
+    Pod(ConsumerPod, bool),
 }
 
 /// Kind that the API server stores.
@@ -54,7 +58,7 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + PartialEq {
 }
 
 /// Number of watches.
-pub const WATCHES: usize = 7;
+pub const WATCHES: usize = 8;
 /// Index of the watch of single Secrets by name.
 pub const NAMED: usize = 3;
 
@@ -66,6 +70,7 @@ pub struct Cluster {
     pub orders: BTreeMap<String, AcsRevocation>,
     pub connections: BTreeMap<String, AcsConnection>,
     pub global_connections: BTreeMap<String, ClusterAcsConnection>,
+    pub pods: BTreeMap<String, ConsumerPod>,
     /// Changes that the watches have not delivered yet.
     pub unrecorded: [VecDeque<Change>; WATCHES],
     /// Whether the namespace is being deleted: nothing can be created in it.
@@ -310,6 +315,16 @@ impl Kind for ClusterAcsConnection {
     }
     fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
         Some(Change::ClusterConnection(self.clone(), is_there))
+    }
+}
+
+impl Kind for ConsumerPod {
+    const WATCH: usize = 7;
+    fn all(cluster: &mut Cluster) -> &mut BTreeMap<String, Self> {
+        &mut cluster.pods
+    }
+    fn changes(&self, _: Option<&Self>, is_there: bool) -> Option<Change> {
+        Some(Change::Pod(self.clone(), is_there))
     }
 }
 

@@ -67,9 +67,12 @@ pub struct ProcessDoor {
     pub claim: Claim,
     pub requeue: Requeue,
     /// Tasks spawned in addition to the reconciles.
-    pub spawned: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,
+    pub spawned: Arc<Mutex<Vec<Spawned>>>,
     pub followed: Arc<Mutex<HashMap<String, Followed>>>,
 }
+
+/// Task, and the object whose run spawned it.
+type Spawned = (Option<Key>, BoxFuture<'static, ()>);
 
 /// Secret that is watched by its name.
 #[derive(Default)]
@@ -110,12 +113,18 @@ impl ProcessDoor {
     pub fn poll_spawned(&self) {
         let mut all = std::mem::take(&mut *self.spawned());
         let mut task = Task::from_waker(Waker::noop());
-        all.retain_mut(|work| work.as_mut().poll(&mut task).is_pending());
+        all.retain_mut(|(by, work)| {
+            let mut poll = || work.as_mut().poll(&mut task).is_pending();
+            match by {
+                Some(by) => on_behalf_of(by, poll),
+                None => poll(),
+            }
+        });
         // They may have spawned more.
         self.spawned().extend(all);
     }
 
-    fn spawned(&self) -> MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
+    fn spawned(&self) -> MutexGuard<'_, Vec<Spawned>> {
         self.spawned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,6 +158,7 @@ impl Door for ProcessDoor {
                 | ApiRequest::ReadIdentity { .. }
                 | ApiRequest::Reread(_)
                 | ApiRequest::ReadWorkload(_)
+                | ApiRequest::ListPods { .. }
         );
         if !is_read && !self.may_begin() {
             return ready(Err(cluster::Error::Withheld)).boxed();
@@ -192,7 +202,8 @@ impl Door for ProcessDoor {
     }
 
     fn spawn(&self, work: BoxFuture<'static, ()>) {
-        self.spawned().push(work);
+        let by = BY.with_borrow(Clone::clone);
+        self.spawned().push((by, work));
     }
 
     fn call(&self, call: AcsCall, _: Turn) -> BoxFuture<'static, Result<AcsAnswer, acs::Error>> {
@@ -279,9 +290,8 @@ fn call_of(request: ApiRequest) -> ApiCall {
             version,
             at,
         } => ApiCall::Restart(workload.name, version, at),
-        ApiRequest::ListPods { .. } | ApiRequest::NudgePod { .. } => {
-            unreachable!("that is switched off here")
-        }
+        ApiRequest::ListPods { .. } => ApiCall::ListPods,
+        ApiRequest::NudgePod { pod, at, .. } => ApiCall::Nudge(pod, at),
         ApiRequest::Publish(_) => unreachable!("Events need no answer here"),
     }
 }

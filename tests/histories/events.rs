@@ -4,6 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     cluster::WATCHES,
+    pods::{PodDeed, Use},
     successor::Succession,
     workloads::{Deed, Refusal},
     world::Fault,
@@ -65,6 +66,8 @@ pub enum Event {
     Secret(u8, Meddling),
     /// Someone changes a workload whose pods use tokens.
     Workload(u8, Deed),
+    /// Someone changes a pod that uses a Secret.
+    Pod(u8, PodDeed),
     /// The API server starts or stops rejecting the operator's requests for workloads.
     RefuseWorkloads(Refusal),
     /// An admission policy or a quota for Secrets is created or deleted.
@@ -343,7 +346,14 @@ fn event((kind, a, b): (u8, u8, u8)) -> Event {
             2 => Event::Step(pick(&[-60, 60, -5, 5, -3600, 3600], b)),
             _ => Event::RemakeConnection,
         },
-        224 | 225 => match b % 16 {
+        225 => match b % 16 {
+            0..=2 => Event::Pod(a, PodDeed::Replace(b / 16, Use::Variable)),
+            3 | 4 => Event::Pod(a, PodDeed::Replace(b / 16, Use::SubPath)),
+            5 | 6 => Event::Pod(a, PodDeed::Replace(b / 16, Use::Volume)),
+            7 => Event::Pod(a, PodDeed::Delete),
+            _ => Event::Pod(a, PodDeed::Restart),
+        },
+        224 => match b % 16 {
             0..=3 => Event::Workload(a, Deed::Create),
             4 => Event::Workload(a, Deed::Delete),
             5..=7 => Event::Workload(a, Deed::Undo),

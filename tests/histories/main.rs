@@ -11,6 +11,7 @@
 //! - `connection`: the connection and its keys.
 //! - `teams`: a Teams user and their Entra token; `others`: other clients that write Secrets;
 //!   `backup`: restored objects.
+//! - `pods`: pods that use Secrets.
 //! - `workloads`: workloads that are restarted when their token changes.
 //! - `truth`: what the contract owes to users; `invariants`, `running`, `rest`: what must hold.
 
@@ -47,6 +48,7 @@ mod invariants;
 mod layering;
 mod operator;
 mod others;
+mod pods;
 mod rest;
 mod running;
 mod service;

@@ -15,6 +15,7 @@ use acs_identity_operator::{
     acs::{Allowed, Service as Acs, ServiceConfig},
     cache::Cache,
     cluster::{self, ObjectKey, row::Packable, view::View, watch::take_over},
+    consumers::ConsumerPod,
     context::{Config, Context, Views},
     crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection},
     credentials::Registry,
@@ -22,7 +23,8 @@ use acs_identity_operator::{
     metrics::Metrics,
     operator::{
         events::{
-            connection_changed, identity_changed, revocation_changed, secret_changed, token_changed,
+            connection_changed, identity_changed, pod_changed, revocation_changed, secret_changed,
+            token_changed,
         },
         reconcile,
     },
@@ -144,6 +146,10 @@ impl Operator {
         views.secrets.listed();
         views.revocations.listed();
         views.cluster_revocations.listed();
+        for pod in cluster.pods.values() {
+            views.pods.apply(pod);
+        }
+        views.pods.listed();
         views.namespaces.listed();
         for connection in cluster.connections.values() {
             connection_changed(context, connection, true);
@@ -348,6 +354,10 @@ impl Operator {
                 connection_changed(context, &object, is_there);
                 knows_policy(&mut self.world.borrow_mut());
             }
+            Change::Pod(object, is_there) => {
+                views.pods.reported(&object, is_there);
+                pod_changed(context, &object);
+            }
             Change::Named(name, version) => self.door.changed(&name, version),
             Change::Listed => self.list_anew(watch),
         }
@@ -408,6 +418,10 @@ impl Operator {
                     changed,
                 );
                 knows_policy(&mut world);
+            }
+            ConsumerPod::WATCH => {
+                let changed = |object: &_, _| pod_changed(context, object);
+                list(&views.pods, cluster.pods.values().cloned(), changed);
             }
             _ => {
                 let objects = cluster.global_connections.values().cloned();
@@ -532,7 +546,8 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
             deletion_deadline: DEADLINE,
             pods_reread_within: SignedDuration::from_mins(5),
             allows_rollout_restart: true,
-            nudges_pods: false,
+            nudges_pods: true,
+            counts_consumers: true,
             allowed: Allowed::new(Vec::new(), Vec::new()).unwrap(),
             forbidden_metadata: vec!["argocd.argoproj.io".to_owned()],
             secret_labels: BTreeMap::new(),

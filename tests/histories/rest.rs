@@ -20,7 +20,7 @@ use crate::{
         with_id,
     },
     operator::{DEADLINE, Operator},
-    running,
+    pods, running,
     service::{Millis, Revoker, Token},
     workloads,
     world::{World, text_in},
@@ -358,6 +358,7 @@ fn at_the_end(world: &World) -> Checked {
         let is_lost = identity.is_some_and(|identity| is_out_of_reach(world, identity));
         if reason == Some(Reason::TokenIssued) && !is_lost {
             workloads::at_the_end(world, object)?;
+            pods::at_the_end(world, object)?;
         }
     }
     for duty in &world.truth.duties {

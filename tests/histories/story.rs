@@ -21,6 +21,8 @@ pub fn of_call(call: &ApiCall) -> String {
         ApiCall::Reread(object) => format!("reads {} again", object.named()),
         ApiCall::ListIdentities => "lists AcsIdentities".to_owned(),
         ApiCall::ReadWorkload(name) => format!("reads workload {name}"),
+        ApiCall::ListPods => "lists pods".to_owned(),
+        ApiCall::Nudge(pod, at) => format!("nudges pod {} at {at}", pod.name_any()),
         ApiCall::Restart(name, version, at) => {
             format!("restarts workload {name} over version {version}, marked {at}")
         }

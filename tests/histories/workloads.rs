@@ -121,6 +121,13 @@ fn names(object: &AcsToken) -> String {
     )
 }
 
+impl Workloads {
+    /// Returns how many tokens were written for the `AcsToken` of this UID.
+    pub fn tokens_stored(&self, uid: &str) -> usize {
+        self.stored.get(uid).map_or(0, |stored| stored.texts.len())
+    }
+}
+
 pub fn happen(world: &mut World, number: u8, deed: Deed) {
     let name = WORKLOADS[usize::from(number) % WORKLOADS.len()].to_owned();
     let now = world.now;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use acs_identity_operator::{
     acs::{Kind as Wrong, Outcome},
+    consumers::ConsumerPod,
     crd::{
         AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, Origin,
         TokenPolicy,
@@ -20,7 +21,9 @@ use crate::{
     cluster::{Cluster, Kind, Refused, seconds},
     connection::Connection,
     events::Admission,
-    invariants, running,
+    invariants,
+    pods::{self, Pods},
+    running,
     service::{Failure, Millis, Request, Revoker, Service, Success},
     story,
     successor::Lease,
@@ -72,6 +75,9 @@ pub enum ApiCall {
     ListIdentities,
     Status(Object),
     ReadWorkload(String),
+    ListPods,
+    /// Pod, and the time of the annotation.
+    Nudge(ConsumerPod, Timestamp),
     /// Name, resource version, and the time to write into the annotation.
     Restart(String, String, Timestamp),
     /// Object as it was read, remaining finalizers, and why something is left behind in ACS.
@@ -85,7 +91,10 @@ impl ApiCall {
             Self::DeleteSecret(..) | Self::Status(_) | Self::Finalizers(..) | Self::Restart(..) => {
                 true
             }
-            Self::ReadSecret(_)
+            // Each nudge is checked for its cause instead.
+            Self::Nudge(..)
+            | Self::ListPods
+            | Self::ReadSecret(_)
             | Self::ReadIdentity(_)
             | Self::Reread(_)
             | Self::ListIdentities
@@ -188,6 +197,7 @@ pub struct World {
     pub backup: Option<Backup>,
     pub truth: Truth,
     pub workloads: Workloads,
+    pub pods: Pods,
     /// First violated invariant.
     pub broken: Option<String>,
     /// Story, if it was requested.
@@ -226,6 +236,7 @@ impl World {
             backup: None,
             truth: Truth::default(),
             workloads: Workloads::default(),
+            pods: Pods::default(),
             broken: None,
             story: None,
             steps: 0,
@@ -575,6 +586,7 @@ impl World {
             None
         };
         if fault == Some(false) {
+            self.truth.lost = Some(self.now);
             return Err(Refused::NoAnswer);
         }
         let told = self.story.is_some().then(|| story::of_call(&request));
@@ -625,6 +637,14 @@ impl World {
             ApiCall::ReadWorkload(name) => {
                 let found = workloads::read(self, by, &name)?.map(Object::Workload);
                 return Ok(found.map_or(ApiAnswer::Done, ApiAnswer::Object));
+            }
+            ApiCall::ListPods => {
+                let page = Object::Pods(pods::list(self));
+                return Ok(ApiAnswer::Object(page));
+            }
+            ApiCall::Nudge(pod, at) => {
+                pods::nudge(self, &pod, at)?;
+                return Ok(ApiAnswer::Done);
             }
             ApiCall::Restart(name, version, at) => {
                 let restarted = workloads::restart(self, by, (&name, &version, at))?;

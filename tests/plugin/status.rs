@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use acs_identity_operator::crd::AcsToken;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     run::{acs, end, on_a_terminal, program, says},
@@ -393,5 +394,40 @@ async fn an_empty_namespace_says_how_to_begin() {
             "no connections, identities or tokens in namespace {namespace}; use -A for all \
              namespaces, or `kubectl acs create` to create an identity\n"
         )
+    );
+}
+
+#[tokio::test]
+async fn pods_that_hold_a_former_token_are_named() {
+    let world = World::with(&[], &["--count-consumers"]).await;
+    world.identity("alice", "");
+    world.token("web", "alice", "scopes: [chat]");
+    let web = world.ready("web").await;
+    let written_at = web.written_at().expect("written");
+    world.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default}\n");
+    let variable = "containers: [{name: main, image: web, envFrom: [{secretRef: {name: web}}]}]";
+    let hour = SignedDuration::from_hours(1);
+    for (name, started_at) in [("old", written_at - hour), ("new", written_at + hour)] {
+        world.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n\
+             spec: {{automountServiceAccountToken: false, {variable}}}\n"
+        ));
+        world.runs_since(name, started_at).await;
+    }
+    let counted = |token: &AcsToken| json!(token.status)["consumers"]["outdated"] == 1;
+    world
+        .token_where("counts a pod with a former token", "web", counted)
+        .await;
+    let tree = acs(&world, &["status"]).fine();
+    let named = "Pod old uses a former token until it is restarted: container main started 1h ";
+    says(&tree, &[named, "reads an environment variable"]);
+    assert!(!tree.contains("Pod new"), "{tree}");
+    // The documented role of a team does not include pods.
+    let kubeconfig = team(&world, "get, list, watch");
+    let mut status = program(&kubeconfig);
+    let said = end(status.args(["status", "-n", &world.namespace])).fine();
+    says(
+        &said,
+        &["pods that use a former token: 1; to see which, you need the permission to list pods"],
     );
 }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken, READY};
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Secret},
+        core::v1::{Namespace, Pod, Secret},
         events::v1::Event,
     },
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -421,6 +422,18 @@ impl World {
     /// Returns the number of requests to issue a token.
     pub async fn issued(&self) -> usize {
         self.emulator.count("issueToken").await
+    }
+
+    /// Reports the container of a pod as running since that time, as a kubelet does.
+    pub async fn runs_since(&self, pod: &str, started_at: Timestamp) {
+        let status = json!({"status": {"phase": "Running", "containerStatuses": [{
+            "name": "main", "image": "web", "imageID": "web", "ready": true, "restartCount": 0,
+            "state": {"running": {"startedAt": started_at.to_string()}},
+        }]}});
+        let (parameters, status) = (PatchParams::default(), Patch::Merge(status));
+        let pods = self.api::<Pod>();
+        let patched = pods.patch_status(pod, &parameters, &status);
+        patched.await.expect("patched");
     }
 
     /// Waits until the operator has reconciled a newly created object: by then it has seen all

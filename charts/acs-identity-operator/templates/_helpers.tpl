@@ -83,4 +83,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [pods]
   verbs: [list, patch]
 {{- end }}
+{{- if .Values.consumers.count }}
+# Which pods use the Secrets, and when their containers started.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+{{- end }}
 {{- end }}

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, fmt::Debug};
 
-use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
-    ClusterAcsRevocation, TOKEN_UID_LABEL,
+use acs_identity_operator::{
+    consumers::{ConsumerPod, NOT_TERMINATED},
+    crd::{
+        AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection,
+        ClusterAcsRevocation, TOKEN_UID_LABEL,
+    },
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
@@ -14,6 +17,9 @@ use crate::{
     cluster::session::{Kind, Session},
     failure::{Exit, Failure},
 };
+
+/// Pods per page of a list.
+const PAGE: u32 = 500;
 
 /// Snapshot of the cluster.
 #[derive(Debug, Default)]
@@ -34,6 +40,9 @@ pub struct Overview {
     /// Namespace and name of each Secret that the operator created; `None` if the user may not list
     /// them.
     pub secrets: Option<BTreeSet<(String, String)>>,
+    /// Pods, if the operator counted some that hold a former token; `None` if the user may not list
+    /// them.
+    pub pods: Option<Vec<ConsumerPod>>,
 }
 
 /// Returns an `Api` for a kind, in the session's namespace or in all.
@@ -61,6 +70,11 @@ pub async fn load(session: &Session, in_all_namespaces: bool) -> Result<Overview
     if let (Some(orders), false) = (&mut cluster_revocations, in_all_namespaces) {
         orders.retain(|revocation| concerns(revocation, &session.namespace));
     }
+    let pods = if tokens.iter().any(has_outdated_pods) {
+        if_allowed(pods(session, in_all_namespaces).await)?
+    } else {
+        Some(Vec::new())
+    };
     Ok(Overview {
         connections,
         cluster_connections: if_allowed(cluster)?,
@@ -69,7 +83,33 @@ pub async fn load(session: &Session, in_all_namespaces: bool) -> Result<Overview
         revocations: if_allowed(orders)?,
         cluster_revocations,
         secrets: if_allowed(secrets)?,
+        pods,
     })
+}
+
+/// Whether the operator counted pods that hold a former token.
+fn has_outdated_pods(token: &AcsToken) -> bool {
+    let status = token.status.as_ref();
+    let consumers = status.and_then(|status| status.consumers);
+    consumers.is_some_and(|consumers| consumers.outdated > 0)
+}
+
+/// Lists the pods that have not terminated, page by page, with their uses of Secrets only.
+async fn pods(session: &Session, in_all_namespaces: bool) -> Result<Vec<ConsumerPod>, Failure> {
+    let api = objects::<ConsumerPod>(session, in_all_namespaces);
+    let mut parameters = ListParams::default().fields(NOT_TERMINATED).limit(PAGE);
+    let mut pods = Vec::new();
+    loop {
+        let page = session.call("list", "pods", api.list(&parameters)).await?;
+        pods.extend(page.items.into_iter().map(|mut pod| {
+            pod.slim();
+            pod
+        }));
+        parameters.continue_token = page.metadata.continue_.filter(|next| !next.is_empty());
+        if parameters.continue_token.is_none() {
+            return Ok(pods);
+        }
+    }
 }
 
 /// Whether a cluster-scoped revocation has a target in the namespace.

@@ -1,5 +1,6 @@
 //! Output: results, progress and the tree of `status`.
 
+pub mod consumers;
 pub mod output;
 pub mod progress;
 pub mod revocations;

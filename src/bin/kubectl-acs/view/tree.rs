@@ -14,7 +14,7 @@ use crate::{
     actions::user,
     cluster::overview::Overview,
     view::{
-        revocations, span,
+        consumers, revocations, span,
         standing::{HasConditions, Standing, State},
     },
 };
@@ -336,6 +336,8 @@ fn of_token(token: &AcsToken, overview: &Overview, now: Timestamp) -> Node {
             .as_ref()
             .map(|failure| failure_text(failure, now)),
     );
+    let pods = overview.pods.as_deref();
+    node.notes.extend(consumers::notes(token, pods, now));
     node
 }
 

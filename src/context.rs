@@ -17,7 +17,7 @@ use crate::{
     acs::{self, Service},
     cache::Cache,
     cluster::{self, event::Notice, index, view::object_ref},
-    crd::{AcsIdentity, AcsToken, ConnectionKey, ConnectionKind, Reason, ready_reason},
+    crd::{AcsIdentity, AcsToken, ConnectionKey, ConnectionKind, FINALIZER, Reason, ready_reason},
     credentials::Registry,
     engine::{ApiRequest, Calls, Locks, Requeue, World},
     metrics::Metrics,
@@ -63,6 +63,15 @@ impl Context {
     #[must_use]
     pub fn tells_of(&self, connection: &ConnectionKey) -> bool {
         connection.kind == ConnectionKind::AcsConnection || self.leads_cluster.load(Relaxed)
+    }
+
+    /// Returns the finalizer that this release puts on a connection.
+    #[must_use]
+    pub fn finalizer_on(&self, connection: &ConnectionKey) -> &str {
+        match connection.kind {
+            ConnectionKind::AcsConnection => FINALIZER,
+            ConnectionKind::ClusterAcsConnection => &self.config.cluster_finalizer,
+        }
     }
 
     /// Returns the time by the clock of ACS, or up to a second earlier; `None` before its first

@@ -16,7 +16,7 @@ use acs_identity_operator::{
         ServiceConfig,
     },
     context::{Config, SecretLabel},
-    crd,
+    crd::{self, FINALIZER, finalizer_of_release},
     engine::Claim,
     health::SecureMetrics,
     metrics::Metrics,
@@ -281,7 +281,14 @@ async fn start(run: Run) -> Result<(), Failure> {
     } else {
         Some(run.lease.config(client.default_namespace(), timing)?)
     };
+    let cluster_finalizer = match &lease {
+        Some(lease) if !run.watch_namespaces.is_empty() => {
+            finalizer_of_release(&lease.namespace, &lease.name)
+        }
+        _ => FINALIZER.to_owned(),
+    };
     let config = Config {
+        cluster_finalizer,
         watch_namespaces: run.watch_namespaces,
         address: run.address,
         secure_metrics: run.secure_metrics_folder.map(|folder| SecureMetrics {

@@ -13,9 +13,9 @@ use crate::{
         view::View,
     },
     context::Context,
-    crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef},
+    crd::{AnyConnection, ConnectionKey, FINALIZER, SecretKeyRef, is_finalizer},
     credentials::Source,
-    engine::{ApiRequest, Object, Rested, Stored, add_finalizer, remove_finalizer},
+    engine::{ApiRequest, Object, Rested, Stored, add_finalizer, keep_finalizers},
 };
 
 /// Reconciles one connection and returns when to requeue it.
@@ -29,15 +29,22 @@ pub async fn reconcile<C: AnyConnection + Stored + Packable>(
     };
     let key = connection.key();
     let is_used = context.views.identities.has(&index::of_connection(&key));
-    let is_held = connection.finalizers().iter().any(|name| name == FINALIZER);
+    let ours = context.finalizer_on(&key);
+    let is_held = connection.finalizers().iter().any(|name| name == ours);
 
     if connection.meta().deletion_timestamp.is_some() {
         let deadline = context.deletion_deadline(connection.meta(), context.now());
-        if !is_held {
-            return Ok(Rested::Until(None));
+        let is_overdue = context.now() >= deadline;
+        let (released, kept) = released(context, connection.as_ref(), is_overdue);
+        let is_last = kept.iter().all(|name| !is_finalizer(name));
+        if released.is_empty() {
+            return Ok(Rested::Until((!is_last).then_some(deadline)));
         }
-        if !is_used || context.now() >= deadline {
-            remove_finalizer(&*context.world, view, connection.as_ref(), None).await?;
+        if !is_used || is_overdue {
+            keep_finalizers(&*context.world, view, connection.as_ref(), kept, None).await?;
+            if !is_last {
+                return Ok(Rested::Until(Some(deadline)));
+            }
             context.world.unfollow(&follower(&key));
             let uid = connection.uid().unwrap_or_default();
             let uncount = |cache: &mut _| report::measure(context, cache, 0);
@@ -51,13 +58,31 @@ pub async fn reconcile<C: AnyConnection + Stored + Packable>(
     }
     resolve_if_changed(context, connection.as_ref(), &key).await?;
     if is_used && !is_held {
-        add_finalizer(&*context.world, view, connection.as_ref()).await?;
+        add_finalizer(&*context.world, view, connection.as_ref(), ours).await?;
     }
     let Some(connection) = view.get(&reference) else {
         return Ok(Rested::Until(None));
     };
     let until = report::update_status(context, view, connection.as_ref(), &key).await?;
     Ok(Rested::Until(until))
+}
+
+/// Divides the finalizers of a connection into those that this release removes and the others.
+/// Each release removes its own; the one that writes the status also removes that of a release for
+/// all namespaces, which it may have been before. Once the deletion is overdue, all are removed: a
+/// release may no longer exist.
+fn released<C: AnyConnection>(
+    context: &Context,
+    connection: &C,
+    is_overdue: bool,
+) -> (Vec<String>, Vec<String>) {
+    let key = connection.key();
+    let ours = context.finalizer_on(&key);
+    let leads = context.tells_of(&key);
+    let finalizers = connection.finalizers().iter().cloned();
+    finalizers.partition(|name| {
+        name == ours || leads && name == FINALIZER || is_overdue && is_finalizer(name)
+    })
 }
 
 /// Resolves the connection again if its spec or its Secrets have changed.

@@ -15,6 +15,8 @@ pub struct Config {
     pub secure_metrics: Option<SecureMetrics>,
     /// Namespace of the Secrets of `ClusterAcsConnection` objects.
     pub cluster_resource_namespace: String,
+    /// Finalizer on `ClusterAcsConnection` objects. Releases with different namespaces have one each.
+    pub cluster_finalizer: String,
     /// Time after which a deletion proceeds without ACS (I3).
     pub deletion_deadline: SignedDuration,
     /// Maximum time that pods need to read a rewritten Secret (C1).

@@ -9,6 +9,10 @@
     reason = "columns of one kind have the same type or priority"
 )]
 
+use sha2::{Digest as _, Sha256};
+
+use crate::digest;
+
 mod any_connection;
 mod auth;
 mod condition;
@@ -75,6 +79,24 @@ pub use token_record::{
 pub const GROUP: &str = "acs-identity.dev";
 /// Finalizer: keeps an object until the operator has cleaned up ACS and its Secret.
 pub const FINALIZER: &str = "acs-identity.dev/cleanup";
+
+/// Returns the finalizer that a release with some watched namespaces puts on a
+/// `ClusterAcsConnection`, by the name of its Lease. Other releases do not know when this one no
+/// longer needs the connection.
+#[must_use]
+pub fn finalizer_of_release(lease_namespace: &str, lease: &str) -> String {
+    let hasher = Sha256::new().chain_update(format!("{lease_namespace}/{lease}"));
+    // A finalizer ends with a letter or digit.
+    let release = digest::short(hasher, 9).replace(['-', '_'], "");
+    format!("{FINALIZER}.{release}")
+}
+
+/// Whether a finalizer belongs to the operator, whichever release put it there.
+#[must_use]
+pub fn is_finalizer(name: &str) -> bool {
+    let rest = name.strip_prefix(FINALIZER);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
 /// Label of every Secret that the operator owns: the UID of its `AcsToken`. The operator watches
 /// Secrets with this label.
 pub const TOKEN_UID_LABEL: &str = "acs-identity.dev/token-uid";

@@ -33,4 +33,4 @@ pub use requeue::Requeue;
 pub use run::{Reconcile, Rested, StepOutcome, Stop, ended, run_all, to_rest};
 pub use workload::Workload;
 pub use world::{AcsAnswer, AcsCall, AcsOperation, ApiRequest, World};
-pub use writes::{add_finalizer, remove_finalizer, write_status};
+pub use writes::{add_finalizer, keep_finalizers, remove_finalizer, write_status};

@@ -18,14 +18,15 @@ pub async fn write_status<K: Stored + Packable>(
     update_view(world, view, object, world.ask(request).await).await
 }
 
-/// Adds the operator's finalizer, on the same condition.
+/// Adds a finalizer, on the same condition.
 pub async fn add_finalizer<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
     object: &K,
+    finalizer: &str,
 ) -> Result<(), Error> {
     let mut finalizers = object.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
+    finalizers.push(finalizer.to_owned());
     let request = ApiRequest::WriteFinalizers {
         object: object.clone().into_object(),
         finalizers,
@@ -34,8 +35,7 @@ pub async fn add_finalizer<K: Stored + Packable>(
     update_view(world, view, object, world.ask(request).await).await
 }
 
-/// Removes the operator's finalizer. An object that no longer exists is not an error. `abandoned`
-/// says why something is left behind in ACS, if anything is.
+/// Removes the operator's finalizer from an object of its namespaces, as [`keep_finalizers`] does.
 pub async fn remove_finalizer<K: Stored + Packable>(
     world: &dyn World,
     view: &View<K>,
@@ -43,7 +43,19 @@ pub async fn remove_finalizer<K: Stored + Packable>(
     abandoned: Option<String>,
 ) -> Result<(), Error> {
     let others = object.finalizers().iter().filter(|it| *it != FINALIZER);
-    let finalizers: Vec<_> = others.cloned().collect();
+    let others = others.cloned().collect();
+    keep_finalizers(world, view, object, others, abandoned).await
+}
+
+/// Keeps only some `finalizers` of an object. An object that no longer exists is not an error. `abandoned`
+/// says why something is left behind in ACS, if anything is.
+pub async fn keep_finalizers<K: Stored + Packable>(
+    world: &dyn World,
+    view: &View<K>,
+    object: &K,
+    finalizers: Vec<String>,
+    abandoned: Option<String>,
+) -> Result<(), Error> {
     // An object that is being deleted disappears with its last finalizer.
     let goes = finalizers.is_empty() && object.meta().deletion_timestamp.is_some();
     let request = ApiRequest::WriteFinalizers {

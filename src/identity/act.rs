@@ -21,7 +21,7 @@ use crate::{
     cache::Created,
     cluster::{self, ObjectKey, index, view::object_ref},
     context::Context,
-    crd::{AcsIdentity, AcsIdentityStatus, ConnectionKey, ConnectionRef},
+    crd::{AcsIdentity, AcsIdentityStatus, ConnectionKey, ConnectionRef, FINALIZER},
     engine::{AcsCall, AcsOperation, StepOutcome, add_finalizer, remove_finalizer, write_status},
     token::{owner::owned_by, secret::Secrets},
 };
@@ -36,7 +36,13 @@ pub async fn carry_out(
     match &decision.step {
         Step::Rest => {}
         Step::AddFinalizer => {
-            add_finalizer(&*context.world, &context.views.identities, identity).await?;
+            add_finalizer(
+                &*context.world,
+                &context.views.identities,
+                identity,
+                FINALIZER,
+            )
+            .await?;
         }
         Step::RecordCreate {
             reference,

@@ -23,7 +23,7 @@ use crate::{
     cache::HeldToken,
     cluster::{self, input::Role, view::object_ref},
     context::Context,
-    crd::AcsToken,
+    crd::{AcsToken, FINALIZER},
     engine::{ApiRequest, StepOutcome, add_finalizer, remove_finalizer},
 };
 
@@ -39,7 +39,9 @@ pub async fn carry_out(
     match &decision.step {
         Step::Rest => {}
         Step::Mark => report::rest(context, token, decision).await?,
-        Step::AddFinalizer => add_finalizer(&*context.world, &context.views.tokens, token).await?,
+        Step::AddFinalizer => {
+            add_finalizer(&*context.world, &context.views.tokens, token, FINALIZER).await?
+        }
         Step::ReadUserToken => {
             read_user_token(context, token, findings).await?;
         }

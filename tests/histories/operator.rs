@@ -17,7 +17,7 @@ use acs_identity_operator::{
     cluster::{self, ObjectKey, row::Packable, view::View, watch::take_over},
     consumers::ConsumerPod,
     context::{Config, Context, Views},
-    crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection},
+    crd::{AcsConnection, AcsIdentity, AcsRevocation, AcsToken, ClusterAcsConnection, FINALIZER},
     credentials::Registry,
     engine::{Calls, Claim, Locks, Object, Queue, Requeue, Rested, ended},
     metrics::Metrics,
@@ -355,7 +355,7 @@ impl Operator {
                 knows_policy(&mut self.world.borrow_mut());
             }
             Change::Pod(object, is_there) => {
-                views.pods.reported(&object, is_there);
+                views.pods.receive(&object, is_there);
                 pod_changed(context, &object);
             }
             Change::Named(name, version) => self.door.changed(&name, version),
@@ -543,6 +543,7 @@ fn context(requeue: Requeue, door: ProcessDoor) -> Context {
             address: ([127, 0, 0, 1], 0).into(),
             secure_metrics: None,
             cluster_resource_namespace: NAMESPACE.to_owned(),
+            cluster_finalizer: FINALIZER.to_owned(),
             deletion_deadline: DEADLINE,
             pods_reread_within: SignedDuration::from_mins(5),
             allows_rollout_restart: true,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use acs_identity_operator::crd::{
-    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, FINALIZER, OPERATOR,
-    WATCHED_NAMESPACES,
+    AcsConnection, AcsIdentity, AcsToken, ClusterAcsConnection, OPERATOR, WATCHED_NAMESPACES,
+    is_finalizer,
 };
 use clap::Args;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
@@ -187,7 +187,7 @@ async fn held(session: &Session, all: bool) -> Result<Held, Failure> {
 }
 
 fn is_held<K: Resource>(object: &K) -> bool {
-    object.finalizers().iter().any(|name| name == FINALIZER)
+    object.finalizers().iter().any(|name| is_finalizer(name))
 }
 
 impl Held {
@@ -231,7 +231,10 @@ where
 {
     let parameters = PatchParams::default();
     for object in objects {
-        let others = object.finalizers().iter().filter(|name| *name != FINALIZER);
+        let others = object
+            .finalizers()
+            .iter()
+            .filter(|name| !is_finalizer(name));
         let patch = Patch::Merge(json!({"metadata": {
             "resourceVersion": object.resource_version(),
             "finalizers": others.collect::<Vec<_>>(),

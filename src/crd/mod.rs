@@ -111,3 +111,24 @@ pub const WATCHED_NAMESPACES: &str = "acs-identity.dev/watch-namespaces";
 pub const NUDGED_AT: &str = "acs-identity.dev/nudged-at";
 /// Name of the connection that an object without `connectionRef` uses.
 pub const DEFAULT_CONNECTION: &str = "default";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_finalizer_of_a_release_is_its_own_and_ends_as_kubernetes_wants() {
+        let all: Vec<_> = (0..100)
+            .map(|number| finalizer_of_release("acs", &format!("release-{number}")))
+            .collect();
+        for name in &all {
+            assert!(is_finalizer(name), "{name}");
+            assert!(name.ends_with(|it: char| it.is_ascii_alphanumeric()));
+            assert_eq!(all.iter().filter(|other| *other == name).count(), 1);
+        }
+        assert!(is_finalizer(FINALIZER));
+        for other in ["acs-identity.dev/cleanups", "other.example/cleanup", ""] {
+            assert!(!is_finalizer(other), "{other}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     eventually,
+    helm::Release,
     world::{World, spec},
 };
 
@@ -161,6 +162,54 @@ async fn a_foreign_secret_is_never_touched_and_the_token_heals_when_it_goes() {
     );
     world.delete::<Secret>("web").await;
     world.ready("web").await;
+}
+
+#[tokio::test]
+async fn a_secret_is_taken_over_without_a_gap_once_its_owner_hands_it_over() {
+    let world = World::bare(&[], &[]).await;
+    let home = format!("{}-operator", world.namespace);
+    world.cluster.kubectl(&["create", "namespace", &home]);
+    let values = json!({
+        "watchNamespaces": [world.namespace], "allowInsecureEndpoints": ["127.0.0.1"],
+        "logFormat": "text",
+    });
+    // With exactly the permissions of the chart, and its admission policies.
+    let release = Release::install(world.cluster, &world.namespace, &home, &values);
+    let _operator = release.start_operator();
+    world.connect("default", &world.emulator.connection_string.clone());
+    // As a CronJob has written it.
+    world.apply(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: web, labels: {team: chat}}\n\
+         stringData: {ACS_TOKEN: former, note: other}\n",
+    );
+    let former = world.api::<Secret>().get("web").await.expect("there");
+    world.identity("alice", "");
+    world.token(
+        "web",
+        "alice",
+        "scopes: [chat], secret: {keys: {token: ACS_TOKEN}}",
+    );
+    let message = world.token_says("web", "SecretConflict").await;
+    assert!(message.contains("docs/take-over-a-secret.md"), "{message}");
+    assert_eq!(world.issued().await, 0);
+
+    // The command of that page.
+    let token = world.api::<AcsToken>().get("web").await.expect("there");
+    let uid = token.metadata.uid.expect("a UID");
+    let namespace = world.namespace.as_str();
+    let mark = format!("acs-identity.dev/token-uid={uid}");
+    let annotate = ["annotate", "secret", "web", &mark, "--namespace", namespace];
+    world.cluster.kubectl(&annotate);
+    world.ready("web").await;
+    let taken = world.api::<Secret>().get("web").await.expect("there");
+    assert_eq!(taken.metadata.uid, former.metadata.uid, "never deleted");
+    let data = taken.data.expect("data");
+    assert!(!data.contains_key("note"), "it belongs to the AcsToken now");
+    let held = String::from_utf8(data["ACS_TOKEN"].0.clone()).expect("text");
+    assert!(world.emulator.check(&held).await.valid);
+    assert_eq!(world.issued().await, 1);
+    world.delete::<AcsToken>("web").await;
+    world.gone::<Secret>("web").await;
 }
 
 #[tokio::test]

@@ -119,7 +119,8 @@ fn decide_with_identity(observed: &Observed<'_>, identity: &UsableIdentity) -> D
             return stalled(
                 Reason::SecretConflict,
                 format!(
-                    "Secret {name} already exists and {owner}; delete it or set another secret.name"
+                    "Secret {name} already exists and {owner}; delete it or set another \
+                     secret.name, or hand it over: docs/take-over-a-secret.md"
                 ),
             );
         }

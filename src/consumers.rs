@@ -67,6 +67,7 @@ struct Container {
 /// Parts of a pod's status that tell when containers started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "the names of the API")]
 pub struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     container_statuses: Vec<ContainerStatus>,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
-pub use config::{Config, SecretLabel, SecretLabelError};
+pub use config::{Config, ConsumerConfig, SecretLabel, SecretLabelError};
 pub use views::Views;
 
 use crate::{

@@ -15,7 +15,7 @@ use acs_identity_operator::{
         Allowed, EntraConfig, EntraConfigError, PUBLIC_AUDIENCE, PUBLIC_AUTHORITY, Service,
         ServiceConfig,
     },
-    context::{Config, SecretLabel},
+    context::{Config, ConsumerConfig, SecretLabel},
     crd::{self, FINALIZER, finalizer_of_release},
     engine::Claim,
     health::SecureMetrics,
@@ -298,9 +298,11 @@ async fn start(run: Run) -> Result<(), Failure> {
         cluster_resource_namespace: run.cluster_resource_namespace,
         deletion_deadline: run.deletion_deadline,
         pods_reread_within: run.pods_reread_within,
-        allows_rollout_restart: run.consumers.allow_rollout_restart,
-        nudges_pods: run.consumers.nudge_pods,
-        counts_consumers: run.consumers.count_consumers,
+        consumers: ConsumerConfig {
+            restarts_workloads: run.consumers.allow_rollout_restart,
+            nudges_pods: run.consumers.nudge_pods,
+            counts_pods: run.consumers.count_consumers,
+        },
         allowed,
         forbidden_metadata: run.forbidden_metadata,
         secret_labels: run

@@ -260,7 +260,7 @@ fn watch_scope(
             secret_changed(&on, object);
         },
     );
-    if context.config.counts_consumers {
+    if context.config.consumers.counts_pods {
         let on = Arc::clone(context);
         let running = watch::config().fields(NOT_TERMINATED);
         run_watch(

@@ -21,12 +21,8 @@ pub struct Config {
     pub deletion_deadline: SignedDuration,
     /// Maximum time that pods need to read a rewritten Secret (C1).
     pub pods_reread_within: SignedDuration,
-    /// Whether workloads may be restarted.
-    pub allows_rollout_restart: bool,
-    /// Whether pods are annotated after a revocation, so that their kubelets sync them.
-    pub nudges_pods: bool,
-    /// Whether the pods that use a Secret are counted.
-    pub counts_consumers: bool,
+    /// What the operator does for the pods that use a Secret.
+    pub consumers: ConsumerConfig,
     /// Endpoints that a credential may be sent to.
     pub allowed: Allowed,
     /// Prefixes of label and annotation keys that users may not put on Secrets.
@@ -37,6 +33,17 @@ pub struct Config {
     pub namespaced_ambient_credentials: bool,
     /// Audience of the `ServiceAccount` tokens that authenticate to Microsoft Entra ID.
     pub service_account_token_audience: String,
+}
+
+/// What the operator does for the pods that use a Secret.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerConfig {
+    /// Whether workloads may be restarted.
+    pub restarts_workloads: bool,
+    /// Whether pods are annotated after a revocation, so that their kubelets sync them.
+    pub nudges_pods: bool,
+    /// Whether pods are counted.
+    pub counts_pods: bool,
 }
 
 /// Label of every Secret that holds a token, in the form of the flag; an empty text stands for no

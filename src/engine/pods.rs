@@ -44,7 +44,7 @@ pub(super) fn list(client: Client, namespace: String, after: Option<String>) -> 
 
 /// Annotates the pod with this UID. Its kubelet then syncs the pod at once and updates its mounted
 /// Secrets.
-pub(super) fn nudge(by: Writer, namespace: String, pod: ConsumerPod, at: Timestamp) -> Asked {
+pub(super) fn nudge(by: Writer, namespace: String, pod: Box<ConsumerPod>, at: Timestamp) -> Asked {
     async move {
         let name = pod.name_any();
         let object = format!("Pod {namespace}/{name}");

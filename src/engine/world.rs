@@ -149,7 +149,7 @@ pub enum ApiRequest {
         /// Namespace of the pod.
         namespace: String,
         /// Pod to annotate.
-        pod: ConsumerPod,
+        pod: Box<ConsumerPod>,
         /// Time of the annotation.
         at: Timestamp,
     },

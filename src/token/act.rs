@@ -40,7 +40,7 @@ pub async fn carry_out(
         Step::Rest => {}
         Step::Mark => report::rest(context, token, decision).await?,
         Step::AddFinalizer => {
-            add_finalizer(&*context.world, &context.views.tokens, token, FINALIZER).await?
+            add_finalizer(&*context.world, &context.views.tokens, token, FINALIZER).await?;
         }
         Step::ReadUserToken => {
             read_user_token(context, token, findings).await?;

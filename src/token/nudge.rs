@@ -32,7 +32,7 @@ pub fn after_revocation(
     token: &AcsToken,
     (why, record): (Why, &TokenRecord),
 ) {
-    if !context.config.nudges_pods || !replaces_useless(why, record.revision) {
+    if !context.config.consumers.nudges_pods || !replaces_useless(why, record.revision) {
         return;
     }
     let namespace = token.namespace().unwrap_or_default();
@@ -86,7 +86,7 @@ async fn nudge(
             }
             let request = ApiRequest::NudgePod {
                 namespace: namespace.to_owned(),
-                pod,
+                pod: Box::new(pod),
                 at: renewal::whole_seconds(context.now()),
             };
             match context.world.ask(request).await {

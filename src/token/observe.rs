@@ -149,7 +149,7 @@ fn consumers(
     remembered: &ObservedState,
     now: Timestamp,
 ) -> ConsumersView {
-    if !context.config.counts_consumers {
+    if !context.config.consumers.counts_pods {
         return ConsumersView::Disabled;
     }
     if !context.views.pods.is_ready() {

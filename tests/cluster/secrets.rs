@@ -201,9 +201,9 @@ async fn a_secret_is_taken_over_without_a_gap_once_its_owner_hands_it_over() {
     let annotate = ["annotate", "secret", "web", &mark, "--namespace", namespace];
     world.cluster.kubectl(&annotate);
     world.ready("web").await;
-    let taken = world.api::<Secret>().get("web").await.expect("there");
-    assert_eq!(taken.metadata.uid, former.metadata.uid, "never deleted");
-    let data = taken.data.expect("data");
+    let secret = world.api::<Secret>().get("web").await.expect("there");
+    assert_eq!(secret.metadata.uid, former.metadata.uid, "never deleted");
+    let data = secret.data.expect("data");
     assert!(!data.contains_key("note"), "it belongs to the AcsToken now");
     let held = String::from_utf8(data["ACS_TOKEN"].0.clone()).expect("text");
     assert!(world.emulator.check(&held).await.valid);

@@ -77,7 +77,7 @@ pub enum ApiCall {
     ReadWorkload(String),
     ListPods,
     /// Pod, and the time of the annotation.
-    Nudge(ConsumerPod, Timestamp),
+    Nudge(Box<ConsumerPod>, Timestamp),
     /// Name, resource version, and the time to write into the annotation.
     Restart(String, String, Timestamp),
     /// Object as it was read, remaining finalizers, and why something is left behind in ACS.

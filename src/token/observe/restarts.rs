@@ -16,7 +16,7 @@ pub(super) fn observe(context: &Context, token: &AcsToken, namespace: &str) -> R
         context.cache.last_restart(&workload)
     });
     Restarts {
-        is_allowed: context.config.allows_rollout_restart,
+        is_allowed: context.config.consumers.restarts_workloads,
         last: last.collect(),
     }
 }

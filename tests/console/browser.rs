@@ -50,6 +50,25 @@ impl WebDriverCompatibleCommand for Devtools {
     }
 }
 
+/// Starts chromedriver on a free port. It takes one for IPv4 that may not be free for IPv6, then says
+/// so and ends, and another one has to be tried.
+fn driver() -> (Process, u16) {
+    for _ in 0..5 {
+        let mut process = Process::start(Command::new("chromedriver").arg("--port=0"));
+        let port: Option<u16> = process.wait_for("the port of chromedriver", |line| {
+            if line.contains("bind() failed: Address already in use") {
+                return Some(None);
+            }
+            let port = line.split_once("started successfully on port ")?.1;
+            Some(port.trim_end_matches('.').parse().ok())
+        });
+        if let Some(port) = port {
+            return (process, port);
+        }
+    }
+    panic!("chromedriver finds no free port");
+}
+
 impl Browser {
     /// Opens a browser with a console.
     pub async fn open(console: &Console) -> Self {
@@ -67,11 +86,7 @@ impl Browser {
             "chromedriver is missing; `make browser` installs it with Chromium, or says what to install"
         );
         let profile = tempfile::tempdir().expect("a folder");
-        let mut process = Process::start(Command::new("chromedriver").arg("--port=0"));
-        let port: u16 = process.wait_for("the port of chromedriver", |line| {
-            let port = line.split_once("started successfully on port ")?.1;
-            port.trim_end_matches('.').parse().ok()
-        });
+        let (process, port) = driver();
         let arguments = json!([
             "--headless=new",
             "--no-sandbox",

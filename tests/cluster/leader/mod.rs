@@ -152,6 +152,16 @@ fn load(world: &World, round: usize, number: usize) {
     world.apply(&objects.collect::<Vec<_>>().join("---\n"));
 }
 
+/// Waits until every token of a round is Ready.
+fn is_served(world: &World, round: usize, number: usize) {
+    let tokens = (0..number).map(|index| format!("acstoken/r{round}-{index}"));
+    let mut arguments = vec!["wait", "--for=condition=Ready", "--timeout=180s"];
+    arguments.extend(["--namespace", &world.namespace]);
+    let tokens: Vec<_> = tokens.collect();
+    arguments.extend(tokens.iter().map(String::as_str));
+    world.cluster.kubectl(&arguments);
+}
+
 /// Totals of tokens, identities and Secrets.
 struct Sum {
     /// Number of identity objects.

@@ -3,7 +3,8 @@
 //! a round.
 
 use super::{
-    Duration, Instant, Network, Replica, SHORT, Sum, load, number, settle, slow_world, wrote,
+    Duration, Instant, Network, Replica, SHORT, Sum, is_served, load, number, settle, slow_world,
+    wrote,
 };
 
 /// Disturbance of the leader.
@@ -25,10 +26,11 @@ async fn rounds(disturbance: Disturbance) -> Sum {
     let mut leader = Replica::start(&world, &SHORT).await;
     leader.leads();
     let mut accounts = vec![leader.account.clone()];
+    let tokens = number("LEADER_TOKENS", 20);
     for round in 0..number("LEADER_ROUNDS", 2) {
         let mut next = Replica::start(&world, &SHORT).await;
         next.says("standby: ").await;
-        load(&world, round, number("LEADER_TOKENS", 20));
+        load(&world, round, tokens);
         // A moment within the work, a different one in each round.
         let moment = Duration::from_millis(u64::try_from(round * 137 % 600).expect("few"));
         tokio::time::sleep(moment).await;
@@ -41,6 +43,7 @@ async fn rounds(disturbance: Disturbance) -> Sum {
         );
         accounts.push(next.account.clone());
         leader = next;
+        is_served(&world, round, tokens);
     }
     world.emulator.heal().await;
     let sum = settle(&world).await;

@@ -209,8 +209,11 @@ fn send(context: &Context, identity: &AcsIdentity, call: AcsCall, is_cleanup: bo
     outcome
 }
 
+/// What is left behind if a token is still being issued at the deadline of the deletion.
+const UNSTORED: &str = "a token was being issued, which may remain valid";
+
 /// Removes the finalizer. Unless something is abandoned anyway, it waits until every token that is
-/// being issued has been stored and considered.
+/// being issued has been stored and considered, or until the deadline (I3).
 async fn release(
     context: &Context,
     identity: &AcsIdentity,
@@ -218,15 +221,18 @@ async fn release(
 ) -> Result<StepOutcome, cluster::Error> {
     let status = identity.status.as_ref();
     let id = status.and_then(|status| status.identity_id.as_deref());
-    let guard = match (abandoned, id) {
+    let now = context.now();
+    let is_overdue = now >= context.deletion_deadline(&identity.metadata, now);
+    let (guard, abandoned) = match (abandoned, id) {
         (None, Some(id)) => {
             let key = ObjectRef::from_obj(identity).into();
-            let Some(guard) = context.locks.revoke(id, &key) else {
-                return Ok(StepOutcome::Waits);
-            };
-            Some(guard)
+            match context.locks.revoke(id, &key) {
+                Some(guard) => (Some(guard), None),
+                None if is_overdue => (None, Some(UNSTORED)),
+                None => return Ok(StepOutcome::Waits),
+            }
         }
-        _ => None,
+        _ => (None, abandoned),
     };
     if let Some(why) = abandoned
         && context.tells_abandonment(&identity.uid().unwrap_or_default())

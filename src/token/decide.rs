@@ -1,5 +1,6 @@
 //! Choice of the next step for an `AcsToken`. Pure: no I/O, no clock, no randomness.
 
+mod consumers;
 mod deletion;
 mod exchange;
 mod issue;
@@ -24,6 +25,7 @@ use crate::{
     engine::{CallStage, IssueRequest},
     renewal,
 };
+use consumers::with_counts;
 use deletion::decide_deletion;
 use exchange::has_to_go;
 use life::decide_life;
@@ -96,14 +98,9 @@ pub enum ConsumersView {
     },
 }
 
-/// Status of the pods that use the Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodsStatus {
-    /// Status of the workloads to restart.
-    pub restarts: Vec<RolloutRestartStatus>,
-    /// Numbers of pods.
-    pub consumers: Option<ConsumersStatus>,
-}
+/// Numbers of pods for the status; `None` if pods are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts(pub Option<ConsumersStatus>);
 
 /// Another `AcsToken` that names the same Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,8 +301,10 @@ pub struct Decision {
     pub forgets: bool,
     /// Whether the policy no longer allows the namespace of a Teams user's token.
     pub is_denied: bool,
-    /// Status of the pods that use the Secret; `None` leaves it unchanged.
-    pub pods: Option<PodsStatus>,
+    /// Status of the workloads to restart; `None` leaves it unchanged.
+    pub restarts: Option<Vec<RolloutRestartStatus>>,
+    /// Numbers of pods that use the Secret; `None` leaves them unchanged.
+    pub counts: Option<Counts>,
     /// Time of the next run, unless an event comes first.
     pub requeue_at: Option<Timestamp>,
 }
@@ -318,7 +317,8 @@ impl Decision {
             record: None,
             forgets: false,
             is_denied: false,
-            pods: None,
+            restarts: None,
+            counts: None,
             requeue_at: None,
         }
     }
@@ -330,7 +330,8 @@ impl Decision {
             record: record.cloned(),
             forgets: false,
             is_denied: false,
-            pods: None,
+            restarts: None,
+            counts: None,
             requeue_at,
         }
     }
@@ -352,7 +353,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         },
         (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
-        (None, true) => decide_life(observed),
+        (None, true) => with_counts(observed, decide_life(observed)),
     };
     // A token that is being issued has to be revoked, too.
     let goes_on = match &decision.step {

@@ -43,9 +43,11 @@ pub fn rested(token: &AcsToken, decision: &Decision, now: Timestamp) -> Option<A
         .filter(|since| since.0 <= now)
         .unwrap_or_else(|| Time(renewal::whole_seconds(now)));
     next.denied_since = decision.is_denied.then_some(since);
-    if let Some(pods) = &decision.pods {
-        next.rollout_restarts.clone_from(&pods.restarts);
-        next.consumers = pods.consumers;
+    if let Some(restarts) = &decision.restarts {
+        next.rollout_restarts.clone_from(restarts);
+    }
+    if let Some(counts) = decision.counts {
+        next.consumers = counts.0;
     }
     if_changed(token, next, Some(verdict), now)
 }

@@ -4,12 +4,14 @@ use crate::{
     events::{
         Edit,
         Event::{
-            self, Busy, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Regenerate,
-            RequestRevocation, Settle, Step, Steps, StripFinalizer, SuspendIdentity, Wait,
+            self, ApiDown, Busy, Crash, DeleteIdentity, DenyOurs, DropKey, Edit as Edited, Pod,
+            Regenerate, RequestRevocation, Secret, ServiceDown, Settle, Step, Steps,
+            StripFinalizer, SuspendIdentity, Wait,
         },
-        Setup,
+        Meddling, Setup,
     },
     history,
+    pods::{PodDeed, Use},
 };
 
 fn holds(setup: Setup, events: &[Event]) {
@@ -134,6 +136,44 @@ fn an_identity_that_waits_to_revoke_tells_that_it_has_seen_its_spec() {
             Settle,
             SuspendIdentity(0, true),
             Wait(60),
+        ],
+    );
+}
+
+/// I3, K4: the answer to a token's call could not be recorded, because the API server was down. The
+/// deletion of its identity waited for that beyond its deadline, 50 times a second.
+#[test]
+fn a_deletion_does_not_wait_for_a_token_beyond_its_deadline() {
+    let setup = Setup {
+        knows_custom_id: false,
+        is_shared: true,
+        local_offset: 3600,
+        policies: 48,
+        ..Setup::default()
+    };
+    holds(
+        setup,
+        &[
+            ServiceDown(true),
+            Settle,
+            Edited(0, Edit::Scopes(2)),
+            Steps(4, 0),
+            DeleteIdentity(0),
+            ApiDown(true),
+            Wait(180),
+        ],
+    );
+}
+
+/// The pods of a Secret that cannot be changed were not counted.
+#[test]
+fn the_pods_of_an_immutable_secret_are_counted() {
+    holds(
+        TEAMS,
+        &[
+            Wait(1),
+            Pod(0, PodDeed::Replace(15, Use::Variable)),
+            Secret(4, Meddling::MakeImmutable),
         ],
     );
 }

@@ -4,8 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ConnectionView, ConsumersView, Decision, IdentityView, Observed, PodsStatus, Rival, SecretView,
-    Step, UsableIdentity,
+    ConnectionView, Decision, IdentityView, Observed, Rival, SecretView, Step, UsableIdentity,
     deletion::{is_unrecorded, record_or_delete, unrecorded_former},
     is_dead, is_good,
     issue::{
@@ -16,8 +15,7 @@ use super::{
 };
 use crate::{
     cache::UserTokenView,
-    consumers::{self, UsedSecret},
-    crd::{AcsToken, ConsumersStatus, Reason, TokenRecord, Verdict},
+    crd::{AcsToken, Reason, TokenRecord, Verdict},
     renewal,
     token::{restart, revocation_demand::demand},
 };
@@ -276,14 +274,14 @@ fn settle(
     };
     let decision = Decision::rest(verdict, record, requeue_at);
     match record.filter(|_| !is_outdated && !identity.is_missing) {
-        Some(record) => with_pods(observed, record, decision),
+        Some(record) => with_restarts(observed, record, decision),
         None => decision,
     }
 }
 
-/// Adds the workload restarts and the counts of pods to a decision, once the Secret is up to date.
-/// The status of the workloads is written before any is restarted.
-fn with_pods(observed: &Observed<'_>, record: &TokenRecord, decision: Decision) -> Decision {
+/// Adds the workload restarts to a decision, once the Secret is up to date. The status of the
+/// workloads is written before any is restarted.
+fn with_restarts(observed: &Observed<'_>, record: &TokenRecord, decision: Decision) -> Decision {
     let plan = restart::plan(observed.token, record, &observed.restarts, observed.now);
     let status = observed.token.status.as_ref();
     let is_reported = status.is_some_and(|status| status.rollout_restarts == plan.reported);
@@ -291,39 +289,11 @@ fn with_pods(observed: &Observed<'_>, record: &TokenRecord, decision: Decision) 
     if let (Some(restart), true) = (plan.due, is_reported) {
         return Decision::step(Step::RestartWorkload(Box::new(restart)));
     }
-    let reported = status.and_then(|status| status.consumers);
-    let (consumers, count_at) = consumers(observed, reported);
-    let wakes = [decision.requeue_at, plan.requeue_at, due_at, count_at];
+    let wakes = [decision.requeue_at, plan.requeue_at, due_at];
     Decision {
         requeue_at: wakes.into_iter().flatten().min(),
-        pods: Some(PodsStatus {
-            restarts: plan.reported,
-            consumers,
-        }),
+        restarts: Some(plan.reported),
         ..decision
-    }
-}
-
-/// Returns the numbers of pods that use the Secret, and when to count again if they are not current
-/// yet. A rollout changes them many times within seconds.
-fn consumers(
-    observed: &Observed<'_>,
-    reported: Option<ConsumersStatus>,
-) -> (Option<ConsumersStatus>, Option<Timestamp>) {
-    let (pods, pause, written_at) = match (&observed.consumers, observed.token.written_at()) {
-        (ConsumersView::Disabled, _) => return (None, None),
-        (ConsumersView::Unknown, _) | (_, None) => return (reported, None),
-        (ConsumersView::Known { pods, pause }, Some(written_at)) => (pods, *pause, written_at),
-    };
-    let secret = UsedSecret::of_token(observed.token);
-    let counts = consumers::count(pods.iter().map(AsRef::as_ref), &secret, written_at);
-    // A Secret that no pod has ever used costs no write.
-    if counts == reported.unwrap_or_default() {
-        return (reported, None);
-    }
-    match pause {
-        Some(pause) => (reported, Some(pause)),
-        None => (Some(counts), None),
     }
 }
 

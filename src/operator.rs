@@ -118,10 +118,18 @@ pub async fn run(
 
     let mut tasks = JoinSet::new();
     serve(&mut tasks, &client, &context, &health);
-    for scope in scopes {
-        watch_scope(&mut tasks, &client, &context, &health, scope.as_deref());
+    let mut watches = Watches {
+        tasks: &mut tasks,
+        client: &client,
+        context: &context,
+        health: &health,
+        scope: None,
+    };
+    watches.start_of_cluster();
+    for scope in &scopes {
+        watches.scope = scope.as_deref();
+        watches.start_of_scope();
     }
-    watch_cluster(&mut tasks, &client, &context, &health);
     tasks.spawn(health::probe(client.clone(), health.clone()).map(Ok));
     let mut runs = tokio::spawn(control(
         Arc::clone(&context),
@@ -198,147 +206,82 @@ fn serve(tasks: &mut Tasks, client: &Client, context: &Context, health: &Health)
     tasks.spawn(served.map(move |ended| ended.map_err(|source| Error::Serve { address, source })));
 }
 
-/// Starts the watches of one namespace, or of all, and connects their events to the affected
-/// objects.
-fn watch_scope(
-    tasks: &mut Tasks,
-    client: &Client,
-    context: &Arc<Context>,
-    health: &Health,
-    scope: Option<&str>,
-) {
-    let views = &context.views;
-    let every = watch::config;
-    let ours = watch::config().labels(TOKEN_UID_LABEL);
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, scoped, scope, every()),
-        &views.connections,
-        move |object, is_there| {
-            connection_changed(&on, object, is_there);
-        },
-    );
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, scoped, scope, every()),
-        &views.identities,
-        move |object, _| {
-            identity_changed(&on, object);
-        },
-    );
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, scoped, scope, every()),
-        &views.tokens,
-        move |object, is_there| {
-            token_changed(&on, object, is_there);
-        },
-    );
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, scoped, scope, every()),
-        &views.revocations,
-        move |object, is_there| {
-            revocation_changed(&on, object, is_there);
-        },
-    );
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, scoped, scope, ours),
-        &views.secrets,
-        move |object, _| {
-            secret_changed(&on, object);
-        },
-    );
-    if context.config.consumers.counts_pods {
-        let on = Arc::clone(context);
-        let running = watch::config().fields(NOT_TERMINATED);
-        run_watch(
-            tasks,
-            health,
-            (client, scoped, scope, running),
-            &views.pods,
-            move |object, _| {
-                pod_changed(&on, object);
+/// Starter of watches, with what they have in common.
+struct Watches<'a> {
+    tasks: &'a mut Tasks,
+    client: &'a Client,
+    context: &'a Arc<Context>,
+    health: &'a Health,
+    /// Namespace of the next watches; `None` for all.
+    scope: Option<&'a str>,
+}
+
+impl Watches<'_> {
+    /// Starts the watches of the scope, and connects their events to the affected objects.
+    fn start_of_scope(&mut self) {
+        let views = &self.context.views;
+        let every = watch::config;
+        self.start(&views.connections, scoped, every(), connection_changed);
+        self.start(&views.identities, scoped, every(), |context, object, _| {
+            identity_changed(context, object);
+        });
+        self.start(&views.tokens, scoped, every(), token_changed);
+        self.start(&views.revocations, scoped, every(), revocation_changed);
+        let ours = every().labels(TOKEN_UID_LABEL);
+        self.start(&views.secrets, scoped, ours, |context, object, _| {
+            secret_changed(context, object);
+        });
+        if self.context.config.consumers.counts_pods {
+            let running = every().fields(NOT_TERMINATED);
+            self.start(&views.pods, scoped, running, |context, object, _| {
+                pod_changed(context, object);
+            });
+        }
+        // Only the watched namespaces matter here.
+        let named = match self.scope {
+            Some(namespace) => every().fields(&format!("metadata.name={namespace}")),
+            None => every(),
+        };
+        self.start(
+            &views.namespaces,
+            of_cluster,
+            named,
+            |context, object, _| {
+                namespace_changed(context, object);
             },
         );
     }
-    // Only the watched namespaces matter here.
-    let named = match scope {
-        Some(namespace) => watch::config().fields(&format!("metadata.name={namespace}")),
-        None => watch::config(),
-    };
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, of_cluster, scope, named),
-        &views.namespaces,
-        move |object, _| {
-            namespace_changed(&on, object);
-        },
-    );
-}
 
-/// Starts the watches of cluster-scoped kinds.
-fn watch_cluster(tasks: &mut Tasks, client: &Client, context: &Arc<Context>, health: &Health) {
-    let views = &context.views;
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, of_cluster, None, watch::config()),
-        &views.cluster_connections,
-        move |object, is_there| {
-            connection_changed(&on, object, is_there);
-        },
-    );
-    let on = Arc::clone(context);
-    run_watch(
-        tasks,
-        health,
-        (client, of_cluster, None, watch::config()),
-        &views.cluster_revocations,
-        move |object, is_there| {
-            revocation_changed(&on, object, is_there);
-        },
-    );
-}
+    /// Starts the watches of cluster-scoped kinds.
+    fn start_of_cluster(&mut self) {
+        let views = &self.context.views;
+        let every = watch::config;
+        let connections = &views.cluster_connections;
+        self.start(connections, of_cluster, every(), connection_changed);
+        let revocations = &views.cluster_revocations;
+        self.start(revocations, of_cluster, every(), revocation_changed);
+    }
 
-fn run_watch<K>(
-    tasks: &mut Tasks,
-    health: &Health,
-    (client, api, scope, config): Watched<'_, K>,
-    view: &Arc<View<K>>,
-    changed: impl Fn(&K, bool) + Send + 'static,
-) where
-    K: Packable,
-{
-    let scope = scope.map(ToOwned::to_owned);
-    let run_watch = watch::keep(
-        client.clone(),
-        api,
-        config,
-        scope,
-        Arc::clone(view),
-        health.clone(),
-        changed,
-    );
-    tasks.spawn(run_watch.map(Ok));
+    fn start<K: Packable>(
+        &mut self,
+        view: &Arc<View<K>>,
+        api: MakeApi<K>,
+        config: watcher::Config,
+        changed: fn(&Context, &K, bool),
+    ) {
+        let context = Arc::clone(self.context);
+        let watch = watch::keep(
+            self.client.clone(),
+            api,
+            config,
+            self.scope.map(ToOwned::to_owned),
+            Arc::clone(view),
+            self.health.clone(),
+            move |object, is_there| changed(&context, object, is_there),
+        );
+        self.tasks.spawn(watch.map(Ok));
+    }
 }
-
-/// Parameters of a watch: client, API of the kind, namespace, and configuration.
-type Watched<'a, K> = (&'a Client, MakeApi<K>, Option<&'a str>, watcher::Config);
 
 /// Function that returns the API of a kind in a namespace, or in all.
 type MakeApi<K> = fn(Client, Option<&str>) -> Api<K>;

@@ -55,33 +55,41 @@ pub trait AnyConnection:
     }
 }
 
+/// Fields that have the same names in the specs of both kinds.
+macro_rules! common_fields {
+    () => {
+        fn endpoint(&self) -> Option<&str> {
+            self.spec.endpoint.as_deref()
+        }
+        fn api_version(&self) -> Option<&str> {
+            self.spec.api_version.as_deref()
+        }
+        fn auth(&self) -> &Auth {
+            &self.spec.auth
+        }
+        fn shares_identities(&self) -> bool {
+            self.spec
+                .policy
+                .as_ref()
+                .and_then(|policy| policy.shared_identities)
+                == Some(true)
+        }
+        fn token_policy(&self) -> TokenPolicy {
+            let policy = self.spec.policy.as_ref();
+            policy
+                .map(|policy| policy.tokens.clone())
+                .unwrap_or_default()
+        }
+    };
+}
+
 impl AnyConnection for AcsConnection {
     const KIND: ConnectionKind = ConnectionKind::AcsConnection;
 
-    fn endpoint(&self) -> Option<&str> {
-        self.spec.endpoint.as_deref()
-    }
-    fn api_version(&self) -> Option<&str> {
-        self.spec.api_version.as_deref()
-    }
-    fn auth(&self) -> &Auth {
-        &self.spec.auth
-    }
+    common_fields!();
+
     fn allows_adoption(&self) -> bool {
         self.spec.policy.as_ref().and_then(|policy| policy.adoption) != Some(Adoption::Deny)
-    }
-    fn shares_identities(&self) -> bool {
-        self.spec
-            .policy
-            .as_ref()
-            .and_then(|policy| policy.shared_identities)
-            == Some(true)
-    }
-    fn token_policy(&self) -> TokenPolicy {
-        let policy = self.spec.policy.as_ref();
-        policy
-            .map(|policy| policy.tokens.clone())
-            .unwrap_or_default()
     }
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>> {
         None
@@ -91,30 +99,10 @@ impl AnyConnection for AcsConnection {
 impl AnyConnection for ClusterAcsConnection {
     const KIND: ConnectionKind = ConnectionKind::ClusterAcsConnection;
 
-    fn endpoint(&self) -> Option<&str> {
-        self.spec.endpoint.as_deref()
-    }
-    fn api_version(&self) -> Option<&str> {
-        self.spec.api_version.as_deref()
-    }
-    fn auth(&self) -> &Auth {
-        &self.spec.auth
-    }
+    common_fields!();
+
     fn allows_adoption(&self) -> bool {
         self.spec.policy.as_ref().and_then(|policy| policy.adoption) == Some(Adoption::Allow)
-    }
-    fn shares_identities(&self) -> bool {
-        self.spec
-            .policy
-            .as_ref()
-            .and_then(|policy| policy.shared_identities)
-            == Some(true)
-    }
-    fn token_policy(&self) -> TokenPolicy {
-        let policy = self.spec.policy.as_ref();
-        policy
-            .map(|policy| policy.tokens.clone())
-            .unwrap_or_default()
     }
     fn namespaces(&self) -> Option<Option<&NamespacePolicy>> {
         Some(

@@ -9,6 +9,7 @@
     reason = "columns of one kind have the same type or priority"
 )]
 
+use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest;
@@ -97,6 +98,13 @@ pub fn is_finalizer(name: &str) -> bool {
     let rest = name.strip_prefix(FINALIZER);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
+
+/// Whether the finalizer of an identity or token keeps it until the operator has cleaned up.
+#[must_use]
+pub fn is_held(object: &impl ResourceExt) -> bool {
+    object.finalizers().iter().any(|name| name == FINALIZER)
+}
+
 /// Label of every Secret that the operator owns: the UID of its `AcsToken`. The operator watches
 /// Secrets with this label.
 pub const TOKEN_UID_LABEL: &str = "acs-identity.dev/token-uid";

@@ -104,14 +104,11 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Kind;
+    use crate::crd::AcsToken;
+    use kube::runtime::reflector::ObjectRef;
 
     fn key(name: &str) -> ObjectKey {
-        ObjectKey {
-            kind: Kind::Token,
-            namespace: Some("ns".to_owned()),
-            name: name.to_owned(),
-        }
+        ObjectRef::<AcsToken>::new(name).within("ns").into()
     }
 
     #[test]

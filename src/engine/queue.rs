@@ -229,14 +229,11 @@ fn after_overtaken(attempts: i32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Kind;
+    use crate::crd::AcsToken;
+    use kube::runtime::reflector::ObjectRef;
 
     fn key(name: &str) -> ObjectKey {
-        ObjectKey {
-            kind: Kind::Token,
-            namespace: Some("ns".to_owned()),
-            name: name.to_owned(),
-        }
+        ObjectRef::<AcsToken>::new(name).within("ns").into()
     }
 
     const fn second(number: u64) -> Duration {

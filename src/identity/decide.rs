@@ -13,8 +13,8 @@ use revocation::{decide_denied, decide_revocation, decide_without_connection};
 
 use crate::{
     crd::{
-        AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, FINALIZER, Origin, Reason,
-        Verdict,
+        AcsIdentity, AcsIdentityStatus, ConnectionKind, ConnectionRef, Origin, Reason, Verdict,
+        is_held,
     },
     credentials::Unusable,
     engine::CallStage,
@@ -230,10 +230,9 @@ impl Decision {
 
     fn rest(verdict: Verdict, requeue_at: Option<Timestamp>) -> Self {
         Self {
-            step: Step::Rest,
             verdict: Some(verdict),
-            is_denied: false,
             requeue_at,
+            ..Self::step(Step::Rest)
         }
     }
 }
@@ -242,11 +241,6 @@ impl Decision {
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let metadata = &observed.identity.metadata;
-    let is_held = metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|finalizer| finalizer == FINALIZER);
     let is_recorded = || {
         let status = observed.identity.status.as_ref();
         status.is_some_and(|status| status.identity_id.is_some())
@@ -255,7 +249,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         // The answer of ACS is recorded before anything else.
         return Decision::step(Step::RecordCreated);
     }
-    let decision = match (&metadata.deletion_timestamp, is_held) {
+    let decision = match (&metadata.deletion_timestamp, is_held(observed.identity)) {
         (Some(_), false) => Decision::step(Step::Rest),
         (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),

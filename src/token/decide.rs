@@ -18,7 +18,7 @@ use crate::{
     cache::UserTokenView,
     consumers::ConsumerPod,
     crd::{
-        AcsToken, ConsumersStatus, FINALIZER, Reason, RolloutRestartStatus, TokenRecord, Verdict,
+        AcsToken, ConsumersStatus, Reason, RolloutRestartStatus, TokenRecord, Verdict, is_held,
         is_ready,
     },
     credentials::Unusable,
@@ -325,14 +325,10 @@ impl Decision {
 
     fn rest(verdict: Verdict, record: Option<&TokenRecord>, requeue_at: Option<Timestamp>) -> Self {
         Self {
-            step: Step::Rest,
             verdict: Some(verdict),
             record: record.cloned(),
-            forgets: false,
-            is_denied: false,
-            restarts: None,
-            counts: None,
             requeue_at,
+            ..Self::step(Step::Rest)
         }
     }
 }
@@ -341,16 +337,8 @@ impl Decision {
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let metadata = &observed.token.metadata;
-    let is_held = metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|finalizer| finalizer == FINALIZER);
-    let decision = match (&metadata.deletion_timestamp, is_held) {
-        (Some(_), false) => Decision {
-            requeue_at: None,
-            ..Decision::step(Step::Rest)
-        },
+    let decision = match (&metadata.deletion_timestamp, is_held(observed.token)) {
+        (Some(_), false) => Decision::step(Step::Rest),
         (Some(_), true) => decide_deletion(observed),
         (None, false) => Decision::step(Step::AddFinalizer),
         (None, true) => with_counts(observed, decide_life(observed)),

@@ -213,45 +213,46 @@ mod tests {
         }
     }
 
+    /// Returns a caller that waits for its turn.
+    fn waiting(queue: &Queue, second: i64) -> impl Future<Output = Permit> + Unpin {
+        let mut turn = Box::pin(queue.turn(IssueToken, at(second)));
+        assert!(turn.as_mut().now_or_never().is_none());
+        turn
+    }
+
     #[tokio::test(start_paused = true)]
     async fn turns_come_by_deadline() {
         let queue = Queue::new(1);
         let held = queue.turn(IssueToken, at(0)).await;
-        let mut late = Box::pin(queue.turn(IssueToken, at(2)));
-        let mut early = Box::pin(queue.turn(IssueToken, at(1)));
-        assert!(late.as_mut().now_or_never().is_none());
-        assert!(early.as_mut().now_or_never().is_none());
+        let mut late = waiting(&queue, 2);
+        let mut early = waiting(&queue, 1);
         drop(held);
-        assert!(late.as_mut().now_or_never().is_none());
-        let permit = early.as_mut().now_or_never().expect("its turn");
+        assert!((&mut late).now_or_never().is_none());
+        let permit = (&mut early).now_or_never().expect("its turn");
         drop(permit);
-        assert!(late.as_mut().now_or_never().is_some());
+        assert!((&mut late).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_is_passed_over() {
         let queue = Queue::new(1);
         let held = queue.turn(IssueToken, at(0)).await;
-        let mut gives_up = Box::pin(queue.turn(IssueToken, at(1)));
-        let mut stays = Box::pin(queue.turn(IssueToken, at(2)));
-        assert!(gives_up.as_mut().now_or_never().is_none());
-        assert!(stays.as_mut().now_or_never().is_none());
+        let gives_up = waiting(&queue, 1);
+        let mut stays = waiting(&queue, 2);
         drop(gives_up);
         drop(held);
-        assert!(stays.as_mut().now_or_never().is_some());
+        assert!((&mut stays).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_comes_to_someone_who_gave_up_is_passed_on() {
         let queue = Queue::new(1);
         let held = queue.turn(IssueToken, at(0)).await;
-        let mut gives_up = Box::pin(queue.turn(IssueToken, at(1)));
-        let mut stays = Box::pin(queue.turn(IssueToken, at(2)));
-        assert!(gives_up.as_mut().now_or_never().is_none());
-        assert!(stays.as_mut().now_or_never().is_none());
+        let gives_up = waiting(&queue, 1);
+        let mut stays = waiting(&queue, 2);
         drop(held);
         drop(gives_up);
-        assert!(stays.as_mut().now_or_never().is_some());
+        assert!((&mut stays).now_or_never().is_some());
         drop(stays);
         advance(Duration::from_secs(31)).await;
         assert!(queue.is_idle());

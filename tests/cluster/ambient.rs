@@ -220,11 +220,7 @@ async fn the_machines_identity_is_for_connections_of_the_cluster_unless_a_flag_l
         said.contains("ask an administrator to allow it with --namespaced-ambient-credentials"),
         "{said}"
     );
-    let connection = world
-        .api::<AcsConnection>()
-        .get("default")
-        .await
-        .expect("a connection");
+    let connection = world.get::<AcsConnection>("default").await;
     let stalled = connection.status.expect("a status").conditions;
     assert!(
         stalled

@@ -146,11 +146,7 @@ async fn an_answer_of_a_proxy_is_named_and_proves_no_credential() {
         message.contains("for example from a proxy (400, content type text/html)"),
         "{message}"
     );
-    let connection = world
-        .api::<AcsConnection>()
-        .get("default")
-        .await
-        .expect("there");
+    let connection = world.get::<AcsConnection>("default").await;
     let status = connection.status.expect("a status");
     assert_eq!(status.credential, None);
 }
@@ -196,17 +192,19 @@ async fn a_missing_secret_and_a_missing_key_are_waited_for() {
     world.connection_says("default", "ConnectionReady").await;
 }
 
-#[tokio::test]
-async fn a_scope_that_the_api_version_lacks_is_a_sentence_and_no_call() {
+/// Creates a world whose connection uses an API version without the scopes `*.join`.
+async fn world_of_an_old_api_version() -> World {
     let mut world = World::bare(&[], &[]).await;
     world.connect("default", &world.emulator.connection_string.clone());
-    world
-        .patch::<acs_identity_operator::crd::AcsConnection>(
-            "default",
-            spec(&json!({"apiVersion": "2022-10-01"})),
-        )
-        .await;
+    let old = spec(&json!({"apiVersion": "2022-10-01"}));
+    world.patch::<AcsConnection>("default", old).await;
     world.start_operator();
+    world
+}
+
+#[tokio::test]
+async fn a_scope_that_the_api_version_lacks_is_a_sentence_and_no_call() {
+    let world = world_of_an_old_api_version().await;
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat.join]");
     let message = world.token_says("web", "UnsupportedByApiVersion").await;
@@ -232,14 +230,7 @@ async fn metadata_that_other_controllers_obey_is_refused_and_names_the_flag() {
     );
     let message = world.token_says("web", "SecretMetadataForbidden").await;
     assert!(message.contains("--forbid-secret-metadata"), "{message}");
-    assert!(
-        world
-            .api::<Secret>()
-            .get_opt("web")
-            .await
-            .expect("readable")
-            .is_none()
-    );
+    assert!(world.find::<Secret>("web").await.is_none());
     world
         .patch::<AcsToken>("web", spec(&json!({"secret": {"labels": null}})))
         .await;
@@ -248,15 +239,7 @@ async fn metadata_that_other_controllers_obey_is_refused_and_names_the_flag() {
 
 #[tokio::test]
 async fn a_denied_change_keeps_nothing_that_it_gave_up() {
-    let mut world = World::bare(&[], &[]).await;
-    world.connect("default", &world.emulator.connection_string.clone());
-    world
-        .patch::<acs_identity_operator::crd::AcsConnection>(
-            "default",
-            spec(&json!({"apiVersion": "2022-10-01"})),
-        )
-        .await;
-    world.start_operator();
+    let world = world_of_an_old_api_version().await;
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat, voip]");
     world.ready("web").await;

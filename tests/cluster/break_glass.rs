@@ -138,7 +138,7 @@ async fn an_order_by_name_revokes_whatever_the_tokens_say_and_keeps_the_record()
     assert_eq!(status.observed_generation, Some(1));
     assert!(condition(&status.conditions, "Reconciling").is_none());
 
-    let alice = world.api::<AcsIdentity>().get("alice").await.expect("her");
+    let alice = world.get::<AcsIdentity>("alice").await;
     let target = &status.targets[0];
     assert_eq!(target.uid, alice.uid());
     let known = alice.status.expect("a status");

@@ -84,11 +84,7 @@ async fn fifty_crashes_lose_no_identity_and_leave_no_token_alive_that_was_given_
 /// Makes one change of the desired state.
 async fn disturb(world: &World, round: u32, dice: &mut Dice) {
     let name = format!("user-{}", dice.roll(u64::from(IDENTITIES)));
-    let identity = world
-        .api::<AcsIdentity>()
-        .get_opt(&name)
-        .await
-        .expect("readable");
+    let identity = world.find::<AcsIdentity>(&name).await;
     if identity.is_none_or(|identity| identity.metadata.deletion_timestamp.is_some()) {
         world.gone_if_deleting(&name).await;
         world.identity(&name, "");
@@ -108,11 +104,7 @@ async fn disturb(world: &World, round: u32, dice: &mut Dice) {
             let token = format!("{name}-{}", dice.roll(2));
             let scopes = [json!(["chat"]), json!(["voip"]), json!(["chat", "voip"])];
             let scopes = &scopes[usize::try_from(dice.roll(3)).expect("small")];
-            let existing = world
-                .api::<AcsToken>()
-                .get_opt(&token)
-                .await
-                .expect("readable");
+            let existing = world.find::<AcsToken>(&token).await;
             match existing {
                 Some(existing) if existing.metadata.deletion_timestamp.is_none() => {
                     world

@@ -7,10 +7,7 @@ use serde_json::json;
 use crate::support::{eventually, world::World};
 
 async fn world_with_a_token() -> (World, String) {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     let token = world.live_token("web", &[]).await;
     (world, token)
 }
@@ -44,11 +41,7 @@ async fn a_changed_connection_string_is_noticed_without_a_restart_and_tokens_are
     );
     assert_eq!(world.emulator.count("revokeTokens").await, 0);
     let token = world.ready("web").await;
-    let connection = world
-        .api::<AcsConnection>()
-        .get("default")
-        .await
-        .expect("a connection");
+    let connection = world.get::<AcsConnection>("default").await;
     let accepted = connection.status.expect("a status").credential;
     assert!(accepted.is_some());
     assert_eq!(token.status.expect("a status").credential, accepted);
@@ -62,7 +55,7 @@ async fn a_key_regenerated_without_notice_is_found_and_all_is_made_anew_with_the
     world.token("second", "alice", "scopes: [voip]");
     let message = world.connection_says("default", "CredentialRefused").await;
     assert!(message.contains("rejected the credential"), "{message}");
-    let token = world.api::<AcsToken>().get("web").await.expect("a token");
+    let token = world.get::<AcsToken>("web").await;
     assert!(
         is_ready(&token.status.expect("a status").conditions),
         "one 401 must not flip tokens"
@@ -85,11 +78,7 @@ async fn a_wrong_key_is_told_and_its_fingerprint_is_not() {
         message.contains("Check that the credential belongs to this resource"),
         "{message}"
     );
-    let connection = world
-        .api::<AcsConnection>()
-        .get("default")
-        .await
-        .expect("a connection");
+    let connection = world.get::<AcsConnection>("default").await;
     assert_eq!(connection.status.expect("a status").credential, None);
     let tries = world.emulator.count("createIdentity").await;
     world.identity("bob", "");

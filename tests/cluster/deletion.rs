@@ -13,17 +13,9 @@ use crate::support::{
     world::{World, spec},
 };
 
-async fn world_with_a_token(operator: &[&str]) -> World {
-    let world = World::with(&[], operator).await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
-    world
-}
-
 #[tokio::test]
 async fn a_deleted_identity_is_deleted_in_acs_and_its_tokens_wait_for_another() {
-    let world = world_with_a_token(&[]).await;
+    let world = World::with_a_token().await;
     let first = world.live_token("web", &[]).await;
     world.delete::<AcsIdentity>("alice").await;
     world.gone::<AcsIdentity>("alice").await;
@@ -50,7 +42,7 @@ async fn an_orphaned_identity_stays_in_acs_with_its_tokens_revoked() {
 
 #[tokio::test]
 async fn an_identity_that_somebody_else_deleted_in_acs_is_no_obstacle() {
-    let world = world_with_a_token(&[]).await;
+    let world = World::with_a_token().await;
     world.emulator.faults(json!([{
         "operation": "deleteIdentity", "effect": "status", "status": 401,
         "code": "IdentityNotOwned", "message": "Provided identity doesn't belong to the resource."
@@ -60,46 +52,47 @@ async fn an_identity_that_somebody_else_deleted_in_acs_is_no_obstacle() {
     world.gone::<AcsIdentity>("alice").await;
 }
 
-#[tokio::test]
-async fn a_dead_service_delays_a_deletion_only_until_the_deadline_and_what_is_left_is_told() {
-    let mut world = world_with_a_token(&["--deletion-deadline", "3s"]).await;
+/// Creates a world with a token, a short deadline of deletions, and a service that always fails.
+async fn world_without_a_service() -> World {
+    let world = World::with(&[], &["--deletion-deadline", "3s"]).await;
+    let world = world.and_a_token().await;
     world
         .emulator
         .faults(json!([{"operation": "*", "effect": "status", "status": 503}]))
         .await;
+    world
+}
+
+async fn counts_abandoned(world: &mut World, kind: &str) {
+    let (_, metrics) = world.operator().get("/metrics").await;
+    let count = format!("abandoned_total{{kind=\"{kind}\"}} 1");
+    assert!(metrics.contains(&count), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_dead_service_delays_a_deletion_only_until_the_deadline_and_what_is_left_is_told() {
+    let mut world = world_without_a_service().await;
     world.delete::<AcsIdentity>("alice").await;
     world.gone::<AcsIdentity>("alice").await;
     let note = world.event("alice", "Abandoned").await;
     assert!(note.contains("remains at"), "{note}");
     assert!(world.operator().process.output().contains("remains at"));
-    let (_, metrics) = world.operator().get("/metrics").await;
-    assert!(
-        metrics.contains("abandoned_total{kind=\"AcsIdentity\"} 1"),
-        "{metrics}"
-    );
+    counts_abandoned(&mut world, "AcsIdentity").await;
 }
 
 #[tokio::test]
 async fn a_token_whose_revocation_can_not_be_sent_goes_after_the_deadline() {
-    let mut world = world_with_a_token(&["--deletion-deadline", "3s"]).await;
-    world
-        .emulator
-        .faults(json!([{"operation": "*", "effect": "status", "status": 503}]))
-        .await;
+    let mut world = world_without_a_service().await;
     world.delete::<AcsToken>("web").await;
     world.gone::<AcsToken>("web").await;
     let note = world.event("web", "Abandoned").await;
     assert!(note.contains("stay valid until they expire"), "{note}");
-    let (_, metrics) = world.operator().get("/metrics").await;
-    assert!(
-        metrics.contains("abandoned_total{kind=\"AcsToken\"} 1"),
-        "{metrics}"
-    );
+    counts_abandoned(&mut world, "AcsToken").await;
 }
 
 #[tokio::test]
 async fn an_identity_whose_key_vanished_is_still_deleted_with_the_key_in_memory() {
-    let world = world_with_a_token(&[]).await;
+    let world = World::with_a_token().await;
     world.delete::<Secret>("default-acs").await;
     world.connection_says("default", "SecretNotFound").await;
     world.delete::<AcsIdentity>("alice").await;
@@ -109,34 +102,26 @@ async fn an_identity_whose_key_vanished_is_still_deleted_with_the_key_in_memory(
 
 #[tokio::test]
 async fn a_connection_stays_until_the_identities_that_need_it_are_gone() {
-    let world = world_with_a_token(&[]).await;
+    let world = World::with_a_token().await;
     world.delete::<AcsConnection>("default").await;
     world.settled().await;
-    assert!(
-        world
-            .api::<AcsConnection>()
-            .get_opt("default")
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(world.find::<AcsConnection>("default").await.is_some());
     world.delete::<AcsIdentity>("alice").await;
     world.gone::<AcsIdentity>("alice").await;
     world.gone::<AcsConnection>("default").await;
     assert!(world.emulator.living().await.is_empty());
 }
 
-#[tokio::test]
-async fn a_namespace_can_be_deleted_with_everything_in_it_and_acs_is_cleaned_up() {
-    let world = world_with_a_token(&[]).await;
-    let token = world.live_token("web", &[]).await;
-    // The worst sequence: what the cleanup needs is deleted first.
-    world.delete::<Secret>("default-acs").await;
+async fn delete_namespace(world: &World) -> Api<Namespace> {
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let parameters = DeleteParams::default();
+    let deleted = namespaces.delete(&world.namespace, &parameters).await;
+    deleted.expect("a deletion");
     namespaces
-        .delete(&world.namespace, &DeleteParams::default())
-        .await
-        .expect("a deletion");
+}
+
+/// Waits until the namespace of the world does not exist.
+async fn has_ended(world: &World, namespaces: &Api<Namespace>) {
     eventually("the namespace is gone", || async {
         namespaces
             .get_opt(&world.namespace)
@@ -146,30 +131,28 @@ async fn a_namespace_can_be_deleted_with_everything_in_it_and_acs_is_cleaned_up(
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_namespace_can_be_deleted_with_everything_in_it_and_acs_is_cleaned_up() {
+    let world = World::with_a_token().await;
+    let token = world.live_token("web", &[]).await;
+    // The worst sequence: what the cleanup needs is deleted first.
+    world.delete::<Secret>("default-acs").await;
+    let namespaces = delete_namespace(&world).await;
+    has_ended(&world, &namespaces).await;
     assert!(world.emulator.living().await.is_empty());
     assert!(!world.emulator.check(&token).await.valid);
 }
 
 #[tokio::test]
 async fn a_namespace_ends_at_once_when_the_key_is_not_even_in_memory() {
-    let mut world = world_with_a_token(&[]).await;
+    let mut world = World::with_a_token().await;
     world.kill_operator();
     world.delete::<Secret>("default-acs").await;
-    let namespaces: Api<Namespace> = Api::all(world.client.clone());
-    namespaces
-        .delete(&world.namespace, &DeleteParams::default())
-        .await
-        .expect("a deletion");
+    let namespaces = delete_namespace(&world).await;
     world.start_operator();
-    eventually("the namespace is gone", || async {
-        namespaces
-            .get_opt(&world.namespace)
-            .await
-            .expect("readable")
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    has_ended(&world, &namespaces).await;
     let events: Api<k8s_openapi::api::events::v1::Event> =
         Api::namespaced(world.client.clone(), "default");
     let told = events
@@ -201,7 +184,7 @@ async fn an_object_deleted_before_the_operator_ever_saw_it_just_goes() {
 
 #[tokio::test]
 async fn a_new_object_of_the_same_name_gets_another_identity() {
-    let world = world_with_a_token(&[]).await;
+    let world = World::with_a_token().await;
     let former = world.secret_value("web", "identityId").await;
     world.delete::<AcsIdentity>("alice").await;
     world.gone::<AcsIdentity>("alice").await;

@@ -31,6 +31,17 @@ pub async fn world_of_entra(operator: &[&str]) -> World {
     world
 }
 
+/// Creates a world with a token, whose operator renews its tokens of Entra ID within `life`.
+async fn world_of_short_tokens(life: &str) -> World {
+    let mut world = world_of_entra(&[]).await;
+    let life = json!({"entraTokenLife": life});
+    world.emulator.settings(life).await;
+    put_secret(&world, SECRET);
+    connect(&world, CLIENT);
+    world.start_operator();
+    world.and_a_token().await
+}
+
 /// Returns the manifests in docs/credentials.md after a heading, adapted to this world: its
 /// endpoint, and its namespace as the allowed namespace and as the name of cluster-scoped objects.
 pub fn page(world: &World, heading: &str) -> Vec<String> {
@@ -125,17 +136,7 @@ async fn a_client_secret_brings_tokens_and_one_entra_token_serves_all_of_them() 
 #[tokio::test]
 async fn a_renewed_token_or_another_secret_of_the_application_makes_no_token_anew_another_application_does()
  {
-    let mut world = world_of_entra(&[]).await;
-    world
-        .emulator
-        .settings(json!({"entraTokenLife": "3s"}))
-        .await;
-    put_secret(&world, SECRET);
-    connect(&world, CLIENT);
-    world.start_operator();
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = world_of_short_tokens("3s").await;
     let first = world.live_token("web", &[]).await;
     let credential = eventually("the credential is accepted", || fingerprint(&world)).await;
     let mut number = 0;
@@ -264,17 +265,7 @@ async fn an_identity_without_a_role_is_told_so_and_works_by_itself_when_it_has_o
 
 #[tokio::test]
 async fn an_authority_that_is_away_is_told_and_tokens_stay_ready_until_it_is_back() {
-    let mut world = world_of_entra(&[]).await;
-    world
-        .emulator
-        .settings(json!({"entraTokenLife": "2s"}))
-        .await;
-    put_secret(&world, SECRET);
-    connect(&world, CLIENT);
-    world.start_operator();
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = world_of_short_tokens("2s").await;
     let away =
         json!([{"operation": "entraToken", "effect": "status", "status": 503, "body": "html"}]);
     world.emulator.faults(away).await;
@@ -305,7 +296,7 @@ async fn an_authority_that_is_away_is_told_and_tokens_stay_ready_until_it_is_bac
         ),
         "{said}"
     );
-    let token = world.api::<AcsToken>().get("web").await.expect("a token");
+    let token = world.get::<AcsToken>("web").await;
     assert!(is_ready(&token.status.expect("a status").conditions));
     world.emulator.heal().await;
     world.ready("t1").await;

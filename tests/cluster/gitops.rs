@@ -81,10 +81,7 @@ fn judge(object: &Value, action: &[&str]) -> Value {
 
 #[tokio::test]
 async fn flux_and_argo_cd_see_what_is_healthy_what_is_on_its_way_and_what_needs_a_human() {
-    let mut world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let mut world = World::with_a_token().await;
     for object in ["acsconnection/default", "acsidentity/alice", "acstoken/web"] {
         world.becomes(object, HEALTHY).await;
     }
@@ -136,10 +133,7 @@ async fn flux_and_argo_cd_see_what_is_healthy_what_is_on_its_way_and_what_needs_
 
 #[tokio::test]
 async fn the_actions_of_argo_cd_renew_and_revoke() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     let first = world.secret_value("web", "token").await.expect("a token");
     world.act("acstoken/web", "renew");
     let second = world.live_token("web", &[&first]).await;

@@ -48,7 +48,7 @@ async fn a_token_that_is_committed_becomes_a_secret_with_a_live_token() {
         .duration_since(status.issued_at.expect("a start").0);
     assert!((89..=91).contains(&life.as_mins()), "{life:?}");
 
-    let secret = world.api::<Secret>().get("web").await.expect("a Secret");
+    let secret = world.get::<Secret>("web").await;
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
     let owner = &secret.metadata.owner_references.expect("an owner")[0];
     assert_eq!(
@@ -59,10 +59,7 @@ async fn a_token_that_is_committed_becomes_a_secret_with_a_live_token() {
 
 #[tokio::test]
 async fn a_new_identity_with_one_token_costs_two_calls_and_is_created_without_scopes() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     world.settled().await;
     assert_eq!(world.emulator.count("createIdentity").await, 1);
     assert_eq!(world.issued().await, 1);
@@ -117,10 +114,7 @@ async fn several_tokens_of_one_identity_live_side_by_side() {
 
 #[tokio::test]
 async fn labels_and_renew_before_cost_no_new_token() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     let bytes = world.secret_value("web", "token").await;
     let secret = json!({"labels": {"team": "blue"}, "annotations": {"note": "hello"}});
     world
@@ -157,10 +151,7 @@ async fn labels_and_renew_before_cost_no_new_token() {
 
 #[tokio::test]
 async fn keys_of_the_secret_can_be_renamed_later_without_a_new_token() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     let bytes = world.secret_value("web", "token").await;
     let keys = json!({"secret": {"keys": {"token": "ACS_TOKEN", "expiresOn": "ENDS"}}});
     world.patch::<AcsToken>("web", spec(&keys)).await;
@@ -207,10 +198,8 @@ async fn a_create_call_whose_answer_is_lost_is_counted_and_told() {
     world.apply(&token_manifest("web", "alice", "scopes: [chat]"));
     world.ready("web").await;
     let identity = world
-        .api::<acs_identity_operator::crd::AcsIdentity>()
-        .get("alice")
-        .await
-        .unwrap();
+        .get::<acs_identity_operator::crd::AcsIdentity>("alice")
+        .await;
     assert_eq!(identity.status.unwrap_or_default().unknown_creates, Some(1));
     world.event("alice", "UnknownCreate").await;
     let identities = world.emulator.identities().await;

@@ -54,7 +54,7 @@ async fn a_missing_kind_holds_up_only_what_needs_it_until_it_comes() {
         assert!(body.contains(&sentence), "{body}");
         assert!(world.operator().process.output().contains(&sentence));
     }
-    let bob = world.api::<AcsIdentity>().get("bob").await.expect("there");
+    let bob = world.get::<AcsIdentity>("bob").await;
     assert!(bob.status.expect("its default").conditions.is_empty());
 
     apply_crds(cluster, &crds(&missing, true));

@@ -18,14 +18,6 @@ use crate::support::{
     world::{World, spec},
 };
 
-async fn world_with_a_token() -> World {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
-    world
-}
-
 /// Creates a policy for the Secrets of the world's namespace. It ends with the world's control
 /// plane.
 fn policy(world: &World, kind: &str, name: &str, body: &str) {
@@ -83,7 +75,7 @@ async fn a_copied_secret_neither_holds_an_identity_nor_is_touched() {
     world.identity("alice", "");
     world.token("web", "alice", "scopes: [chat]");
     world.ready("web").await;
-    let made = world.api::<Secret>().get("web").await.unwrap();
+    let made = world.get::<Secret>("web").await;
     let copy = Secret {
         metadata: ObjectMeta {
             name: Some("web".to_owned()),
@@ -119,7 +111,7 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
         "--hard=count/secrets=1",
     ]);
     eventually("the quota counts", || async {
-        let quota = world.api::<ResourceQuota>().get("q").await.unwrap();
+        let quota = world.get::<ResourceQuota>("q").await;
         quota.status.and_then(|status| status.used).map(drop)
     })
     .await;
@@ -136,7 +128,7 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
     // Several attempts, and a restart, cause no further token.
     let tries = |token: AcsToken| token.status.unwrap().failed_attempts.unwrap_or(0);
     eventually("it was tried again", || async {
-        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        let token = world.get::<AcsToken>("web").await;
         (tries(token) >= 3).then_some(())
     })
     .await;
@@ -145,7 +137,7 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
     world.kill_operator();
     world.start_operator();
     eventually("it was tried by the next process", || async {
-        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        let token = world.get::<AcsToken>("web").await;
         (tries(token) >= 4).then_some(())
     })
     .await;
@@ -160,12 +152,12 @@ async fn a_full_quota_costs_one_token_and_heals_when_there_is_room() {
 
 #[tokio::test]
 async fn a_full_quota_lets_a_renewal_through_and_a_new_name_of_the_secret_waits_and_says_so() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let (namespace, hard) = (world.namespace.clone(), "--hard=count/secrets=1");
     let create = ["-n", &namespace, "create", "quota", "q", hard];
     world.cluster.kubectl(&create);
     eventually("the quota counts", || async {
-        let quota = world.api::<ResourceQuota>().get("q").await.unwrap();
+        let quota = world.get::<ResourceQuota>("q").await;
         quota.status.and_then(|status| status.used).map(drop)
     })
     .await;
@@ -287,7 +279,7 @@ async fn who_else_sets_a_label_of_the_template_is_told_and_the_status_goes_on() 
         let label = json!({"metadata": {"labels": {"team": format!("theirs-{round}")}}});
         world.patch::<Secret>("web", label).await;
         eventually("the label is as the spec says", || async {
-            let secret = world.api::<Secret>().get("web").await.unwrap();
+            let secret = world.get::<Secret>("web").await;
             (secret.labels().get("team").map(String::as_str) == Some("a")).then_some(())
         })
         .await;
@@ -304,7 +296,7 @@ async fn who_else_sets_a_label_of_the_template_is_told_and_the_status_goes_on() 
         )
         .await;
     world.settled().await;
-    let secret = world.api::<Secret>().get("web").await.unwrap();
+    let secret = world.get::<Secret>("web").await;
     assert_eq!(
         secret.labels().get("team").map(String::as_str),
         Some("theirs")
@@ -386,18 +378,18 @@ async fn a_policy_that_changes_what_is_written_costs_a_few_writes_and_the_status
 
 #[tokio::test]
 async fn a_description_that_a_controller_overwrites_is_left_as_it_is() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "platform"}}});
     world.patch::<Secret>("web", label).await;
-    let patched = world.api::<Secret>().get("web").await.unwrap();
+    let patched = world.get::<Secret>("web").await;
     world.settled().await;
-    let left = world.api::<Secret>().get("web").await.unwrap();
+    let left = world.get::<Secret>("web").await;
     assert_eq!(left.resource_version(), patched.resource_version());
 }
 
 #[tokio::test]
 async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let ends = world.ready("web").await.status.unwrap().expires_at;
     for (key, value) in [
         ("expires-at", "2099-01-01T00:00:00Z"),
@@ -407,7 +399,7 @@ async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() 
         let note = json!({"metadata": {"annotations": {format!("acs-identity.dev/{key}"): value}}});
         world.patch::<Secret>("web", note).await;
         world.settled().await;
-        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        let token = world.get::<AcsToken>("web").await;
         let told = token.status.unwrap().expires_at.unwrap();
         assert!(
             told.0.as_second() <= ends.as_ref().unwrap().0.as_second() + 600,
@@ -416,7 +408,7 @@ async fn an_edited_annotation_makes_no_token_live_longer_and_costs_one_repair() 
         if key == "expires-at" {
             // With the same token.
             eventually("the annotation is put right", || async {
-                let secret = world.api::<Secret>().get("web").await.unwrap();
+                let secret = world.get::<Secret>("web").await;
                 let told = secret.annotations().get("acs-identity.dev/expires-at");
                 (told.map(String::as_str) != Some(value)).then_some(())
             })
@@ -460,7 +452,7 @@ spec:
 ",
     );
     let connection = eventually("the new one is resolved", || async {
-        let connection = world.api::<AcsConnection>().get("default").await.unwrap();
+        let connection = world.get::<AcsConnection>("default").await;
         let endpoint = connection.status.as_ref()?.endpoint.clone()?;
         Some(endpoint)
     })
@@ -470,11 +462,11 @@ spec:
 
 #[tokio::test]
 async fn a_user_that_was_deleted_in_acs_is_told_and_its_revocation_is_done() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     world.identity("bob", "");
     world.token("other", "bob", "scopes: [chat]");
     world.ready("other").await;
-    let identity = world.api::<AcsIdentity>().get("alice").await.unwrap();
+    let identity = world.get::<AcsIdentity>("alice").await;
     let id = identity.status.unwrap().identity_id.unwrap();
     let service = Service::new(ServiceConfig::default()).unwrap();
     let key = AccessKey::parse(world.emulator.access_key()).unwrap();
@@ -508,7 +500,7 @@ spec: {names: [alice, bob]}
 
 #[tokio::test]
 async fn a_change_that_waits_for_the_connection_says_so() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     world.delete::<Secret>("default-acs").await;
     world.connection_says("default", "SecretNotFound").await;
     let change = spec(&json!({"scopes": ["voip"]}));
@@ -522,14 +514,14 @@ async fn a_change_that_waits_for_the_connection_says_so() {
         message.contains("SecretNotFound") || message.contains("does not exist"),
         "{message}"
     );
-    let token = world.api::<AcsToken>().get("web").await.unwrap();
+    let token = world.get::<AcsToken>("web").await;
     let status = token.status.unwrap();
     assert_eq!(status.observed_generation, token.metadata.generation);
 }
 
 #[tokio::test]
 async fn the_deletion_of_a_connection_says_what_it_waits_for() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     world.delete::<AcsConnection>("default").await;
     let message = world.connection_says("default", "Deleting").await;
     let alice = format!("{}/alice", world.namespace);

@@ -55,7 +55,7 @@ async fn a_request_that_comes_with_the_object_is_recorded_and_not_obeyed() {
     );
     let token = world.ready("web").await.status.expect("a status");
     assert_eq!(token.last_handled_request.as_deref(), Some("old"));
-    let identity = world.api::<AcsIdentity>().get("alice").await.expect("it");
+    let identity = world.get::<AcsIdentity>("alice").await;
     let status = identity.status.expect("a status");
     assert_eq!(status.last_handled_request.as_deref(), Some("old"));
     world.settled().await;
@@ -95,10 +95,7 @@ async fn a_request_revokes_all_tokens_of_an_identity_whatever_they_say_and_makes
 
 #[tokio::test]
 async fn a_request_for_what_nobody_can_do_is_told_and_changes_nothing() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     world
         .patch::<AcsToken>("web", request("1", Some("revoke")))
         .await;
@@ -194,10 +191,7 @@ async fn a_suspended_identity_is_not_created_and_stops_its_tokens() {
 
 #[tokio::test]
 async fn suspending_never_blocks_a_deletion() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     world
         .patch::<AcsIdentity>("alice", spec(&json!({"suspend": true})))
         .await;

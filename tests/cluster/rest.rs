@@ -11,42 +11,19 @@ use crate::support::{eventually, world::World};
 
 #[tokio::test]
 async fn a_settled_world_costs_neither_calls_nor_writes() {
-    let mut world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let mut world = World::with_a_token().await;
     world.settled().await;
     let calls = world.emulator.requests().await.len();
-    let token = world
-        .api::<AcsToken>()
-        .get("web")
-        .await
-        .expect("a token")
-        .resource_version();
-    let identity = world
-        .api::<AcsIdentity>()
-        .get("alice")
-        .await
-        .expect("one")
-        .resource_version();
+    let token = world.get::<AcsToken>("web").await.resource_version();
+    let identity = world.get::<AcsIdentity>("alice").await.resource_version();
     // A resync: every watch begins again, every object is reconciled again.
     world.kill_operator();
     world.start_operator();
     world.settled().await;
     assert_eq!(world.emulator.requests().await.len(), calls);
-    let now = world
-        .api::<AcsToken>()
-        .get("web")
-        .await
-        .expect("a token")
-        .resource_version();
+    let now = world.get::<AcsToken>("web").await.resource_version();
     assert_eq!(now, token, "the token was written without need");
-    let now = world
-        .api::<AcsIdentity>()
-        .get("alice")
-        .await
-        .expect("one")
-        .resource_version();
+    let now = world.get::<AcsIdentity>("alice").await.resource_version();
     assert_eq!(now, identity, "the identity was written without need");
 }
 
@@ -120,10 +97,7 @@ async fn foreign_secrets_are_neither_watched_nor_touched() {
 
 #[tokio::test]
 async fn metrics_tell_runs_calls_and_tokens_without_naming_objects() {
-    let mut world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let mut world = World::with_a_token().await;
     let (status, text) = world.operator().get("/metrics").await;
     assert_eq!(status, 200);
     for line in [

@@ -3,24 +3,16 @@
 use acs_identity_operator::crd::{AcsIdentity, AcsToken};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    core::NamespaceResourceScope,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::support::world::World;
+use crate::support::world::{Kind, World};
 
 /// Deletes an object, and restores what a backup contains of it with a new UID.
-async fn lose_and_restore<K>(world: &World, name: &str, with_status: bool)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + Serialize
-        + DeserializeOwned,
-{
+async fn lose_and_restore<K: Kind + Serialize>(world: &World, name: &str, with_status: bool) {
     let api: Api<K> = world.api();
     let kept = api.get(name).await.expect("the object");
     let stripped = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -46,21 +38,18 @@ where
 }
 
 async fn id(world: &World) -> Option<String> {
-    let identity = world.api::<AcsIdentity>().get("alice").await.unwrap();
+    let identity = world.get::<AcsIdentity>("alice").await;
     identity.status.and_then(|status| status.identity_id)
 }
 
 /// Creates a world that has lost all its objects and has them restored, with the operator stopped
 /// meanwhile.
 async fn restored(with_status: bool) -> (World, String) {
-    let mut world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let mut world = World::with_a_token().await;
     let former = id(&world).await.expect("an id");
     world.kill_operator();
     // A backup does not contain the Secret: it has the label that excludes it.
-    let secret = world.api::<Secret>().get("web").await.unwrap();
+    let secret = world.get::<Secret>("web").await;
     assert_eq!(secret.labels()["velero.io/exclude-from-backup"], "true");
     world.delete::<Secret>("web").await;
     lose_and_restore::<AcsIdentity>(&world, "alice", with_status).await;

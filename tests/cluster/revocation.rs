@@ -26,11 +26,7 @@ async fn world_with_siblings(revocation: &str) -> (World, String, String) {
 }
 
 async fn valid_after(world: &World) -> Option<jiff::Timestamp> {
-    let identity = world
-        .api::<AcsIdentity>()
-        .get("alice")
-        .await
-        .expect("an identity");
+    let identity = world.get::<AcsIdentity>("alice").await;
     Some(identity.status?.tokens_valid_after?.0)
 }
 
@@ -111,14 +107,7 @@ async fn a_deleted_token_takes_its_secret_along_and_is_revoked_and_the_sibling_h
     world.delete::<AcsToken>("web").await;
     world.gone::<AcsToken>("web").await;
     assert!(!world.emulator.check(&web).await.valid);
-    assert!(
-        world
-            .api::<Secret>()
-            .get_opt("web")
-            .await
-            .expect("readable")
-            .is_none()
-    );
+    assert!(world.find::<Secret>("web").await.is_none());
     world.live_token("bot", &[&bot]).await;
 }
 

@@ -394,11 +394,7 @@ async fn while_a_key_rolls_the_most_urgent_go_first_and_a_new_token_finds_room()
     let id_of = |name: &'static str| {
         let world = &world;
         async move {
-            let identity = world
-                .api::<AcsIdentity>()
-                .get(name)
-                .await
-                .expect("an identity");
+            let identity = world.get::<AcsIdentity>(name).await;
             identity.status.expect("a status").identity_id
         }
     };

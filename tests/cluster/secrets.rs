@@ -11,17 +11,9 @@ use crate::support::{
     world::{World, spec},
 };
 
-async fn world_with_a_token() -> World {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
-    world
-}
-
 #[tokio::test]
 async fn a_deleted_secret_comes_back() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let first = world.live_token("web", &[]).await;
     world.delete::<Secret>("web").await;
     world.live_token("web", &[&first]).await;
@@ -31,7 +23,7 @@ async fn a_deleted_secret_comes_back() {
 
 #[tokio::test]
 async fn a_secret_whose_token_was_edited_is_repaired_with_a_new_token() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let first = world.live_token("web", &[]).await;
     let edit = json!({"stringData": {"token": "mine now"}});
     world.patch::<Secret>("web", edit).await;
@@ -43,7 +35,7 @@ async fn a_secret_whose_token_was_edited_is_repaired_with_a_new_token() {
 
 #[tokio::test]
 async fn a_second_edit_within_the_hour_waits_so_that_a_fight_costs_no_tokens() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let first = world.live_token("web", &[]).await;
     world
         .patch::<Secret>("web", json!({"stringData": {"token": "mine"}}))
@@ -60,7 +52,7 @@ async fn a_second_edit_within_the_hour_waits_so_that_a_fight_costs_no_tokens() {
 
 #[tokio::test]
 async fn other_data_that_was_edited_is_put_right_with_the_same_token() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let first = world.live_token("web", &[]).await;
     let edit = json!({"stringData": {"endpoint": "https://evil.example", "extra": "1"}});
     world.patch::<Secret>("web", edit).await;
@@ -76,7 +68,7 @@ async fn other_data_that_was_edited_is_put_right_with_the_same_token() {
 
 #[tokio::test]
 async fn labels_that_others_put_on_the_secret_stay() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     world
         .patch::<Secret>("web", json!({"metadata": {"labels": {"theirs": "yes"}}}))
         .await;
@@ -93,7 +85,7 @@ async fn labels_that_others_put_on_the_secret_stay() {
 
 #[tokio::test]
 async fn a_secret_that_lost_our_labels_is_taken_care_of_without_a_new_token() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let labels = json!({"metadata": {"labels": {"acs-identity.dev/token-uid": null}}});
     world.patch::<Secret>("web", labels).await;
     let api = world.api::<Secret>();
@@ -109,7 +101,7 @@ async fn a_secret_that_lost_our_labels_is_taken_care_of_without_a_new_token() {
 
 #[tokio::test]
 async fn a_renamed_secret_moves_and_there_is_always_one_with_the_token() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let first = world.live_token("web", &[]).await;
     world
         .patch::<AcsToken>("web", spec(&json!({"secret": {"name": "moved"}})))
@@ -151,7 +143,7 @@ async fn a_foreign_secret_is_never_touched_and_the_token_heals_when_it_goes() {
         "{message}"
     );
     assert!(message.contains("another secret.name"), "{message}");
-    let secret = world.api::<Secret>().get("web").await.expect("still there");
+    let secret = world.get::<Secret>("web").await;
     let data = secret.data.expect("its data");
     assert_eq!(data.get("password"), Some(&ByteString(b"hunter2".to_vec())));
     assert_eq!(data.len(), 1);
@@ -182,7 +174,7 @@ async fn a_secret_is_taken_over_without_a_gap_once_its_owner_hands_it_over() {
         "apiVersion: v1\nkind: Secret\nmetadata: {name: web, labels: {team: chat}}\n\
          stringData: {ACS_TOKEN: former, note: other}\n",
     );
-    let former = world.api::<Secret>().get("web").await.expect("there");
+    let former = world.get::<Secret>("web").await;
     world.identity("alice", "");
     world.token(
         "web",
@@ -194,14 +186,14 @@ async fn a_secret_is_taken_over_without_a_gap_once_its_owner_hands_it_over() {
     assert_eq!(world.issued().await, 0);
 
     // The command of that page.
-    let token = world.api::<AcsToken>().get("web").await.expect("there");
+    let token = world.get::<AcsToken>("web").await;
     let uid = token.metadata.uid.expect("a UID");
     let namespace = world.namespace.as_str();
     let mark = format!("acs-identity.dev/token-uid={uid}");
     let annotate = ["annotate", "secret", "web", &mark, "--namespace", namespace];
     world.cluster.kubectl(&annotate);
     world.ready("web").await;
-    let secret = world.api::<Secret>().get("web").await.expect("there");
+    let secret = world.get::<Secret>("web").await;
     assert_eq!(secret.metadata.uid, former.metadata.uid, "never deleted");
     let data = secret.data.expect("data");
     assert!(!data.contains_key("note"), "it belongs to the AcsToken now");
@@ -214,7 +206,7 @@ async fn a_secret_is_taken_over_without_a_gap_once_its_owner_hands_it_over() {
 
 #[tokio::test]
 async fn of_two_tokens_that_name_one_secret_the_one_that_has_it_keeps_it() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     world.token("late", "alice", "scopes: [voip], secret: {name: web}");
     let message = world.token_says("late", "SecretConflict").await;
     assert!(message.contains("belongs to AcsToken web"), "{message}");
@@ -232,7 +224,7 @@ async fn of_two_tokens_that_name_one_secret_the_one_that_has_it_keeps_it() {
 
 #[tokio::test]
 async fn a_secret_that_was_made_immutable_is_told_with_what_to_do_and_comes_back_when_deleted() {
-    let world = world_with_a_token().await;
+    let world = World::with_a_token().await;
     let patch = Patch::Merge(json!({"immutable": true}));
     world
         .api::<Secret>()

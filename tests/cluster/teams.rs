@@ -125,7 +125,7 @@ async fn it_waits_for_the_entra_token_and_says_for_what() {
     let message = world.token_says("bob", "SecretNotFound").await;
     let waits = format!("waiting for Secret {}/bob-entra", world.namespace);
     assert!(message.starts_with(&waits), "{message}");
-    let token = world.api::<AcsToken>().get("bob").await.expect("readable");
+    let token = world.get::<AcsToken>("bob").await;
     let conditions = token.status.expect("a status").conditions;
     assert!(conditions.iter().any(|it| it.type_ == "Reconciling"));
     world.apply(
@@ -187,7 +187,7 @@ async fn an_entra_token_that_nobody_refreshes_is_told_before_the_token_ends_and_
     let first = world.live_token("bob", &[]).await;
     let note = world.event("bob", "IssueFailed").await;
     assert!(note.contains("store a new token there"), "{note}");
-    let token = world.api::<AcsToken>().get("bob").await.expect("readable");
+    let token = world.get::<AcsToken>("bob").await;
     let failure = token.status.expect("a status").last_failure;
     assert_eq!(failure.expect("a failure").reason, "UserTokenNotRefreshed");
     let message = world.token_says("bob", "UserTokenExpired").await;

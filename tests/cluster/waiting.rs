@@ -21,7 +21,7 @@ async fn while_issuing_hangs_a_token_that_has_ended_is_not_called_ready() {
     let hang = json!([{"operation": "issueToken", "effect": "hang"}]);
     world.emulator.faults(hang).await;
     eventually("the token is told not to be Ready", || async {
-        let token = world.api::<AcsToken>().get("web").await.unwrap();
+        let token = world.get::<AcsToken>("web").await;
         let status = token.status.expect("a status");
         if !is_ready(&status.conditions) {
             return Some(());
@@ -60,10 +60,7 @@ async fn a_first_token_that_waits_says_what_for() {
 
 #[tokio::test]
 async fn a_revocation_does_not_wait_for_issues_that_hang() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     world.identity("bob", "");
     world.identity_says("bob", "IdentityReady").await;
     let hang = json!([{"operation": "issueToken", "effect": "hang"}]);

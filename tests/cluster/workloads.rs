@@ -149,9 +149,9 @@ async fn other_keys_restart_every_kind_of_workload_but_those_that_read_again_and
     }
     assert_eq!(world.restarted("web").await.1, Some(2));
     assert_eq!(world.restarted("reader").await, (None, Some(1)));
-    let set = world.api::<StatefulSet>().get("web").await.expect("there");
+    let set = world.get::<StatefulSet>("web").await;
     assert_eq!(set.metadata.generation, Some(2));
-    let set = world.api::<DaemonSet>().get("web").await.expect("there");
+    let set = world.get::<DaemonSet>("web").await;
     assert_eq!(set.metadata.generation, Some(2));
     // On whichever token was first.
     eventually("an Event tells why", || async {
@@ -281,7 +281,7 @@ async fn after_a_revocation_the_pods_that_mount_the_secret_are_nudged_and_no_oth
         world.apply(&pod(name, &spec));
     }
     let nudged = async |name: &str| -> Option<String> {
-        let pod = world.api::<Pod>().get(name).await.expect("there");
+        let pod = world.get::<Pod>(name).await;
         pod.metadata
             .annotations
             .and_then(|mut all| all.remove(NUDGED_AT))
@@ -446,11 +446,11 @@ async fn pods_that_hold_a_former_token_are_counted_with_the_rights_of_the_chart(
         .await;
 
     // A restart of the operator costs no write.
-    let before = world.api::<AcsToken>().get("web").await.expect("there");
+    let before = world.get::<AcsToken>("web").await;
     operator.process.terminate();
     let _operator = release.start_operator();
     world.settled().await;
-    let after = world.api::<AcsToken>().get("web").await.expect("there");
+    let after = world.get::<AcsToken>("web").await;
     assert_eq!(
         before.metadata.resource_version,
         after.metadata.resource_version

@@ -87,14 +87,14 @@ async fn renewing_suspending_and_resuming_do_what_their_line_and_yaml_say() {
     says(&shown(&browser, 1).await, &["suspend: true"]);
     browser.press("#act-do").await;
     browser.see("#detail .pill", "suspended").await;
-    let token = world.api::<AcsToken>().get("alice-web").await.unwrap();
+    let token = world.get::<AcsToken>("alice-web").await;
     assert_eq!(token.spec.suspend, Some(true));
     browser.press("#detail [data-verb='resumeToken']").await;
     let line = shown(&browser, 0).await;
     assert!(!shown(&browser, 1).await.contains("suspend"));
     browser.press("#act-do").await;
     browser.see("#detail .pill", "Ready").await;
-    let token = world.api::<AcsToken>().get("alice-web").await.unwrap();
+    let token = world.get::<AcsToken>("alice-web").await;
     assert_eq!(token.spec.suspend, None);
     run(&world, &line).fine();
 }
@@ -149,16 +149,7 @@ async fn revoking_asks_first_says_who_else_is_hit_and_may_suspend() {
     assert!(!world.emulator.check(&web).await.valid && !world.emulator.check(&bot).await.valid);
     assert!(world.emulator.check(&bobs).await.valid);
     world.live_token("alice-web", &[&web]).await;
-    assert_eq!(
-        world
-            .api::<AcsIdentity>()
-            .get("alice")
-            .await
-            .unwrap()
-            .spec
-            .suspend,
-        None
-    );
+    assert_eq!(world.get::<AcsIdentity>("alice").await.spec.suspend, None);
 }
 
 #[tokio::test]
@@ -183,14 +174,7 @@ async fn deleting_asks_first_and_an_object_that_git_keeps_is_told() {
     );
     browser.click("#act-yaml").await;
     browser.see("#toasts", "nothing was changed").await;
-    assert!(
-        world
-            .api::<AcsToken>()
-            .get_opt("alice-bot")
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(world.find::<AcsToken>("alice-bot").await.is_some());
     browser.press("#detail [data-verb='deleteToken']").await;
     browser.press("#act-do").await;
     world.gone::<AcsToken>("alice-bot").await;
@@ -260,7 +244,7 @@ async fn an_action_that_fails_says_why_and_a_page_that_goes_away_stops_none() {
         .body(new.to_string())
         .send();
     let asked = crate::support::eventually("the identity is made", || async {
-        world.api::<AcsIdentity>().get_opt("bob").await.unwrap()
+        world.find::<AcsIdentity>("bob").await
     });
     tokio::select! {
         _ = asking => panic!("ACS has not answered"),

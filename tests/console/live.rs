@@ -238,10 +238,7 @@ async fn a_key_roll_shows_how_far_it_is_and_when_the_key_may_go() {
 
 #[tokio::test]
 async fn revocations_are_shown_with_their_progress_and_targets() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     let console = Console::start(&world);
     let browser = Browser::open(&console).await;
     browser.click("#tabs [data-tab='Revocations']").await;
@@ -306,10 +303,7 @@ async fn search_state_and_namespace_narrow_what_is_shown() {
 
 #[tokio::test]
 async fn text_from_the_cluster_is_never_markup() {
-    let mut world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let mut world = World::with_a_token().await;
     world.kill_operator();
     let markup = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>";
     let ready = json!({"type": "Ready", "status": "False", "reason": "Odd", "message": markup, "lastTransitionTime": Timestamp::now().to_string()});

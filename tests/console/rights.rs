@@ -31,17 +31,9 @@ fn bound(world: &World, name: &str) -> PathBuf {
 
 const READER: &str = "{apiGroups: [acs-identity.dev], resources: [acsconnections, acsidentities, acstokens], verbs: [get, list, watch]}";
 
-async fn world_of_web() -> World {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
-    world
-}
-
 #[tokio::test]
 async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing() {
-    let world = world_of_web().await;
+    let world = World::with_a_token().await;
     let reader = member(&world, "reader", READER);
     let console = Console::start_as(&world, &reader);
     let browser = Browser::open(&console).await;
@@ -108,7 +100,7 @@ async fn what_the_user_may_not_do_is_greyed_out_with_the_right_that_is_missing()
 
 #[tokio::test]
 async fn a_right_on_single_objects_lets_just_their_buttons_be_pressed() {
-    let world = world_of_web().await;
+    let world = World::with_a_token().await;
     let rules = format!(
         "{READER}, {{apiGroups: [acs-identity.dev], resources: [acstokens], resourceNames: [web], verbs: [patch]}}"
     );
@@ -128,7 +120,7 @@ async fn a_right_on_single_objects_lets_just_their_buttons_be_pressed() {
 
 #[tokio::test]
 async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
-    let world = world_of_web().await;
+    let world = World::with_a_token().await;
     let reader = member(&world, "reader", READER);
     let console = Console::start_as(&world, &reader);
     let browser = Browser::open(&console).await;
@@ -164,7 +156,7 @@ async fn kinds_and_namespaces_that_the_user_may_not_see_are_told() {
 
 #[tokio::test]
 async fn the_role_of_the_documentation_suffices_for_all_that_the_page_shows_and_does() {
-    let world = world_of_web().await;
+    let world = World::with_a_token().await;
     let page = std::fs::read_to_string(root("docs/kubectl-acs.md")).unwrap();
     let role = page.split("```yaml\n").nth(1).unwrap();
     let role = role.split("```").next().unwrap();

@@ -6,10 +6,7 @@ use serde_json::json;
 use crate::{browser::Browser, console::Console, support::world::World};
 
 async fn world_of_web() -> (World, String) {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     let token = world.live_token("web", &[]).await;
     (world, token)
 }

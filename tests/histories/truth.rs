@@ -273,10 +273,15 @@ impl Truth {
         let Some(id) = status.identity_id.filter(|_| is_seen && !is_leaving) else {
             return;
         };
-        let tokens = world.service.identities[&id].tokens.iter();
+        Self::must_revoke(world, &id);
+    }
+
+    /// Records that all valid tokens of an identity must be revoked.
+    fn must_revoke(world: &mut World, id: &str) {
+        let tokens = world.service.identities[id].tokens.iter();
         let alive = tokens.filter(|token| world.service.lets_in(token, world.service_time()));
         let alive: Vec<_> = alive
-            .map(|token| (id.clone(), token.text.clone()))
+            .map(|token| (id.to_owned(), token.text.clone()))
             .collect();
         world.truth.requested.extend(alive);
     }
@@ -292,13 +297,9 @@ impl Truth {
         let objects = &world.cluster.identities;
         let is_there = |uid: &Option<String>| objects.values().any(|it| it.uid() == *uid);
         let targets = status.open_targets().filter(|it| is_there(&it.uid));
-        for id in targets.filter_map(|it| it.identity_id.clone()) {
-            let tokens = world.service.identities[&id].tokens.iter();
-            let alive = tokens.filter(|token| world.service.lets_in(token, world.service_time()));
-            let alive: Vec<_> = alive
-                .map(|token| (id.clone(), token.text.clone()))
-                .collect();
-            world.truth.requested.extend(alive);
+        let ids: Vec<_> = targets.filter_map(|it| it.identity_id.clone()).collect();
+        for id in ids {
+            Self::must_revoke(world, &id);
         }
     }
 

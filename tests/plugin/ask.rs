@@ -165,13 +165,13 @@ async fn suspend_and_resume_say_when_it_is_so_and_leave_nothing_in_the_spec() {
         ],
     );
     output.fine();
-    let identity = world.api::<AcsIdentity>().get("web").await.unwrap();
-    let token = world.api::<AcsToken>().get("web").await.unwrap();
+    let identity = world.get::<AcsIdentity>("web").await;
+    let token = world.get::<AcsToken>("web").await;
     assert_eq!(identity.spec.suspend, Some(true));
     assert_eq!(token.spec.suspend, Some(true));
     acs(&world, &["resume", "web", "--token", "web"]).fine();
-    let identity = world.api::<AcsIdentity>().get("web").await.unwrap();
-    let token = world.api::<AcsToken>().get("web").await.unwrap();
+    let identity = world.get::<AcsIdentity>("web").await;
+    let token = world.get::<AcsToken>("web").await;
     assert_eq!((identity.spec.suspend, token.spec.suspend), (None, None));
     says(&acs(&world, &["suspend"]).failed(2), &["<USER>"]);
     says(
@@ -227,7 +227,7 @@ async fn a_request_waits_for_an_operator_that_has_not_seen_the_object() {
             &["the operator has not processed this object yet; check that it is running"],
         );
     }
-    let token = world.api::<AcsToken>().get("web").await.unwrap();
+    let token = world.get::<AcsToken>("web").await;
     let asked = "acs-identity.dev/requested-at";
     assert!(!kube::ResourceExt::annotations(&token).contains_key(asked));
 }

@@ -19,7 +19,7 @@ async fn it_makes_a_user_and_prints_what_az_prints() {
     assert!(living[0].tokens.is_empty());
     let table = acs(&world, &["create", "-o", "table"]).fine();
     says(&table, &["RawId\n---", "\n8:acs:"]);
-    let identity = world.api::<AcsIdentity>().get("alice").await.unwrap();
+    let identity = world.get::<AcsIdentity>("alice").await;
     let managers = identity.metadata.managed_fields.unwrap();
     assert!(
         managers
@@ -132,15 +132,8 @@ async fn deleting_takes_the_user_its_tokens_and_their_secrets() {
         .await;
     assert!(!check.valid, "{check:?}");
     for name in ["web", "bot"] {
-        assert!(
-            world
-                .api::<AcsToken>()
-                .get_opt(name)
-                .await
-                .unwrap()
-                .is_none()
-        );
-        assert!(world.api::<Secret>().get_opt(name).await.unwrap().is_none());
+        assert!(world.find::<AcsToken>(name).await.is_none());
+        assert!(world.find::<Secret>(name).await.is_none());
     }
     // The objects of other users are unchanged.
     let token = world.ready("bob").await;
@@ -167,24 +160,10 @@ async fn a_person_on_a_terminal_is_asked_first() {
         ],
     );
     assert_eq!(output.code, 1);
-    assert!(
-        world
-            .api::<AcsIdentity>()
-            .get_opt("alice")
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(world.find::<AcsIdentity>("alice").await.is_some());
     let output = answer("yes");
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(
-        world
-            .api::<AcsIdentity>()
-            .get_opt("alice")
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(world.find::<AcsIdentity>("alice").await.is_none());
 }
 
 #[tokio::test]

@@ -66,8 +66,8 @@ async fn it_exchanges_an_entra_token_and_prints_what_az_prints() {
     let kept = world.secret_value("bob-entra", "token").await;
     assert_eq!(kept.as_deref(), Some(entra.as_str()));
     // Kubernetes deletes it together with the AcsToken.
-    let token = world.api::<AcsToken>().get("bob").await.unwrap();
-    let kept = world.api::<Secret>().get("bob-entra").await.unwrap();
+    let token = world.get::<AcsToken>("bob").await;
+    let kept = world.get::<Secret>("bob-entra").await;
     let owner = &kept.metadata.owner_references.unwrap()[0];
     assert_eq!(Some(&owner.uid), token.metadata.uid.as_ref());
 }
@@ -104,7 +104,7 @@ async fn the_entra_token_is_an_argument_as_for_az_or_a_file_and_the_options_are_
     command.args([&["exchange", "-n", &world.namespace][..], &user].concat());
     feed(command.args(arguments), &entra).fine();
     world.live_token("bob-acs", &[]).await;
-    let token = world.api::<AcsToken>().get("bob").await.unwrap();
+    let token = world.get::<AcsToken>("bob").await;
     assert_eq!(token.spec.connection_ref.unwrap().name, "default");
     let mut managers = token.metadata.managed_fields.unwrap().into_iter();
     assert!(managers.any(|entry| entry.manager.as_deref() == Some("me")));
@@ -222,7 +222,7 @@ async fn a_name_that_is_taken_is_not_written_over() {
     );
     let kept = world.secret_value("eve-entra", "token").await;
     assert_eq!(kept.as_deref(), Some("theirs"));
-    let found = world.api::<AcsToken>().get_opt("eve").await.unwrap();
+    let found = world.find::<AcsToken>("eve").await;
     assert!(found.is_none());
     world.identity("alice", "");
     world.token("bob", "alice", "scopes: [chat]");

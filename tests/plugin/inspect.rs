@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
 use crate::{
-    run::{acs, says},
+    run::{Output, acs, says},
     support::world::World,
 };
 
@@ -62,7 +62,7 @@ async fn an_edited_secret_and_an_expired_token_are_found_out() {
     world.token("web", "alice", "scopes: [chat], expiresIn: 1h");
     world.ready("web").await;
     world.kill_operator();
-    let secret = world.api::<Secret>().get("web").await.unwrap();
+    let secret = world.get::<Secret>("web").await;
     let noted = &secret.metadata.annotations.unwrap()["acs-identity.dev/expires-at"];
     let ends: jiff::Timestamp = noted.parse().unwrap();
     crate::support::eventually("the token has ended", || async {
@@ -72,13 +72,18 @@ async fn an_edited_secret_and_an_expired_token_are_found_out() {
     let output = acs(&world, &["inspect", "web"]);
     says(&output.out, &["Expires      ", " ago)\n"]);
     says(&output.failed(3), &["/web: the token has expired"]);
-    let other = world.secret_value("web", "token").await.unwrap() + "x";
-    world
-        .patch::<Secret>("web", json!({"stringData": {"token": other}}))
-        .await;
-    let output = acs(&world, &["inspect", "web"]);
-    says(&output.out, &["Bytes        changed since issue\n"]);
+    let output = edited(&world).await;
     says(&output.failed(3), &["the Secret was edited"]);
+}
+
+/// Edits the token in the Secret, and returns what `inspect` says about it.
+async fn edited(world: &World) -> Output {
+    let other = world.secret_value("web", "token").await.unwrap() + "x";
+    let edit = json!({"stringData": {"token": other}});
+    world.patch::<Secret>("web", edit).await;
+    let output = acs(world, &["inspect", "web"]);
+    says(&output.out, &["Bytes        changed since issue\n"]);
+    output
 }
 
 #[tokio::test]
@@ -86,12 +91,7 @@ async fn a_token_that_would_be_good_but_was_edited_is_found_out() {
     let mut world = World::new().await;
     acs(&world, &["issue", "web", "--scope", "chat"]).fine();
     world.kill_operator();
-    let other = world.secret_value("web", "token").await.unwrap() + "x";
-    world
-        .patch::<Secret>("web", json!({"stringData": {"token": other}}))
-        .await;
-    let output = acs(&world, &["inspect", "web"]);
-    says(&output.out, &["Bytes        changed since issue\n"]);
+    let output = edited(&world).await;
     says(
         &output.failed(3),
         &["/web: the token is not the token that the operator issued"],

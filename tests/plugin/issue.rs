@@ -117,7 +117,7 @@ async fn an_id_that_no_object_has_is_adopted() {
     acs(&world, &["delete", "alice", "--yes"]).fine();
     let issued = acs(&world, &["issue", "web", "--scope", "chat", "--user", id]).json();
     assert_eq!(issued["user_id"], id);
-    let adopting = world.api::<AcsIdentity>().get("web").await.unwrap();
+    let adopting = world.get::<AcsIdentity>("web").await;
     assert_eq!(adopting.spec.identity_id.as_deref(), Some(id));
 }
 

@@ -31,7 +31,7 @@ async fn settled() -> (World, String) {
 }
 
 async fn id(world: &World, name: &str) -> String {
-    let identity = world.api::<AcsIdentity>().get(name).await.expect("it");
+    let identity = world.get::<AcsIdentity>(name).await;
     let id = identity.status.and_then(|status| status.identity_id);
     id.expect("an id")
 }
@@ -162,7 +162,7 @@ async fn objects_are_released_only_when_no_operator_runs() {
         format!("AcsToken {namespace}/web: its token is valid until 20"),
     ];
     says(&output, &stays.each_ref().map(String::as_str));
-    let held = world.api::<AcsToken>().get("web").await.expect("it");
+    let held = world.get::<AcsToken>("web").await;
     assert!(held.finalizers().contains(&FINALIZER.to_owned()));
     let output = acs(&world, &["release"]).failed(2);
     says(
@@ -177,24 +177,10 @@ async fn objects_are_released_only_when_no_operator_runs() {
     world.delete::<AcsToken>("web").await;
     world.delete::<AcsConnection>("default").await;
     let all = ListParams::default();
-    assert!(
-        world
-            .api::<AcsToken>()
-            .list(&all)
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
-    assert!(
-        world
-            .api::<AcsConnection>()
-            .list(&all)
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
+    let left = world.api::<AcsToken>().list(&all).await;
+    assert!(left.unwrap().items.is_empty());
+    let left = world.api::<AcsConnection>().list(&all).await;
+    assert!(left.unwrap().items.is_empty());
     assert!(
         world.emulator.check(&token).await.valid,
         "nothing was revoked"
@@ -272,7 +258,7 @@ async fn a_release_of_operator_and_objects_leaves_objects_that_a_command_lets_go
     world.kill_operator();
     let uninstall = ["uninstall", "all", "--namespace", &namespace];
     helm(Some(cluster), &uninstall, &Value::Null).expect("uninstalled");
-    let identity = world.api::<AcsIdentity>().get("alice").await.expect("it");
+    let identity = world.get::<AcsIdentity>("alice").await;
     assert!(identity.metadata.deletion_timestamp.is_some(), "it hangs");
     let mut command = program(&cluster.kubeconfig);
     let output = end(command.args(["release", "-A", "--yes"])).fine();

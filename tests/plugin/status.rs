@@ -186,10 +186,7 @@ async fn a_name_shows_what_it_hangs_on_and_what_hangs_on_it() {
 
 #[tokio::test]
 async fn machines_get_the_same_as_json_yaml_tsv_and_table() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     world.connection_says("default", "ConnectionReady").await;
     let json = acs(&world, &["status", "-o", "json"]).json();
     let connection = &json[0];
@@ -301,10 +298,7 @@ async fn watching_on_a_terminal_draws_the_screen_anew() {
 
 #[tokio::test]
 async fn a_team_sees_its_namespace_without_rights_on_the_cluster_or_on_secrets() {
-    let world = World::new().await;
-    world.identity("alice", "");
-    world.token("web", "alice", "scopes: [chat]");
-    world.ready("web").await;
+    let world = World::with_a_token().await;
     world.connection_says("default", "ConnectionReady").await;
     let kubeconfig = team(&world, "get, list, watch");
     let run = |arguments: &[&str]| {

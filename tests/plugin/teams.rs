@@ -158,9 +158,9 @@ async fn deleting_it_takes_its_secrets_and_says_what_is_left() {
     );
     assert_eq!(output.fine(), "");
     for name in ["bob", "bot"] {
-        let found = world.api::<AcsToken>().get_opt(name).await.unwrap();
+        let found = world.find::<AcsToken>(name).await;
         assert!(found.is_none());
-        let found = world.api::<Secret>().get_opt(name).await.unwrap();
+        let found = world.find::<Secret>(name).await;
         assert!(found.is_none());
     }
     world.gone::<Secret>("bob-entra").await;

@@ -1,6 +1,7 @@
 //! World of one test: a namespace, an emulator and an operator that watches only that namespace.
 
 use std::{
+    fmt::Debug,
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -17,8 +18,9 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
@@ -46,6 +48,20 @@ pub struct World {
     pub environment: Vec<(String, String)>,
 }
 
+/// Kind with a namespace.
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+{
+}
+
 /// Operator as a process.
 pub struct Operator {
     /// Process; its log is recorded.
@@ -66,6 +82,19 @@ impl World {
         world.connect("default", &world.emulator.connection_string.clone());
         world.start_operator();
         world
+    }
+
+    /// Creates a world with the identity `alice` and its token `web`, which is Ready.
+    pub async fn with_a_token() -> Self {
+        Self::new().await.and_a_token().await
+    }
+
+    /// Creates the identity `alice` and its token `web`, and waits until the token is Ready.
+    pub async fn and_a_token(self) -> Self {
+        self.identity("alice", "");
+        self.token("web", "alice", "scopes: [chat]");
+        self.ready("web").await;
+        self
     }
 
     /// Creates a world without a connection, and without starting the operator.
@@ -175,7 +204,7 @@ impl World {
     /// Returns the `Api` of a kind in the test's namespace.
     pub fn api<K>(&self) -> Api<K>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -202,14 +231,20 @@ impl World {
         self.apply(&token_manifest(name, identity, spec));
     }
 
+    /// Returns an object, if it exists.
+    pub async fn find<K: Kind>(&self, name: &str) -> Option<K> {
+        let found = self.api::<K>().get_opt(name).await;
+        found.expect("readable")
+    }
+
+    /// Returns an object that exists.
+    pub async fn get<K: Kind>(&self, name: &str) -> K {
+        let found = self.find(name).await;
+        found.unwrap_or_else(|| panic!("no {} {name}", K::kind(&())))
+    }
+
     /// Applies a merge patch to an object.
-    pub async fn patch<K>(&self, name: &str, change: Value)
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
+    pub async fn patch<K: Kind>(&self, name: &str, change: Value) {
         let api = self.api::<K>();
         let patched = api
             .patch(name, &PatchParams::default(), &Patch::Merge(&change))
@@ -227,13 +262,7 @@ impl World {
     }
 
     /// Requests the deletion of an object.
-    pub async fn delete<K>(&self, name: &str)
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
+    pub async fn delete<K: Kind>(&self, name: &str) {
         self.api::<K>()
             .delete(name, &DeleteParams::default())
             .await
@@ -241,21 +270,10 @@ impl World {
     }
 
     /// Waits until an object does not exist.
-    pub async fn gone<K>(&self, name: &str)
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
-        let api = self.api::<K>();
+    pub async fn gone<K: Kind>(&self, name: &str) {
         let kind = K::kind(&());
         eventually(&format!("{kind} {name} is gone"), || async {
-            api.get_opt(name)
-                .await
-                .expect("readable")
-                .is_none()
-                .then_some(())
+            self.find::<K>(name).await.is_none().then_some(())
         })
         .await;
     }
@@ -319,39 +337,17 @@ impl World {
 
     /// Waits until the Ready condition of a token has this reason; returns its message.
     pub async fn token_says(&self, name: &str, reason: &str) -> String {
-        let token = self
-            .token_where(&format!("says {reason}"), name, |token| {
-                let status = token.status.clone().unwrap_or_default();
-                condition(&status.conditions, READY).is_some_and(|ready| ready.reason == reason)
-            })
-            .await;
-        let conditions = token.status.unwrap_or_default().conditions;
-        condition(&conditions, READY)
-            .expect("just seen")
-            .message
-            .clone()
+        says(&self.api::<AcsToken>(), name, reason).await
     }
 
     /// Waits until the Ready condition of an identity has this reason; returns its message.
     pub async fn identity_says(&self, name: &str, reason: &str) -> String {
-        let api = self.api::<AcsIdentity>();
-        eventually(&format!("AcsIdentity {name} says {reason}"), || async {
-            let status = api.get_opt(name).await.expect("readable")?.status?;
-            let ready = condition(&status.conditions, READY)?;
-            (ready.reason == reason).then(|| ready.message.clone())
-        })
-        .await
+        says(&self.api::<AcsIdentity>(), name, reason).await
     }
 
     /// Waits until the Ready condition of a connection has this reason; returns its message.
     pub async fn connection_says(&self, name: &str, reason: &str) -> String {
-        let api = self.api::<AcsConnection>();
-        eventually(&format!("AcsConnection {name} says {reason}"), || async {
-            let status = api.get_opt(name).await.expect("readable")?.status?;
-            let ready = condition(&status.conditions, READY)?;
-            (ready.reason == reason).then(|| ready.message.clone())
-        })
-        .await
+        says(&self.api::<AcsConnection>(), name, reason).await
     }
 
     /// Creates an unmanaged identity in ACS; returns its id.
@@ -483,6 +479,19 @@ impl Operator {
             answer.text().await.expect("a body"),
         )
     }
+}
+
+/// Waits until the Ready condition of an object has this reason; returns its message.
+pub async fn says<K: Kind + Serialize>(api: &Api<K>, name: &str, reason: &str) -> String {
+    let what = format!("{} {name} says {reason}", K::kind(&()));
+    eventually(&what, || async {
+        let object = api.get_opt(name).await.expect("readable")?;
+        let object = serde_json::to_value(object).expect("JSON");
+        let conditions = object["status"]["conditions"].as_array()?;
+        let ready = conditions.iter().find(|it| it["type"] == READY)?;
+        (ready["reason"] == reason).then(|| ready["message"].as_str().unwrap_or("").to_owned())
+    })
+    .await
 }
 
 /// Returns the manifest of an `AcsIdentity` with `spec` (flow-style YAML without braces).

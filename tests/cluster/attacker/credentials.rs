@@ -179,12 +179,7 @@ async fn a_token_of_entra_is_for_who_proved_the_identity_only() {
         "{said}"
     );
     assert_eq!(attack.world.emulator.living().await.len(), 1);
-    let other = attack
-        .world
-        .api::<AcsConnection>()
-        .get("default")
-        .await
-        .expect("it");
+    let other = attack.world.get::<AcsConnection>("default").await;
     assert!(is_ready(&other.status.expect("a status").conditions));
     attack.victim_is_well().await;
 }

@@ -71,7 +71,7 @@ async fn an_identity_adopted_by_a_made_up_credential_is_not_deleted_by_the_clust
     let of_cluster = format!("connectionRef: {{kind: ClusterAcsConnection, name: {cluster}}}");
     world.identity("stray", &format!("{of_cluster}, deletionPolicy: Orphan"));
     world.identity_says("stray", "IdentityReady").await;
-    let stray = world.api::<AcsIdentity>().get("stray").await.expect("it");
+    let stray = world.get::<AcsIdentity>("stray").await;
     let id = stray.status.and_then(|it| it.identity_id).expect("an id");
     world.delete::<AcsIdentity>("stray").await;
     world.gone::<AcsIdentity>("stray").await;

@@ -87,16 +87,19 @@ mod secrets;
 
 use acs_identity_operator::crd::{AcsConnection, AcsIdentity, AcsToken};
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
-    core::{GroupVersionKind, NamespaceResourceScope},
+    core::GroupVersionKind,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     entra::{CLIENT, TENANT, world_of_entra},
-    support::{eventually, world::World},
+    support::{
+        eventually,
+        world::{Kind, World, says},
+    },
 };
 
 /// Permissions to write the operator's kinds, and nothing else: no Secret, no status, no other
@@ -227,13 +230,7 @@ impl Attack {
         self.create("AcsToken", name, &spec).await;
     }
 
-    async fn patch<K>(&self, name: &str, change: &Value)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
+    async fn patch<K: Kind>(&self, name: &str, change: &Value) {
         let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
         let patch = Patch::Merge(change);
         let patched = api.patch(name, &PatchParams::default(), &patch).await;
@@ -260,24 +257,9 @@ impl Attack {
 
     /// Waits until the Ready condition of an object of the attacker has this reason; returns its
     /// message.
-    async fn says<K>(&self, name: &str, reason: &str) -> String
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + Serialize
-            + DeserializeOwned,
-    {
+    async fn says<K: Kind + Serialize>(&self, name: &str, reason: &str) -> String {
         let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
-        let what = format!("{} {name} of the attacker says {reason}", K::kind(&()));
-        eventually(&what, || async {
-            let object = api.get_opt(name).await.expect("readable")?;
-            let object = serde_json::to_value(object).expect("JSON");
-            let conditions = object["status"]["conditions"].as_array()?.clone();
-            let ready = conditions.into_iter().find(|it| it["type"] == "Ready")?;
-            (ready["reason"] == reason).then(|| ready["message"].as_str().unwrap_or("").to_owned())
-        })
-        .await
+        says(&api, name, reason).await
     }
 
     /// Waits until a token of the attacker satisfies `is`.
@@ -299,13 +281,7 @@ impl Attack {
     }
 
     /// Deletes an object of the attacker, and waits until it does not exist.
-    async fn delete<K>(&self, name: &str)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
+    async fn delete<K: Kind>(&self, name: &str) {
         let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
         let deleted = api.delete(name, &kube::api::DeleteParams::default()).await;
         deleted.expect("a deletion");

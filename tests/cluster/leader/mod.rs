@@ -135,7 +135,7 @@ fn number(variable: &str, default: usize) -> usize {
 
 /// Returns the holder of the Lease.
 async fn holder(world: &World, name: &str) -> String {
-    let lease = world.api::<Lease>().get(name).await.expect("the Lease");
+    let lease = world.get::<Lease>(name).await;
     let spec = lease.spec.expect("a spec");
     spec.holder_identity.unwrap_or_default()
 }

@@ -10,6 +10,7 @@
 //!   readable on its own.
 //! - [`acs`]: client of ACS, independent of Kubernetes.
 //! - [`digest`]: short digests of values that must not be stored.
+//! - [`claims`]: claims of JSON Web Tokens.
 //! - [`pasted`]: cleanup of pasted credentials.
 //! - [`cluster`]: access to the API server: calls, watches, views and their indexes.
 //! - [`engine`]: queue, runs, and the interface to the API server and ACS.
@@ -29,6 +30,8 @@
 pub mod acs;
 #[cfg(feature = "operator")]
 pub mod cache;
+#[cfg(any(feature = "operator", feature = "plugin"))]
+pub mod claims;
 #[cfg(any(feature = "operator", feature = "plugin"))]
 pub mod cluster;
 #[cfg(feature = "operator")]

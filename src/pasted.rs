@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use serde::de::IgnoredAny;
-pub use user_token::{UserToken, UserTokenError, claims};
+pub use user_token::{UserToken, UserTokenError};
 
 /// Minimum length, in bytes, of an encoded credential within another encoding. Shorter texts may
 /// decode to readable characters by chance.

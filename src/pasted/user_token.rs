@@ -1,12 +1,11 @@
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::digest;
+use crate::{claims::claims, digest};
 
 use super::{PastedError, clean};
 
@@ -75,17 +74,6 @@ impl UserToken {
     }
 }
 
-/// Reads the claims of a JSON Web Token without verifying its signature. Returns `None` for any
-/// other text.
-#[must_use]
-pub fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
-    let mut parts = token.split('.');
-    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let claims = serde_json::from_slice(&payload).ok()?;
-    parts.next().is_none().then_some(claims)
-}
-
 impl fmt::Display for UserTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -105,6 +93,8 @@ impl std::error::Error for UserTokenError {}
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     const APP: &str = "11111111-2222-3333-4444-555555555555";

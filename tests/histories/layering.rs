@@ -8,7 +8,7 @@ use std::{
 
 /// Modules from bottom to top: each may import only those before it.
 const LAYERS: [&[&str]; 12] = [
-    &["digest"],
+    &["digest", "claims"],
     &["pasted"],
     &["acs"],
     &["renewal"],

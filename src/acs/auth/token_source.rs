@@ -24,7 +24,7 @@ use reqwest::header::DATE;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
-use crate::pasted::claims;
+use crate::claims::claims;
 
 use super::super::ServiceConfig;
 use super::super::http::{NoAnswer, http_client, http_date};

@@ -1,7 +1,9 @@
 //! Token in a Secret.
 
-use acs_identity_operator::crd::{TOKEN_KEY, TokenRecord, fingerprint};
-use acs_identity_operator::pasted;
+use acs_identity_operator::{
+    claims::claims,
+    crd::{TOKEN_KEY, TokenRecord, fingerprint},
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -38,7 +40,7 @@ impl Held {
 
     /// Returns the claims of the token, which is a JWT; `None` if it is not one.
     pub fn claims(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
-        pasted::claims(self.token.expose_secret())
+        claims(self.token.expose_secret())
     }
 
     /// Returns the expiry of the token: that of its claims, which ACS checks.

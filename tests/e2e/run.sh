@@ -6,13 +6,20 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/e2e/told.sh
 
+# What this machine lacks fails the test, or, with E2E=if-possible, skips it.
+lacks() {
+  [ "${E2E:-}" = if-possible ] || fail "$*"
+  say "skipped: $*"
+  exit 0
+}
+
 missing=()
 # need PROGRAM PACKAGE: what is missing is installed as root on Debian.
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 
 prerequisites() {
-  [ "$(uname -s)" = Linux ] || fail "this needs Linux: a kubelet and containerd run on nothing else"
-  [ "$(id -u)" = 0 ] || fail "this needs root, for namespaces, mounts and control groups: sudo make e2e"
+  [ "$(uname -s)" = Linux ] || lacks "this needs Linux: a kubelet and containerd run on nothing else"
+  [ "$(id -u)" = 0 ] || lacks "this needs root, for namespaces, mounts and control groups: sudo make e2e"
   need containerd containerd
   need runc runc
   need iptables iptables
@@ -27,13 +34,20 @@ prerequisites() {
   cni_plugins=$folder
   [ -n "$cni_plugins" ] || missing+=(containernetworking-plugins)
   if [ ${#missing[@]} = 0 ]; then
-    unshare --net --mount --pid --fork true || fail "this needs the right to make namespaces: a machine, or a privileged container"
-    [ -n "$(cgroup_roots)" ] || fail "no control groups are mounted, which a kubelet needs (/sys/fs/cgroup)"
+    unshare --net --mount --pid --fork true || lacks "this needs the right to make namespaces: a machine, or a privileged container"
+    unshare --net --mount --fork sh -c 'mount --make-rshared / && mount -t tmpfs e2e /run && ip link add a type veth peer name b && iptables -t nat -S >/dev/null' ||
+      lacks "this needs the right to mount, and a kernel with veth and iptables"
+    [ -n "$(cgroup_roots)" ] || lacks "no control groups are mounted, which a kubelet needs (/sys/fs/cgroup)"
+    local root
+    for root in $(cgroup_roots); do
+      mkdir "$root/$cgroup" && rmdir "$root/$cgroup" || lacks "the control groups in $root cannot be changed"
+    done
     return 0
   fi
-  [ -z "${installed:-}" ] && command -v apt-get >/dev/null || fail "missing, which a node needs: ${missing[*]} (names of Debian's packages); install them"
+  [ -z "${installed:-}" ] && command -v apt-get >/dev/null || lacks "missing, which a node needs: ${missing[*]} (names of Debian's packages); install them"
   say "installing ${missing[*]} (once)"
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
+    lacks "apt-get could not install ${missing[*]}"
   installed=yes missing=()
   prerequisites
 }
@@ -74,6 +88,7 @@ cleanup() {
 }
 
 started=$SECONDS
+cgroup=acs-e2e-$$
 prerequisites
 say "building what is missing of the control plane, the node and helm"
 node_programs=$(tests/support/control-plane/build.sh node)
@@ -83,7 +98,6 @@ tests/e2e/images.sh "$images"
 told "programs and images are there"
 failure_logs=$PWD/target/e2e/logs
 rm -rf "$failure_logs"
-cgroup=acs-e2e-$$
 export node_programs images cgroup cni_plugins failure_logs PATH=$programs:$PATH
 
 save_tunables

@@ -35,7 +35,7 @@ prerequisites() {
   [ -n "$cni_plugins" ] || missing+=(containernetworking-plugins)
   if [ ${#missing[@]} = 0 ]; then
     unshare --net --mount --pid --fork true || lacks "this needs the right to make namespaces: a machine, or a privileged container"
-    unshare --net --mount --fork sh -c 'mount --make-rshared / && mount -t tmpfs e2e /run && ip link add a type veth peer name b && iptables -t nat -S >/dev/null' ||
+    unshare --net --mount --fork sh -c 'mount --make-rshared / && mount -t tmpfs e2e /run && ip link add node0 type veth peer name nowhere && iptables -t nat -S >/dev/null' ||
       lacks "this needs the right to mount, and a kernel with veth and iptables"
     [ -n "$(cgroup_roots)" ] || lacks "no control groups are mounted, which a kubelet needs (/sys/fs/cgroup)"
     local root

@@ -282,7 +282,7 @@ pub fn count<'a>(
 /// Secret of a volume, with the file names of its keys; without items each key has its own name.
 struct MountedSecret<'a> {
     name: &'a str,
-    items: Option<Vec<(&'a str, &'a str)>>,
+    items: Option<&'a [KeyToPath]>,
 }
 
 /// Returns the Secrets of a volume: mounted directly, or as sources of a projected volume.
@@ -290,7 +290,7 @@ fn secrets_of(volume: &Volume) -> impl Iterator<Item = MountedSecret<'_>> {
     let itself = volume.secret.as_ref().and_then(|secret| {
         Some(MountedSecret {
             name: secret.secret_name.as_deref()?,
-            items: secret.items.as_deref().map(paths),
+            items: secret.items.as_deref(),
         })
     });
     let sources = volume.projected.as_ref();
@@ -301,15 +301,10 @@ fn secrets_of(volume: &Volume) -> impl Iterator<Item = MountedSecret<'_>> {
         let secret = source.secret.as_ref()?;
         Some(MountedSecret {
             name: &secret.name,
-            items: secret.items.as_deref().map(paths),
+            items: secret.items.as_deref(),
         })
     });
     itself.into_iter().chain(projected)
-}
-
-fn paths(items: &[KeyToPath]) -> Vec<(&str, &str)> {
-    let all = items.iter();
-    all.map(|it| (it.key.as_str(), it.path.as_str())).collect()
 }
 
 fn is_sub_path(mount: &VolumeMount) -> bool {
@@ -329,11 +324,11 @@ fn shows(volume: &Volume, mount: &VolumeMount, secret: &UsedSecret) -> bool {
             let rest = file.strip_prefix(path.trim_end_matches('/'));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        match &mounted.items {
+        match mounted.items {
             None => secret.has(path),
             Some(items) => items
                 .iter()
-                .any(|(key, file)| secret.has(key) && lies_in(file)),
+                .any(|item| secret.has(&item.key) && lies_in(&item.path)),
         }
     })
 }

@@ -42,15 +42,12 @@ pub async fn reconcile<C: AnyConnection + Stored + Packable>(
         }
         if !is_used || is_overdue {
             keep_finalizers(&*context.world, view, connection.as_ref(), kept, None).await?;
-            if !is_last {
-                return Ok(Rested::Until(Some(deadline)));
-            }
             context.world.unfollow(&follower(&key));
             let uid = connection.uid().unwrap_or_default();
             let uncount = |cache: &mut _| report::measure(context, cache, 0);
             context.cache.change(&uid, uncount);
             context.cache.forget(&uid);
-            return Ok(Rested::Until(None));
+            return Ok(Rested::Until((!is_last).then_some(deadline)));
         }
         resolve_if_changed(context, connection.as_ref(), &key).await?;
         report::deleting(context, view, connection.as_ref(), &key, deadline).await?;
